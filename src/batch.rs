@@ -1,0 +1,176 @@
+//! What a handler is given, and what one transaction covers.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::record::chunk::Chunk;
+use crate::{NextOffset, Record};
+
+/// A topic and a partition of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PartitionKey {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+}
+
+impl fmt::Debug for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// Under which claim something was read or is to be committed (EO-3). The token is needed beside the epoch
+/// because a fail-over to an asynchronous replica can issue an epoch twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ClaimId {
+    pub(crate) epoch: i64,
+    pub(crate) token: Uuid,
+}
+
+/// Some records of a chunk.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) chunk: Arc<Chunk>,
+    pub(crate) range: Range<usize>,
+}
+
+impl Segment {
+    pub(crate) fn weight(&self) -> usize {
+        self.range.clone().map(|index| self.chunk.weight(index)).sum()
+    }
+}
+
+/// What a batch holds of one partition: the records of `[from, to)`, which may be none (EO-1, EO-2).
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) key: PartitionKey,
+    pub(crate) claim: ClaimId,
+    pub(crate) from: NextOffset,
+    pub(crate) to: NextOffset,
+    pub(crate) segments: Vec<Segment>,
+}
+
+impl Part {
+    pub(crate) fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.range.len()).sum()
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.segments.iter().map(Segment::weight).sum()
+    }
+
+    pub(crate) fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> {
+        self.segments.iter().flat_map(move |segment| {
+            segment.range.clone().map(move |index| Record::new(self, &segment.chunk, index))
+        })
+    }
+
+    /// Leader epoch and timestamp (ms) of the last record, where known.
+    pub(crate) fn last_marks(&self) -> (Option<i32>, Option<i64>) {
+        let Some(segment) = self.segments.last().filter(|segment| !segment.range.is_empty()) else {
+            return (None, None);
+        };
+        let last = segment.range.end - 1;
+        let epoch = Some(segment.chunk.leader_epoch(last)).filter(|&epoch| epoch >= 0);
+        let timestamp = Some(segment.chunk.timestamp_ms(last)).filter(|&ms| ms >= 0);
+        (epoch, timestamp)
+    }
+}
+
+/// Records to apply in one transaction.
+///
+/// Within a partition they are in offset order and contiguous (compaction and transaction markers aside) with
+/// what was applied before. A batch may hold several partitions; between them there is no order.
+pub struct Batch {
+    pub(crate) parts: Vec<Part>,
+    len: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(parts: Vec<Part>) -> Self {
+        let len = parts.iter().map(Part::len).sum();
+        Self { parts, len }
+    }
+
+    /// How many records the batch holds; a handler is never given an empty batch.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Every record: partition by partition, in offset order within each.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.parts.iter().flat_map(Part::records)
+    }
+
+    /// The records of each partition, for handlers that treat partitions apart.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionRecords<'_>> {
+        self.parts.iter().filter(|part| part.len() > 0).map(|part| PartitionRecords { part })
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Record<'a>;
+    type IntoIter = Box<dyn Iterator<Item = Record<'a>> + Send + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.records())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for part in &self.parts {
+            map.entry(&part.key, &format_args!("[{}, {}) {} records", part.from, part.to, part.len()));
+        }
+        map.finish()
+    }
+}
+
+/// The records of one partition in a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionRecords<'a> {
+    part: &'a Part,
+}
+
+impl<'a> PartitionRecords<'a> {
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &'a str {
+        &self.part.key.topic
+    }
+
+    /// The partition's number, from 0.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.part.key.partition
+    }
+
+    /// How many records there are: at least one.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.part.len()
+    }
+
+    /// The records in offset order.
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = Record<'a>> + use<'a> {
+        self.part.records()
+    }
+}
