@@ -1,0 +1,10 @@
+//! The Kafka edge: one thread polls, answers rebalances, fills the buffers and keeps to the byte budget.
+
+pub(crate) mod buffer;
+pub(crate) mod budget;
+mod context;
+pub(crate) mod ffi;
+pub(crate) mod poll;
+
+pub(crate) use buffer::PartitionBuffer;
+pub(crate) use budget::Budget;

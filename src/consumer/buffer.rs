@@ -1,0 +1,349 @@
+//! What was fetched of one partition under one claim, between the poll thread (which fills it) and the lane
+//! (which empties it).
+//!
+//! A new claim gets a new buffer. So a record, a batch or a late answer of an older claim has nowhere to go
+//! (EO-3, EO-5): there is no "current buffer of a partition" to mix up.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Budget;
+use crate::NextOffset;
+use crate::batch::{ClaimId, Part, PartitionKey, Segment};
+use crate::partition::Halt;
+use crate::record::chunk::{Chunk, RawRecord};
+
+/// Records of one partition under one claim, and the coverage `[from, to)` that they stand for.
+pub(crate) struct PartitionBuffer {
+    pub(crate) key: PartitionKey,
+    pub(crate) claim: ClaimId,
+    budget: Arc<Budget>,
+    state: Mutex<State>,
+    held_bytes: AtomicUsize,
+    paused: AtomicBool,
+    /// Written by the lane after each commit, read for the mirror and the status.
+    committed: AtomicI64,
+    applied_records: AtomicU64,
+}
+
+struct State {
+    /// Everything below was handed out (EO-5).
+    from: NextOffset,
+    /// Everything below is in the buffer or was handed out; a record below is an old one.
+    to: NextOffset,
+    sealed: VecDeque<Segment>,
+    open: Option<Chunk>,
+    records: usize,
+    /// When the oldest thing that waits here arrived.
+    waiting_since: Option<Instant>,
+    in_flight: bool,
+    closed: Option<Instant>,
+    held_until: Option<Instant>,
+    /// Nothing at or past this record's offset is handed out: it was rejected.
+    stop: Option<(i64, Halt)>,
+    /// The client reported an error after everything below `to`.
+    failure: Option<Halt>,
+}
+
+/// What became of a record that was pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Kept,
+    /// Below the coverage, or after the buffer's end: dropped, to be counted.
+    Dropped,
+}
+
+/// What a lane sees of a buffer when it decides what to take.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peek {
+    pub(crate) records: usize,
+    /// Set when there is something to take, be it only coverage without records.
+    pub(crate) waiting_since: Option<Instant>,
+    /// The budget has stopped this partition: what is there will not grow.
+    pub(crate) paused: bool,
+    pub(crate) held_until: Option<Instant>,
+    /// Revoked or given up: drop it, at the latest (if a batch is out) at this instant.
+    pub(crate) closed: Option<Instant>,
+    /// Set when nothing is left to take and nothing more will come.
+    pub(crate) halt: Option<Halt>,
+}
+
+impl PartitionBuffer {
+    pub(crate) fn new(key: PartitionKey, claim: ClaimId, from: NextOffset, budget: Arc<Budget>) -> Self {
+        Self {
+            key,
+            claim,
+            budget,
+            state: Mutex::new(State {
+                from,
+                to: from,
+                sealed: VecDeque::new(),
+                open: None,
+                records: 0,
+                waiting_since: None,
+                in_flight: false,
+                closed: None,
+                held_until: None,
+                stop: None,
+                failure: None,
+            }),
+            held_bytes: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            committed: AtomicI64::new(from.get()),
+            applied_records: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held can only come from a failed assertion in this file.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record (poll thread).
+    pub(crate) fn push<'h>(
+        &self,
+        record: &RawRecord<'_>,
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) -> Pushed {
+        let mut state = self.lock();
+        let Some(next) = NextOffset::after(record.offset) else { return Pushed::Dropped };
+        if state.closed.is_some() || state.failure.is_some() || record.offset < state.to.get() {
+            return Pushed::Dropped;
+        }
+        let chunk = state.open.get_or_insert_with(|| Chunk::for_records(record.weight()));
+        chunk.push(record, headers);
+        // Charged from the chunk, so that headers count and the lane releases the very same sum.
+        let weight = chunk.weight(chunk.len() - 1);
+        if chunk.is_full() {
+            state.seal();
+        }
+        state.records += 1;
+        state.advance(next);
+        drop(state);
+        self.charge(weight);
+        Pushed::Kept
+    }
+
+    /// The log has nothing (more) below `end`: markers and compaction gaps are covered too (poll thread).
+    pub(crate) fn end_of_partition(&self, end: NextOffset) {
+        let mut state = self.lock();
+        if state.closed.is_none() && state.failure.is_none() && end > state.to {
+            state.advance(end);
+        }
+    }
+
+    /// The client cannot read on after what is here: what is here may still be applied (poll thread).
+    pub(crate) fn fail(&self, halt: Halt) {
+        let mut state = self.lock();
+        if state.failure.is_none() {
+            state.failure = Some(halt);
+        }
+    }
+
+    /// Where the client stands, for error texts.
+    pub(crate) fn covered_to(&self) -> NextOffset {
+        self.lock().to
+    }
+
+    /// Takes up to `max_records` and about `max_bytes` off the front, with the coverage they stand for; one
+    /// record is given whatever its size. `None` if there is nothing to take, or a part is still out.
+    pub(crate) fn take(&self, max_records: usize, max_bytes: usize) -> Option<Part> {
+        let mut state = self.lock();
+        if state.in_flight || state.closed.is_some() || state.from == state.to || max_records == 0 {
+            return None;
+        }
+        let stop_at = state.stop.as_ref().map(|(offset, _)| *offset);
+        state.seal();
+        let (mut segments, mut records, mut bytes) = (Vec::new(), 0, 0);
+        let mut to = None;
+        'fill: while let Some(segment) = state.sealed.front_mut() {
+            let start = segment.range.start;
+            for index in segment.range.clone() {
+                let weight = segment.chunk.weight(index);
+                let past_limit = records == max_records || (records > 0 && bytes + weight > max_bytes);
+                if past_limit || stop_at.is_some_and(|stop| segment.chunk.offset(index) >= stop) {
+                    if index > start {
+                        segments.push(Segment { chunk: Arc::clone(&segment.chunk), range: start..index });
+                        segment.range.start = index;
+                    }
+                    to.get_or_insert(state.from);
+                    break 'fill;
+                }
+                records += 1;
+                bytes += weight;
+                to = Some(segment.chunk.next_offset(index));
+            }
+            segments.extend(state.sealed.pop_front());
+        }
+        // Nothing left behind: the coverage beyond the last record (markers, gaps) goes with it.
+        let to = if state.sealed.is_empty() { state.to } else { to? };
+        if to == state.from {
+            return None;
+        }
+        let part = Part { key: self.key.clone(), claim: self.claim, from: state.from, to, segments };
+        state.from = to;
+        state.records -= records;
+        state.in_flight = true;
+        if state.from == state.to {
+            state.waiting_since = None;
+        }
+        Some(part)
+    }
+
+    /// Puts back what was taken and not applied.
+    pub(crate) fn put_back(&self, part: Part) {
+        let mut state = self.lock();
+        debug_assert_eq!(part.claim, self.claim, "a part goes back where it came from");
+        debug_assert_eq!(part.to, state.from, "parts go back in the order they came");
+        state.in_flight = false;
+        if state.closed.is_some() {
+            drop(state);
+            self.uncharge(part.weight());
+            return;
+        }
+        state.from = part.from;
+        state.records += part.len();
+        for segment in part.segments.into_iter().rev() {
+            state.sealed.push_front(segment);
+        }
+        state.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The part was applied: its bytes are free, its end is durable.
+    pub(crate) fn applied(&self, part: &Part) {
+        self.lock().in_flight = false;
+        self.committed.store(part.to.get(), Ordering::Release);
+        self.applied_records.fetch_add(u64::try_from(part.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.uncharge(part.weight());
+    }
+
+    /// The part will not be applied under this claim: whether it was is for the next claim to say (EO-7).
+    pub(crate) fn abandoned(&self, part: &Part) {
+        self.lock().in_flight = false;
+        self.uncharge(part.weight());
+    }
+
+    /// Hands out nothing until then: somebody else holds the row's lock.
+    pub(crate) fn hold_until(&self, instant: Instant) {
+        self.lock().held_until = Some(instant);
+    }
+
+    /// Hands out nothing at or past the record at `offset`, and halts there.
+    pub(crate) fn stop_at(&self, offset: i64, halt: Halt) {
+        self.lock().stop = Some((offset, halt));
+    }
+
+    /// Ends the buffer: nothing goes in or out any more. A batch in flight may finish until `deadline`.
+    pub(crate) fn close(&self, deadline: Instant) {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return;
+        }
+        state.closed = Some(deadline);
+        state.seal();
+        let bytes = state.sealed.drain(..).map(|segment| segment.weight()).sum();
+        state.records = 0;
+        state.waiting_since = None;
+        drop(state);
+        self.uncharge(bytes);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed.is_some()
+    }
+
+    pub(crate) fn in_flight(&self) -> bool {
+        self.lock().in_flight
+    }
+
+    pub(crate) fn peek(&self) -> Peek {
+        let state = self.lock();
+        let rejected_next = state.stop.as_ref().filter(|(offset, _)| state.next_record() >= Some(*offset));
+        let halt = match rejected_next {
+            Some((_, halt)) if state.next_record().is_some() => Some(halt.clone()),
+            _ if state.from == state.to => state.failure.clone(),
+            _ => None,
+        };
+        Peek {
+            records: state.records,
+            waiting_since: state.waiting_since.filter(|_| halt.is_none()),
+            paused: self.paused.load(Ordering::Relaxed),
+            held_until: state.held_until,
+            closed: state.closed,
+            halt,
+        }
+    }
+
+    /// Bytes held, in the buffer and in the batch that is out.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the budget has paused it; only the poll thread sets this.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// The position that is durable in Postgres.
+    pub(crate) fn committed(&self) -> i64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Records applied under this claim.
+    pub(crate) fn applied_records(&self) -> u64 {
+        self.applied_records.load(Ordering::Relaxed)
+    }
+
+    fn charge(&self, bytes: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.charge(bytes);
+    }
+
+    fn uncharge(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.release(bytes);
+    }
+}
+
+impl State {
+    fn seal(&mut self) {
+        if let Some(chunk) = self.open.take() {
+            let range = 0..chunk.len();
+            self.sealed.push_back(Segment { chunk: Arc::new(chunk), range });
+        }
+    }
+
+    fn advance(&mut self, to: NextOffset) {
+        debug_assert!(to > self.to, "coverage only grows");
+        self.to = to;
+        self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The offset of the next record that would be handed out.
+    fn next_record(&self) -> Option<i64> {
+        let segment = self.sealed.front().map(|segment| (&*segment.chunk, segment.range.start));
+        let open = self.open.as_ref().map(|chunk| (chunk, 0));
+        segment.or(open).map(|(chunk, index)| chunk.offset(index))
+    }
+}
+
+impl Drop for PartitionBuffer {
+    fn drop(&mut self) {
+        self.budget.release(*self.held_bytes.get_mut());
+    }
+}
+
+impl std::fmt::Debug for PartitionBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartitionBuffer").field("key", &self.key).field("claim", &self.claim).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The poll thread. It alone touches the assignment, so that every assign, unassign, pause and resume has one
+//! order (PITFALLS 3), and it waits for nothing but the client: a rebalance is answered within milliseconds.
+
+mod assignment;
+mod command;
+mod flow;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::{Notify, mpsc};
+
+pub(crate) use assignment::{Assigned, AssignmentId};
+pub(crate) use command::{Command, MirrorEntry, Mirrored, StartFetch};
+
+use super::ffi::{Client, EventKind, EventQueue, Message, Place};
+use super::{Budget, PartitionBuffer, buffer::Pushed};
+use crate::NextOffset;
+use crate::batch::PartitionKey;
+use crate::partition::Halt;
+use assignment::Assignment;
+
+/// Longest wait for an event; commands wake the thread, so this only bounds how late a lost wake-up is noticed.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// Records taken off the client's queue before lanes are notified and commands are served.
+const RECORDS_PER_TURN: usize = 1_000;
+
+/// What the poll thread tells the worker. The channel is unbounded, because this thread must never wait; its
+/// length is bounded by the client: a notice follows a rebalance, a client error or a partition's failure.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// Kafka assigned these; nothing is fetched before a [`Command::Start`] with the same id.
+    Assigned(Vec<Assigned>),
+    /// Kafka took these away; already unassigned, their buffers closed to new records.
+    Revoked(Vec<PartitionKey>),
+    /// The client reported an error that concerns no single partition.
+    ClientError { code: RDKafkaErrorCode, fatal: bool, text: String },
+    /// The topic's partition count or existence is in doubt.
+    TopicError { topic: String, code: RDKafkaErrorCode, text: String },
+    /// What Kafka acknowledged of the mirror.
+    Mirrored(Mirrored),
+}
+
+/// Figures that the thread keeps; read by the status.
+#[derive(Debug, Default)]
+pub(crate) struct PollCounters {
+    /// Records of an old assignment or below the coverage.
+    pub(crate) dropped_records: AtomicU64,
+    pub(crate) fetched_records: AtomicU64,
+    pub(crate) rebalances: AtomicU64,
+}
+
+/// The handle to a running poll thread.
+pub(crate) struct Poller {
+    commands: Sender<Command>,
+    queue: Arc<EventQueue>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Poller {
+    /// Starts the thread over a subscribed client, which it will close when told to stop.
+    pub(crate) fn start(
+        queue: EventQueue,
+        cooperative: bool,
+        budget: Arc<Budget>,
+        counters: Arc<PollCounters>,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> std::io::Result<Self> {
+        let (commands, received) = channel();
+        let queue = Arc::new(queue);
+        let thread_queue = Arc::clone(&queue);
+        let thread = thread::Builder::new().name("highwater-poll".into()).spawn(move || {
+            let loop_ = PollLoop {
+                assignment: Assignment::new(Arc::clone(thread_queue.client()), cooperative),
+                commands: received,
+                notices,
+                budget,
+                counters,
+                buffers: HashMap::new(),
+                last: None,
+                touched: Vec::new(),
+            };
+            loop_.run(&thread_queue);
+        })?;
+        Ok(Self { commands, queue, thread })
+    }
+
+    /// Queues a command and wakes the thread. A thread that has ended needs none.
+    pub(crate) fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+        self.queue.wake();
+    }
+
+    /// What makes the thread look at the budget again. Weak: the client must not be closed by whoever wakes it.
+    pub(crate) fn waker(&self) -> Weak<EventQueue> {
+        Arc::downgrade(&self.queue)
+    }
+
+    /// Waits until the thread has let go of the client, then closes it off the runtime; `false` if `limit`
+    /// passed first and the thread was left to itself (PITFALLS 12). Send [`Command::Stop`] before.
+    pub(crate) async fn join(self, limit: Duration) -> bool {
+        let Self { commands, queue, thread } = self;
+        drop(commands);
+        let closing = tokio::task::spawn_blocking(move || {
+            let _ = thread.join();
+            // The last reference: closes the client and leaves the group.
+            drop(queue);
+        });
+        tokio::time::timeout(limit, closing).await.is_ok()
+    }
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
+
+struct PollLoop {
+    assignment: Assignment,
+    commands: Receiver<Command>,
+    notices: mpsc::UnboundedSender<Notice>,
+    budget: Arc<Budget>,
+    counters: Arc<PollCounters>,
+    /// Where a fetched record goes, by topic and partition; only what is really being fetched is in here.
+    buffers: HashMap<Box<str>, HashMap<i32, Fetching>>,
+    /// The buffer of the record before: records come in runs.
+    last: Option<Fetching>,
+    touched: Vec<Arc<Notify>>,
+}
+
+/// A partition that is being fetched: its buffer, and the lane to notify.
+#[derive(Clone)]
+struct Fetching {
+    buffer: Arc<PartitionBuffer>,
+    lane: Arc<Notify>,
+}
+
+impl PollLoop {
+    fn run(mut self, queue: &EventQueue) {
+        loop {
+            loop {
+                match self.commands.try_recv() {
+                    Ok(Command::Stop { mirror, mirror_limit }) => return self.stop(queue, &mirror, mirror_limit),
+                    Ok(command) => self.on_command(command),
+                    Err(TryRecvError::Empty) => break,
+                    // The worker is gone without a word (it panicked): close as if told to.
+                    Err(TryRecvError::Disconnected) => return self.stop(queue, &[], Duration::ZERO),
+                }
+            }
+            let mut timeout = POLL_TIMEOUT;
+            for _ in 0..RECORDS_PER_TURN {
+                let Some(event) = queue.poll(timeout) else { break };
+                self.on_event(event.kind());
+                timeout = Duration::ZERO;
+            }
+            for lane in self.touched.drain(..) {
+                lane.notify_one();
+            }
+            self.regulate();
+        }
+    }
+
+    fn on_event(&mut self, event: EventKind<'_>) {
+        match event {
+            EventKind::Record(message) => self.on_record(&message),
+            EventKind::Error { place: Some(place), code, text, .. } if place.partition >= 0 => {
+                self.on_partition_error(&place, code, &text);
+            }
+            EventKind::Error { place: Some(place), code, text, .. } => {
+                self.notify(Notice::TopicError { topic: place.topic, code, text });
+            }
+            EventKind::Error { place: None, code, fatal, text } => {
+                self.notify(Notice::ClientError { code, fatal, text });
+            }
+            EventKind::Assign(places) => self.on_assign(&places),
+            EventKind::Revoke(places) => self.on_revoke(&places),
+            EventKind::Committed { code, places } => {
+                self.notify(Notice::Mirrored(Mirrored::new(code, &places)));
+            }
+            EventKind::Other => {}
+        }
+    }
+
+    fn on_record(&mut self, message: &Message<'_>) {
+        let (topic, partition) = (message.topic(), message.partition());
+        let known = self.last.as_ref().is_some_and(|last| {
+            last.buffer.key.partition == partition && &*last.buffer.key.topic == topic
+        });
+        if !known {
+            self.last = self.buffers.get(topic).and_then(|partitions| partitions.get(&partition)).cloned();
+            if let Some(fetching) = &self.last {
+                self.touched.push(Arc::clone(&fetching.lane));
+            }
+        }
+        let Some(Fetching { buffer, lane }) = &self.last else {
+            self.counters.dropped_records.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        if known && self.touched.is_empty() {
+            self.touched.push(Arc::clone(lane));
+        }
+        match buffer.push(&message.raw(), message.headers()) {
+            Pushed::Kept => {
+                self.counters.fetched_records.fetch_add(1, Ordering::Relaxed);
+                if !buffer.is_paused() && self.budget.must_pause(buffer.held_bytes()) {
+                    self.pause(&[Arc::clone(buffer)]);
+                }
+            }
+            Pushed::Dropped => {
+                self.counters.dropped_records.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn on_partition_error(&mut self, place: &Place, code: RDKafkaErrorCode, text: &str) {
+        let fetching = self.buffers.get(place.topic.as_str()).and_then(|partitions| partitions.get(&place.partition));
+        let Some(Fetching { buffer, lane }) = fetching else { return };
+        match code {
+            RDKafkaErrorCode::PartitionEOF => {
+                if let Some(end) = NextOffset::new(place.offset) {
+                    buffer.end_of_partition(end);
+                }
+            }
+            // The connection comes back by itself, and the fetch goes on where it stood.
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::NetworkException => return,
+            // After any other error the client may have stepped over records: what follows is not contiguous.
+            _ => {
+                let key = &buffer.key;
+                let offset = buffer.covered_to();
+                buffer.fail(Halt::unreadable(key, offset, code, text));
+            }
+        }
+        self.touched.push(Arc::clone(lane));
+    }
+
+    fn notify(&self, notice: Notice) {
+        // The worker is gone only when it is about to stop this thread, too.
+        let _ = self.notices.send(notice);
+    }
+}

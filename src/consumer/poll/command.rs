@@ -1,0 +1,178 @@
+//! What the worker asks of the poll thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::Notify;
+
+use super::{AssignmentId, EventKind, EventQueue, Fetching, Notice, Place, PollLoop};
+use crate::NextOffset;
+use crate::batch::PartitionKey;
+use crate::consumer::PartitionBuffer;
+
+/// A command to the poll thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Begin to fetch under a claim.
+    Start(StartFetch),
+    /// Fetch no more into this buffer; Kafka's assignment stays as it is.
+    Halt(Arc<PartitionBuffer>),
+    /// Copy positions to Kafka, asynchronously.
+    Mirror(Vec<MirrorEntry>),
+    /// Copy these positions, waiting at most so long, then let go of the client.
+    Stop { mirror: Vec<MirrorEntry>, mirror_limit: Duration },
+}
+
+/// Where a claim says that fetching begins.
+#[derive(Debug)]
+pub(crate) struct StartFetch {
+    /// The assignment that the claim was made for; another one by now means that it was revoked meanwhile.
+    pub(crate) assignment: AssignmentId,
+    pub(crate) from: NextOffset,
+    pub(crate) buffer: Arc<PartitionBuffer>,
+    pub(crate) lane: Arc<Notify>,
+}
+
+/// A position for Kafka's own table of committed offsets (EO-8: it was durable in Postgres first).
+#[derive(Debug, Clone)]
+pub(crate) struct MirrorEntry {
+    pub(crate) key: PartitionKey,
+    pub(crate) offset: NextOffset,
+    /// The mark by which a wrong or restored database is noticed.
+    pub(crate) metadata: Arc<str>,
+}
+
+/// Kafka's answer to a mirror commit.
+#[derive(Debug)]
+pub(crate) struct Mirrored {
+    pub(crate) error: Option<RDKafkaErrorCode>,
+    pub(crate) acknowledged: Vec<(String, i32, i64)>,
+}
+
+impl Mirrored {
+    pub(super) fn new(code: Option<RDKafkaErrorCode>, places: &[Place]) -> Self {
+        let acknowledged = places
+            .iter()
+            .filter(|place| code.is_none() && place.error.is_none())
+            .map(|place| (place.topic.clone(), place.partition, place.offset))
+            .collect();
+        Self { error: code.or_else(|| places.iter().find_map(|place| place.error)), acknowledged }
+    }
+}
+
+impl PollLoop {
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Start(start) => self.start(start),
+            Command::Halt(buffer) => self.halt(&buffer),
+            Command::Mirror(entries) => {
+                self.mirror(&entries);
+            }
+            Command::Stop { .. } => unreachable!("the loop ends before it serves a stop"),
+        }
+    }
+
+    fn start(&mut self, StartFetch { assignment, from, buffer, lane }: StartFetch) {
+        let key = buffer.key.clone();
+        if !self.assignment.is_current(&key, assignment) {
+            // Revoked since: the worker has been told, and releases the claim.
+            return;
+        }
+        if let Err(error) = self.assignment.fetch_from(&key, from) {
+            buffer.fail(crate::partition::Halt::client(&key, "start fetching", &error));
+            lane.notify_one();
+            return;
+        }
+        tracing::debug!(partition = %key, %from, epoch = buffer.claim.epoch, "fetching");
+        self.last = None;
+        self.buffers
+            .entry(Box::from(&*key.topic))
+            .or_default()
+            .insert(key.partition, Fetching { buffer, lane });
+    }
+
+    fn halt(&mut self, buffer: &Arc<PartitionBuffer>) {
+        if self.forget(&buffer.key, Some(buffer)) {
+            self.assignment.stop_fetching(&[buffer.key.clone()]);
+        }
+    }
+
+    /// Drops the buffer of a partition (only if it is `which`, when given); `true` if there was one.
+    pub(super) fn forget(&mut self, key: &PartitionKey, which: Option<&Arc<PartitionBuffer>>) -> bool {
+        self.last = None;
+        let Some(partitions) = self.buffers.get_mut(&*key.topic) else { return false };
+        let found = partitions
+            .get(&key.partition)
+            .is_some_and(|fetching| which.is_none_or(|which| Arc::ptr_eq(which, &fetching.buffer)));
+        if found {
+            partitions.remove(&key.partition);
+        }
+        found
+    }
+
+    /// `true` if an answer is to be expected.
+    fn mirror(&self, entries: &[MirrorEntry]) -> bool {
+        let mut list = TopicPartitionList::with_capacity(entries.len());
+        for entry in entries {
+            // A partition that is no longer ours is its new owner's to mirror.
+            if !self.assignment.is_assigned(&entry.key) {
+                continue;
+            }
+            let mut element = list.add_partition(&entry.key.topic, entry.key.partition);
+            element.set_metadata(&*entry.metadata);
+            if let Err(error) = element.set_offset(Offset::Offset(entry.offset.get())) {
+                tracing::debug!(partition = %entry.key, %error, "not mirrored");
+            }
+        }
+        if list.count() == 0 {
+            return false;
+        }
+        match self.assignment.client().commit(&list, CommitMode::Async) {
+            Ok(()) => true,
+            Err(error) => {
+                // Ignored on purpose: nothing ever reads the mirror back as a position (EO-8).
+                tracing::debug!(%error, "the mirror commit was refused");
+                false
+            }
+        }
+    }
+
+    /// Mirrors what is given, unassigns everything and ends; the client is closed by whoever drops it last.
+    pub(super) fn stop(mut self, queue: &EventQueue, mirror: &[MirrorEntry], limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut awaited = self.mirror(mirror);
+        while awaited {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(partitions = mirror.len(), "Kafka did not acknowledge the last mirror in time");
+                break;
+            }
+            match queue.poll(left) {
+                None => {}
+                Some(event) => match event.kind() {
+                    EventKind::Record(_) => {}
+                    EventKind::Committed { code, places } => {
+                        let answer = Mirrored::new(code, &places);
+                        awaited = !mirror.iter().all(|entry| answer.settles(entry));
+                        self.notify(Notice::Mirrored(answer));
+                    }
+                    other => self.on_event(other),
+                },
+            }
+        }
+        self.assignment.clear();
+    }
+}
+
+impl Mirrored {
+    /// Whether the answer is the one to this entry (an older commit's answer may come first).
+    fn settles(&self, entry: &MirrorEntry) -> bool {
+        self.error.is_some()
+            || self.acknowledged.iter().any(|(topic, partition, offset)| {
+                **topic == *entry.key.topic && *partition == entry.key.partition && *offset >= entry.offset.get()
+            })
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a partition stopped.
+
+use std::fmt;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::batch::PartitionKey;
+use crate::{ErrorKind, NextOffset};
+
+/// Why a partition halted: what was attempted, where, and what the reader can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Halt {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+}
+
+impl Halt {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The client gave an error where the next record should be (EO-6).
+    pub(crate) fn unreadable(key: &PartitionKey, offset: NextOffset, code: RDKafkaErrorCode, text: &str) -> Self {
+        let way_out = match code {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                "the records from there on were removed by retention, or the log was truncated: decide what the \
+                 lost range means, then set the group's offset and restart"
+            }
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition => {
+                "the topic was deleted, or deleted and created anew: its offsets no longer mean the same records"
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => "grant this client READ on the topic, then restart",
+            _ => "look at the broker's log and at this partition's segment files, then restart",
+        };
+        Self::new(ErrorKind::Guard, format!("cannot read {key} at offset {offset}: {text} ({code:?}); {way_out}"))
+    }
+
+    /// A call to the client failed.
+    pub(crate) fn client(key: &PartitionKey, what: &str, error: &KafkaError) -> Self {
+        Self::new(ErrorKind::Kafka, format!("cannot {what} {key}: {error}; restart the worker"))
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
