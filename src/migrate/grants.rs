@@ -1,0 +1,93 @@
+//! The least that a worker's role needs.
+
+use std::fmt::Write as _;
+
+use crate::error::{Error, Result};
+use crate::schema::{SchemaName, identifier_defect, quote_identifier};
+
+/// The role that `highwater migrate --print-grants` names unless told otherwise.
+pub const DEFAULT_ROLE: &str = "highwater_worker";
+
+/// Per table: what the worker does with it, and so what it may do. A table without an entry fails a test.
+const TABLES: &[(&str, &str, &str)] = &[
+    ("meta", "SELECT", "its version is checked at the start; only `highwater migrate` writes it"),
+    (
+        "group_topic",
+        "SELECT, INSERT, UPDATE",
+        "the resolved start policy, added partitions, the mirror's mark",
+    ),
+    (
+        "consumer_offset",
+        "SELECT, INSERT, UPDATE",
+        "claims and commits; a row that vanishes halts, so no DELETE",
+    ),
+    (
+        "claim_history",
+        "SELECT, INSERT, DELETE",
+        "finished claims; pruned after `history_retention`, never edited",
+    ),
+    ("dead_letter", "SELECT, INSERT, UPDATE", "rejected records; emptied by people only"),
+    ("offset_event", "SELECT, INSERT", "what was skipped or lost: append-only for the worker"),
+    ("worker_status", "SELECT, INSERT, UPDATE, DELETE", "heartbeats; rows of processes long gone are pruned"),
+    ("partition_status", "SELECT, INSERT, UPDATE", "one row per partition, overwritten"),
+];
+
+/// The `GRANT` statements for a worker's role, with a reason for each, to be run by the schema's owner.
+///
+/// No DDL, no TRUNCATE, no right on a sequence (identity columns need none), and DELETE only where rows are pruned.
+/// The statements can be run again, and must be after a migration that adds a table.
+///
+/// # Errors
+///
+/// [`Configuration`](crate::ErrorKind::Configuration) when `role` can't be a role's name.
+pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
+    if let Some(defect) = identifier_defect(role) {
+        return Err(Error::configuration(format!("role name {role:?} {defect}, choose another name")));
+    }
+    let role = quote_identifier(role);
+    let mut text = format!(
+        "-- The least privileges of a Highwater worker. Run as the owner of the schema; safe to run again.\n\
+         --\n\
+         -- If the role does not exist yet:\n\
+         --   CREATE ROLE {role} LOGIN PASSWORD '...';\n\
+         -- The tables that your handler writes need grants of their own, for example:\n\
+         --   GRANT INSERT ON public.my_sink TO {role};\n\
+         -- All workers of a group should log in as the same role: then one may end the backend of another that\n\
+         -- is frozen and holds locks. With several roles, grant each of them the others, or pg_signal_backend.\n\n\
+         GRANT USAGE ON SCHEMA {} TO {role};\n",
+        schema.quoted(),
+    );
+    for (table, privileges, reason) in TABLES {
+        let table = schema.qualified(table);
+        // Writing to a string can't fail.
+        let _ = write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate::list::MIGRATIONS;
+
+    #[test]
+    fn every_table_has_its_grants() {
+        let mut created: Vec<&str> = MIGRATIONS
+            .iter()
+            .flat_map(|migration| migration.sql.lines())
+            .filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
+            .collect();
+        created.sort_unstable();
+        let mut granted: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).collect();
+        granted.sort_unstable();
+        assert_eq!(created, granted);
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        let text = grants(&SchemaName::new("my \"schema").unwrap(), "o'neil\"; --").unwrap();
+        assert!(text.contains(r#"GRANT USAGE ON SCHEMA "my ""schema" TO "o'neil""; --";"#), "{text}");
+        assert!(grants(&SchemaName::default(), "").is_err());
+        assert!(grants(&SchemaName::default(), "a\n; drop").is_err());
+    }
+}
