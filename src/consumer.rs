@@ -2,9 +2,11 @@
 
 pub(crate) mod buffer;
 pub(crate) mod budget;
+pub(crate) mod catalog;
 mod context;
 pub(crate) mod ffi;
 pub(crate) mod poll;
 
 pub(crate) use buffer::PartitionBuffer;
 pub(crate) use budget::Budget;
+pub(crate) use catalog::Catalog;

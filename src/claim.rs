@@ -1,0 +1,291 @@
+//! Claims: the row in `consumer_offset` that says who may commit a partition, and from where (EO-3, EO-4).
+
+mod guard;
+mod obtain;
+pub(crate) mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, PoolError};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::NextOffset;
+use crate::batch::{ClaimId, PartitionKey};
+use crate::db::{Db, blockers};
+pub(crate) use guard::Guard;
+pub(crate) use obtain::{ClaimOutcome, Obtain, StillAssigned};
+
+/// A row as it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct OffsetRow {
+    pub(crate) key: PartitionKey,
+    pub(crate) claim: ClaimId,
+    pub(crate) next_offset: NextOffset,
+    pub(crate) owner: Option<Uuid>,
+    /// By the database's clock: the owner's heartbeat is younger than 3 s.
+    pub(crate) owner_live: bool,
+    pub(crate) paused_reason: Option<String>,
+    /// The owner, another live process, asks for time to finish a batch.
+    pub(crate) draining: bool,
+}
+
+/// A claim that was granted.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimed {
+    pub(crate) key: PartitionKey,
+    pub(crate) claim: ClaimId,
+    pub(crate) next_offset: NextOffset,
+}
+
+/// Why a statement failed: the pool could not connect, or Postgres said no.
+#[derive(Debug)]
+pub(crate) enum DbError {
+    Pool(PoolError),
+    Postgres(tokio_postgres::Error),
+}
+
+impl From<PoolError> for DbError {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl std::fmt::Display for DbError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pool(error) => match crate::db::postgres_error(error) {
+                Some(error) => describe(f, error),
+                None => write!(f, "no connection: {error}"),
+            },
+            Self::Postgres(error) => describe(f, error),
+        }
+    }
+}
+
+fn describe(f: &mut std::fmt::Formatter<'_>, error: &tokio_postgres::Error) -> std::fmt::Result {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(db), _) => write!(f, "{} ({})", db.message(), db.code().code()),
+        (None, Some(source)) => write!(f, "{error}: {source}"),
+        (None, None) => write!(f, "{error}"),
+    }
+}
+
+/// The statements of a claim's life.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    db: Arc<Db>,
+    claim_free: String,
+    claim_waiting: String,
+    release: String,
+    mark_draining: String,
+    rows: String,
+}
+
+impl Claims {
+    pub(crate) fn new(db: Arc<Db>) -> Self {
+        let offsets = db.schema.qualified("consumer_offset");
+        let history = db.schema.qualified("claim_history");
+        let live = |owner: &str| {
+            format!(
+                "EXISTS (SELECT FROM {} w WHERE w.owner = {owner} AND w.stopped_at IS NULL \
+                 AND w.heartbeat_at > clock_timestamp() - interval '3 seconds')",
+                db.schema.qualified("worker_status")
+            )
+        };
+        // A successor under the same instance id does not wait for its predecessor.
+        let draining = format!(
+            "(coalesce(o.drain_until > clock_timestamp(), false) AND o.owner IS DISTINCT FROM $4 \
+              AND o.instance_id IS DISTINCT FROM coalesce($5::text, '') AND {})",
+            live("o.owner")
+        );
+        // One statement: a client that freezes between two would hold the locks of the first.
+        // Key order everywhere, or two workers deadlock (PITFALLS 22). The history is written from the locked
+        // rows, so that a commit which slipped in before the lock is in it.
+        let claim = |locking: &str| {
+            format!(
+                "WITH old AS ( \
+                   SELECT o.* FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
+                   WHERE o.group_id = $1 AND o.paused_reason IS NULL AND NOT {draining} \
+                   ORDER BY o.topic, o.partition FOR UPDATE OF o{locking}), \
+                 history AS ( \
+                   INSERT INTO {history} (group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, \
+                     end_offset, applied_records, applied_batches, claimed_at, committed_at) \
+                   SELECT group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, next_offset, \
+                     applied_records, applied_batches, claimed_at, committed_at \
+                   FROM old WHERE claimed_at IS NOT NULL) \
+                 UPDATE {offsets} o SET epoch = old.epoch + 1, claim_token = gen_random_uuid(), owner = $4, instance_id = $5, \
+                   drain_until = NULL, claimed_offset = old.next_offset, claimed_at = clock_timestamp(), \
+                   applied_records = 0, applied_batches = 0 \
+                 FROM old WHERE o.group_id = old.group_id AND o.topic = old.topic AND o.partition = old.partition \
+                 RETURNING o.topic, o.partition, o.epoch, o.claim_token, o.next_offset"
+            )
+        };
+        Self {
+            claim_free: claim(" SKIP LOCKED"),
+            claim_waiting: claim(""),
+            // By token: a late release matches nothing once somebody else has claimed.
+            release: format!(
+                "UPDATE {offsets} SET owner = NULL, drain_until = NULL \
+                 WHERE group_id = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND claim_token = $5 AND owner = $6"
+            ),
+            // SKIP LOCKED: if a commit holds the row, the claimers wait for that commit anyway.
+            mark_draining: format!(
+                "UPDATE {offsets} o SET drain_until = clock_timestamp() + $6::int8 * interval '1 millisecond' \
+                 FROM (SELECT group_id, topic, partition FROM {offsets} \
+                       WHERE group_id = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND claim_token = $5 AND owner IS NOT NULL \
+                       FOR UPDATE SKIP LOCKED) mine \
+                 WHERE o.group_id = mine.group_id AND o.topic = mine.topic AND o.partition = mine.partition"
+            ),
+            rows: format!(
+                "SELECT o.topic, o.partition, o.epoch, o.claim_token, o.next_offset, o.owner, {} AS owner_live, \
+                   o.paused_reason, {draining} AS draining \
+                 FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
+                 WHERE o.group_id = $1",
+                live("o.owner")
+            ),
+            db,
+        }
+    }
+
+    pub(crate) fn db(&self) -> &Arc<Db> {
+        &self.db
+    }
+
+    /// Claims those of `keys` whose rows are free, in one statement.
+    pub(crate) async fn claim_free(&self, keys: &[PartitionKey]) -> Result<Vec<Claimed>, DbError> {
+        let client = self.db.control().await?;
+        self.claim(&client, &self.claim_free, keys).await
+    }
+
+    /// Claims one row, waiting for its lock up to `lock_timeout`; after [`blockers::PATIENCE`] it looks for dead
+    /// blockers. `None` if the row is missing, paused or draining.
+    pub(crate) async fn claim_waiting(&self, key: &PartitionKey) -> Result<Option<Claimed>, DbError> {
+        let client = self.db.control().await?;
+        let pid = backend_pid(&client).await?;
+        let keys = std::slice::from_ref(key);
+        let claim = self.claim(&client, &self.claim_waiting, keys);
+        let claimed = watch(&self.db, pid, claim).await?;
+        Ok(claimed.into_iter().next())
+    }
+
+    async fn claim(&self, client: &Object, sql: &str, keys: &[PartitionKey]) -> Result<Vec<Claimed>, DbError> {
+        let (topics, partitions) = columns(keys);
+        let identity = &self.db.identity;
+        let statement = client.prepare_cached(sql).await?;
+        let rows = client
+            .query(&statement, &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()])
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Claimed { key: key(row), claim: claim_id(row), next_offset: next_offset(row) })
+            .collect())
+    }
+
+    /// Gives a row back; `false` if it is no longer under this claim: somebody else has taken it.
+    pub(crate) async fn release(&self, key: &PartitionKey, claim: ClaimId) -> Result<bool, DbError> {
+        let client = self.db.control().await?;
+        let identity = &self.db.identity;
+        let statement = client.prepare_cached(&self.release).await?;
+        let released = client
+            .execute(
+                &statement,
+                &[&&*identity.group, &&*key.topic, &key.partition, &claim.epoch, &claim.token, &identity.owner],
+            )
+            .await?;
+        Ok(released == 1)
+    }
+
+    /// Asks successors to wait up to `limit` for a batch that is under way.
+    pub(crate) async fn mark_draining(
+        &self,
+        key: &PartitionKey,
+        claim: ClaimId,
+        limit: Duration,
+    ) -> Result<(), DbError> {
+        let client = self.db.control().await?;
+        let limit_ms = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        let statement = client.prepare_cached(&self.mark_draining).await?;
+        client
+            .execute(
+                &statement,
+                &[&&*self.db.identity.group, &&*key.topic, &key.partition, &claim.epoch, &claim.token, &limit_ms],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The rows of `keys` as they stand; a missing row is not in the answer.
+    pub(crate) async fn rows(&self, keys: &[PartitionKey]) -> Result<Vec<OffsetRow>, DbError> {
+        let client = self.db.control().await?;
+        let (topics, partitions) = columns(keys);
+        let identity = &self.db.identity;
+        let statement = client.prepare_cached(&self.rows).await?;
+        let rows = client
+            .query(&statement, &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()])
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| OffsetRow {
+                key: key(row),
+                claim: claim_id(row),
+                next_offset: next_offset(row),
+                owner: row.get("owner"),
+                owner_live: row.get("owner_live"),
+                paused_reason: row.get("paused_reason"),
+                draining: row.get("draining"),
+            })
+            .collect())
+    }
+}
+
+/// Runs `waiting`, which waits for locks on backend `pid`; when it takes long, ends dead blockers meanwhile.
+pub(crate) async fn watch<T>(db: &Db, pid: i32, waiting: impl Future<Output = T>) -> T {
+    tokio::pin!(waiting);
+    loop {
+        match tokio::time::timeout(blockers::PATIENCE, &mut waiting).await {
+            Ok(done) => return done,
+            Err(_) => {
+                let look = async {
+                    let client = db.control().await?;
+                    db.blockers.end_dead(&client, pid).await.map_err(DbError::from)
+                };
+                // Whatever comes first: a free lock must not wait for this look-up.
+                tokio::select! {
+                    done = &mut waiting => return done,
+                    looked = look => if let Err(error) = looked {
+                        tracing::debug!(%error, "could not look for dead blockers");
+                    },
+                }
+            }
+        }
+    }
+}
+
+pub(crate) async fn backend_pid(client: &Object) -> Result<i32, tokio_postgres::Error> {
+    let statement = client.prepare_cached("SELECT pg_backend_pid()").await?;
+    Ok(client.query_one(&statement, &[]).await?.get(0))
+}
+
+pub(crate) fn columns(keys: &[PartitionKey]) -> (Vec<&str>, Vec<i32>) {
+    keys.iter().map(|key| (&*key.topic, key.partition)).unzip()
+}
+
+fn key(row: &Row) -> PartitionKey {
+    PartitionKey { topic: row.get::<_, &str>("topic").into(), partition: row.get("partition") }
+}
+
+fn claim_id(row: &Row) -> ClaimId {
+    ClaimId { epoch: row.get("epoch"), token: row.get("claim_token") }
+}
+
+fn next_offset(row: &Row) -> NextOffset {
+    NextOffset::new(row.get("next_offset")).expect("the table's check constraint forbids negative offsets")
+}

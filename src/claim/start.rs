@@ -1,0 +1,380 @@
+//! Where a group starts on a topic that it does not know yet (DESIGN 3.3).
+//!
+//! The first worker decides for *all* partitions, in one transaction under an advisory lock, and records it in
+//! `group_topic`. From then on there is no policy any more, only rows: a row that is missing has vanished, and a
+//! partition past the recorded count was added and starts at its beginning.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Transaction;
+use futures_util::future::try_join_all;
+use rdkafka::error::KafkaError;
+
+use super::DbError;
+use crate::backoff::Backoff;
+use crate::batch::PartitionKey;
+use crate::config::{Config, StartPolicy};
+use crate::consumer::Catalog;
+use crate::db::Db;
+use crate::error::{Error, ErrorKind, Result};
+use crate::partition::Halt;
+
+/// How different (Jaro-Winkler) a group id may be to be named as a near miss.
+const NEAR_MISS: f64 = 0.85;
+
+/// Resolves start positions.
+#[derive(Debug)]
+pub(crate) struct Start {
+    db: Arc<Db>,
+    catalog: Catalog,
+    policy: StartPolicy,
+    program: String,
+    backoff: Backoff,
+    unknown_topic_timeout: Duration,
+}
+
+/// What `group_topic` holds.
+struct Known {
+    partition_count: i32,
+    program: String,
+}
+
+impl Start {
+    pub(crate) fn new(db: Arc<Db>, catalog: Catalog, config: &Config, backoff: Backoff) -> Self {
+        Self {
+            db,
+            catalog,
+            policy: config.start,
+            program: config.program.clone(),
+            backoff,
+            unknown_topic_timeout: config.unknown_topic_timeout,
+        }
+    }
+
+    /// Makes sure that the group knows the topic, before anything joins the group.
+    ///
+    /// # Errors
+    /// If the policy is `Fail` and it does not, or another program runs under this group id, or there is no such
+    /// topic for `unknown_topic_timeout`. A broker or a database that is away is waited for.
+    pub(crate) async fn ensure_topic(&self, topic: &str) -> Result<()> {
+        let mut backoff = self.backoff.clone();
+        let mut unknown_since = None;
+        loop {
+            let error = match self.try_ensure(topic, &mut unknown_since).await {
+                Ok(done) => return done,
+                Err(error) => error,
+            };
+            if let Some(fatal) = crate::db::fatal_at_start(&error) {
+                return Err(fatal);
+            }
+            let wait = backoff.next();
+            tracing::warn!(topic, error = %error, retry_in = ?wait, "cannot look up where to start; trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn try_ensure(&self, topic: &str, unknown_since: &mut Option<Instant>) -> Result<Result<()>, StartError> {
+        // Before Kafka is asked: a mistyped group id must fail at once, and without joining.
+        if let Some(known) = self.known(topic).await? {
+            return Ok(self.same_program(topic, &known));
+        }
+        if self.policy == StartPolicy::Fail {
+            return Ok(Err(self.refusal(topic).await?));
+        }
+        let Some(partition_count) = self.catalog.partition_count(topic).await? else {
+            let since = unknown_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < self.unknown_topic_timeout {
+                return Err(StartError::UnknownTopic);
+            }
+            return Ok(Err(self.unknown_topic(topic)));
+        };
+        self.resolve(topic, partition_count).await?;
+        Ok(Ok(()))
+    }
+
+    fn unknown_topic(&self, topic: &str) -> Error {
+        Error::new(
+            ErrorKind::UnknownTopic,
+            format!(
+                "topic {topic} does not exist, or this client may not describe it (waited {:?}): create it, or correct \
+                 the topics setting",
+                self.unknown_topic_timeout
+            ),
+        )
+    }
+
+    /// Waits until the topic exists; a group that knows it from before may have lost it since.
+    ///
+    /// # Errors
+    /// If it does not exist for `unknown_topic_timeout`.
+    pub(crate) async fn await_topic(&self, topic: &str) -> Result<()> {
+        let mut backoff = self.backoff.clone();
+        let mut unknown_since: Option<Instant> = None;
+        loop {
+            match self.catalog.partition_count(topic).await {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => {
+                    let since = unknown_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.unknown_topic_timeout {
+                        return Err(self.unknown_topic(topic));
+                    }
+                    tracing::warn!(topic, "the topic does not exist yet; waiting");
+                }
+                Err(error) => tracing::warn!(topic, %error, "cannot reach Kafka; trying again"),
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    async fn known(&self, topic: &str) -> Result<Option<Known>, DbError> {
+        let client = self.db.control().await?;
+        let row = client
+            .query_opt(
+                &format!(
+                    "SELECT partition_count, program FROM {} WHERE group_id = $1 AND topic = $2",
+                    self.db.schema.qualified("group_topic")
+                ),
+                &[&&*self.db.identity.group, &topic],
+            )
+            .await?;
+        Ok(row.map(|row| Known { partition_count: row.get(0), program: row.get(1) }))
+    }
+
+    fn same_program(&self, topic: &str, known: &Known) -> Result<()> {
+        if known.program == self.program {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::StartPolicy,
+            format!(
+                "group {} on topic {topic} belongs to program {}, but this is {}: two programs under one group id would \
+                 each apply only a part of the records; use a group id of its own, or set `program` if it was renamed",
+                self.db.identity.group, known.program, self.program
+            ),
+        ))
+    }
+
+    /// The error of policy `Fail`, with the group ids that look like this one.
+    async fn refusal(&self, topic: &str) -> Result<Error, DbError> {
+        let client = self.db.control().await?;
+        let group = &*self.db.identity.group;
+        let rows = client
+            .query(
+                &format!(
+                    "SELECT DISTINCT group_id FROM {} ORDER BY group_id",
+                    self.db.schema.qualified("group_topic")
+                ),
+                &[],
+            )
+            .await?;
+        let others: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        Ok(Error::new(ErrorKind::StartPolicy, refusal_text(group, topic, &others)))
+    }
+
+    /// Resolves the policy for all partitions, in one transaction.
+    async fn resolve(&self, topic: &str, partition_count: i32) -> Result<(), StartError> {
+        let keys = (0..partition_count).map(|partition| PartitionKey { topic: topic.into(), partition });
+        let positions = try_join_all(keys.map(|key| async move {
+            let available = self.catalog.watermarks(&key).await?;
+            Ok::<_, KafkaError>(match self.policy {
+                StartPolicy::Latest => available.high.get(),
+                _ => available.low.get(),
+            })
+        }))
+        .await?;
+        let cluster_id = self.catalog.cluster_id().await;
+
+        let mut client = self.db.control().await.map_err(DbError::from)?;
+        let resolved = async {
+            let transaction = client.transaction().await?;
+            self.lock(&transaction, topic).await?;
+            let group = &*self.db.identity.group;
+            let inserted = transaction
+                .execute(
+                    &format!(
+                        "INSERT INTO {} (group_id, topic, start_policy, partition_count, cluster_id, program, resolved_by) \
+                         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+                        self.db.schema.qualified("group_topic")
+                    ),
+                    &[
+                        &group,
+                        &topic,
+                        &self.policy.to_string(),
+                        &partition_count,
+                        &cluster_id,
+                        &self.program,
+                        &self.db.identity.owner,
+                    ],
+                )
+                .await?;
+            if inserted == 1 {
+                let numbered: Vec<(i32, i64)> = (0..).zip(positions).collect();
+                self.insert_rows(&transaction, topic, &numbered, &format!("start policy {}", self.policy)).await?;
+                tracing::info!(topic, partitions = partition_count, policy = %self.policy, "start positions resolved");
+            }
+            transaction.commit().await
+        };
+        resolved.await.map_err(DbError::from)?;
+        // Another worker may have been first, with another program's name.
+        Ok(())
+    }
+
+    /// A partition without a row: added to the topic since, or vanished.
+    pub(super) async fn added_partition(&self, key: &PartitionKey) -> Result<Result<(), Halt>, DbError> {
+        let group = &*self.db.identity.group;
+        let Some(known) = self.known(&key.topic).await? else {
+            return Ok(Err(Halt::new(
+                ErrorKind::StartPolicy,
+                format!("group {group} has no start position for {key}: its topic was never resolved; restart the worker"),
+            )));
+        };
+        if key.partition < known.partition_count {
+            return Ok(Err(Halt::new(
+                ErrorKind::Guard,
+                format!(
+                    "the row of {key} for group {group} has vanished from consumer_offset, though the group knows \
+                     {} partitions of the topic: restore it from a backup, or set the group's offset by hand; \
+                     guessing would lose or repeat records",
+                    known.partition_count
+                ),
+            )));
+        }
+        // Added partitions start at their beginning, whatever the policy: a record must not be missed because
+        // it was produced before the group noticed the partition.
+        let Ok(Some(now)) = self.catalog.partition_count(&key.topic).await else {
+            return Ok(Ok(())); // Kafka does not answer; the caller looks again.
+        };
+        let mut added = Vec::new();
+        for partition in known.partition_count..now {
+            let key = PartitionKey { topic: Arc::clone(&key.topic), partition };
+            match self.catalog.watermarks(&key).await {
+                Ok(available) => added.push((partition, available.low.get())),
+                Err(_) => return Ok(Ok(())),
+            }
+        }
+        let mut client = self.db.control().await?;
+        let transaction = client.transaction().await?;
+        self.lock(&transaction, &key.topic).await?;
+        self.insert_rows(&transaction, &key.topic, &added, "partition added to the topic").await?;
+        transaction
+            .execute(
+                &format!(
+                    "UPDATE {} SET partition_count = greatest(partition_count, $3) WHERE group_id = $1 AND topic = $2",
+                    self.db.schema.qualified("group_topic")
+                ),
+                &[&group, &&*key.topic, &now],
+            )
+            .await?;
+        transaction.commit().await?;
+        tracing::info!(topic = &*key.topic, from = known.partition_count, to = now, "the topic has grown");
+        Ok(Ok(()))
+    }
+
+    async fn lock(&self, transaction: &Transaction<'_>, topic: &str) -> Result<(), tokio_postgres::Error> {
+        transaction
+            .execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+                &[&format!("highwater start {} {} {topic}", self.db.schema, self.db.identity.group)],
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn insert_rows(
+        &self,
+        transaction: &Transaction<'_>,
+        topic: &str,
+        positions: &[(i32, i64)],
+        reason: &str,
+    ) -> Result<(), tokio_postgres::Error> {
+        let (partitions, offsets): (Vec<i32>, Vec<i64>) = positions.iter().copied().unzip();
+        // ON CONFLICT: the position comes from the row, whoever wrote it first. An event only for what was new.
+        transaction
+            .execute(
+                &format!(
+                    "WITH new AS ( \
+                       INSERT INTO {} (group_id, topic, partition, next_offset) \
+                       SELECT $1, $2, p, o FROM unnest($3::int4[], $4::int8[]) AS n(p, o) ORDER BY p \
+                       ON CONFLICT DO NOTHING RETURNING partition, next_offset) \
+                     INSERT INTO {} (group_id, topic, partition, kind, to_offset, actor, reason) \
+                     SELECT $1, $2, partition, 'start', next_offset, $5, $6 FROM new",
+                    self.db.schema.qualified("consumer_offset"),
+                    self.db.schema.qualified("offset_event")
+                ),
+                &[
+                    &&*self.db.identity.group,
+                    &topic,
+                    &partitions,
+                    &offsets,
+                    &format!("worker {}", self.db.identity.owner),
+                    &reason,
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+fn refusal_text(group: &str, topic: &str, others: &[String]) -> String {
+    let mut near: Vec<(f64, &String)> = others
+        .iter()
+        .map(|other| (strsim::jaro_winkler(&group.to_lowercase(), &other.to_lowercase()), other))
+        .filter(|(likeness, other)| *likeness >= NEAR_MISS && *other != group)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut text = format!("group {group} has never read topic {topic}, and the start policy is `fail`");
+    if !near.is_empty() {
+        let names: Vec<&str> = near.iter().take(3).map(|(_, name)| name.as_str()).collect();
+        text.push_str(&format!("; did you mean {}?", names.join(" or ")));
+    }
+    text.push_str(
+        "; if the group is new, start it once with HIGHWATER_START=earliest (all records that Kafka holds) or \
+         HIGHWATER_START=latest (only what comes from now on)",
+    );
+    text
+}
+
+/// Why the topic could not be looked up this time.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    Db(DbError),
+    Kafka(KafkaError),
+    UnknownTopic,
+}
+
+impl From<DbError> for StartError {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<KafkaError> for StartError {
+    fn from(error: KafkaError) -> Self {
+        Self::Kafka(error)
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Db(error) => write!(f, "{error}"),
+            Self::Kafka(error) => write!(f, "{error}"),
+            Self::UnknownTopic => f.write_str("the topic does not exist yet"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_group_id_names_the_one_that_was_meant() {
+        let others = ["fraud-rules-v2", "analytics-warehouse"].map(str::to_owned);
+        let text = refusal_text("fraud-rules-V2", "payments.tx_events", &others);
+        assert!(text.contains("did you mean fraud-rules-v2?"), "{text}");
+        assert!(!text.contains("analytics"), "{text}");
+        assert!(text.contains("HIGHWATER_START=earliest"), "{text}");
+    }
+}

@@ -1,0 +1,264 @@
+//! One batch, one transaction: the handler's rows and the offsets, or neither (EO-1).
+
+mod compare_and_set;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio_postgres::CancelToken;
+use tokio_postgres::error::SqlState;
+
+use crate::claim::watch;
+use crate::db::{Backend, Db};
+use crate::failpoint::failpoint;
+use crate::handler::ErasedHandler;
+use crate::sqlstate::{Class, Connection};
+use crate::{Batch, HandlerError, Tx};
+use compare_and_set::CompareAndSet;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// Durable: rows and offsets.
+    Applied,
+    /// Rolled back: the compare-and-set found fewer rows under their claim than the batch has partitions.
+    Missed,
+    /// Rolled back: somebody holds a partition's row for longer than `lock_timeout`.
+    Locked,
+    /// Rolled back or never begun; certainly nothing is durable.
+    Failed(HandlerError),
+    /// The handler panicked; nothing is durable.
+    Panicked(String),
+    /// `max_processing_time` passed before COMMIT was sent; nothing is durable.
+    TimedOut,
+    /// The drain deadline passed before COMMIT was sent; nothing is durable.
+    Cancelled,
+    /// COMMIT may have been sent and its answer is not known: the next claim tells (EO-7).
+    Unknown(String),
+    /// Rows are durable without their offsets: the handler ended the transaction behind our back.
+    Smuggled,
+}
+
+/// Applies batches.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    db: Arc<Db>,
+    compare_and_set: CompareAndSet,
+    max_processing_time: Duration,
+}
+
+impl Commit {
+    pub(crate) fn new(db: Arc<Db>, max_processing_time: Duration) -> Self {
+        Self { compare_and_set: CompareAndSet::new(&db), db, max_processing_time }
+    }
+
+    /// Applies `batch`. `cancelled` ends it early, but only while COMMIT has not been sent.
+    pub(crate) async fn apply(
+        &self,
+        batch: &Arc<Batch>,
+        handler: &Arc<dyn ErasedHandler>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Attempt {
+        let connection = match self.db.lane().await {
+            Ok(connection) => connection,
+            Err(error) => return Attempt::Failed(pool_error(error)),
+        };
+        let tx = match Tx::begin(connection).await {
+            Ok(tx) => tx,
+            Err(error) => {
+                self.heed(&error);
+                return Attempt::Failed(error);
+            }
+        };
+        let left_behind = LeftBehind {
+            backend: Backend { pid: tx.backend_pid(), xact_id: tx.xact_id().to_owned() },
+            cancel: tx.cancel_token(),
+        };
+        tokio::pin!(cancelled);
+
+        // 1. The rows. In a task of its own, so that a panic, or a handler that never yields, stays there.
+        let tx = if batch.is_empty() {
+            tx
+        } else {
+            let mut task = spawn(Arc::clone(batch), Arc::clone(handler), tx);
+            let joined = tokio::select! {
+                joined = watch(&self.db, left_behind.backend.pid, &mut task) => joined,
+                () = tokio::time::sleep(self.max_processing_time) => {
+                    task.abort();
+                    self.leave_behind(left_behind);
+                    return Attempt::TimedOut;
+                }
+                () = &mut cancelled => {
+                    task.abort();
+                    self.leave_behind(left_behind);
+                    return Attempt::Cancelled;
+                }
+            };
+            match joined {
+                Ok((Ok(()), tx)) => tx,
+                Ok((Err(error), tx)) => return self.failed(error, tx).await,
+                Err(panic) => return Attempt::Panicked(panic_message(panic)),
+            }
+        };
+        failpoint!("rows_written");
+
+        // 2. The offsets. The last statement before COMMIT: in a transaction that an SQL error has aborted it
+        //    fails, also when the handler swallowed that error (PITFALLS 19).
+        let began = Instant::now();
+        let compared = {
+            let compared = self.compare_and_set.run(&tx, batch);
+            tokio::select! {
+                compared = watch(&self.db, left_behind.backend.pid, compared) => compared,
+                () = tokio::time::sleep(self.max_processing_time) => {
+                    self.leave_behind(left_behind);
+                    return Attempt::TimedOut;
+                }
+                () = &mut cancelled => {
+                    self.leave_behind(left_behind);
+                    return Attempt::Cancelled;
+                }
+            }
+        };
+        match compared {
+            Ok(count) if count == batch.parts.len() => {}
+            Ok(_) => return self.missed(tx).await,
+            Err(error) => return self.not_compared(error, tx).await,
+        }
+        tracing::trace!(elapsed = ?began.elapsed(), "offsets compared and set");
+        failpoint!("before_commit");
+
+        // 3. From here on nothing is cancelled: COMMIT may have been carried out (EO-7).
+        self.commit(tx, left_behind).await
+    }
+
+    async fn commit(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
+        let committed = {
+            let commit = tx.raw().batch_execute("COMMIT");
+            tokio::pin!(commit);
+            #[cfg(feature = "testing")]
+            {
+                // The first poll hands COMMIT to the connection's task, the yield lets that task send it.
+                let _ = futures_util::poll!(&mut commit);
+                tokio::task::yield_now().await;
+            }
+            failpoint!("commit_sent");
+            tokio::time::timeout(self.max_processing_time, commit).await
+        };
+        failpoint!("commit_answered");
+        let error = match committed {
+            Ok(Ok(())) => {
+                drop(tx.into_connection());
+                return Attempt::Applied;
+            }
+            Ok(Err(error)) => HandlerError::from(error),
+            Err(_) => {
+                self.leave_behind(left_behind);
+                return Attempt::Unknown(format!("no answer to COMMIT in {:?}", self.max_processing_time));
+            }
+        };
+        let verdict = error.verdict();
+        if verdict.definite {
+            // A deferred constraint, or a serialization failure: the server rolled back.
+            return self.failed(error, tx).await;
+        }
+        self.heed(&error);
+        self.leave_behind(left_behind);
+        Attempt::Unknown(error.report())
+    }
+
+    async fn failed(&self, error: HandlerError, tx: Tx) -> Attempt {
+        self.heed(&error);
+        if error.verdict().connection == Connection::Keep {
+            // Back to the pool if the rollback went well; dropped otherwise.
+            drop(tx.rollback().await);
+        }
+        Attempt::Failed(error)
+    }
+
+    async fn not_compared(&self, error: tokio_postgres::Error, tx: Tx) -> Attempt {
+        match error.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                drop(tx.rollback().await);
+                Attempt::Locked
+            }
+            Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                drop(tx.rollback().await);
+                Attempt::Failed(
+                    HandlerError::fatal(
+                        "the handler returned Ok, but one of its statements had failed and aborted the transaction: \
+                         pass SQL errors on with `?`, or run what may fail inside a savepoint",
+                    )
+                    .with_source(error),
+                )
+            }
+            _ => self.failed(HandlerError::from(error), tx).await,
+        }
+    }
+
+    /// Nothing may be committed. Looks, before rolling back, whether the transaction is still the one that began.
+    async fn missed(&self, tx: Tx) -> Attempt {
+        let current = tx.raw().query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).await;
+        let smuggled = current.is_ok_and(|row| row.get::<_, Option<&str>>(0) != Some(tx.xact_id()));
+        drop(tx.rollback().await);
+        if smuggled { Attempt::Smuggled } else { Attempt::Missed }
+    }
+
+    /// A demoted or restarted server: nothing in the pool is what it was.
+    fn heed(&self, error: &HandlerError) {
+        if error.verdict().connection == Connection::DiscardAll {
+            self.db.clear();
+        }
+    }
+
+    /// Gets rid of a backend whose transaction was given up: cancel what runs, then end it. Its connection is
+    /// never used again, since a late cancel could hit the next query (PITFALLS 24).
+    fn leave_behind(&self, LeftBehind { backend, cancel }: LeftBehind) {
+        self.db.blockers.abandon(backend.clone());
+        let db = Arc::clone(&self.db);
+        tokio::spawn(async move {
+            let limit = Duration::from_secs(2);
+            let _ = tokio::time::timeout(limit, cancel.cancel_query(tokio_postgres::NoTls)).await;
+            let ended = tokio::time::timeout(limit, async {
+                let client = db.control().await.ok()?;
+                db.blockers.end_own(&client, &backend).await.ok()
+            });
+            // If it fails, whoever the backend blocks will end it.
+            tracing::debug!(pid = backend.pid, ended = ?ended.await, "left a backend behind");
+        });
+    }
+}
+
+/// What is needed to get rid of a transaction that is given up.
+struct LeftBehind {
+    backend: Backend,
+    cancel: CancelToken,
+}
+
+type Handled = (Result<(), HandlerError>, Tx);
+
+fn spawn(batch: Arc<Batch>, handler: Arc<dyn ErasedHandler>, mut tx: Tx) -> JoinHandle<Handled> {
+    tokio::spawn(async move {
+        let handled = handler.handle(&batch, &mut tx).await;
+        (handled, tx)
+    })
+}
+
+fn panic_message(error: tokio::task::JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "the handler's task was cancelled".to_owned() };
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+fn pool_error(error: deadpool_postgres::PoolError) -> HandlerError {
+    match error {
+        deadpool_postgres::PoolError::Backend(error)
+        | deadpool_postgres::PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
+            HandlerError::from(error)
+        }
+        other => HandlerError::lost_connection(Class::Environment, format!("no connection: {other}")),
+    }
+}

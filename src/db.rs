@@ -1,0 +1,129 @@
+//! The Postgres edge: who we are there, pools, sessions, and backends that must go.
+
+pub(crate) mod blockers;
+mod session;
+
+use std::sync::Arc;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use sha2::{Digest, Sha256};
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::schema::SchemaName;
+pub(crate) use blockers::{Backend, Blockers};
+
+/// Connections for claims, releases, reads and the heartbeat. Claims that wait for a lock take at most half.
+const CONTROL_CONNECTIONS: usize = 8;
+
+/// Who this process is to the database.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// Random per process start.
+    pub(crate) owner: Uuid,
+    pub(crate) group: Arc<str>,
+    pub(crate) instance_id: Option<Arc<str>>,
+}
+
+impl Identity {
+    /// The `application_name` of every session: `highwater/<group hash>/<owner>`; by it a successor knows whose
+    /// backend blocks it.
+    pub(crate) fn application_name(&self) -> String {
+        format!("{}{}", self.application_prefix(), self.owner.simple())
+    }
+
+    /// What the sessions of all processes of this group begin with. 8 hex digits of SHA-256: `application_name`
+    /// holds 63 bytes, and a colliding group is still told apart by its owners.
+    pub(crate) fn application_prefix(&self) -> String {
+        let digest = Sha256::digest(self.group.as_bytes());
+        format!("highwater/{:02x}{:02x}{:02x}{:02x}/", digest[0], digest[1], digest[2], digest[3])
+    }
+}
+
+/// The database as a worker uses it.
+#[derive(Debug)]
+pub(crate) struct Db {
+    pub(crate) identity: Identity,
+    pub(crate) schema: SchemaName,
+    lanes: Pool,
+    control: Pool,
+    pub(crate) blockers: Blockers,
+}
+
+impl Db {
+    /// Makes the pools; connects to nothing yet.
+    pub(crate) fn new(config: &Config, identity: Identity) -> Result<Self> {
+        let mut postgres: tokio_postgres::Config = config
+            .postgres_url
+            .parse()
+            .map_err(|error: tokio_postgres::Error| {
+                // The parser's error may quote the URL, hence the password: only its source's text is safe.
+                let _ = error;
+                Error::configuration("postgres_url is not a valid connection string: expected postgres://user:password@host:port/database")
+            })?;
+        session::client_settings(&mut postgres, &identity.application_name());
+        let pool = |size: usize, settings: String| -> Result<Pool> {
+            let manager = Manager::from_config(
+                postgres.clone(),
+                NoTls,
+                ManagerConfig { recycling_method: RecyclingMethod::Fast },
+            );
+            Pool::builder(manager)
+                .max_size(size)
+                .runtime(Runtime::Tokio1)
+                .post_create(Hook::async_fn(move |client, _| {
+                    let settings = settings.clone();
+                    Box::pin(async move {
+                        session::prepare(client, &settings).await.map_err(HookError::Backend)
+                    })
+                }))
+                .build()
+                .map_err(|error| Error::new(crate::ErrorKind::Internal, "could not build a connection pool").with_source(error))
+        };
+        let schema = config.schema.clone();
+        Ok(Self {
+            blockers: Blockers::new(&schema, &identity),
+            lanes: pool(config.lanes, session::lane_settings(config))?,
+            control: pool(CONTROL_CONNECTIONS, session::control_settings(config))?,
+            identity,
+            schema,
+        })
+    }
+
+    /// A connection for claims, releases and reads.
+    pub(crate) async fn control(&self) -> Result<Object, PoolError> {
+        self.control.get().await
+    }
+
+    /// A connection for a lane's batches.
+    pub(crate) async fn lane(&self) -> Result<Object, PoolError> {
+        self.lanes.get().await
+    }
+
+    /// Drops every idle connection: the server is not what it was (demoted, restarted).
+    pub(crate) fn clear(&self) {
+        self.lanes.retain(|_, _| false);
+        self.control.retain(|_, _| false);
+    }
+
+    pub(crate) fn close(&self) {
+        self.lanes.close();
+        self.control.close();
+    }
+}
+
+/// Takes a connection out of its pool for good.
+pub(crate) fn discard(connection: Object) {
+    drop(Object::take(connection));
+}
+
+/// The Postgres error inside a pool's, if there is one.
+pub(crate) fn postgres_error(error: &PoolError) -> Option<&tokio_postgres::Error> {
+    match error {
+        PoolError::Backend(error) => Some(error),
+        PoolError::PostCreateHook(HookError::Backend(error)) => Some(error),
+        _ => None,
+    }
+}

@@ -1,0 +1,161 @@
+//! Lanes: each applies the batches of its partitions, one after the other, on one Postgres connection.
+//!
+//! A lane decides nothing about claims. It reports what ends one, and, once nothing of a closed buffer can
+//! commit any more, that the buffer is idle.
+
+mod caution;
+mod fill;
+mod process;
+mod shared;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::backoff::Backoff;
+use crate::batch::{ClaimId, PartitionKey};
+use crate::claim::Claims;
+use crate::commit::Commit;
+use crate::consumer::PartitionBuffer;
+use crate::consumer::ffi::EventQueue;
+use crate::handler::ErasedHandler;
+use crate::partition::After;
+use caution::Caution;
+use fill::Fill;
+pub(crate) use shared::LaneShared;
+
+/// What a lane tells the worker.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The claim is over, for this reason.
+    Ended { key: PartitionKey, claim: ClaimId, after: After },
+    /// The closed buffer is gone from the lane: no batch of its claim is left.
+    Idle { key: PartitionKey, claim: ClaimId },
+}
+
+/// Figures that lanes keep; read by the status.
+#[derive(Debug, Default)]
+pub(crate) struct LaneCounters {
+    pub(crate) applied_records: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    /// Claims found taken by another process.
+    pub(crate) fenced: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) unknown_outcomes: AtomicU64,
+}
+
+/// Bounds of a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) target_records: usize,
+    pub(crate) max_records: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) linger: Duration,
+    pub(crate) single_record_timeouts: u32,
+}
+
+/// One lane.
+pub(crate) struct Lane {
+    pub(crate) shared: Arc<LaneShared>,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) commit: Arc<Commit>,
+    pub(crate) handler: Arc<dyn ErasedHandler>,
+    pub(crate) limits: Limits,
+    pub(crate) backoff: Backoff,
+    pub(crate) counters: Arc<LaneCounters>,
+    /// Unbounded so that a lane never waits for the worker; at most two reports per claim.
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) poller: Weak<EventQueue>,
+    caution: Caution,
+}
+
+impl Lane {
+    #[expect(clippy::too_many_arguments, reason = "built in one place")]
+    pub(crate) fn new(
+        shared: Arc<LaneShared>,
+        claims: Arc<Claims>,
+        commit: Arc<Commit>,
+        handler: Arc<dyn ErasedHandler>,
+        limits: Limits,
+        backoff: Backoff,
+        counters: Arc<LaneCounters>,
+        reports: mpsc::UnboundedSender<Report>,
+        poller: Weak<EventQueue>,
+    ) -> Self {
+        let caution = Caution::new(limits.max_records);
+        Self { shared, claims, commit, handler, limits, backoff, counters, reports, poller, caution }
+    }
+
+    /// Applies batches until told to stop and nothing is left to report.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.sweep();
+            if self.shared.is_stopping() && self.shared.is_empty() {
+                return;
+            }
+            match self.fill() {
+                Fill::Batch(batch) => self.process(batch).await,
+                Fill::Wait(None) => self.shared.data.notified().await,
+                Fill::Wait(Some(until)) => {
+                    let until = tokio::time::Instant::from_std(until);
+                    let _ = tokio::time::timeout_at(until, self.shared.data.notified()).await;
+                }
+            }
+        }
+    }
+
+    /// Lets go of closed buffers, and of those that have nothing more to give.
+    fn sweep(&mut self) {
+        for buffer in self.shared.buffers() {
+            let peek = buffer.peek();
+            if peek.closed.is_some() {
+                // Between batches nothing is in flight: whatever was out has been resolved.
+                debug_assert!(!buffer.in_flight(), "a lane has one batch at a time");
+                self.shared.remove(&buffer);
+                self.report(Report::Idle { key: buffer.key.clone(), claim: buffer.claim });
+            } else if let Some(why) = peek.halt
+                && buffer.first_report()
+            {
+                self.end(&buffer, After::Halt(why));
+            }
+        }
+    }
+
+    fn end(&self, buffer: &PartitionBuffer, after: After) {
+        self.report(Report::Ended { key: buffer.key.clone(), claim: buffer.claim, after });
+    }
+
+    fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+
+    fn wake_poller(&self) {
+        if let Some(queue) = self.poller.upgrade() {
+            queue.wake();
+        }
+    }
+
+    /// Waits after a failure; ends early when a buffer is closed, so that a revoke is not held up.
+    async fn pause(&mut self, why: &str) {
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        let wait = self.backoff.next();
+        tracing::warn!(why, retry_in = ?wait, "a batch was not applied; trying again");
+        let _ = tokio::time::timeout(wait, self.shared.closing.notified()).await;
+    }
+
+    /// Ends when a closed buffer of the batch has reached its drain deadline.
+    async fn drain_deadline(shared: &LaneShared, buffers: &[Arc<PartitionBuffer>]) {
+        loop {
+            let closing = shared.closing.notified();
+            let deadline: Option<Instant> = buffers.iter().filter_map(|buffer| buffer.peek().closed).min();
+            match deadline {
+                None => closing.await,
+                Some(deadline) => {
+                    return tokio::time::sleep_until(tokio::time::Instant::from_std(deadline)).await;
+                }
+            }
+        }
+    }
+}

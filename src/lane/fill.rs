@@ -1,0 +1,82 @@
+//! What goes into the next batch.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Lane;
+use crate::Batch;
+use crate::consumer::PartitionBuffer;
+use crate::consumer::buffer::Peek;
+
+/// What a lane does next.
+pub(super) enum Fill {
+    Batch(Taken),
+    /// Wait for a signal, at most until then.
+    Wait(Option<Instant>),
+}
+
+/// A batch, and the buffers it was taken from, in the order of its parts.
+pub(super) struct Taken {
+    pub(super) batch: Arc<Batch>,
+    pub(super) buffers: Vec<Arc<PartitionBuffer>>,
+}
+
+type Ready = (Arc<PartitionBuffer>, Peek, Instant);
+
+impl Lane {
+    /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
+    pub(super) fn fill(&mut self) -> Fill {
+        let now = Instant::now();
+        let mut wake: Option<Instant> = None;
+        let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
+        let mut ready: Vec<Ready> = Vec::new();
+        for buffer in self.shared.buffers() {
+            let peek = buffer.peek();
+            match (peek.waiting_since, peek.held_until) {
+                (None, _) => {}
+                (Some(_), Some(until)) if until > now => earlier(until),
+                (Some(since), _) => ready.push((buffer, peek, since)),
+            }
+        }
+        let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
+        let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
+        let complete = records >= self.limits.target_records.min(self.caution.max_records())
+            || ready.iter().any(|(_, peek, _)| peek.paused)
+            || now >= oldest + self.limits.linger;
+        if !complete {
+            earlier(oldest + self.limits.linger);
+            return Fill::Wait(wake);
+        }
+        match self.take(ready) {
+            Some(taken) => Fill::Batch(taken),
+            None => Fill::Wait(wake),
+        }
+    }
+
+    /// Oldest first; what one partition does not use of its share goes to the next.
+    fn take(&self, mut ready: Vec<Ready>) -> Option<Taken> {
+        ready.sort_by_key(|(.., since)| *since);
+        let max_records = self.caution.max_records();
+        ready.truncate(if self.caution.one_partition() { 1 } else { max_records });
+        // Smallest first, so that the share of those that have less is handed on before it is needed.
+        ready.sort_by_key(|(_, peek, _)| peek.records);
+        let (mut records_left, mut bytes_left) = (max_records, self.limits.max_bytes);
+        let mut taken = Vec::with_capacity(ready.len());
+        let mut partitions_left = ready.len();
+        for (buffer, ..) in ready {
+            let share = |left: usize| (left / partitions_left).max(1);
+            if let Some(part) = buffer.take(share(records_left), share(bytes_left)) {
+                records_left = records_left.saturating_sub(part.len());
+                bytes_left = bytes_left.saturating_sub(part.weight());
+                taken.push((buffer, part));
+            }
+            partitions_left -= 1;
+        }
+        if taken.is_empty() {
+            return None;
+        }
+        taken.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
+        let (buffers, parts) = taken.into_iter().unzip();
+        Some(Taken { batch: Arc::new(Batch::new(parts)), buffers })
+    }
+}

@@ -1,0 +1,287 @@
+//! Applying one batch, and what follows from how it went (DESIGN 3.7, 3.8, 4).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Lane;
+use super::fill::Taken;
+use crate::batch::{Part, PartitionKey};
+use crate::claim::{DbError, OffsetRow};
+use crate::commit::Attempt;
+use crate::consumer::PartitionBuffer;
+use crate::partition::{After, Halt};
+use crate::sqlstate::Class;
+use crate::{ErrorKind, HandlerError};
+
+/// How long a partition whose row somebody else has locked is left out of the batches.
+const LOCKED_HOLD: Duration = Duration::from_millis(500);
+/// The database "answers quickly" if it answers within this: then a time-out is the record's fault, not its.
+const QUICK_ANSWER: Duration = Duration::from_secs(1);
+
+impl Lane {
+    pub(super) async fn process(&mut self, taken: Taken) {
+        let attempt = {
+            let cancelled = Self::drain_deadline(&self.shared, &taken.buffers);
+            self.commit.apply(&taken.batch, &self.handler, cancelled).await
+        };
+        match attempt {
+            Attempt::Applied => self.applied(&taken),
+            Attempt::Missed => self.missed(taken).await,
+            Attempt::Locked => self.locked(taken).await,
+            Attempt::Failed(error) => self.failed(taken, error).await,
+            Attempt::Panicked(message) => {
+                let why = format!("the handler panicked: {message}; fix it and restart the worker");
+                self.culprit(taken, ErrorKind::Handler, &why);
+            }
+            Attempt::TimedOut => self.timed_out(taken).await,
+            Attempt::Cancelled => {
+                tracing::warn!(batch = ?taken.batch, "the drain deadline passed; the batch was cancelled");
+                self.put_back(taken);
+            }
+            Attempt::Unknown(why) => {
+                tracing::warn!(batch = ?taken.batch, why, "the outcome of a commit is unknown; claiming again");
+                self.counters.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
+                self.unknown(&taken);
+            }
+            Attempt::Smuggled => {
+                let why = "the handler ended the transaction that it was given: its rows are durable, their offset is \
+                           not; remove those rows, fix the handler and restart the worker";
+                for (part, buffer) in taken.pairs() {
+                    buffer.abandoned(part);
+                    self.end(buffer, After::Halt(Halt::new(ErrorKind::Handler, range(part, why))));
+                }
+            }
+        }
+    }
+
+    fn applied(&mut self, taken: &Taken) {
+        self.backoff.reset();
+        self.caution.relax(taken.buffers.iter().map(|buffer| &buffer.key));
+        let mut wake = false;
+        for (part, buffer) in taken.pairs() {
+            buffer.applied(part);
+            wake |= buffer.is_paused();
+        }
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        let records = u64::try_from(taken.batch.len()).unwrap_or(u64::MAX);
+        self.counters.applied_records.fetch_add(records, Ordering::Relaxed);
+        if wake {
+            self.wake_poller();
+        }
+    }
+
+    fn put_back(&self, taken: Taken) {
+        for (part, buffer) in taken.pairs() {
+            buffer.put_back(part.clone());
+        }
+    }
+
+    /// EO-7: nothing more of these partitions is applied before a new claim has said where they stand.
+    fn unknown(&self, taken: &Taken) {
+        for (part, buffer) in taken.pairs() {
+            buffer.abandoned(part);
+            self.end(buffer, After::Claim);
+        }
+    }
+
+    /// The decision table: what the rows say decides, never what the worker believes.
+    async fn missed(&mut self, taken: Taken) {
+        let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
+        let rows = match self.rows(&keys).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.put_back(taken);
+                return self.pause(&format!("cannot read the claims: {error}")).await;
+            }
+        };
+        let mut only_locked = true;
+        for (part, buffer) in taken.pairs() {
+            match decide(part, rows.get(&part.key), self.claims.db().identity.owner) {
+                Decision::Ours => buffer.put_back(part.clone()),
+                Decision::Over { after, taken_by_another } => {
+                    only_locked = false;
+                    buffer.abandoned(part);
+                    if taken_by_another && buffer.first_fencing() {
+                        self.counters.fenced.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(partition = %part.key, epoch = part.claim.epoch, offset = %part.from,
+                            "fenced: another process has claimed this partition; the batch was rolled back");
+                    }
+                    self.end(buffer, after);
+                }
+            }
+        }
+        if only_locked {
+            self.pause("the compare-and-set found fewer rows than the batch has partitions").await;
+        }
+    }
+
+    async fn rows(&self, keys: &[PartitionKey]) -> Result<HashMap<PartitionKey, OffsetRow>, DbError> {
+        let rows = self.claims.rows(keys).await?;
+        Ok(rows.into_iter().map(|row| (row.key.clone(), row)).collect())
+    }
+
+    /// Somebody holds a row's lock: that partition waits, the others go on.
+    async fn locked(&mut self, taken: Taken) {
+        let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
+        let free = self.claims.unlocked(&keys).await.unwrap_or_default();
+        let until = Instant::now() + LOCKED_HOLD;
+        for buffer in &taken.buffers {
+            if !free.contains(&buffer.key) {
+                tracing::warn!(partition = %buffer.key, "another session holds the lock of this partition's offset row");
+                buffer.hold_until(until);
+            }
+        }
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.put_back(taken);
+    }
+
+    async fn failed(&mut self, taken: Taken, error: HandlerError) {
+        let report = error.report();
+        match error.verdict().class {
+            // The server ended a statement or the transaction for taking too long, before the worker did.
+            Class::OwnTimeout => self.timed_out(taken).await,
+            Class::Reject => self.rejected(taken, &error, &report),
+            Class::Halt => self.culprit(taken, ErrorKind::Handler, &report),
+            Class::RetryThenHalt if self.out_of_retries(&taken) => self.culprit(taken, ErrorKind::Handler, &report),
+            // Also a password that was changed while running: it may be changed back, and halting helps nobody.
+            Class::Environment | Class::RetryThenHalt | Class::Authentication => {
+                self.put_back(taken);
+                self.pause(&report).await;
+            }
+        }
+    }
+
+    fn out_of_retries(&mut self, taken: &Taken) -> bool {
+        let mut out = false;
+        for part in &taken.batch.parts {
+            out |= self.caution.strike_retry(&part.key, part.from.get());
+        }
+        out
+    }
+
+    /// Data that cannot be applied: find the record, apply what is before it, halt there.
+    fn rejected(&mut self, taken: Taken, error: &HandlerError, report: &str) {
+        let named = error.record().and_then(|id| {
+            let part = taken.batch.parts.iter().position(|part| {
+                part.key.topic == id.topic && part.key.partition == id.partition
+            })?;
+            taken.batch.parts[part].records().any(|record| record.offset() == id.offset).then_some((part, id.offset))
+        });
+        let single = || {
+            let mut records = taken.batch.records();
+            let only = records.next()?;
+            let part = taken.batch.parts.iter().position(|part| part.len() == 1)?;
+            records.next().is_none().then_some((part, only.offset()))
+        };
+        if let Some((part, offset)) = named.or_else(single) {
+            let key = &taken.batch.parts[part].key;
+            let why = format!(
+                "record {key}@{offset} was rejected: {report}; the records before it are applied; correct the data or \
+                 the handler, then restart the worker"
+            );
+            taken.buffers[part].stop_at(offset, Halt::new(ErrorKind::Handler, why));
+        } else {
+            self.narrow(&taken);
+        }
+        self.put_back(taken);
+    }
+
+    fn narrow(&mut self, taken: &Taken) {
+        let mut with_records = taken.batch.parts.iter().filter(|part| part.len() > 0);
+        match (with_records.next(), with_records.next()) {
+            (Some(part), None) => self.caution.halve(part.len()),
+            _ => self.caution.separate(self.shared.len()),
+        }
+    }
+
+    /// The batch cannot be applied and it is not the data's fault: halt the partition it comes from, but first
+    /// make sure which one that is.
+    fn culprit(&mut self, taken: Taken, kind: ErrorKind, why: &str) {
+        let with_records = taken.batch.parts.iter().filter(|part| part.len() > 0).count();
+        if with_records > 1 {
+            self.caution.separate(self.shared.len());
+            return self.put_back(taken);
+        }
+        for (part, buffer) in taken.pairs() {
+            if part.len() > 0 || with_records == 0 {
+                buffer.abandoned(part);
+                self.end(buffer, After::Halt(Halt::new(kind, range(part, why))));
+            } else {
+                buffer.put_back(part.clone());
+            }
+        }
+    }
+
+    /// Too slow: the backend was ended. Claim again, with half of it; halt only when a single record is too slow
+    /// several times while the database answers quickly.
+    async fn timed_out(&mut self, taken: Taken) {
+        tracing::warn!(batch = ?taken.batch, "a batch took longer than max_processing_time and was cancelled");
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        let single = taken.batch.len() == 1;
+        self.narrow(&taken);
+        let mut halt = None;
+        if single && let Some(part) = taken.batch.parts.iter().find(|part| part.len() == 1) {
+            let limit = self.limits.single_record_timeouts;
+            if self.caution.strike(&part.key, part.from.get(), limit) && self.answers_quickly().await {
+                halt = Some(part.key.clone());
+            }
+        }
+        for (part, buffer) in taken.pairs() {
+            buffer.abandoned(part);
+            let after = if halt.as_ref() == Some(&part.key) {
+                let why = "this single record takes longer than max_processing_time every time, though the database \
+                           answers quickly; fix the handler or raise the limit, then restart the worker";
+                After::Halt(Halt::new(ErrorKind::Handler, range(part, why)))
+            } else {
+                After::Claim
+            };
+            self.end(buffer, after);
+        }
+    }
+
+    async fn answers_quickly(&self) -> bool {
+        let answer = async {
+            let client = self.claims.db().control().await.ok()?;
+            client.simple_query("SELECT 1").await.ok()
+        };
+        matches!(tokio::time::timeout(QUICK_ANSWER, answer).await, Ok(Some(_)))
+    }
+}
+
+impl Taken {
+    fn pairs(&self) -> impl Iterator<Item = (&Part, &Arc<PartitionBuffer>)> {
+        self.batch.parts.iter().zip(&self.buffers)
+    }
+}
+
+/// What a row says about a part whose batch missed.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Still under our claim and where we left it: only another partition of the batch was lost.
+    Ours,
+    Over { after: After, taken_by_another: bool },
+}
+
+fn decide(part: &Part, row: Option<&OffsetRow>, me: uuid::Uuid) -> Decision {
+    let over = |after, taken_by_another| Decision::Over { after, taken_by_another };
+    let Some(row) = row else { return over(After::Claim, false) };
+    if row.claim == part.claim {
+        return if row.next_offset == part.from { Decision::Ours } else { over(After::Claim, false) };
+    }
+    let another = row.owner.is_some_and(|owner| owner != me);
+    if row.claim.epoch > part.claim.epoch && another && row.owner_live {
+        return over(After::Fence, true);
+    }
+    // A lower epoch or the same with another token: the database went back. No owner: a reset, or the successor
+    // has released. Owner not live: it may be claimed, if it is still assigned to us.
+    over(After::Claim, another)
+}
+
+fn range(part: &Part, why: &str) -> String {
+    format!("{} [{}, {}): {why}", part.key, part.from, part.to)
+}
+
+#[cfg(test)]
+mod tests;
