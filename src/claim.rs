@@ -87,6 +87,7 @@ pub(crate) struct Claims {
     release: String,
     mark_draining: String,
     rows: String,
+    unlocked: String,
 }
 
 impl Claims {
@@ -150,6 +151,10 @@ impl Claims {
                  FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
                  WHERE o.group_id = $1",
                 live("o.owner")
+            ),
+            unlocked: format!(
+                "SELECT o.topic, o.partition FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) \
+                 USING (topic, partition) WHERE o.group_id = $1 FOR UPDATE OF o SKIP LOCKED"
             ),
             db,
         }
@@ -243,6 +248,14 @@ impl Claims {
                 draining: row.get("draining"),
             })
             .collect())
+    }
+
+    /// Those of `keys` whose rows nobody has locked.
+    pub(crate) async fn unlocked(&self, keys: &[PartitionKey]) -> Result<Vec<PartitionKey>, DbError> {
+        let client = self.db.control().await?;
+        let (topics, partitions) = columns(keys);
+        let rows = client.query(&self.unlocked, &[&&*self.db.identity.group, &topics, &partitions]).await?;
+        Ok(rows.iter().map(key).collect())
     }
 }
 

@@ -10,3 +10,4 @@ pub(crate) mod poll;
 pub(crate) use buffer::PartitionBuffer;
 pub(crate) use budget::Budget;
 pub(crate) use catalog::Catalog;
+pub(crate) use poll::Waker;

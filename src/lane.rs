@@ -9,7 +9,7 @@ mod process;
 mod shared;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -18,8 +18,7 @@ use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::Claims;
 use crate::commit::Commit;
-use crate::consumer::PartitionBuffer;
-use crate::consumer::ffi::EventQueue;
+use crate::consumer::{PartitionBuffer, Waker};
 use crate::handler::ErasedHandler;
 use crate::partition::After;
 use caution::Caution;
@@ -67,7 +66,7 @@ pub(crate) struct Lane {
     pub(crate) counters: Arc<LaneCounters>,
     /// Unbounded so that a lane never waits for the worker; at most two reports per claim.
     pub(crate) reports: mpsc::UnboundedSender<Report>,
-    pub(crate) poller: Weak<EventQueue>,
+    pub(crate) waker: Arc<Waker>,
     caution: Caution,
 }
 
@@ -82,10 +81,10 @@ impl Lane {
         backoff: Backoff,
         counters: Arc<LaneCounters>,
         reports: mpsc::UnboundedSender<Report>,
-        poller: Weak<EventQueue>,
+        waker: Arc<Waker>,
     ) -> Self {
         let caution = Caution::new(limits.max_records);
-        Self { shared, claims, commit, handler, limits, backoff, counters, reports, poller, caution }
+        Self { shared, claims, commit, handler, limits, backoff, counters, reports, waker, caution }
     }
 
     /// Applies batches until told to stop and nothing is left to report.
@@ -110,31 +109,29 @@ impl Lane {
     fn sweep(&mut self) {
         for buffer in self.shared.buffers() {
             let peek = buffer.peek();
-            if peek.closed.is_some() {
+            if peek.closed.is_none()
+                && let Some(why) = peek.halt
+            {
+                self.end(&buffer, After::Halt(why));
+            }
+            if buffer.is_closed() {
                 // Between batches nothing is in flight: whatever was out has been resolved.
                 debug_assert!(!buffer.in_flight(), "a lane has one batch at a time");
                 self.shared.remove(&buffer);
                 self.report(Report::Idle { key: buffer.key.clone(), claim: buffer.claim });
-            } else if let Some(why) = peek.halt
-                && buffer.first_report()
-            {
-                self.end(&buffer, After::Halt(why));
             }
         }
     }
 
+    /// Ends a claim. Its buffer is closed at once: nothing more may be taken under it, even before the worker
+    /// has heard of it (EO-7).
     fn end(&self, buffer: &PartitionBuffer, after: After) {
+        buffer.close(Instant::now());
         self.report(Report::Ended { key: buffer.key.clone(), claim: buffer.claim, after });
     }
 
     fn report(&self, report: Report) {
         let _ = self.reports.send(report);
-    }
-
-    fn wake_poller(&self) {
-        if let Some(queue) = self.poller.upgrade() {
-            queue.wake();
-        }
     }
 
     /// Waits after a failure; ends early when a buffer is closed, so that a revoke is not held up.

@@ -131,7 +131,7 @@ impl Obtain {
         let row = self.claims.rows(std::slice::from_ref(key)).await?.pop();
         let Some(row) = row else {
             return match self.start.added_partition(key).await? {
-                Ok(()) => Ok(Step::Wait(Duration::ZERO)),
+                Ok(()) => Ok(Step::Wait(DRAINING_POLL)),
                 Err(why) => Ok(Step::Refused(why)),
             };
         };

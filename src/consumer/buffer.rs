@@ -23,6 +23,7 @@ pub(crate) struct PartitionBuffer {
     state: Mutex<State>,
     held_bytes: AtomicUsize,
     paused: AtomicBool,
+    fenced: AtomicBool,
     /// Written by the lane after each commit, read for the mirror and the status.
     committed: AtomicI64,
     applied_records: AtomicU64,
@@ -91,6 +92,7 @@ impl PartitionBuffer {
             }),
             held_bytes: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
             committed: AtomicI64::new(from.get()),
             applied_records: AtomicU64::new(0),
         }
@@ -288,6 +290,11 @@ impl PartitionBuffer {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// `true` the first time: one lost claim counts once, whoever notices.
+    pub(crate) fn first_fencing(&self) -> bool {
+        !self.fenced.swap(true, Ordering::Relaxed)
     }
 
     /// The position that is durable in Postgres.

@@ -70,6 +70,12 @@ impl Drop for EventQueue {
     }
 }
 
+impl std::fmt::Debug for EventQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventQueue").finish_non_exhaustive()
+    }
+}
+
 /// Topic, partition and offset of an event. Logical offsets are passed on as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {

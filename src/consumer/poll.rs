@@ -8,7 +8,7 @@ mod flow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -55,6 +55,18 @@ pub(crate) struct PollCounters {
     pub(crate) rebalances: AtomicU64,
 }
 
+/// Makes the present poll thread look at the budget again. Weak: the client must not be closed by whoever wakes it.
+#[derive(Debug, Default)]
+pub(crate) struct Waker(Mutex<Weak<EventQueue>>);
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        if let Some(queue) = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade() {
+            queue.wake();
+        }
+    }
+}
+
 /// The handle to a running poll thread.
 pub(crate) struct Poller {
     commands: Sender<Command>,
@@ -96,9 +108,9 @@ impl Poller {
         self.queue.wake();
     }
 
-    /// What makes the thread look at the budget again. Weak: the client must not be closed by whoever wakes it.
-    pub(crate) fn waker(&self) -> Weak<EventQueue> {
-        Arc::downgrade(&self.queue)
+    /// Lets `waker` wake this thread from now on.
+    pub(crate) fn register(&self, waker: &Waker) {
+        *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&self.queue);
     }
 
     /// Waits until the thread has let go of the client, then closes it off the runtime; `false` if `limit`

@@ -68,7 +68,7 @@ impl Lane {
         let records = u64::try_from(taken.batch.len()).unwrap_or(u64::MAX);
         self.counters.applied_records.fetch_add(records, Ordering::Relaxed);
         if wake {
-            self.wake_poller();
+            self.waker.wake();
         }
     }
 

@@ -1,0 +1,32 @@
+//! What the user writes: the function from records to rows.
+
+mod erased;
+mod error;
+mod function;
+
+pub(crate) use erased::ErasedHandler;
+pub use error::{HandlerError, HandlerErrorKind};
+pub use function::{HandlerFn, HandlerFuture, handler_fn};
+
+use crate::{Batch, Tx};
+
+#[doc = include_str!("../docs/handlers.md")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Handler`",
+    label = "not a `Handler`",
+    note = "implement `highwater::Handler`, or wrap a closure: `handler_fn(|batch, tx| Box::pin(async move {{ … }}))`"
+)]
+pub trait Handler: Send + Sync + 'static {
+    /// Writes the rows that follow from the batch's records.
+    ///
+    /// The worker commits them together with the offsets after `Ok(())`, and rolls them back after an error.
+    ///
+    /// # Errors
+    /// What the worker is to do: [retry](HandlerError::retry), [reject](HandlerError::reject) a record, or
+    /// [halt](HandlerError::fatal).
+    ///
+    /// # Cancel safety
+    /// The worker drops the future when the batch exceeds its processing time or its partitions are gone for good;
+    /// the transaction is then rolled back. Effects outside of the transaction stay.
+    fn handle(&self, batch: &Batch, tx: &mut Tx) -> impl Future<Output = Result<(), HandlerError>> + Send;
+}

@@ -1,0 +1,244 @@
+//! Why a batch could not be applied, as a handler says it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use tokio_postgres::error::DbError;
+
+use crate::record::{Record, RecordId};
+use crate::sqlstate::{self, Class, Connection, Verdict};
+
+/// Why a handler could not apply a batch, and so what the worker does next.
+///
+/// There are three answers: [try again](Self::retry), [this record is bad](Self::reject), [stop](Self::fatal).
+/// Errors of tokio-postgres convert with `?`: the answer follows from their SQLSTATE, by the table in
+/// `docs/errors.md`. Whatever the error, everything the handler wrote is rolled back.
+///
+/// The text holds no data: messages of PostgreSQL, which may quote values, are only in the
+/// [source](StdError::source).
+///
+/// ```
+/// use highwater::{HandlerError, HandlerErrorKind};
+///
+/// let error = HandlerError::retry("the score service answered 503");
+/// assert_eq!(error.kind(), HandlerErrorKind::Retry);
+/// ```
+pub struct HandlerError(Box<Inner>);
+
+struct Inner {
+    class: Class,
+    /// `None`: follows from the source.
+    verdict: Option<Verdict>,
+    reason: String,
+    record: Option<RecordId>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What the worker does about a [`HandlerError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HandlerErrorKind {
+    /// Roll back and apply the same records again, with backoff.
+    Retry,
+    /// A record is bad: find it, then follow the reject policy.
+    Reject,
+    /// Halt the partitions of the batch until an operator acts.
+    Fatal,
+}
+
+impl HandlerError {
+    fn new(class: Class, reason: impl Into<String>) -> Self {
+        Self(Box::new(Inner { class, verdict: None, reason: reason.into(), record: None, source: None }))
+    }
+
+    /// Something outside is not ready: apply the batch again later. There is no limit to the number of times.
+    #[must_use]
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::new(Class::Environment, reason)
+    }
+
+    /// This record is bad and will be at every attempt. What came before it in its partition is applied; the
+    /// record itself halts its partition or becomes a dead letter, as the reject policy says.
+    ///
+    /// The reason is stored with a dead letter.
+    #[must_use]
+    pub fn reject(record: &Record<'_>, reason: impl Into<String>) -> Self {
+        Self::reject_at(record.id(), reason)
+    }
+
+    /// As [`reject`](Self::reject), where only the record's place is at hand.
+    #[must_use]
+    pub fn reject_at(record: RecordId, reason: impl Into<String>) -> Self {
+        let mut error = Self::new(Class::Reject, reason);
+        error.0.record = Some(record);
+        error
+    }
+
+    /// Some record of the batch is bad, and the handler does not know which: the worker finds it by applying ever
+    /// smaller batches, so the handler must fail the same way whenever that record is among those it is given.
+    #[must_use]
+    pub fn reject_unnamed(reason: impl Into<String>) -> Self {
+        Self::new(Class::Reject, reason)
+    }
+
+    /// No record is to blame and trying again will not help: halt.
+    #[must_use]
+    pub fn fatal(reason: impl Into<String>) -> Self {
+        Self::new(Class::Halt, reason)
+    }
+
+    /// Adds the error that led to this one. It does not change the [`kind`](Self::kind).
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What the worker does about it.
+    #[must_use]
+    pub fn kind(&self) -> HandlerErrorKind {
+        match self.0.class {
+            Class::Environment | Class::OwnTimeout | Class::RetryThenHalt => HandlerErrorKind::Retry,
+            Class::Reject => HandlerErrorKind::Reject,
+            Class::Halt | Class::Authentication => HandlerErrorKind::Fatal,
+        }
+    }
+
+    /// The rejected record, if the error names one.
+    #[must_use]
+    pub fn record(&self) -> Option<&RecordId> {
+        self.0.record.as_ref()
+    }
+
+    /// The SQLSTATE, if an error of the server is among the sources.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.db_error().map(|error| error.code().code())
+    }
+
+    /// The constraint that was violated, if an error of the server is among the sources and names one.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        self.db_error()?.constraint()
+    }
+
+    /// The server's own error, if there is one among the sources. Its message and detail may quote data.
+    #[must_use]
+    pub fn db_error(&self) -> Option<&DbError> {
+        self.postgres_error()?.as_db_error()
+    }
+
+    fn postgres_error(&self) -> Option<&tokio_postgres::Error> {
+        let mut source = self.source();
+        while let Some(error) = source {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            source = error.source();
+        }
+        None
+    }
+
+    /// The class as the handler wants it, with what the driver's error says of connection and outcome.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let base = self.0.verdict.unwrap_or_else(|| match self.postgres_error() {
+            Some(error) => sqlstate::classify(error),
+            None => Verdict::by_handler(self.0.class),
+        });
+        Verdict { class: self.0.class, ..base }
+    }
+
+    /// An error after which the connection is out of step and must go.
+    pub(crate) fn lost_connection(class: Class, reason: impl Into<String>) -> Self {
+        let mut error = Self::new(class, reason);
+        error.0.verdict = Some(Verdict::lost(class));
+        error
+    }
+
+    /// The same error, but its connection must go.
+    pub(crate) fn discarding(mut self) -> Self {
+        let verdict = self.verdict();
+        self.0.verdict = Some(Verdict { connection: verdict.connection.max(Connection::Discard), ..verdict });
+        self
+    }
+}
+
+/// The kind follows from the SQLSTATE, by the table in `docs/errors.md`; errors without one are connection trouble
+/// (retry) or a mismatch of Rust and SQL types (fatal).
+impl From<tokio_postgres::Error> for HandlerError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let verdict = sqlstate::classify(&error);
+        let reason = match error.as_db_error() {
+            Some(db) => describe(db),
+            None => "the database connection or the driver failed".to_owned(),
+        };
+        let mut this = Self::new(verdict.class, reason).with_source(error);
+        this.0.verdict = Some(verdict);
+        this
+    }
+}
+
+/// Names, never values.
+fn describe(error: &DbError) -> String {
+    let mut text = format!("postgres answered SQLSTATE {}", error.code().code());
+    for (noun, name) in
+        [("constraint", error.constraint()), ("table", error.table()), ("column", error.column())]
+    {
+        if let Some(name) = name {
+            text.push_str(&format!(", {noun} {name}"));
+        }
+    }
+    text
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(record) = &self.0.record {
+            write!(f, "record {record} rejected: ")?;
+        }
+        f.write_str(&self.0.reason)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerError")
+            .field("kind", &self.kind())
+            .field("record", &self.0.record)
+            .field("reason", &self.0.reason)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for HandlerError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_tells_of_the_connection_but_the_handler_of_the_kind() {
+        let timeout = tokio_postgres::Error::__private_api_timeout();
+        let error = HandlerError::fatal("cannot go on").with_source(timeout);
+        assert_eq!(error.kind(), HandlerErrorKind::Fatal);
+        assert_eq!(error.to_string(), "cannot go on");
+        assert_eq!(error.verdict().class, Class::Halt);
+        assert_eq!(error.verdict().connection, Connection::DiscardAll);
+        assert!(!error.verdict().definite);
+    }
+
+    #[test]
+    fn a_rejection_names_its_record() {
+        let id = RecordId { topic: "t".into(), partition: 3, offset: 7 };
+        let error = HandlerError::reject_at(id.clone(), "negative amount");
+        assert_eq!(error.to_string(), "record t[3]@7 rejected: negative amount");
+        assert_eq!(error.record(), Some(&id));
+        assert!(error.verdict().definite);
+        assert_eq!(HandlerError::reject_unnamed("x").record(), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Savepoints: undoing a part of what the handler wrote.
+
+use super::Tx;
+use crate::HandlerError;
+use crate::sqlstate::Class;
+
+/// A point in the transaction to return to; made by [`Tx::savepoint`].
+///
+/// Dropping it does nothing: the savepoint then lives, and costs a little, until an outer one or the transaction
+/// ends.
+#[derive(Debug)]
+#[must_use = "a savepoint does nothing until it is given to rollback_to or release"]
+pub struct Savepoint {
+    id: u64,
+    xact_id: String,
+}
+
+impl Tx {
+    /// Sets a savepoint. They nest.
+    ///
+    /// ```
+    /// use highwater::{HandlerError, Tx};
+    ///
+    /// # #[expect(dead_code)]
+    /// async fn insert_once(tx: &mut Tx, id: i64) -> Result<(), HandlerError> {
+    ///     let before = tx.savepoint().await?;
+    ///     match tx.execute("INSERT INTO seen (id) VALUES ($1)", &[&id]).await {
+    ///         Ok(_) => tx.release(before).await,
+    ///         Err(error) if error.sqlstate() == Some("23505") => tx.rollback_to(&before).await,
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// A savepoint per record is costly: three round trips, and beyond 64 with writes in one transaction PostgreSQL
+    /// slows down for all sessions. Better check a record before writing, and [reject](HandlerError::reject) it.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// A dropped future may leave a savepoint that nobody can return to; it does no harm.
+    pub async fn savepoint(&mut self) -> Result<Savepoint, HandlerError> {
+        self.usable()?;
+        self.last_savepoint += 1;
+        let id = self.last_savepoint;
+        self.raw().batch_execute(&format!("SAVEPOINT {}", name(id))).await?;
+        self.savepoints.push(id);
+        Ok(Savepoint { id, xact_id: self.xact_id.clone() })
+    }
+
+    /// Undoes everything since the savepoint, also after an SQL error. The savepoint stays, so that it can be
+    /// returned to again; those set after it are gone.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); [fatal](HandlerError::fatal) if the savepoint was released or undone, or belongs
+    /// to another transaction.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the connection unusable: the batch is rolled back.
+    pub async fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<(), HandlerError> {
+        self.usable()?;
+        let index = self.position(savepoint)?;
+        self.broken = Some(Class::RetryThenHalt);
+        let done = async {
+            self.raw().batch_execute(&format!("ROLLBACK TO SAVEPOINT {}", name(savepoint.id))).await?;
+            if self.copied { self.check_in_step().await } else { Ok(()) }
+        };
+        match done.await {
+            Ok(()) => {
+                self.broken = None;
+                self.savepoints.truncate(index + 1);
+                Ok(())
+            }
+            Err(error) => {
+                let error = error.discarding();
+                self.break_with(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the savepoint and those set after it, and keeps what was written since.
+    ///
+    /// # Errors
+    /// As [`rollback_to`](Self::rollback_to); SQLSTATE 25P02 if a statement since the savepoint failed.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves open whether the savepoint still exists; what was written stays either way.
+    pub async fn release(&mut self, savepoint: Savepoint) -> Result<(), HandlerError> {
+        self.usable()?;
+        let index = self.position(&savepoint)?;
+        self.raw().batch_execute(&format!("RELEASE SAVEPOINT {}", name(savepoint.id))).await?;
+        self.savepoints.truncate(index);
+        Ok(())
+    }
+
+    fn position(&self, savepoint: &Savepoint) -> Result<usize, HandlerError> {
+        let alive = self.savepoints.iter().position(|&id| id == savepoint.id);
+        alive.filter(|_| savepoint.xact_id == self.xact_id).ok_or_else(|| {
+            HandlerError::fatal(
+                "savepoint refused before it was sent: it was ended, or belongs to another batch",
+            )
+        })
+    }
+}
+
+fn name(id: u64) -> String {
+    format!("highwater_{id}")
+}

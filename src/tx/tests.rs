@@ -1,0 +1,422 @@
+//! What the transaction object relies on, against a real server:
+//! `HIGHWATER_TEST_POSTGRES_URL=… cargo test --lib tx:: -- --ignored`.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use deadpool_postgres::{Manager, Object, Pool};
+use futures_util::SinkExt;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::Type;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+use super::*;
+use crate::HandlerErrorKind;
+use crate::sqlstate::{Connection, classify, copy_line};
+
+const ASK: &str = "needs a server: HIGHWATER_TEST_POSTGRES_URL=postgres://…";
+
+fn pool() -> Pool {
+    let url = std::env::var("HIGHWATER_TEST_POSTGRES_URL").expect(ASK);
+    let manager = Manager::new(url.parse().expect("the URL is one"), NoTls);
+    Pool::builder(manager).max_size(4).build().expect("the pool is built")
+}
+
+async fn connection() -> Object {
+    pool().get().await.expect("the server answers")
+}
+
+async fn tx() -> Tx {
+    Tx::begin(connection().await).await.expect("BEGIN works")
+}
+
+/// A transaction with a table of its own, which goes with it.
+async fn tx_with_table() -> Tx {
+    let tx = tx().await;
+    tx.batch_execute("CREATE TEMPORARY TABLE t (id int PRIMARY KEY, name text CHECK (name <> 'bad'))")
+        .await
+        .unwrap();
+    tx
+}
+
+async fn count(tx: &Tx) -> i64 {
+    tx.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn begin_tells_who_we_are() {
+    let tx = tx().await;
+    let row = tx
+        .query_one(
+            "SELECT pg_current_xact_id() = $1::text::xid8, pg_backend_pid(), \
+             current_setting('transaction_isolation'), current_setting('transaction_read_only')",
+            &[&tx.xact_id()],
+        )
+        .await
+        .unwrap();
+    assert!(row.get::<_, bool>(0));
+    assert_eq!(row.get::<_, i32>(1), tx.backend_pid());
+    assert_eq!((row.get::<_, &str>(2), row.get::<_, &str>(3)), ("read committed", "off"));
+    let connection = tx.rollback().await.expect("a clean rollback gives the connection back");
+    let again = Tx::begin(connection).await.unwrap();
+    again.raw().batch_execute("COMMIT").await.unwrap();
+    drop(again.into_connection());
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_connection_inside_a_transaction_is_not_taken() {
+    let connection = connection().await;
+    connection.batch_execute("BEGIN").await.unwrap();
+    let error = Tx::begin(connection).await.unwrap_err();
+    assert!(error.to_string().contains("already inside"), "{error}");
+    assert_eq!(error.verdict().connection, Connection::Discard);
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_dropped_transaction_does_not_reach_the_pool() {
+    let pool = pool();
+    let tx = Tx::begin(pool.get().await.unwrap()).await.unwrap();
+    drop(tx);
+    assert_eq!(pool.status().size, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_swallowed_error_fails_what_follows() {
+    let tx = tx_with_table().await;
+    let error = tx.execute("INSERT INTO t VALUES ($1, 'bad')", &[&1]).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("23514")));
+    assert_eq!(error.constraint(), Some("t_name_check"));
+    assert!(!error.to_string().contains("bad"), "{error}");
+    let error = tx.raw().query_one("SELECT 1", &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "25P02");
+    assert_eq!(classify(&error).class, Class::Halt);
+    // PITFALLS 19: COMMIT itself says nothing.
+    tx.raw().batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn the_server_refuses_commits_that_the_text_does_not_show() {
+    let setup = connection().await;
+    setup
+        .batch_execute("CREATE OR REPLACE PROCEDURE hw_commits() LANGUAGE plpgsql AS 'BEGIN COMMIT; END'")
+        .await
+        .unwrap();
+    for text in ["DO $$ BEGIN COMMIT; END $$", "CALL hw_commits()", "DO $$ BEGIN ROLLBACK; END $$"] {
+        let tx = tx().await;
+        let error = tx.batch_execute(text).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("2D000"), "{text}");
+        assert_eq!(error.kind(), HandlerErrorKind::Fatal);
+    }
+    setup.batch_execute("DROP PROCEDURE hw_commits()").await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn refused_text_is_not_sent_and_does_no_harm() {
+    let tx = tx_with_table().await;
+    tx.execute("INSERT INTO t VALUES (1, 'a')", &[]).await.unwrap();
+    for text in ["COMMIT", "select 1; end", "PREPARE TRANSACTION 'x'", "COPY t FROM STDIN"] {
+        for error in [
+            tx.batch_execute(text).await.unwrap_err(),
+            tx.execute(text, &[]).await.unwrap_err(),
+            tx.query(text, &[]).await.unwrap_err(),
+            tx.query_opt(&text.to_owned(), &[]).await.unwrap_err(),
+            tx.prepare(text).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), HandlerErrorKind::Fatal);
+            assert!(error.to_string().starts_with("statement refused"), "{error}");
+        }
+    }
+    assert_eq!(count(&tx).await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn savepoints_nest_and_end() {
+    let mut tx = tx_with_table().await;
+    let outer = tx.savepoint().await.unwrap();
+    tx.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap();
+    let inner = tx.savepoint().await.unwrap();
+    let error = tx.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("23505"));
+    tx.rollback_to(&inner).await.unwrap();
+    assert_eq!(count(&tx).await, 1);
+    tx.rollback_to(&outer).await.unwrap();
+    assert_eq!(count(&tx).await, 0);
+    let error = tx.rollback_to(&inner).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Fatal);
+    tx.execute("INSERT INTO t VALUES (2)", &[]).await.unwrap();
+    tx.release(outer).await.unwrap();
+    assert_eq!(count(&tx).await, 1);
+
+    let mut other = self::tx().await;
+    let foreign = tx.savepoint().await.unwrap();
+    let _own = other.savepoint().await.unwrap();
+    assert!(other.release(foreign).await.is_err());
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn copy_writes_and_its_data_errors_can_be_undone() {
+    let mut tx = tx_with_table().await;
+    let sink = tx.copy_in("COPY t FROM STDIN (FORMAT binary)").await.unwrap();
+    let mut rows = pin!(BinaryCopyInWriter::new(sink, &[Type::INT4, Type::TEXT]));
+    rows.as_mut().write(&[&1, &"a"]).await.unwrap();
+    assert_eq!(rows.finish().await.unwrap(), 1);
+
+    for (format, data) in [("text", "2\tb\nx\tc\n"), ("text", "2\tb\n3\tbad\n"), ("csv", "2,b\n2,b\n")] {
+        let before = tx.savepoint().await.unwrap();
+        let sink = tx.copy_in(&format!("COPY t FROM STDIN (FORMAT {format})")).await.unwrap();
+        let mut sink = pin!(sink);
+        sink.send(Bytes::from_static(data.as_bytes())).await.unwrap();
+        let error = sink.as_mut().finish().await.unwrap_err();
+        assert_eq!(copy_line(error.as_db_error().unwrap()), Some(2), "{error:?}");
+        let error = HandlerError::from(error);
+        assert_eq!(error.kind(), HandlerErrorKind::Reject, "{error:?}");
+        tx.rollback_to(&before).await.unwrap();
+        tx.release(before).await.unwrap();
+    }
+    assert_eq!(count(&tx).await, 1);
+    assert!(tx.rollback().await.is_some());
+}
+
+/// A large COPY whose first row is bad: the rest is under way when the server answers.
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn an_early_error_in_a_large_copy_leaves_the_connection_in_step() {
+    let mut tx = tx_with_table().await;
+    let before = tx.savepoint().await.unwrap();
+    let sink = tx.copy_in("COPY t FROM STDIN (FORMAT binary)").await.unwrap();
+    let mut rows = pin!(BinaryCopyInWriter::new(sink, &[Type::INT4, Type::TEXT]));
+    let mut written = Ok(());
+    for _ in 0..200_000 {
+        written = rows.as_mut().write(&[&1, &"a"]).await;
+        if written.is_err() {
+            break;
+        }
+    }
+    let error = match written {
+        Ok(()) => rows.finish().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.code().map(|code| code.code()), Some("23505"), "{error:?}");
+    tx.rollback_to(&before).await.unwrap();
+    assert_eq!(count(&tx).await, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_dropped_copy_aborts_the_transaction_but_not_the_connection() {
+    let mut tx = tx_with_table().await;
+    let before = tx.savepoint().await.unwrap();
+    let mut sink = Box::pin(tx.copy_in("COPY t FROM STDIN").await.unwrap());
+    sink.send(Bytes::from_static(b"1\ta\n")).await.unwrap();
+    drop(sink);
+    let error = tx.execute("SELECT 1", &[]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("25P02"));
+    tx.rollback_to(&before).await.unwrap();
+    assert_eq!(count(&tx).await, 0);
+}
+
+/// PITFALLS 25: the real error comes first, and nothing is sent after it.
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_copy_refused_before_it_began_breaks_the_transaction() {
+    let mut tx = tx_with_table().await;
+    let before = tx.savepoint().await.unwrap();
+    let error = tx.copy_in("COPY no_such_table FROM STDIN").await.err().unwrap();
+    assert_eq!(error.sqlstate(), Some("42P01"));
+    assert_eq!(error.verdict().class, Class::Halt);
+    assert_eq!(error.verdict().connection, Connection::Discard);
+    for error in [
+        tx.rollback_to(&before).await.unwrap_err(),
+        tx.execute("SELECT 1", &[]).await.unwrap_err(),
+        tx.usable().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), HandlerErrorKind::Fatal);
+        assert!(error.to_string().contains("unusable"), "{error}");
+    }
+    assert!(tx.rollback().await.is_none());
+}
+
+/// The COPY was accepted, and fails before it reads a byte: only the check after a rollback can see it.
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_copy_that_fails_before_its_first_row_is_noticed() {
+    let mut tx = tx_with_table().await;
+    tx.batch_execute("CREATE TEMPORARY VIEW v AS SELECT id + 1 AS id FROM t").await.unwrap();
+    let before = tx.savepoint().await.unwrap();
+    if let Ok(sink) = tx.copy_in("COPY v FROM STDIN").await {
+        let mut sink = pin!(sink);
+        let _ = sink.send(Bytes::from_static(b"1\n")).await;
+        let error = sink.as_mut().finish().await.unwrap_err();
+        eprintln!("the COPY failed late: {error:?}");
+        match tx.rollback_to(&before).await {
+            Ok(()) => assert_eq!(count(&tx).await, 0),
+            Err(error) => {
+                eprintln!("and the connection is gone: {error:?}");
+                assert!(tx.usable().is_err());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn the_driver_s_own_errors_are_told_apart() {
+    let tx = tx_with_table().await;
+    for (error, kind) in [
+        (tx.execute("INSERT INTO t VALUES ($1)", &[&"x"]).await.unwrap_err(), HandlerErrorKind::Fatal),
+        (tx.query_one("SELECT 1 WHERE false", &[]).await.unwrap_err(), HandlerErrorKind::Fatal),
+        (tx.execute("SELECT $1::int", &[&Unspeakable]).await.unwrap_err(), HandlerErrorKind::Reject),
+        (
+            HandlerError::from(
+                tx.query_one("SELECT 1", &[]).await.unwrap().try_get::<_, &str>(0).unwrap_err(),
+            ),
+            HandlerErrorKind::Fatal,
+        ),
+    ] {
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(error.verdict().definite);
+        assert_eq!(error.verdict().connection, Connection::Keep);
+    }
+    let error = tx.execute("SELECT $1::text", &[&"a\0b"]).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("22021")));
+}
+
+/// A value that its SQL type cannot hold.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl tokio_postgres::types::ToSql for Unspeakable {
+    fn to_sql(
+        &self,
+        _: &Type,
+        _: &mut bytes::BytesMut,
+    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        Err("out of range".into())
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn a_terminated_backend_leaves_the_outcome_unknown() {
+    let tx = tx().await;
+    let killer = connection().await;
+    killer.execute("SELECT pg_terminate_backend($1)", &[&tx.backend_pid()]).await.unwrap();
+    let error = tx.execute("SELECT pg_sleep(5)", &[]).await.unwrap_err();
+    let verdict = error.verdict();
+    assert_eq!(verdict.class, Class::Environment, "{error:?}");
+    assert_eq!(verdict.connection, Connection::DiscardAll);
+    assert!(!verdict.definite);
+    assert!(tx.rollback().await.is_none());
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn special_cases_of_the_table_are_as_the_server_says() {
+    let tx = tx().await;
+    tx.batch_execute(
+        "CREATE TEMPORARY TABLE p (id int) PARTITION BY LIST (id); CREATE TEMPORARY TABLE c (id int)",
+    )
+    .await
+    .unwrap();
+    let mut tx = tx;
+    let before = tx.savepoint().await.unwrap();
+    let error = tx.execute("INSERT INTO p VALUES (1)", &[]).await.unwrap_err();
+    assert_eq!((error.sqlstate(), error.constraint()), (Some("23514"), None));
+    assert_eq!(error.verdict().class, Class::RetryThenHalt);
+    tx.rollback_to(&before).await.unwrap();
+    tx.query("SELECT * FROM c", &[]).await.unwrap();
+    tx.batch_execute("ALTER TABLE c ALTER id TYPE text").await.unwrap();
+    let error = tx.query("SELECT * FROM c", &[]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("0A000"));
+    assert_eq!(error.verdict().class, Class::RetryThenHalt, "{error:?}");
+    tx.rollback_to(&before).await.unwrap();
+    let error = tx.batch_execute("DO $$ BEGIN RAISE EXCEPTION 'no'; END $$").await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("P0001")));
+}
+
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn prepared_statements_stay_on_their_connection_and_within_their_number() {
+    let one = tx().await;
+    let statement = one.prepare("SELECT $1::int8").await.unwrap();
+    assert_eq!(statement.params(), [Type::INT8]);
+    assert_eq!(one.query_one(&statement, &[&7_i64]).await.unwrap().get::<_, i64>(0), 7);
+    let other = tx().await;
+    assert!(other.query_one(&statement, &[&7_i64]).await.is_err());
+    for number in 0..300 {
+        one.query(&format!("SELECT {number}"), &[]).await.unwrap();
+    }
+    assert!(one.raw().statement_cache.size() <= 256);
+    assert_eq!(one.query_one(&statement, &[&8_i64]).await.unwrap().get::<_, i64>(0), 8);
+}
+
+/// The guard against the server's own parser: whatever text passes, the transaction is still the same one after, or
+/// has failed. Under both values of standard_conforming_strings, through both protocols.
+#[tokio::test]
+#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
+async fn text_that_passes_never_ends_the_transaction() {
+    let piece = proptest::sample::select(vec![
+        "'", "''", "E'", "e'", "x'", "B'", "U&'", "N'", "\\", "\\'", "\\\\", "$a$", "$$", "$", "$1", "--",
+        "\n", "\r", "/*", "*/", "\"", "U&\"", ";", ";commit;", ";end;", "commit", "select 1", "select ", " ",
+        "a", "1", "1e", "_0", "(", ")", "é", "\u{b}", "\u{a0}", "select '", "; --", "0x1", ".", "::text",
+        "||", "as ",
+    ]);
+    let noise = proptest::collection::vec(piece, 1..12).prop_map(|pieces| pieces.concat());
+    let frames =
+        proptest::sample::select(vec!["{}", "select '{}", "select E'{}", "select 1 {}", "select $a$ {}"]);
+    let texts = (frames, noise).prop_map(|(frame, noise)| frame.replace("{}", &noise));
+    let rounds = std::env::var("HIGHWATER_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(5_000);
+    let mut runner = TestRunner::default();
+    let connection = connection().await;
+    let (mut passed, mut ran, mut refused_commits) = (0, 0, 0);
+    for round in 0..rounds {
+        let text = texts.new_tree(&mut runner).expect("a text is made").current();
+        let conforming = if round % 2 == 0 { "on" } else { "off" };
+        connection
+            .batch_execute(&format!("SET standard_conforming_strings = {conforming}; {BEGIN}"))
+            .await
+            .unwrap();
+        connection.batch_execute("SELECT set_config('highwater.mark', 'set', true)").await.unwrap();
+        let allowed = guard::check(&text, guard::Via::Statement).is_ok();
+        let answer = connection.batch_execute(&text).await;
+        let same = mark(&connection).await;
+        if allowed {
+            passed += 1;
+            ran += usize::from(answer.is_ok());
+            assert!(same, "it passed, and ended the transaction (conforming {conforming}): {text:?}");
+        } else {
+            refused_commits += usize::from(!same);
+        }
+        connection.batch_execute("ROLLBACK").await.unwrap();
+    }
+    eprintln!(
+        "{rounds} texts: {passed} passed, {ran} of them ran; {refused_commits} refused ones did commit"
+    );
+    assert!(ran > 0 && refused_commits > 0, "the noise is too wild to tell anything");
+}
+
+/// Whether the transaction that was marked is still there, or has failed as a whole.
+async fn mark(connection: &Object) -> bool {
+    match connection.simple_query("SELECT current_setting('highwater.mark', true)").await {
+        Ok(answer) => answer
+            .iter()
+            .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("set"))),
+        Err(error) => error.code().is_some_and(|code| code.code() == "25P02"),
+    }
+}

@@ -1,0 +1,88 @@
+//! The worker: joins the group, claims what it is assigned, and applies it.
+
+mod builder;
+mod control;
+mod effects;
+mod handle;
+mod heartbeat;
+mod launch;
+mod signals;
+mod stop;
+mod status;
+
+use std::sync::Arc;
+
+pub use builder::WorkerBuilder;
+pub use handle::WorkerHandle;
+pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::handler::ErasedHandler;
+use status::StatusBoard;
+
+/// A worker of a consumer group: built, not yet running.
+///
+/// ```no_run
+/// # async fn run() -> highwater::Result<()> {
+/// use highwater::{HandlerError, Worker, handler_fn};
+///
+/// let handler = handler_fn(|batch, tx| {
+///     Box::pin(async move {
+///         for record in batch.records() {
+///             let payment: serde_json::Value = record.json()?;
+///             tx.execute("INSERT INTO payments (body) VALUES ($1)", &[&payment]).await?;
+///         }
+///         Ok::<(), HandlerError>(())
+///     })
+/// });
+/// Worker::builder().group("payments-v1").topic("payments").build(handler)?.run().await
+/// # }
+/// ```
+pub struct Worker {
+    config: Config,
+    handler: Arc<dyn ErasedHandler>,
+    board: Arc<StatusBoard>,
+}
+
+impl Worker {
+    /// Starts with the settings of the environment and of the file that `HIGHWATER_CONFIG` names, under what is
+    /// set on the builder.
+    #[must_use]
+    pub fn builder() -> WorkerBuilder {
+        WorkerBuilder::new()
+    }
+
+    /// Runs until SIGTERM or SIGINT, then stops softly: finishes the batches in flight within the drain deadline,
+    /// releases its claims, copies its positions to Kafka, leaves the group. A second signal stops hard.
+    ///
+    /// # Errors
+    /// What ends a worker for good: wrong credentials, missing schema or privilege, a start policy that refuses, an
+    /// unknown topic, a fenced instance id. A server that is away is none of these: it is waited for.
+    pub async fn run(self) -> Result<()> {
+        signals::Signals::new()?.run(self).await
+    }
+
+    /// Runs until `shutdown` ends, then stops softly as [`run`](Self::run) does.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops hard: nothing is lost or repeated, but claims stay until the heartbeat is 3 s old.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        launch::run(self, shutdown).await
+    }
+
+    /// Runs on the current runtime, in the background.
+    #[must_use]
+    pub fn spawn(self) -> WorkerHandle {
+        WorkerHandle::spawn(self)
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("config", &self.config).finish_non_exhaustive()
+    }
+}

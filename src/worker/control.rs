@@ -1,0 +1,384 @@
+//! The one loop that owns the partitions: it feeds their state machines and carries out what they say.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
+
+use super::heartbeat::{HeldClaims, Heartbeat, TakenClaim};
+use super::status::{PartitionState, PartitionStatus, StatusBoard};
+use super::{Phase, launch};
+use crate::backoff::Backoff;
+use crate::batch::PartitionKey;
+use crate::claim::{ClaimOutcome, Claims, Obtain};
+use crate::config::Config;
+use crate::consumer::poll::{AssignmentId, Command, MirrorEntry, Notice, Poller};
+use crate::consumer::{Budget, PartitionBuffer, Waker};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lane::{LaneShared, Report};
+use crate::NextOffset;
+use crate::partition::{After, Input, Partition, State};
+
+/// How often the status is refreshed when nothing happens.
+const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+/// First and longest wait of a fenced partition before it claims again while its owner is live.
+const FENCE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What the loop listens to.
+pub(super) struct Inboxes {
+    pub(super) notices: mpsc::UnboundedReceiver<Notice>,
+    pub(super) outcomes: mpsc::UnboundedReceiver<ClaimOutcome>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    pub(super) taken: mpsc::UnboundedReceiver<TakenClaim>,
+}
+
+/// A partition and what belongs to its present claim.
+pub(super) struct Entry {
+    pub(super) machine: Partition,
+    pub(super) buffer: Option<Arc<PartitionBuffer>>,
+    pub(super) lane: usize,
+    pub(super) fence_backoff: Backoff,
+    /// Sent to Kafka, and acknowledged by it.
+    pub(super) mirror_sent: i64,
+    pub(super) mirrored: Option<i64>,
+}
+
+/// What ends in the background.
+pub(super) enum Chore {
+    Released { key: PartitionKey, buffer: Option<Arc<PartitionBuffer>>, ours: bool },
+    FenceOver { key: PartitionKey, assignment: AssignmentId },
+    Nothing,
+}
+
+pub(super) struct Control {
+    pub(super) config: Config,
+    pub(super) board: Arc<StatusBoard>,
+    pub(super) obtain: Obtain,
+    pub(super) claims: Arc<Claims>,
+    pub(super) held: Arc<HeldClaims>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) lanes: Vec<(Arc<LaneShared>, JoinHandle<()>)>,
+    properties: Vec<(String, String)>,
+    pub(super) mark: Arc<str>,
+    notices: mpsc::UnboundedSender<Notice>,
+    pub(super) inboxes: Inboxes,
+    pub(super) poller: Option<Poller>,
+    pub(super) entries: BTreeMap<PartitionKey, Entry>,
+    pub(super) chores: JoinSet<Chore>,
+    client_backoff: Backoff,
+    joined: bool,
+}
+
+impl Control {
+    #[expect(clippy::too_many_arguments, reason = "built in one place")]
+    pub(super) fn new(
+        config: Config,
+        board: Arc<StatusBoard>,
+        obtain: Obtain,
+        claims: Arc<Claims>,
+        held: Arc<HeldClaims>,
+        budget: Arc<Budget>,
+        waker: Arc<Waker>,
+        lanes: Vec<(Arc<LaneShared>, JoinHandle<()>)>,
+        properties: Vec<(String, String)>,
+        database_id: Uuid,
+        notices: mpsc::UnboundedSender<Notice>,
+        inboxes: Inboxes,
+    ) -> Result<Self> {
+        let client_backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
+        let mut this = Self {
+            config,
+            board,
+            obtain,
+            claims,
+            held,
+            budget,
+            waker,
+            lanes,
+            properties,
+            mark: format!("highwater/{database_id}").into(),
+            notices,
+            inboxes,
+            poller: None,
+            entries: BTreeMap::new(),
+            chores: JoinSet::new(),
+            client_backoff,
+            joined: false,
+        };
+        this.start_client()?;
+        Ok(this)
+    }
+
+    fn start_client(&mut self) -> Result<()> {
+        let poller = launch::start_poller(
+            &self.config,
+            &self.properties,
+            &self.board,
+            &self.budget,
+            self.notices.clone(),
+        )?;
+        poller.register(&self.waker);
+        self.poller = Some(poller);
+        Ok(())
+    }
+
+    /// Runs until `shutdown` or a fatal error, then gives everything back.
+    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>, heartbeat: Heartbeat) -> Result<()> {
+        let heart = tokio::spawn(heartbeat.run());
+        self.board.set_phase(Phase::Running, None);
+        let ended = self.serve(shutdown).await;
+        self.board.set_phase(Phase::Stopping, None);
+        if let Err(error) = &ended {
+            tracing::error!(error = error.report(), "stopping");
+        }
+        self.stop().await;
+        heart.abort();
+        let last = Heartbeat::new(
+            Arc::clone(self.claims.db()),
+            Arc::clone(&self.board),
+            Arc::clone(&self.held),
+            mpsc::unbounded_channel().0,
+            &self.config,
+        );
+        self.board.set_phase(Phase::Stopped, None);
+        let farewell = async { last.write(&self.claims.db().control().await?).await };
+        if !matches!(tokio::time::timeout(Duration::from_secs(2), farewell).await, Ok(Ok(()))) {
+            tracing::debug!("the last heartbeat was not written; successors wait for its age");
+        }
+        self.claims.db().close();
+        ended
+    }
+
+    async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        tokio::pin!(shutdown);
+        let mut mirror = tokio::time::interval(self.config.mirror_interval.max(Duration::from_millis(50)));
+        let mirror_on = !self.config.mirror_interval.is_zero();
+        let mut status = tokio::time::interval(STATUS_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                Some(notice) = self.inboxes.notices.recv() => self.on_notice(notice).await?,
+                Some(outcome) = self.inboxes.outcomes.recv() => self.on_outcome(outcome),
+                Some(report) = self.inboxes.reports.recv() => self.on_report(report),
+                Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
+                Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
+                    self.on_chore(done.unwrap_or(Chore::Nothing));
+                }
+                _ = mirror.tick(), if mirror_on => self.mirror(),
+                _ = status.tick() => {}
+            }
+            self.publish();
+        }
+    }
+
+    async fn on_notice(&mut self, notice: Notice) -> Result<()> {
+        match notice {
+            Notice::Assigned(assigned) => {
+                self.joined = true;
+                for assigned in &assigned {
+                    self.obtain.still.set(&assigned.key, Some(assigned.id));
+                }
+                let inputs = assigned.into_iter().map(|assigned| (assigned.key, Input::Assigned(assigned.id)));
+                self.feed(inputs.collect());
+            }
+            Notice::Revoked(keys) => {
+                for key in &keys {
+                    self.obtain.still.set(key, None);
+                }
+                self.feed(keys.into_iter().map(|key| (key, Input::Revoked)).collect());
+            }
+            Notice::Mirrored(mirrored) => {
+                if let Some(error) = mirrored.error {
+                    tracing::debug!(?error, "Kafka refused a mirror commit");
+                }
+                for (topic, partition, offset) in mirrored.acknowledged {
+                    if let Some(entry) = self.entries.get_mut(&PartitionKey { topic: topic.into(), partition }) {
+                        entry.mirrored = Some(offset);
+                    }
+                }
+            }
+            Notice::TopicError { topic, code, text } => {
+                if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                    return Err(Error::new(
+                        ErrorKind::Privilege,
+                        format!("Kafka does not let this client read topic {topic}: grant it READ and DESCRIBE ({text})"),
+                    ));
+                }
+                tracing::warn!(topic, ?code, text, "Kafka reports an error for the topic");
+            }
+            Notice::ClientError { code, fatal, text } => self.on_client_error(code, fatal, &text).await?,
+        }
+        Ok(())
+    }
+
+    async fn on_client_error(&mut self, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Result<()> {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Code::Authentication | Code::SaslAuthenticationFailed => {
+                return Err(Error::new(ErrorKind::Authentication, format!("Kafka refused the credentials: {text}")));
+            }
+            Code::GroupAuthorizationFailed => {
+                return Err(Error::new(
+                    ErrorKind::Privilege,
+                    format!("Kafka does not let this client join group {}: grant it READ on the group ({text})", self.config.group),
+                ));
+            }
+            Code::FencedInstanceId => {
+                let instance = self.config.instance_id.as_deref().unwrap_or("");
+                return Err(Error::new(
+                    ErrorKind::InstanceFenced,
+                    format!("another process joined group {} as instance {instance}: give every process an instance id of its own", self.config.group),
+                ));
+            }
+            _ if fatal => {}
+            _ => {
+                tracing::debug!(?code, text, "the Kafka client reports an error; it goes on by itself");
+                return Ok(());
+            }
+        }
+        let wait = self.client_backoff.next();
+        tracing::error!(?code, text, retry_in = ?wait, "the Kafka client has failed for good; building a new one");
+        self.revoke_all();
+        if let Some(poller) = self.poller.take() {
+            poller.send(Command::Stop { mirror: Vec::new(), mirror_limit: Duration::ZERO });
+            poller.join(launch::CLOSE_LIMIT).await;
+        }
+        tokio::time::sleep(wait).await;
+        self.start_client()
+    }
+
+    /// What Kafka would say if it took everything away.
+    pub(super) fn revoke_all(&mut self) {
+        let keys: Vec<_> = self.entries.keys().cloned().collect();
+        for key in &keys {
+            self.obtain.still.set(key, None);
+        }
+        self.feed(keys.into_iter().map(|key| (key, Input::Revoked)).collect());
+    }
+
+    pub(super) fn on_outcome(&mut self, ClaimOutcome { assigned, result }: ClaimOutcome) {
+        let assignment = assigned.id;
+        let input = match result {
+            Ok(claimed) => Input::Granted { assignment, claim: claimed.claim, from: claimed.next_offset },
+            Err((claimed, why)) => Input::Refused { assignment, claim: claimed.map(|claimed| claimed.claim), why },
+        };
+        self.feed(vec![(assigned.key, input)]);
+    }
+
+    pub(super) fn on_report(&mut self, report: Report) {
+        let (key, input) = match report {
+            Report::Ended { key, claim, after } => (key, Input::Ended { claim, after }),
+            Report::Idle { key, claim } => (key, Input::Idle { claim }),
+        };
+        self.feed(vec![(key, input)]);
+    }
+
+    /// The heartbeat's answer: an idle worker learns within a second that it was fenced.
+    fn on_taken(&mut self, taken: TakenClaim) {
+        let Some(entry) = self.entries.get(&taken.key) else { return };
+        if entry.machine.claim() != Some(taken.claim) {
+            return;
+        }
+        if let Some(buffer) = &entry.buffer
+            && taken.by_other
+            && buffer.first_fencing()
+        {
+            self.board.lanes.fenced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tracing::warn!(partition = %taken.key, epoch = taken.claim.epoch, "fenced: another process has claimed this partition");
+        }
+        let after = if taken.by_live_other { After::Fence } else { After::Claim };
+        self.feed(vec![(taken.key, Input::Ended { claim: taken.claim, after })]);
+    }
+
+    pub(super) fn on_chore(&mut self, chore: Chore) {
+        match chore {
+            Chore::Released { key, buffer, ours: false } => {
+                // Somebody took it while it was draining.
+                if buffer.is_some_and(|buffer| buffer.first_fencing()) {
+                    self.board.lanes.fenced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tracing::warn!(partition = %key, "fenced: another process claimed this partition while it drained");
+                }
+            }
+            Chore::FenceOver { key, assignment } => {
+                if self.entries.get(&key).is_some_and(|entry| entry.machine.assignment() == Some(assignment)) {
+                    self.feed(vec![(key, Input::FenceOver)]);
+                }
+            }
+            Chore::Released { .. } | Chore::Nothing => {}
+        }
+    }
+
+    /// Copies to Kafka what is durable in Postgres and not copied yet (EO-8).
+    fn mirror(&mut self) {
+        let entries = self.mirror_entries();
+        if let (Some(poller), false) = (&self.poller, entries.is_empty()) {
+            poller.send(Command::Mirror(entries));
+        }
+    }
+
+    pub(super) fn mirror_entries(&mut self) -> Vec<MirrorEntry> {
+        let mut entries = Vec::new();
+        for (key, entry) in &mut self.entries {
+            let Some(committed) = entry.buffer.as_ref().map(|buffer| buffer.committed()) else { continue };
+            if let (true, Some(offset)) = (committed != entry.mirror_sent, NextOffset::new(committed)) {
+                entry.mirror_sent = committed;
+                entries.push(MirrorEntry { key: key.clone(), offset, metadata: Arc::clone(&self.mark) });
+            }
+        }
+        entries
+    }
+
+    fn publish(&self) {
+        let partitions: Vec<PartitionStatus> = self
+            .entries
+            .iter()
+            .filter_map(|(key, entry)| {
+                let (state, detail) = match entry.machine.state() {
+                    State::Unassigned => return None,
+                    State::Claiming => (PartitionState::Claiming, None),
+                    State::Running { .. } => (PartitionState::Running, None),
+                    State::Draining { .. } => (PartitionState::Draining, None),
+                    State::Fenced => (PartitionState::Fenced, None),
+                    State::Halted { why } => (PartitionState::Halted, Some(why.to_string())),
+                };
+                Some(PartitionStatus {
+                    topic: key.topic.to_string(),
+                    partition: key.partition,
+                    state,
+                    next_offset: entry.buffer.as_ref().map(|buffer| buffer.committed()),
+                    mirrored_offset: entry.mirrored,
+                    held_bytes: entry.buffer.as_ref().map_or(0, |buffer| buffer.held_bytes()),
+                    detail,
+                })
+            })
+            .collect();
+        let settled = |status: &PartitionStatus| matches!(status.state, PartitionState::Running | PartitionState::Halted);
+        let ready = self.joined && partitions.iter().all(settled);
+        self.board.set_partitions(ready, partitions);
+    }
+}
+
+impl Entry {
+    pub(super) fn new() -> Self {
+        Self {
+            machine: Partition::new(),
+            buffer: None,
+            lane: 0,
+            fence_backoff: Backoff::new(FENCE_BACKOFF.0, FENCE_BACKOFF.1),
+            mirror_sent: -1,
+            mirrored: None,
+        }
+    }
+}
+
+/// Partitions per lane, to give each new one to the emptiest.
+pub(super) fn emptiest(lanes: &[(Arc<LaneShared>, JoinHandle<()>)]) -> usize {
+    let sizes: HashMap<usize, usize> = lanes.iter().enumerate().map(|(index, (lane, _))| (index, lane.len())).collect();
+    (0..lanes.len()).min_by_key(|index| sizes[index]).unwrap_or(0)
+}

@@ -1,0 +1,136 @@
+//! Carrying out what the state machines say.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::control::{Chore, Control, Entry, emptiest};
+use crate::NextOffset;
+use crate::backoff::Backoff;
+use crate::batch::{ClaimId, PartitionKey};
+use crate::claim::Claims;
+use crate::consumer::PartitionBuffer;
+use crate::consumer::poll::{Assigned, AssignmentId, Command, StartFetch};
+use crate::partition::{Effect, Input, State};
+
+/// How often a fenced partition's row is looked at.
+const FENCE_POLL: Duration = Duration::from_millis(250);
+/// A release is tried for so long; after that the row is taken over by the heartbeat's age.
+const RELEASE_LIMIT: Duration = Duration::from_secs(30);
+
+impl Control {
+    /// Feeds inputs and carries out the effects; claims of one turn are made together.
+    pub(super) fn feed(&mut self, inputs: Vec<(PartitionKey, Input)>) {
+        let mut to_claim = Vec::new();
+        for (key, input) in inputs {
+            let entry = self.entries.entry(key.clone()).or_insert_with(Entry::new);
+            let before = entry.machine.state().clone();
+            let effects = entry.machine.on(input);
+            if let (State::Halted { why }, true) = (entry.machine.state(), before != *entry.machine.state()) {
+                // A human must act: this partition stands still until then, the others go on.
+                tracing::error!(partition = %key, reason = %why, "halted");
+            }
+            tracing::debug!(partition = %key, ?before, after = ?entry.machine.state(), "partition");
+            for effect in effects {
+                match effect {
+                    Effect::Claim(id) => to_claim.push(Assigned { key: key.clone(), id }),
+                    Effect::Fetch { assignment, claim, from } => self.fetch(&key, assignment, claim, from),
+                    Effect::Close { claim, revoked } => self.close(&key, claim, revoked),
+                    Effect::Release(claim) => self.release(&key, claim),
+                    Effect::AwaitFence => self.await_fence(&key),
+                }
+            }
+            if self.entries.get(&key).is_some_and(|entry| entry.machine.is_gone()) {
+                self.entries.remove(&key);
+            }
+        }
+        if !to_claim.is_empty() {
+            self.obtain.claim(to_claim);
+        }
+    }
+
+    fn fetch(&mut self, key: &PartitionKey, assignment: AssignmentId, claim: ClaimId, from: NextOffset) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(poller) = &self.poller else { return };
+        let buffer = Arc::new(PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget)));
+        entry.lane = emptiest(&self.lanes);
+        entry.buffer = Some(Arc::clone(&buffer));
+        entry.mirror_sent = -1;
+        self.held.set(key, Some(claim));
+        let lane = &self.lanes[entry.lane].0;
+        lane.add(Arc::clone(&buffer));
+        tracing::info!(partition = %key, next_offset = %from, epoch = claim.epoch, "claimed");
+        poller.send(Command::Start(StartFetch { assignment, from, buffer, lane: Arc::clone(&lane.data) }));
+    }
+
+    fn close(&mut self, key: &PartitionKey, claim: ClaimId, revoked: bool) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let Some(buffer) = entry.buffer.clone() else { return };
+        if let Some(poller) = &self.poller {
+            poller.send(Command::Halt(Arc::clone(&buffer)));
+        }
+        let limit = self.config.drain_deadline;
+        buffer.close(Instant::now() + limit);
+        self.lanes[entry.lane].0.notify_closed();
+        if revoked && buffer.in_flight() {
+            let (claims, key) = (Arc::clone(&self.claims), key.clone());
+            self.chores.spawn(async move {
+                // Only a courtesy: without it a successor fences the batch, and nothing is lost.
+                if let Err(error) = claims.mark_draining(&key, claim, limit).await {
+                    tracing::debug!(partition = %key, %error, "could not ask successors to wait");
+                }
+                Chore::Nothing
+            });
+        }
+    }
+
+    fn release(&mut self, key: &PartitionKey, claim: ClaimId) {
+        self.held.set(key, None);
+        let buffer = self.entries.get_mut(key).and_then(|entry| {
+            // The buffer of another claim stays.
+            entry.buffer.take_if(|buffer| buffer.claim == claim)
+        });
+        let (claims, key) = (Arc::clone(&self.claims), key.clone());
+        let backoff = self.obtain.backoff.clone();
+        self.chores.spawn(async move {
+            let ours = release(&claims, &key, claim, backoff).await;
+            Chore::Released { key, buffer, ours }
+        });
+    }
+
+    fn await_fence(&mut self, key: &PartitionKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(assignment) = entry.machine.assignment() else { return };
+        let wait = entry.fence_backoff.next();
+        tracing::warn!(partition = %key, ?wait, "another live process holds the claim; waiting for it to let go");
+        let (claims, key) = (Arc::clone(&self.claims), key.clone());
+        self.chores.spawn(async move {
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                tokio::time::sleep(FENCE_POLL).await;
+                let Ok(rows) = claims.rows(std::slice::from_ref(&key)).await else { continue };
+                if rows.first().is_none_or(|row| row.owner.is_none() || !row.owner_live) {
+                    break;
+                }
+            }
+            Chore::FenceOver { key, assignment }
+        });
+    }
+}
+
+/// `false` if the row is no longer under the claim.
+async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backoff: Backoff) -> bool {
+    let until = Instant::now() + RELEASE_LIMIT;
+    loop {
+        match claims.release(key, claim).await {
+            Ok(ours) => return ours,
+            Err(error) if Instant::now() < until => {
+                tracing::debug!(partition = %key, %error, "could not release yet");
+                tokio::time::sleep(backoff.next()).await;
+            }
+            Err(error) => {
+                tracing::warn!(partition = %key, %error, "not released; successors wait for this process's last heartbeat");
+                return true;
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! From "built" to "in the group": everything that must be settled before anything joins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::control::{Control, Inboxes};
+use super::heartbeat::{HeldClaims, Heartbeat};
+use super::{Phase, Worker};
+use crate::backoff::Backoff;
+use crate::claim::start::Start;
+use crate::claim::{Claims, Guard, Obtain};
+use crate::commit::Commit;
+use crate::config::{Config, client_properties};
+use crate::consumer::ffi::{Client, EventQueue};
+use crate::consumer::poll::{Notice, Poller};
+use crate::consumer::{Budget, Catalog, Waker, new_context};
+use crate::db::{Db, Identity};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lane::{Lane, LaneShared, Limits};
+use crate::migrate::check_version;
+
+/// Runs a worker from its first connection to its last.
+pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let board = Arc::clone(&worker.board);
+    tokio::pin!(shutdown);
+    let launched = tokio::select! {
+        biased;
+        // Nothing was claimed or joined yet: there is nothing to give back.
+        () = &mut shutdown => Ok(None),
+        launched = launch(&worker) => launched.map(Some),
+    };
+    let ended = match launched {
+        Ok(Some(launched)) => launched.control.run(shutdown, launched.heartbeat).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    board.set_phase(Phase::Stopped, None);
+    ended
+}
+
+struct Launched {
+    control: Control,
+    heartbeat: Heartbeat,
+}
+
+async fn launch(worker: &Worker) -> Result<Launched> {
+    let config = &worker.config;
+    let board = &worker.board;
+    let identity = Identity {
+        owner: Uuid::new_v4(),
+        group: config.group.as_str().into(),
+        instance_id: config.instance_id.as_deref().map(Into::into),
+    };
+    let owner = identity.owner;
+    board.set_phase(Phase::Starting, Some(owner));
+    tracing::info!(group = config.group, %owner, topics = ?config.topics, "starting");
+
+    let backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
+    let db = Arc::new(Db::new(config, identity)?);
+    let properties = client_properties(config, owner);
+    let catalog = Catalog::new(&properties).map_err(refused_properties)?;
+    let start = Arc::new(Start::new(Arc::clone(&db), catalog.clone(), config, backoff.clone()));
+
+    let database_id = connect(&db, backoff.clone()).await?;
+    let held = Arc::new(HeldClaims::default());
+    let (taken_sender, taken) = mpsc::unbounded_channel();
+    let heartbeat = Heartbeat::new(Arc::clone(&db), Arc::clone(board), Arc::clone(&held), taken_sender, config);
+    // Before any other statement that takes a lock: a process without a row counts as gone.
+    first_heartbeat(&db, &heartbeat, backoff.clone()).await?;
+    for topic in &config.topics {
+        start.ensure_topic(topic).await?;
+        start.await_topic(topic).await?;
+    }
+
+    let budget = Arc::new(Budget::new(config.buffer_budget));
+    let claims = Arc::new(Claims::new(Arc::clone(&db)));
+    let (outcome_sender, outcomes) = mpsc::unbounded_channel();
+    let (report_sender, reports) = mpsc::unbounded_channel();
+    let (notice_sender, notices) = mpsc::unbounded_channel();
+    let waker = Arc::new(Waker::default());
+    let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
+    let guard = Guard::new(catalog, Arc::clone(&db.identity.group));
+    let obtain = Obtain::new(Arc::clone(&claims), guard, start, backoff.clone(), outcome_sender);
+
+    let control = Control::new(
+        config.clone(),
+        Arc::clone(board),
+        obtain,
+        claims,
+        held,
+        budget,
+        waker,
+        lanes,
+        properties,
+        database_id,
+        notice_sender,
+        Inboxes { notices, outcomes, reports, taken },
+    )?;
+    Ok(Launched { control, heartbeat })
+}
+
+fn start_lanes(
+    worker: &Worker,
+    db: &Arc<Db>,
+    claims: &Arc<Claims>,
+    backoff: &Backoff,
+    reports: &mpsc::UnboundedSender<crate::lane::Report>,
+    waker: &Arc<Waker>,
+) -> Vec<(Arc<LaneShared>, tokio::task::JoinHandle<()>)> {
+    let config = &worker.config;
+    let commit = Arc::new(Commit::new(Arc::clone(db), config.max_processing_time));
+    let limits = Limits {
+        target_records: config.batch_target_records,
+        max_records: config.batch_max_records,
+        max_bytes: config.batch_max_bytes,
+        linger: config.linger,
+        single_record_timeouts: config.single_record_timeouts,
+    };
+    (0..config.lanes)
+        .map(|_| {
+            let shared = Arc::new(LaneShared::default());
+            let lane = Lane::new(
+                Arc::clone(&shared),
+                Arc::clone(claims),
+                Arc::clone(&commit),
+                Arc::clone(&worker.handler),
+                limits.clone(),
+                backoff.clone(),
+                Arc::clone(&worker.board.lanes),
+                reports.clone(),
+                Arc::clone(waker),
+            );
+            (shared, tokio::spawn(lane.run()))
+        })
+        .collect()
+}
+
+/// Waits for Postgres, checks the schema, and reads the database's id.
+async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
+    loop {
+        match db.control().await {
+            Ok(mut client) => {
+                check_version(&mut client, &db.schema).await?;
+                let sql = format!("SELECT database_id FROM {}", db.schema.qualified("meta"));
+                match client.query_one(&sql, &[]).await {
+                    Ok(row) => return Ok(row.get(0)),
+                    Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
+                }
+            }
+            Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
+        }
+    }
+}
+
+async fn first_heartbeat(db: &Db, heartbeat: &Heartbeat, mut backoff: Backoff) -> Result<()> {
+    loop {
+        let written = async { heartbeat.write(&db.control().await?).await };
+        match written.await {
+            Ok(()) => return Ok(()),
+            Err(error) => retry_or_fail(db, error, &mut backoff).await?,
+        }
+    }
+}
+
+/// A server that is away is waited for; a wrong password is not.
+async fn retry_or_fail(db: &Db, error: crate::claim::DbError, backoff: &mut Backoff) -> Result<()> {
+    let error = crate::db::into_fatal(error, &db.schema)?;
+    let wait = backoff.next();
+    tracing::warn!(%error, retry_in = ?wait, "cannot use Postgres yet; trying again");
+    tokio::time::sleep(wait).await;
+    Ok(())
+}
+
+/// Makes the client, subscribes it and starts its thread.
+pub(super) fn start_poller(
+    config: &Config,
+    properties: &[(String, String)],
+    board: &super::StatusBoard,
+    budget: &Arc<Budget>,
+    notices: mpsc::UnboundedSender<Notice>,
+) -> Result<Poller> {
+    let mut native = ClientConfig::new();
+    for (name, value) in properties {
+        native.set(name, value);
+    }
+    let client = Client::from_config_and_context(&native, new_context()).map_err(refused_properties)?;
+    let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
+    client.subscribe(&topics).map_err(|error| {
+        Error::new(ErrorKind::Kafka, format!("could not subscribe to {}", config.topics.join(", "))).with_source(error)
+    })?;
+    let queue = EventQueue::of(Arc::new(client))
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the Kafka client has no consumer queue"))?;
+    Poller::start(queue, true, Arc::clone(budget), Arc::clone(&board.poll), notices)
+        .map_err(|error| Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error))
+}
+
+fn refused_properties(error: KafkaError) -> Error {
+    Error::configuration("the Kafka client refused its properties: see the `kafka` settings").with_source(error)
+}
+
+/// How long the client may take to leave the group and close.
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);

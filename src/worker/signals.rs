@@ -1,0 +1,48 @@
+//! SIGTERM and SIGINT.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Worker;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The signals that stop a worker.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Error::new(ErrorKind::Internal, "could not listen for signals").with_source(error)
+            })
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    pub(super) async fn run(mut self, worker: Worker) -> Result<()> {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = worker.run_until(async {
+            let _ = stopped.await;
+        });
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => return ended,
+            () = self.next() => tracing::info!("stopping: finishing the batches in flight; a second signal stops at once"),
+        }
+        drop(stop);
+        tokio::select! {
+            ended = &mut running => ended,
+            // Nothing is lost: what was not committed was not applied. Successors wait for the heartbeat's age.
+            () = self.next() => Err(Error::new(ErrorKind::Internal, "stopped hard by a second signal")),
+        }
+    }
+}

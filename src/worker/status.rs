@@ -1,0 +1,192 @@
+//! What a worker tells about itself.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::batch::PartitionKey;
+use crate::consumer::poll::PollCounters;
+use crate::lane::LaneCounters;
+
+/// Where a worker stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Connecting, checking the schema, resolving start positions.
+    #[default]
+    Starting,
+    /// In the group (or joining it).
+    Running,
+    /// Finishing batches, releasing claims.
+    Stopping,
+    /// Ended.
+    Stopped,
+}
+
+/// Where a partition stands that Kafka assigned to this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartitionState {
+    /// Assigned by Kafka; Postgres has not granted the claim yet.
+    Claiming,
+    /// Claimed; records flow.
+    Running,
+    /// The claim is over; a batch may still be finishing.
+    Draining,
+    /// Another live process holds the claim.
+    Fenced,
+    /// Stopped with an error: see [`PartitionStatus::detail`].
+    Halted,
+}
+
+impl PartitionState {
+    /// The state's name, as the table `partition_status` holds it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Claiming => "claiming",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Fenced => "fenced",
+            Self::Halted => "halted",
+        }
+    }
+}
+
+/// A partition as its worker sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionStatus {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number, from 0.
+    pub partition: i32,
+    /// Where it stands.
+    pub state: PartitionState,
+    /// The position that this worker has made durable; `None` while it has no claim.
+    pub next_offset: Option<i64>,
+    /// The position that Kafka has acknowledged as mirrored, by this worker.
+    pub mirrored_offset: Option<i64>,
+    /// Bytes held in memory: buffered, or in the batch that is out.
+    pub held_bytes: usize,
+    /// Why it halted.
+    pub detail: Option<String>,
+}
+
+/// Totals since the worker started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Records applied: rows and offset are durable.
+    pub applied_records: u64,
+    /// Transactions committed.
+    pub commits: u64,
+    /// Claims that were found taken by another process: batches that were *not* applied twice.
+    pub fenced: u64,
+    /// Batches tried again.
+    pub retries: u64,
+    /// Commits whose outcome was unknown and was resolved by claiming again.
+    pub unknown_outcomes: u64,
+    /// Records taken from Kafka.
+    pub fetched_records: u64,
+    /// Records dropped because they belonged to an older assignment or were covered already.
+    pub dropped_records: u64,
+    /// Rebalance events answered.
+    pub rebalances: u64,
+}
+
+/// A worker's status.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Where the worker stands.
+    pub phase: Phase,
+    /// The random id of this process start, as in `consumer_offset.owner`.
+    pub owner: Option<Uuid>,
+    /// In the group, and whatever is assigned is claimed (or halted, which needs a human, not a restart).
+    pub ready: bool,
+    /// What Kafka assigned, in order of topic and partition.
+    pub partitions: Vec<PartitionStatus>,
+    /// Totals.
+    pub counters: Counters,
+}
+
+/// Where the worker's parts write their figures and everybody reads them.
+#[derive(Debug)]
+pub(crate) struct StatusBoard {
+    snapshot: watch::Sender<WorkerStatus>,
+    partitions: Mutex<Vec<PartitionStatus>>,
+    pub(crate) lanes: Arc<LaneCounters>,
+    pub(crate) poll: Arc<PollCounters>,
+}
+
+impl StatusBoard {
+    pub(crate) fn new() -> Self {
+        Self {
+            snapshot: watch::Sender::default(),
+            partitions: Mutex::default(),
+            lanes: Arc::default(),
+            poll: Arc::default(),
+        }
+    }
+
+    /// The status now: counters are live, the rest is as of the last change.
+    pub(crate) fn get(&self) -> WorkerStatus {
+        let mut status = self.snapshot.borrow().clone();
+        status.counters = self.counters();
+        status
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<WorkerStatus> {
+        self.snapshot.subscribe()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let (lanes, poll) = (&self.lanes, &self.poll);
+        Counters {
+            applied_records: lanes.applied_records.load(Ordering::Relaxed),
+            commits: lanes.commits.load(Ordering::Relaxed),
+            fenced: lanes.fenced.load(Ordering::Relaxed),
+            retries: lanes.retries.load(Ordering::Relaxed),
+            unknown_outcomes: lanes.unknown_outcomes.load(Ordering::Relaxed),
+            fetched_records: poll.fetched_records.load(Ordering::Relaxed),
+            dropped_records: poll.dropped_records.load(Ordering::Relaxed),
+            rebalances: poll.rebalances.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase, owner: Option<Uuid>) {
+        self.snapshot.send_modify(|status| {
+            status.phase = phase;
+            status.owner = owner.or(status.owner);
+            status.ready &= phase == Phase::Running;
+        });
+    }
+
+    /// Publishes the partitions; subscribers are only woken when something changed.
+    pub(super) fn set_partitions(&self, ready: bool, partitions: Vec<PartitionStatus>) {
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = partitions.clone();
+        let counters = self.counters();
+        self.snapshot.send_if_modified(|status| {
+            let changed = status.ready != ready || status.partitions != partitions;
+            status.ready = ready;
+            status.partitions = partitions;
+            status.counters = counters;
+            changed
+        });
+    }
+
+    /// State and detail per partition, for the table `partition_status`.
+    pub(super) fn states(&self) -> Vec<(PartitionKey, PartitionState, Option<String>)> {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        partitions
+            .iter()
+            .map(|status| {
+                let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
+                (key, status.state, status.detail.clone())
+            })
+            .collect()
+    }
+}

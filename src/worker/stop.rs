@@ -1,0 +1,65 @@
+//! The soft stop: a revoke of everything, then the mirror, then out of the group (DESIGN 3.10).
+
+use std::time::{Duration, Instant};
+
+use super::control::{Chore, Control};
+use super::launch::CLOSE_LIMIT;
+use crate::consumer::poll::{Command, Notice};
+
+/// Beyond the drain deadline: for cancelling what did not finish, and for the releases.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long Kafka may take to acknowledge the last mirror.
+const MIRROR_LIMIT: Duration = Duration::from_secs(5);
+
+impl Control {
+    pub(super) async fn stop(&mut self) {
+        let began = Instant::now();
+        let mut last = std::mem::take(&mut self.final_positions());
+        // First nothing new is handed out or claimed, then what is out may finish.
+        self.revoke_all();
+        let until = tokio::time::Instant::now() + self.config.drain_deadline + GRACE;
+        if tokio::time::timeout_at(until, self.drained()).await.is_err() {
+            tracing::warn!(partitions = self.entries.len(), "not everything drained in time; successors wait for the heartbeat's age");
+        }
+        for (lane, task) in &self.lanes {
+            lane.stop();
+            if tokio::time::Instant::now() >= until {
+                task.abort();
+            }
+        }
+        for (_, buffer) in &mut last {
+            // What the batches that were still out have added.
+            buffer.1 = buffer.0.committed();
+        }
+        let mirror = if self.config.mirror_interval.is_zero() { Vec::new() } else { self.entries_of(&last) };
+        if let Some(poller) = self.poller.take() {
+            poller.send(Command::Stop { mirror, mirror_limit: MIRROR_LIMIT });
+            if !poller.join(MIRROR_LIMIT + CLOSE_LIMIT).await {
+                tracing::warn!("the Kafka client did not close in time; the group waits for the session time-out");
+            }
+        }
+        tracing::info!(elapsed = ?began.elapsed(), "stopped");
+    }
+
+    /// Until no batch is out, every claim that was under way has been answered, and every release is done.
+    async fn drained(&mut self) {
+        loop {
+            if self.entries.is_empty() && self.chores.is_empty() {
+                return;
+            }
+            tokio::select! {
+                Some(report) = self.inboxes.reports.recv() => self.on_report(report),
+                Some(outcome) = self.inboxes.outcomes.recv() => self.on_outcome(outcome),
+                Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
+                    self.on_chore(done.unwrap_or(Chore::Nothing));
+                }
+                Some(notice) = self.inboxes.notices.recv() => {
+                    // The client still answers rebalances; nothing of it is acted upon any more.
+                    if let Notice::Assigned(assigned) = notice {
+                        tracing::debug!(partitions = assigned.len(), "assigned while stopping; not claimed");
+                    }
+                }
+            }
+        }
+    }
+}
