@@ -133,7 +133,11 @@ fn classify_client(error: &tokio_postgres::Error) -> Verdict {
 /// Read from the error's context, where the word for "line" is translated but the form `COPY t, line 5` is not;
 /// anything less plain gives `None`, and the caller bisects.
 pub(crate) fn copy_line(error: &DbError) -> Option<u64> {
-    let context = error.where_()?.lines().next()?;
+    line_in(error.where_()?)
+}
+
+fn line_in(context: &str) -> Option<u64> {
+    let context = context.lines().next()?;
     let place = context.strip_prefix("COPY ")?;
     let (relation, rest) = place.split_once(", ")?;
     if relation.contains(['"', ' ']) {
@@ -177,5 +181,23 @@ mod tests {
         assert_eq!(verdict.class, Class::Environment);
         assert!(!verdict.definite);
         assert_eq!(verdict.connection, Connection::DiscardAll);
+    }
+
+    #[test]
+    fn a_line_is_taken_only_from_a_plain_context() {
+        assert_eq!(line_in("COPY t, line 5, column id: \"x\""), Some(5));
+        assert_eq!(line_in("COPY t, line 12: \"a\tb\""), Some(12));
+        assert_eq!(line_in("COPY t, Zeile 3"), Some(3));
+        for unsure in [
+            "",
+            "COPY t",
+            "COPY t, line 0",
+            "COPY my \"t, line 7",
+            "SQL statement \"COPY t, line 5\"",
+            "PL/pgSQL function f() line 3 at RAISE\nCOPY t, line 5",
+        ] {
+            let line = line_in(unsure);
+            assert_eq!(line, None, "{unsure}");
+        }
     }
 }

@@ -73,7 +73,15 @@ impl Tx {
                 Ok(())
             }
             Err(error) => {
-                let error = error.discarding();
+                let error = if self.copied && error.sqlstate().is_none() {
+                    // A COPY that was refused late costs the connection too. Were it taken for the environment's
+                    // fault, a handler's bug would be retried for ever.
+                    let reason =
+                        "cannot return to a savepoint: the connection was lost, likely by a failed COPY";
+                    HandlerError::lost_connection(Class::RetryThenHalt, reason).with_source(error)
+                } else {
+                    error.discarding()
+                };
                 self.break_with(&error);
                 Err(error)
             }
