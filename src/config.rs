@@ -1,0 +1,156 @@
+//! Configuration: where settings come from, which wins, and what a worker finally gets.
+//!
+//! From the strongest to the weakest: the **builder** (the program itself), **flags**, the **environment**
+//! (`HIGHWATER_…`), the **file** (TOML, named by `HIGHWATER_CONFIG`), the **defaults**. Each is a [`PartialConfig`];
+//! [`or`](PartialConfig::or) puts one on top of another, [`finish`](PartialConfig::finish) checks the whole.
+//!
+//! ```
+//! use highwater::PartialConfig;
+//!
+//! let env = [
+//!     ("HIGHWATER_BROKERS", "kafka-1:9092,kafka-2:9092"),
+//!     ("HIGHWATER_POSTGRES_URL", "postgres://worker:secret@db/payments"),
+//!     ("HIGHWATER_GROUP", "fraud-rules-v2"),
+//!     ("HIGHWATER_TOPICS", "payments.tx_events"),
+//!     ("HIGHWATER_LINGER", "50ms"),
+//! ];
+//! let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+//! let config = PartialConfig::default()      // the program's own choices win
+//!     .lanes(4_usize)
+//!     .or(PartialConfig::from_sources(None, env)?)
+//!     .finish()?;
+//! assert_eq!((config.lanes, config.linger.as_millis()), (4, 50));
+//! # Ok::<(), highwater::Error>(())
+//! ```
+//!
+//! Unknown keys are errors, with a suggestion: a setting that is mistyped and ignored is worse than one that stops
+//! the start. All settings stand in one table (`settings.rs`), from which `docs/configuration.md` is made.
+
+mod check;
+mod kafka;
+mod parse;
+mod reference;
+mod settings;
+mod sources;
+mod table;
+mod values;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use self::kafka::{CLIENT_ID_PREFIX, KafkaProperties, client_properties};
+pub use self::reference::reference;
+use self::settings::SETTINGS;
+pub use self::settings::{Config, PartialConfig};
+pub use self::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
+
+use crate::error::Result;
+use crate::schema::SchemaName;
+
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough for a pod to be replaced under the same instance id.
+const STATIC_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(300);
+const STATIC_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Config {
+    /// The configuration from the environment and the file that `HIGHWATER_CONFIG` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration), naming the setting, its origin and what to do.
+    pub fn from_env() -> Result<Self> {
+        PartialConfig::from_env()?.finish()
+    }
+
+    /// The configuration from a given file (which wins over `HIGHWATER_CONFIG`) and given environment variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn from_sources(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self> {
+        PartialConfig::from_sources(file, env)?.finish()
+    }
+
+    /// The session time-out in force: the setting, or its default, which depends on the membership.
+    #[must_use]
+    pub fn effective_session_timeout(&self) -> Duration {
+        let default = if self.instance_id.is_some() { STATIC_SESSION_TIMEOUT } else { SESSION_TIMEOUT };
+        self.session_timeout.unwrap_or(default)
+    }
+
+    /// The heartbeat interval in force: the setting, or its default, which depends on the membership and is at most
+    /// a third of the session time-out.
+    #[must_use]
+    pub fn effective_heartbeat_interval(&self) -> Duration {
+        let default = if self.instance_id.is_some() { STATIC_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
+        self.heartbeat_interval.unwrap_or_else(|| default.min(self.effective_session_timeout() / 3))
+    }
+}
+
+/// The part of the configuration that reaches the database: all that the command-line tools need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DatabaseConfig {
+    /// As [`Config::postgres_url`].
+    pub postgres_url: PostgresUrl,
+    /// As [`Config::schema`].
+    pub schema: SchemaName,
+}
+
+impl PartialConfig {
+    /// Checks the layer, takes the defaults for what is missing, and gives the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) for missing, unreadable, refused and contradictory values.
+    pub fn finish(self) -> Result<Config> {
+        check::require(&self, &["brokers", "postgres_url", "group", "topics"])?;
+        self.check_values()?;
+        let mut config = self.clone().fill();
+        if config.program.is_empty() {
+            config.program = executable_name();
+        }
+        check::check_together(&config, &self)?;
+        Ok(config)
+    }
+
+    /// As [`finish`](Self::finish), for a tool that only talks to the database: nothing else is required, but what
+    /// is there must make sense.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    pub fn finish_database(self) -> Result<DatabaseConfig> {
+        check::require(&self, &["postgres_url"])?;
+        self.check_values()?;
+        let config = self.fill();
+        Ok(DatabaseConfig { postgres_url: config.postgres_url, schema: config.schema })
+    }
+
+    /// The group, if this layer has one.
+    #[must_use]
+    pub fn given_group(&self) -> Option<&str> {
+        self.group.as_ref().map(|given| given.value.as_str())
+    }
+}
+
+/// The default of `program`: the executable's file name without its extension.
+fn executable_name() -> String {
+    std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "highwater".to_owned())
+}
+
+/// The known name nearest to a mistyped one, if one is near enough to be meant.
+fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 4).max(2))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests;

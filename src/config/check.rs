@@ -1,0 +1,125 @@
+//! The checks that need more than one value's own kind: lists, and settings that depend on each other.
+
+use std::collections::BTreeSet;
+
+use super::parse::show_duration;
+use super::settings::{Config, PartialConfig};
+use super::table::{DefaultValue, Place};
+use super::{SETTINGS, kafka};
+use crate::error::{Error, Result};
+
+/// Kafka's own limit.
+const TOPIC_MAX_BYTES: usize = 249;
+
+pub(super) fn check_brokers(brokers: &Vec<String>) -> Result<(), String> {
+    check_items(brokers, "broker")?;
+    match brokers.iter().find(|broker| broker.contains("://")) {
+        Some(broker) => Err(format!("{broker:?} is not host:port: leave out the scheme")),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check_topics(topics: &Vec<String>) -> Result<(), String> {
+    check_items(topics, "topic")?;
+    let mut seen = BTreeSet::new();
+    for topic in topics {
+        if topic.starts_with('^') {
+            return Err(format!("`{topic}` is a pattern, which is not available yet: name the topics"));
+        }
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if !topic.chars().all(legal) || topic.len() > TOPIC_MAX_BYTES || topic == "." || topic == ".." {
+            return Err(format!(
+                "`{topic}` can't be a topic's name: Kafka allows up to {TOPIC_MAX_BYTES} letters, digits, `.`, `_` and `-`"
+            ));
+        }
+        if !seen.insert(topic) {
+            return Err(format!("`{topic}` is named twice"));
+        }
+    }
+    Ok(())
+}
+
+fn check_items(items: &[String], noun: &str) -> Result<(), String> {
+    if items.is_empty() {
+        return Err(format!("is empty: name at least one {noun}"));
+    }
+    match items
+        .iter()
+        .find(|item| item.is_empty() || item.chars().any(|c| c.is_whitespace() || c.is_control()))
+    {
+        Some(item) => Err(format!("{item:?} is not a {noun}: look for a stray comma or blank")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a layer that lacks one of `names`.
+pub(super) fn require(layer: &PartialConfig, names: &[&str]) -> Result<()> {
+    let given = |name: &str| match name {
+        "brokers" => layer.brokers.is_some(),
+        "postgres_url" => layer.postgres_url.is_some(),
+        "group" => layer.group.is_some(),
+        "topics" => layer.topics.is_some(),
+        _ => true,
+    };
+    let missing: Vec<String> = SETTINGS
+        .iter()
+        .filter(|setting| setting.default == DefaultValue::Required && names.contains(&setting.name))
+        .filter(|setting| !given(setting.name))
+        .map(|setting| format!("`{}` (environment variable `{}`)", setting.name, setting.env))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let noun = if missing.len() == 1 { "setting" } else { "settings" };
+    Err(Error::configuration(format!("required {noun} missing: {}", missing.join(", "))))
+}
+
+/// Checks what depends on several settings. `layer` says where they came from.
+pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<()> {
+    let place = |name: &str| -> Place<'static> {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name).expect("a setting of the table");
+        layer.place(setting.name, setting.env)
+    };
+    if config.retry_backoff_max < config.retry_backoff_min {
+        return Err(place("retry_backoff_max").error(&format!(
+            "{} is less than `retry_backoff_min` ({}): raise it",
+            show_duration(config.retry_backoff_max),
+            show_duration(config.retry_backoff_min),
+        )));
+    }
+    if config.batch_max_records < config.batch_target_records {
+        return Err(place("batch_max_records").error(&format!(
+            "{} is less than `batch_target_records` ({}): raise it, or lower the other",
+            config.batch_max_records, config.batch_target_records,
+        )));
+    }
+    if config.buffer_budget < config.batch_max_bytes {
+        return Err(place("buffer_budget").error(&format!(
+            "{} bytes are less than `batch_max_bytes` ({}), so that no batch could fill: raise it, or lower the other",
+            config.buffer_budget, config.batch_max_bytes,
+        )));
+    }
+    if config.lock_timeout >= config.max_processing_time {
+        return Err(place("lock_timeout").error(&format!(
+            "{} leaves no time to answer within `max_processing_time` ({}): lower it",
+            show_duration(config.lock_timeout),
+            show_duration(config.max_processing_time),
+        )));
+    }
+    let (session, heartbeat) = (config.effective_session_timeout(), config.effective_heartbeat_interval());
+    if heartbeat * 3 > session {
+        return Err(place("heartbeat_interval").error(&format!(
+            "{} is more than a third of the session time-out ({}), so that one lost heartbeat could end the session: \
+             lower it",
+            show_duration(heartbeat),
+            show_duration(session),
+        )));
+    }
+    for (property, given) in &layer.kafka {
+        let name = format!("kafka.{property}");
+        let env = kafka::env_name(property);
+        let place = Place { name: &name, env: &env, origin: given.origin.clone() };
+        kafka::check_property(property, &given.value.0).map_err(|defect| place.error(&defect))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! From [`Config`] to the properties of librdkafka: what Highwater sets, what a user may change, and what it refuses.
+
+mod refused;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use uuid::Uuid;
+
+pub(super) use self::refused::REFUSED;
+use super::settings::Config;
+
+/// The start of every Highwater member's `client.id`; the rest is the owner. Tells our members from others in a
+/// group.
+pub const CLIENT_ID_PREFIX: &str = "highwater/";
+
+/// What Highwater chooses unless the user does: none of these can break an invariant.
+///
+/// | property | why |
+/// |---|---|
+/// | `fetch.queue.backoff.ms` | 1000 by default: a partition would stall a second whenever the local queue is full |
+/// | `queued.max.messages.kbytes`, `fetch.max.bytes` | the buffers and their budget are ours; the client's own queue only has to cover one round trip |
+/// | `queued.min.messages` | per partition; 100,000 small records of each would sit in the client, outside the budget |
+/// | `fetch.wait.max.ms` | a partition added or resumed waits for the fetch under way, so this is part of every hand-over |
+/// | `topic.metadata.refresh.interval.ms` | 5 minutes by default: for that long added partitions would not be read |
+/// | `reconnect.backoff.max.ms` | a broker that is back should be noticed well within the session |
+/// | `socket.keepalive.enable` | a connection that a firewall dropped is found by the kernel |
+const TUNABLE: &[(&str, &str)] = &[
+    ("fetch.max.bytes", "16777216"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.wait.max.ms", "100"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "10000"),
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+    ("topic.metadata.refresh.interval.ms", "10000"),
+];
+
+/// What an invariant rests on: the same for everybody, and not to be overridden. The reasons are in `refused.rs`.
+const FIXED: &[(&str, &str)] = &[
+    ("allow.auto.create.topics", "false"),
+    ("auto.offset.reset", "error"),
+    ("check.crcs", "true"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("metadata.recovery.strategy", "none"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+];
+
+/// librdkafka's default for `max.poll.interval.ms`, which must not be below the session time-out. The polling thread
+/// never stops polling, so this only ends the membership of a worker whose poll thread is dead.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Aliases of properties that one may pass through. The client applies properties in no particular order, so that two
+/// names of one property would be a game of chance.
+const ALIASES: &[(&str, &str)] = &[
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+];
+
+/// The complete configuration of a worker's consumer, for `rdkafka::ClientConfig`.
+///
+/// `owner` is the random id of this process start. The pairs may hold secrets: don't log them.
+///
+/// Properties of [`Config::kafka`] override Highwater's choices where no invariant is at stake.
+///
+/// ```
+/// use highwater::PartialConfig;
+/// use highwater::config::client_properties;
+///
+/// let config = PartialConfig::default()
+///     .brokers(vec!["localhost:9092".to_owned()])
+///     .postgres_url("postgres://localhost/app")
+///     .group("fraud-rules-v2")
+///     .topics(vec!["payments.tx_events".to_owned()])
+///     .finish()?;
+/// let mut client = rdkafka::ClientConfig::new();
+/// client.extend(client_properties(&config, uuid::Uuid::new_v4()));
+/// assert_eq!(client.get("auto.offset.reset"), Some("error"));
+/// # Ok::<(), highwater::Error>(())
+/// ```
+#[must_use]
+pub fn client_properties(config: &Config, owner: Uuid) -> Vec<(String, String)> {
+    let session_timeout = config.effective_session_timeout();
+    let mut properties: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = |name: &str, value: &str| properties.insert(name.to_owned(), value.to_owned());
+    for (name, value) in TUNABLE {
+        set(name, value);
+    }
+    for (name, value) in config.kafka.iter() {
+        set(name, value);
+    }
+    // Last, so that they win even over a `Config` that somebody changed after `finish`.
+    for (name, value) in FIXED {
+        set(name, value);
+    }
+    set("bootstrap.servers", &config.brokers.join(","));
+    set("client.id", &format!("{CLIENT_ID_PREFIX}{owner}"));
+    set("group.id", &config.group);
+    if let Some(instance_id) = &config.instance_id {
+        set("group.instance.id", instance_id);
+    }
+    set("isolation.level", config.isolation.as_str());
+    set("session.timeout.ms", &session_timeout.as_millis().to_string());
+    set("heartbeat.interval.ms", &config.effective_heartbeat_interval().as_millis().to_string());
+    set("max.poll.interval.ms", &session_timeout.max(MAX_POLL_INTERVAL).as_millis().to_string());
+    properties.into_iter().collect()
+}
+
+/// librdkafka properties by name, as passed through. `Debug` hides the values of those that may be secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct KafkaProperties(BTreeMap<String, String>);
+
+impl KafkaProperties {
+    /// The value of a property, if it was set.
+    #[must_use]
+    pub fn get(&self, property: &str) -> Option<&str> {
+        self.0.get(canonical(property)).map(String::as_str)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl FromIterator<(String, String)> for KafkaProperties {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(properties: I) -> Self {
+        Self(properties.into_iter().map(|(name, value)| (canonical(&name).to_owned(), value)).collect())
+    }
+}
+
+impl fmt::Debug for KafkaProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.iter().map(|(name, value)| (name, if is_secret(name) { "(hidden)" } else { value })),
+            )
+            .finish()
+    }
+}
+
+/// A property's value inside a layer, where its name is not at hand to tell whether it is a secret.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Whether a property's value might be a credential. Guessed broadly: hiding too much costs nothing.
+fn is_secret(property: &str) -> bool {
+    [
+        "password",
+        "passphrase",
+        "secret",
+        "key",
+        "pem",
+        "jaas",
+        "token",
+        "credential",
+        "assertion",
+        "oauthbearer",
+    ]
+    .iter()
+    .any(|part| property.contains(part))
+}
+
+/// The one name of a property that has several.
+pub(super) fn canonical(property: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == property).map_or(property, |(_, name)| name)
+}
+
+/// `fetch.min.bytes` as `HIGHWATER_KAFKA_FETCH_MIN_BYTES`.
+pub(super) fn env_name(property: &str) -> String {
+    format!("HIGHWATER_KAFKA_{}", property.to_uppercase().replace('.', "_"))
+}
+
+/// `FETCH_MIN_BYTES` as `fetch.min.bytes`. Two plain properties have underscores of their own.
+pub(super) fn from_env_name(rest: &str) -> String {
+    match rest.to_lowercase() {
+        name if name == "enabled_events" || name == "log_level" => name,
+        name => canonical(&name.replace('_', ".")).to_owned(),
+    }
+}
+
+/// Refuses properties that would break a guarantee, and those that librdkafka does not take. Each is checked alone:
+/// what contradicts another property shows when the client is made.
+pub(super) fn check_property(property: &str, value: &str) -> Result<(), String> {
+    if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == property) {
+        return Err(format!("this librdkafka property is refused: {reason}"));
+    }
+    match ClientConfig::new().set(property, value).create_native_config() {
+        Ok(_) => Ok(()),
+        // The error's own Display has the value in it, and so may librdkafka's description.
+        Err(KafkaError::ClientConfig(_, description, ..)) if !is_secret(property) => {
+            Err(format!("librdkafka does not take it: {description}"))
+        }
+        Err(_) => Err("librdkafka does not take it: look it up in librdkafka's CONFIGURATION.md".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::BaseConsumer;
+
+    use super::*;
+    use crate::PartialConfig;
+
+    fn partial() -> PartialConfig {
+        PartialConfig::default()
+            .brokers(vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()])
+            .postgres_url("postgres://localhost/app")
+            .group("g")
+            .topics(vec!["t".to_owned()])
+    }
+
+    fn native(config: &Config) -> BTreeMap<String, String> {
+        let properties = client_properties(config, Uuid::nil());
+        let mut client = ClientConfig::new();
+        client.extend(properties.clone());
+        let native = client.create_native_config().expect("librdkafka takes every property");
+        for (name, value) in &properties {
+            assert_eq!(native.get(name).unwrap().trim_end_matches('\0'), value, "{name}");
+        }
+        properties.into_iter().collect()
+    }
+
+    #[test]
+    fn librdkafka_takes_the_whole_configuration() {
+        let dynamic = native(&partial().finish().unwrap());
+        assert_eq!(dynamic["client.id"], "highwater/00000000-0000-0000-0000-000000000000");
+        assert_eq!(dynamic["bootstrap.servers"], "127.0.0.1:1,127.0.0.1:2");
+        assert_eq!(dynamic["session.timeout.ms"], "10000");
+        assert_eq!(dynamic["heartbeat.interval.ms"], "300");
+        assert!(!dynamic.contains_key("group.instance.id"));
+
+        let fixed = native(&partial().instance_id("pod-0".to_owned()).finish().unwrap());
+        assert_eq!(fixed["group.instance.id"], "pod-0");
+        assert_eq!(fixed["session.timeout.ms"], "60000");
+        assert_eq!(fixed["heartbeat.interval.ms"], "1000");
+
+        // The checks across properties run only when a client is made; no broker is needed for it.
+        let long = partial().session_timeout(Duration::from_secs(600)).finish().unwrap();
+        let mut client = ClientConfig::new();
+        client.extend(client_properties(&long, Uuid::nil()));
+        let _consumer: BaseConsumer = client.create().expect("no property contradicts another");
+    }
+
+    #[test]
+    fn what_the_invariants_rest_on_can_not_be_changed_behind_finish() {
+        let mut config = partial().finish().unwrap();
+        config.kafka = FIXED.iter().map(|(name, _)| ((*name).to_owned(), "x".to_owned())).collect();
+        let properties = native(&config);
+        for (name, value) in FIXED {
+            assert_eq!(properties[*name], *value);
+        }
+    }
+
+    #[test]
+    fn every_refused_property_is_refused_with_its_reason() {
+        for (property, reason) in REFUSED {
+            let error = partial().kafka(*property, "1").finish().expect_err(property);
+            assert!(error.is_configuration());
+            let text = error.to_string();
+            assert!(text.contains(property) && text.contains(reason), "{text}");
+            // The same through the environment.
+            let env = [(env_name(property), "1".to_owned())];
+            let error = PartialConfig::from_sources(None, env.into_iter()).unwrap().or(partial()).finish();
+            let text = error.expect_err(property).to_string();
+            assert!(text.contains(reason) && text.contains(&env_name(property)), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_highwater_fixes_is_refused_from_others() {
+        let config = partial().instance_id("x".to_owned()).finish().unwrap();
+        for (property, _) in client_properties(&config, Uuid::nil()) {
+            let tunable = TUNABLE.iter().any(|(name, _)| *name == property);
+            assert_ne!(tunable, REFUSED.iter().any(|(name, _)| *name == property), "{property}");
+        }
+    }
+
+    #[test]
+    fn harmless_properties_pass_and_override() {
+        for (property, value) in [
+            ("fetch.wait.max.ms", "10"),
+            ("queued.min.messages", "1"),
+            ("client.rack", "a"),
+            ("debug", "cgrp,fetch"),
+            ("log_level", "7"),
+            ("statistics.interval.ms", "1000"),
+            ("security.protocol", "plaintext"),
+        ] {
+            let config = partial().kafka(property, value).finish().expect(property);
+            assert_eq!(native(&config)[property], value);
+        }
+        let config = partial().kafka("max.partition.fetch.bytes", "5").finish().unwrap();
+        assert_eq!(native(&config)["fetch.message.max.bytes"], "5");
+    }
+
+    #[test]
+    fn librdkafka_judges_the_rest() {
+        for (property, value) in
+            [("fetch.mim.bytes", "1"), ("fetch.min.bytes", "many"), ("rebalance_cb", "x")]
+        {
+            let error = partial().kafka(property, value).finish().expect_err(property);
+            assert!(error.to_string().contains(property), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug_and_errors() {
+        let layer = partial().kafka("sasl.password", "s3cret").kafka("ssl.key.pem", "s3cret");
+        assert!(!format!("{layer:?}").contains("s3cret"));
+        let properties: KafkaProperties =
+            [("sasl.password", "s3cret"), ("client.rack", "r1"), ("ssl.key.password", "s3cret")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into_iter()
+                .collect();
+        let text = format!("{properties:?}");
+        assert!(text.contains("r1") && text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
+        let error = check_property("sasl.oauthbearer.client.secrets", "s3cret").unwrap_err();
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}

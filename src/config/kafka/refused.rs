@@ -1,0 +1,63 @@
+//! The librdkafka properties that can't be passed through, with the reason that the user reads.
+//!
+//! A property is here when another value would break an invariant, when a setting of Highwater has the say, or when
+//! it would change the protocol into one that the worker does not speak yet.
+
+/// Name and reason. Aliases are listed too.
+pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
+    // Positions come from Postgres alone.
+    (
+        "enable.auto.commit",
+        "offsets are committed in Postgres, with the rows (EO-1); Kafka's copy is only a mirror (EO-8)",
+    ),
+    (
+        "auto.commit.enable",
+        "offsets are committed in Postgres, with the rows (EO-1); Kafka's copy is only a mirror (EO-8)",
+    ),
+    ("auto.commit.interval.ms", "nothing is committed automatically; use the setting `mirror_interval`"),
+    ("enable.auto.offset.store", "an offset that Kafka learns must be durable in Postgres first (EO-8)"),
+    ("offset.store.method", "positions come from Postgres alone (EO-4)"),
+    ("offset.store.path", "positions come from Postgres alone (EO-4)"),
+    ("offset.store.sync.interval.ms", "positions come from Postgres alone (EO-4)"),
+    (
+        "auto.offset.reset",
+        "a lost position must be an error and not a silent jump (EO-6); use the settings `start` and `on_offset_lost`",
+    ),
+    // What the worker must see.
+    (
+        "enable.partition.eof",
+        "the end-of-partition event carries the offset past markers and compaction gaps, without which lag never reaches 0",
+    ),
+    ("check.crcs", "a corrupt batch must be an error and not a record (EO-6)"),
+    ("isolation.level", "use the setting `isolation`"),
+    ("enabled_events", "the worker's event loop chooses its events"),
+    ("log.queue", "the client's log goes through tracing"),
+    ("consume.callback.max.messages", "the worker polls, and has no consume callback"),
+    // Who we are.
+    ("group.id", "use the setting `group`"),
+    ("group.instance.id", "use the setting `instance_id`"),
+    ("client.id", "it carries the owner's id, by which members and database rows are matched"),
+    // Where we are.
+    ("bootstrap.servers", "use the setting `brokers`"),
+    ("metadata.broker.list", "use the setting `brokers`"),
+    (
+        "metadata.recovery.strategy",
+        "bootstrapping anew could land on another cluster, where the offsets mean other records (EO-6)",
+    ),
+    ("allow.auto.create.topics", "a mistyped topic would be created instead of reported"),
+    ("test.mock.num.brokers", "it replaces the brokers by imitations in this process"),
+    // The group protocol.
+    ("group.protocol", "only the classic protocol is available yet"),
+    ("group.protocol.type", "the worker is a consumer"),
+    ("group.remote.assignor", "only the classic protocol is available yet, where the members assign"),
+    (
+        "partition.assignment.strategy",
+        "only cooperative-sticky is available yet: others restart running partitions",
+    ),
+    ("session.timeout.ms", "use the setting `session_timeout`"),
+    ("heartbeat.interval.ms", "use the setting `heartbeat_interval`"),
+    (
+        "max.poll.interval.ms",
+        "the worker always polls; a stuck batch is bounded by the setting `max_processing_time`",
+    ),
+];

@@ -1,0 +1,263 @@
+//! The one table of settings. `docs/configuration.md` is made from it, comments included, and a test fails when that
+//! page is stale: see `reference.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::check::{check_brokers, check_topics};
+use super::kafka::{KafkaProperties, Secret};
+use super::parse::{
+    ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, POSTGRES_URL, Raw, SCHEMA, START, TEXT, bytes, count,
+    duration, duration_or_off, list, optional_duration,
+};
+use super::table::DefaultValue::{self, Described, Required, Text};
+use super::table::{Given, Origin, Place, Setting, settings};
+use super::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
+use crate::error::Result;
+use crate::schema::SchemaName;
+
+const SECOND_MS: u64 = 1_000;
+const MINUTE_MS: u64 = 60 * SECOND_MS;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+settings! {
+    /// Kafka's bootstrap servers, `host:port` each.
+    brokers: Vec<String> {
+        env: "HIGHWATER_BROKERS",
+        kind: list(check_brokers),
+        default: Required,
+        change: "Name two or three brokers, so that a worker can start while one is away.",
+    }
+
+    /// The database, `postgres://user:password@host:5432/database`. Its password is never logged.
+    ///
+    /// It must be the primary, and the role should have no more rights than `highwater migrate --print-grants`
+    /// prints. `sslmode` may be `disable`, `prefer` or `require`.
+    postgres_url: PostgresUrl {
+        env: "HIGHWATER_POSTGRES_URL",
+        kind: POSTGRES_URL,
+        default: Required,
+        change: "Per environment; keep it in a secret.",
+    }
+
+    /// The consumer group: the name under which offsets are stored, in Postgres and mirrored in Kafka.
+    group: String {
+        env: "HIGHWATER_GROUP",
+        kind: TEXT,
+        default: Required,
+        change: "Give every program of its own a group of its own. A new name starts from the start policy.",
+    }
+
+    /// The topics to consume. Patterns (`^…`) are not available yet.
+    topics: Vec<String> {
+        env: "HIGHWATER_TOPICS",
+        kind: list(check_topics),
+        default: Required,
+        change: "A topic added to a running group is new to it, and needs a start policy other than `fail` once.",
+    }
+
+    /// Where the group begins in a topic that it has never read: `fail` refuses to start, `earliest` begins at the
+    /// first record that Kafka still holds, `latest` at the end.
+    ///
+    /// It is resolved once, for all partitions of the topic, and recorded; afterwards the offsets in Postgres are
+    /// all that counts.
+    start: StartPolicy {
+        env: "HIGHWATER_START",
+        kind: START,
+        default: Text("fail"),
+        change: "For a group's first start. With `fail`, a mistyped group id stops instead of reading everything again.",
+    }
+
+    /// The name of this member for static membership (Kafka's `group.instance.id`), unique within the group.
+    ///
+    /// A restarted static member gets its partitions back without a rebalance, if it returns within the session
+    /// time-out; it does not leave the group when it stops.
+    instance_id: Option<String> {
+        env: "HIGHWATER_INSTANCE_ID",
+        kind: OPTIONAL_TEXT,
+        default: Described("none: dynamic membership"),
+        change: "In a StatefulSet, to the pod's name. Leave it out in a Deployment.",
+    }
+
+    /// The name of the program, recorded per group and topic: two different programs under one group id stop with an
+    /// error instead of sharing the records.
+    program: String {
+        env: "HIGHWATER_PROGRAM",
+        kind: TEXT,
+        default: Described("the executable's file name"),
+        change: "When a program is renamed, keep the old name here.",
+    }
+
+    /// The schema of Highwater's tables. Create it with `highwater migrate`.
+    schema: SchemaName {
+        env: "HIGHWATER_SCHEMA",
+        kind: SCHEMA,
+        default: Text("highwater"),
+        change: "To keep teams apart in one database. Sinks and offsets must share the database, not the schema.",
+    }
+
+    /// How many batches a worker applies at a time: each lane has a Postgres connection and a share of the
+    /// partitions.
+    lanes: usize {
+        env: "HIGHWATER_LANES",
+        kind: count(1, 256),
+        default: Text("2"),
+        change: "Raise it when handlers wait for Postgres while both have time to spare; mind `max_connections`.",
+    }
+
+    /// How long one batch may take, from BEGIN to the answer of COMMIT. After that it is cancelled, its connection
+    /// ended, and the partitions are claimed again with a smaller batch.
+    ///
+    /// The session time-out asks whether the worker is alive; this one asks whether it gets on.
+    max_processing_time: Duration {
+        env: "HIGHWATER_MAX_PROCESSING_TIME",
+        kind: duration(100, HOUR_MS),
+        default: Text("30s"),
+        change: "Above the slowest batch you accept. Locks of a stuck batch are held for that long.",
+    }
+
+    /// How long a batch in flight may go on after its partition was revoked or the worker was told to stop.
+    drain_deadline: Duration {
+        env: "HIGHWATER_DRAIN_DEADLINE",
+        kind: duration(0, HOUR_MS),
+        default: Text("10s"),
+        change: "Keep it under the pod's grace period (`terminationGracePeriodSeconds`). It also delays a successor.",
+    }
+
+    /// How long a statement waits for another's row lock (Postgres' `lock_timeout`).
+    lock_timeout: Duration {
+        env: "HIGHWATER_LOCK_TIMEOUT",
+        kind: duration(10, 10 * MINUTE_MS),
+        default: Text("5s"),
+        change: "Raise it when other programs hold locks on your sink's rows for longer; they delay a batch, not more.",
+    }
+
+    /// How often committed offsets are copied to Kafka for other people's tooling; `0` or `off` for never. Kafka's
+    /// copy is never read back as a position (EO-8).
+    mirror_interval: Option<Duration> {
+        env: "HIGHWATER_MIRROR_INTERVAL",
+        kind: duration_or_off(100, HOUR_MS),
+        default: Text("1s"),
+        change: "Off where nobody watches lag in Kafka. Then a wrong or restored database is noticed less surely.",
+    }
+
+    /// The first wait before something that failed for the environment's sake is tried again; it doubles from there.
+    retry_backoff_min: Duration {
+        env: "HIGHWATER_RETRY_BACKOFF_MIN",
+        kind: duration(1, MINUTE_MS),
+        default: Text("100ms"),
+        change: "Seldom.",
+    }
+
+    /// The longest wait between two attempts.
+    retry_backoff_max: Duration {
+        env: "HIGHWATER_RETRY_BACKOFF_MAX",
+        kind: duration(1, HOUR_MS),
+        default: Text("10s"),
+        change: "Raise it when many workers would crowd a database that comes back.",
+    }
+
+    /// How many time-outs of a batch with a single record stop its partition, if the database is quick otherwise.
+    single_record_timeouts: usize {
+        env: "HIGHWATER_SINGLE_RECORD_TIMEOUTS",
+        kind: count(1, 1_000),
+        default: Text("3"),
+        change: "Seldom.",
+    }
+
+    /// How long a batch waits for more records after its first.
+    linger: Duration {
+        env: "HIGHWATER_LINGER",
+        kind: duration(0, MINUTE_MS),
+        default: Text("20ms"),
+        change: "Lower for latency, higher for fewer commits.",
+    }
+
+    /// How many records close a batch while the worker keeps up.
+    batch_target_records: usize {
+        env: "HIGHWATER_BATCH_TARGET_RECORDS",
+        kind: count(1, 1_000_000),
+        default: Text("500"),
+        change: "Lower it when a single record is slow to apply.",
+    }
+
+    /// How many records a batch may grow to when the worker lags.
+    batch_max_records: usize {
+        env: "HIGHWATER_BATCH_MAX_RECORDS",
+        kind: count(1, 1_000_000),
+        default: Text("50000"),
+        change: "Lower it when large transactions hurt the database, or when a large batch exceeds \
+                 `max_processing_time`.",
+    }
+
+    /// How many bytes of keys and values close a batch. A larger record is a batch of its own.
+    batch_max_bytes: usize {
+        env: "HIGHWATER_BATCH_MAX_BYTES",
+        kind: bytes(1 << 10, GIB),
+        default: Text("16MiB"),
+        change: "Lower it where memory is scarce: each lane may hold two batches.",
+    }
+
+    /// How many bytes of records a worker holds before it pauses partitions. Every partition may hold one record of
+    /// any size beyond it.
+    buffer_budget: usize {
+        env: "HIGHWATER_BUFFER_BUDGET",
+        kind: bytes(MIB, 64 * GIB),
+        default: Text("64MiB"),
+        change: "With the pod's memory limit in mind; the Kafka client's own queue (16 MiB) comes on top.",
+    }
+
+    /// What to do when the records at the stored offset are gone from Kafka: `halt` stops the partition and says so.
+    on_offset_lost: OnOffsetLost {
+        env: "HIGHWATER_ON_OFFSET_LOST",
+        kind: ON_OFFSET_LOST,
+        default: Text("halt"),
+        change: "Not yet: only `halt` is available.",
+    }
+
+    /// How long a topic may be unknown at the start before that is an error.
+    unknown_topic_timeout: Duration {
+        env: "HIGHWATER_UNKNOWN_TOPIC_TIMEOUT",
+        kind: duration(0, HOUR_MS),
+        default: Text("60s"),
+        change: "Raise it when topics are created after their consumers.",
+    }
+
+    /// How long the group waits for a silent member before it gives its partitions away (Kafka's
+    /// `session.timeout.ms`).
+    session_timeout: Option<Duration> {
+        env: "HIGHWATER_SESSION_TIMEOUT",
+        kind: optional_duration(10, HOUR_MS),
+        default: Described("10s, or 60s with an instance id"),
+        change: "With an instance id: above the time that a restart takes. The broker has limits of its own.",
+    }
+
+    /// How often a member tells the group that it is alive (Kafka's `heartbeat.interval.ms`). At most a third of the
+    /// session time-out. Rebalances are learned from its answer.
+    heartbeat_interval: Option<Duration> {
+        env: "HIGHWATER_HEARTBEAT_INTERVAL",
+        kind: optional_duration(1, 20 * MINUTE_MS),
+        default: Described("300ms, or 1s with an instance id"),
+        change: "Raise it for groups of hundreds of members.",
+    }
+
+    /// Which records of transactional producers are read (Kafka's `isolation.level`). The guarantee is relative to
+    /// what this level returns.
+    isolation: Isolation {
+        env: "HIGHWATER_ISOLATION",
+        kind: ISOLATION,
+        default: Text("read_committed"),
+        change: "Almost never: `read_uncommitted` also applies what producers have rolled back.",
+    }
+
+    /// How long finished claims and rows of processes long gone are kept.
+    history_retention: Duration {
+        env: "HIGHWATER_HISTORY_RETENTION",
+        kind: duration(HOUR_MS, 36_500 * DAY_MS),
+        default: Text("30d"),
+        change: "As long as you want to answer \"who applied this record, and when?\".",
+    }
+}

@@ -1,0 +1,249 @@
+//! Sources, precedence, and errors that name the culprit.
+
+use std::io::Write as _;
+
+use super::*;
+use crate::error::Error;
+
+fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> + use<> {
+    let pairs: Vec<(String, String)> =
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    pairs.into_iter()
+}
+
+const REQUIRED: &[(&str, &str)] = &[
+    ("HIGHWATER_BROKERS", "a:9092, b:9092"),
+    ("HIGHWATER_POSTGRES_URL", "postgres://app:s3cret@db/app"),
+    ("HIGHWATER_GROUP", "g"),
+    ("HIGHWATER_TOPICS", "t1,t2"),
+];
+
+fn with(extra: &[(&str, &str)]) -> Result<Config> {
+    Config::from_sources(None, env(&[REQUIRED, extra].concat()))
+}
+
+fn refused(extra: &[(&str, &str)]) -> Error {
+    with(extra).expect_err(&format!("{extra:?}"))
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn defaults_are_those_of_the_design() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.brokers, ["a:9092", "b:9092"]);
+    assert_eq!(config.topics, ["t1", "t2"]);
+    assert_eq!(config.start, StartPolicy::Fail);
+    assert_eq!(config.schema, SchemaName::default());
+    assert_eq!(config.instance_id, None);
+    assert!(config.program.starts_with("highwater"), "{}", config.program);
+    assert_eq!(config.lanes, 2);
+    assert_eq!(config.max_processing_time, Duration::from_secs(30));
+    assert_eq!(config.drain_deadline, Duration::from_secs(10));
+    assert_eq!(config.lock_timeout, Duration::from_secs(5));
+    assert_eq!(config.mirror_interval, Some(Duration::from_secs(1)));
+    assert_eq!(config.retry_backoff_min, Duration::from_millis(100));
+    assert_eq!(config.retry_backoff_max, Duration::from_secs(10));
+    assert_eq!(config.single_record_timeouts, 3);
+    assert_eq!(config.linger, Duration::from_millis(20));
+    assert_eq!(config.batch_target_records, 500);
+    assert_eq!(config.batch_max_records, 50_000);
+    assert_eq!(config.batch_max_bytes, 16 << 20);
+    assert_eq!(config.buffer_budget, 64 << 20);
+    assert_eq!(config.on_offset_lost, OnOffsetLost::Halt);
+    assert_eq!(config.unknown_topic_timeout, Duration::from_secs(60));
+    assert_eq!(config.isolation, Isolation::ReadCommitted);
+    assert_eq!(config.history_retention, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.effective_session_timeout(), Duration::from_secs(10));
+    assert_eq!(config.effective_heartbeat_interval(), Duration::from_millis(300));
+}
+
+#[test]
+fn every_default_is_within_its_own_limits() {
+    let config = Config::default();
+    let layer = PartialConfig::default();
+    check::check_together(&config, &layer).unwrap();
+    for setting in SETTINGS {
+        if let table::DefaultValue::Text(text) = setting.default {
+            let mut layer = PartialConfig::default();
+            (setting.set)(&mut layer, &parse::Raw::Text(text.to_owned()), table::Origin::Builder).unwrap();
+            layer.check_values().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_builder_beats_flags_beat_the_environment_beats_the_file() {
+    let file = file(
+        "group = 'file'\nlinger = '1ms'\nlanes = 7\nschema = 'file'\ntopics = ['x', 'y']\nstart = 'latest'\n",
+    );
+    let variables = [("HIGHWATER_LINGER", "2ms"), ("HIGHWATER_LANES", "8"), ("HIGHWATER_SCHEMA", "env")];
+    let sources =
+        PartialConfig::from_sources(Some(file.path()), env(&[&REQUIRED[..2], &variables].concat())).unwrap();
+    let flags = PartialConfig::from_flags([("linger", "3ms".to_owned()), ("lanes", "9".to_owned())]).unwrap();
+    let config =
+        PartialConfig::default().linger(Duration::from_millis(4)).or(flags).or(sources).finish().unwrap();
+    assert_eq!(config.linger, Duration::from_millis(4));
+    assert_eq!(config.lanes, 9);
+    assert_eq!(config.schema.as_str(), "env");
+    assert_eq!(config.group, "file");
+    assert_eq!(config.topics, ["x", "y"]);
+    assert_eq!(config.start, StartPolicy::Latest);
+}
+
+#[test]
+fn the_file_is_named_by_a_variable_or_given() {
+    let named = file("lanes = 3\n[kafka]\n'client.rack' = 'a'\nfetch.min.bytes = 5\ndebug = 'cgrp'\n");
+    let path = named.path().to_str().unwrap();
+    let config = with(&[("HIGHWATER_CONFIG", path), ("HIGHWATER_KAFKA_CLIENT_RACK", "b")]).unwrap();
+    assert_eq!(config.lanes, 3);
+    assert_eq!(config.kafka.get("client.rack"), Some("b"));
+    assert_eq!(config.kafka.get("fetch.min.bytes"), Some("5"));
+    let given = file("lanes = 4\n");
+    let variables = [REQUIRED, &[("HIGHWATER_CONFIG", path)]].concat();
+    assert_eq!(Config::from_sources(Some(given.path()), env(&variables)).unwrap().lanes, 4);
+    assert!(refused(&[("HIGHWATER_CONFIG", "/nowhere.toml")]).to_string().contains("/nowhere.toml"));
+}
+
+#[test]
+fn mistyped_names_are_errors_with_a_suggestion() {
+    for (name, near) in [
+        ("HIGHWATER_BROKER", "HIGHWATER_BROKERS"),
+        ("HIGHWATER_LINGERS", "HIGHWATER_LINGER"),
+        ("HIGHWATER_POSTGRESS_URL", "HIGHWATER_POSTGRES_URL"),
+        ("HIGHWATER_CONFIGS", "HIGHWATER_CONFIG"),
+    ] {
+        let text = refused(&[(name, "x")]).to_string();
+        assert!(
+            text.contains(&format!("`{name}`")) && text.contains(&format!("did you mean `{near}`")),
+            "{text}"
+        );
+    }
+    let text = refused(&[("HIGHWATER_XYZZY", "1")]).to_string();
+    assert!(text.contains("docs/configuration.md") && !text.contains("did you mean"), "{text}");
+    let wrong = file("lingr = '5ms'\n");
+    let text = Config::from_sources(Some(wrong.path()), env(REQUIRED)).unwrap_err().to_string();
+    assert!(text.contains("`lingr`") && text.contains("did you mean `linger`"), "{text}");
+    assert!(text.contains(wrong.path().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn what_kubernetes_and_the_tools_set_is_let_through() {
+    with(&[
+        ("HIGHWATER_SERVICE_HOST", "10.0.0.1"),
+        ("HIGHWATER_SERVICE_PORT", "80"),
+        ("HIGHWATER_SERVICE_PORT_METRICS", "9090"),
+        ("HIGHWATER_PORT", "tcp://10.0.0.1:80"),
+        ("HIGHWATER_PORT_80_TCP_ADDR", "10.0.0.1"),
+        // Services called highwater-metrics and highwater-kafka
+        ("HIGHWATER_METRICS_SERVICE_HOST", "10.0.0.1"),
+        ("HIGHWATER_METRICS_PORT", "tcp://10.0.0.1:80"),
+        ("HIGHWATER_METRICS_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("HIGHWATER_KAFKA_SERVICE_PORT", "9092"),
+        ("HIGHWATER_KAFKA_SERVICE_PORT_TCP", "9092"),
+        ("HIGHWATER_KAFKA_PORT_9092_TCP_PROTO", "tcp"),
+        ("HIGHWATER_LOG", "debug"),
+        ("HIGHWATER_CACHE", "/x"),
+        ("HIGHWATER_TEST_BACKEND", "local"),
+        ("UNRELATED", "x"),
+    ])
+    .unwrap();
+    // and yet a property with such a word in its name arrives
+    let config = with(&[("HIGHWATER_KAFKA_SASL_USERNAME", "me")]).unwrap();
+    assert_eq!(config.kafka.get("sasl.username"), Some("me"));
+}
+
+#[test]
+fn required_settings_are_named_together() {
+    let text = Config::from_sources(None, env(&REQUIRED[1..3])).unwrap_err().to_string();
+    assert!(text.contains("HIGHWATER_BROKERS") && text.contains("HIGHWATER_TOPICS"), "{text}");
+    assert!(!text.contains("HIGHWATER_GROUP"), "{text}");
+}
+
+#[test]
+fn bad_values_name_the_setting_its_origin_and_the_way_out() {
+    for (name, value, part) in [
+        ("HIGHWATER_GROUP", "", "empty"),
+        ("HIGHWATER_BROKERS", ",", "stray comma"),
+        ("HIGHWATER_BROKERS", "kafka://a:9092", "scheme"),
+        ("HIGHWATER_TOPICS", "a,a", "twice"),
+        ("HIGHWATER_TOPICS", "a b", "stray"),
+        ("HIGHWATER_TOPICS", "ä", "letters"),
+        ("HIGHWATER_TOPICS", "^a.*", "pattern"),
+        ("HIGHWATER_START", "sometime", "choose fail"),
+        ("HIGHWATER_START", "adopt-kafka", "not available yet"),
+        ("HIGHWATER_ON_OFFSET_LOST", "earliest", "not available yet"),
+        ("HIGHWATER_SCHEMA", "pg_catalog", "reserves"),
+        ("HIGHWATER_LANES", "0", "between 1 and 256"),
+        ("HIGHWATER_LANES", "two", "whole number"),
+        ("HIGHWATER_LINGER", "20", "20ms"),
+        ("HIGHWATER_LINGER", "2h", "between 0ms and 1m"),
+        ("HIGHWATER_BUFFER_BUDGET", "64MB", "64MiB"),
+        ("HIGHWATER_BUFFER_BUDGET", "1MiB", "`batch_max_bytes`"),
+        ("HIGHWATER_RETRY_BACKOFF_MAX", "10ms", "`retry_backoff_min`"),
+        ("HIGHWATER_BATCH_MAX_RECORDS", "10", "`batch_target_records`"),
+        ("HIGHWATER_LOCK_TIMEOUT", "30s", "`max_processing_time`"),
+        ("HIGHWATER_HEARTBEAT_INTERVAL", "5s", "a third"),
+        ("HIGHWATER_ISOLATION", "serializable", "read_committed"),
+        ("HIGHWATER_INSTANCE_ID", " ", "empty"),
+    ] {
+        let mut variables: Vec<(&str, &str)> = REQUIRED.to_vec();
+        variables.retain(|(given, _)| *given != name);
+        variables.push((name, value));
+        let error = Config::from_sources(None, env(&variables)).expect_err(name);
+        let text = error.to_string();
+        assert!(error.is_configuration(), "{text}");
+        assert!(text.contains(part) && text.contains(name), "{name}={value}: {text}");
+    }
+}
+
+#[test]
+fn typed_values_are_checked_like_written_ones() {
+    let sources = || PartialConfig::from_sources(None, env(REQUIRED)).unwrap();
+    for layer in [
+        PartialConfig::default().lanes(0_usize),
+        PartialConfig::default().group(""),
+        PartialConfig::default().topics(Vec::new()),
+        PartialConfig::default().linger(Duration::from_secs(3_600)),
+        PartialConfig::default().postgres_url("nonsense"),
+        PartialConfig::default().instance_id(Some(String::new())),
+    ] {
+        let text = layer.or(sources()).finish().unwrap_err().to_string();
+        assert!(text.contains("set in the program"), "{text}");
+    }
+}
+
+#[test]
+fn a_short_session_gets_a_shorter_heartbeat() {
+    let config = with(&[("HIGHWATER_SESSION_TIMEOUT", "600ms")]).unwrap();
+    assert_eq!(config.effective_heartbeat_interval(), Duration::from_millis(200));
+    assert_eq!(with(&[("HIGHWATER_MIRROR_INTERVAL", "off")]).unwrap().mirror_interval, None);
+}
+
+#[test]
+fn passwords_show_nowhere() {
+    let text = format!("{:?}", with(&[("HIGHWATER_KAFKA_SASL_PASSWORD", "s3cret")]).unwrap());
+    assert!(text.contains("postgres://app@db:5432/app") && text.contains("sasl.password"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+    let layer = PartialConfig::from_sources(None, env(REQUIRED)).unwrap();
+    assert!(!format!("{layer:?}").contains("s3cret"));
+    let broken = file("postgres_url = 'postgres://a:s3cret@db\n");
+    let error = Config::from_sources(Some(broken.path()), env(REQUIRED)).unwrap_err();
+    assert!(error.to_string().contains("line 1") && !error.report().contains("s3cret"), "{error}");
+    let typed = file("postgres_url = ['postgres://a:s3cret@db']\n");
+    let error = PartialConfig::from_sources(Some(typed.path()), env(&[])).unwrap_err();
+    assert!(!error.report().contains("s3cret"), "{error}");
+}
+
+#[test]
+fn a_tool_needs_the_database_only() {
+    let database =
+        PartialConfig::from_sources(None, env(&REQUIRED[1..2])).unwrap().finish_database().unwrap();
+    assert_eq!(database.schema, SchemaName::default());
+    let text = PartialConfig::default().finish_database().unwrap_err().to_string();
+    assert!(text.contains("HIGHWATER_POSTGRES_URL") && !text.contains("HIGHWATER_GROUP"), "{text}");
+}

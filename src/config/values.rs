@@ -1,0 +1,234 @@
+//! The types of settings that are more than a number or a name.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a group begins in a topic that it has never read, as stored in `group_topic`.
+///
+/// Resolved once for all partitions of the topic (DESIGN: EO-4); afterwards the position comes from Postgres alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum StartPolicy {
+    /// Refuse to start: a mistyped group id must not read a topic from some default position.
+    #[default]
+    Fail,
+    /// At the first record that Kafka still holds.
+    Earliest,
+    /// At the end: only records produced from now on.
+    Latest,
+}
+
+impl StartPolicy {
+    /// The policy as it is written in configuration and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+        }
+    }
+}
+
+impl FromStr for StartPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fail" | "none" => Ok(Self::Fail),
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            later if later.starts_with("timestamp") || later.starts_with("adopt") => {
+                Err(format!("`{later}` is not available yet: choose fail, earliest or latest"))
+            }
+            other => Err(format!("`{other}` is not a start policy: choose fail, earliest or latest")),
+        }
+    }
+}
+
+/// What a worker does when the records at its offset are gone from Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnOffsetLost {
+    /// Stop the partition and say so (EO-6).
+    #[default]
+    Halt,
+}
+
+impl FromStr for OnOffsetLost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "halt" => Ok(Self::Halt),
+            "earliest" | "latest" => Err(format!("`{text}` is not available yet: choose halt")),
+            other => Err(format!("`{other}` is not known: choose halt")),
+        }
+    }
+}
+
+/// Which records of transactional producers are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Only those of committed transactions, up to the last stable offset.
+    #[default]
+    ReadCommitted,
+    /// All, those of aborted transactions included.
+    ReadUncommitted,
+}
+
+impl Isolation {
+    /// The value of Kafka's `isolation.level`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "read_committed" => Ok(Self::ReadCommitted),
+            "read_uncommitted" => Ok(Self::ReadUncommitted),
+            other => {
+                Err(format!("`{other}` is not an isolation level: choose read_committed or read_uncommitted"))
+            }
+        }
+    }
+}
+
+/// Where Postgres is, with the password inside: shown only as user, hosts and database.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// The whole text, password included: for the connection only, never for a log or an error.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Refuses what the client could not parse. The messages hold nothing of the text, which may hold a password.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let authority =
+            self.0.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
+        if authority.is_some_and(|authority| authority.matches('@').count() > 1) {
+            return Err("has two `@`: write the one in the password as %40".to_owned());
+        }
+        match self.0.parse::<tokio_postgres::Config>() {
+            Ok(parsed) if parsed.get_hosts().is_empty() => {
+                Err("names no host: write postgres://user@host/database".to_owned())
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err("is not a Postgres address: write postgres://user:password@host:5432/database, with \
+                           /, ?, # and % in the password percent-encoded; sslmode may be disable, prefer or require"
+                .to_owned()),
+        }
+    }
+}
+
+impl From<String> for PostgresUrl {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for PostgresUrl {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    /// `postgres://user@host:port/database`, rebuilt from the parsed parts, so that no spelling of a password gets
+    /// through.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use tokio_postgres::config::Host;
+
+        if self.is_empty() {
+            return f.write_str("(not set)");
+        }
+        let Some(parsed) = self.check().ok().and_then(|()| self.0.parse::<tokio_postgres::Config>().ok())
+        else {
+            return f.write_str("(not a Postgres address)");
+        };
+        f.write_str("postgres://")?;
+        if let Some(user) = parsed.get_user() {
+            write!(f, "{user}@")?;
+        }
+        let ports = parsed.get_ports();
+        for (index, host) in parsed.get_hosts().iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match host {
+                Host::Tcp(name) => f.write_str(name)?,
+                #[cfg(unix)]
+                Host::Unix(path) => write!(f, "{}", path.display())?,
+            }
+            if let Some(port) = ports.get(index).or(ports.first()) {
+                write!(f, ":{port}")?;
+            }
+        }
+        write!(f, "/{}", parsed.get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_shows_the_password() {
+        for url in [
+            "postgres://app:s3cret@db:5433/sales",
+            "postgresql://app@db:5433/sales?password=s3cret",
+            "host=db port=5433 user=app dbname=sales password=s3cret",
+        ] {
+            let url = PostgresUrl::from(url);
+            assert_eq!(url.to_string(), "postgres://app@db:5433/sales");
+            assert_eq!(format!("{url:?}"), "\"postgres://app@db:5433/sales\"");
+            assert!(url.check().is_ok());
+        }
+        for url in
+            ["postgres://app:s3cret@db:x/sales", "s3cret", "postgres://app:p@s3cret@db/x", "password=s3cret"]
+        {
+            let url = PostgresUrl::from(url);
+            let error = url.check().unwrap_err();
+            assert!(!format!("{url} {url:?} {error}").contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_hosts_are_shown() {
+        let url = PostgresUrl::from("postgres://app@a:1,b:2/d?target_session_attrs=read-write");
+        assert_eq!(url.to_string(), "postgres://app@a:1,b:2/d");
+    }
+
+    #[test]
+    fn later_policies_are_named_as_such() {
+        for text in ["timestamp:2024-01-01T00:00:00Z", "adopt-kafka"] {
+            assert!(text.parse::<StartPolicy>().unwrap_err().contains("not available yet"));
+        }
+        assert!("earlyest".parse::<StartPolicy>().unwrap_err().contains("choose fail"));
+        for policy in [StartPolicy::Fail, StartPolicy::Earliest, StartPolicy::Latest] {
+            assert_eq!(policy.as_str().parse(), Ok(policy));
+        }
+    }
+}
