@@ -15,7 +15,7 @@ use crate::NextOffset;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::db::{Db, blockers};
 pub(crate) use guard::Guard;
-pub(crate) use obtain::{ClaimOutcome, Obtain, StillAssigned};
+pub(crate) use obtain::{ClaimOutcome, Obtain};
 
 /// A row as it stands.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ pub(crate) struct Claimed {
 pub(crate) enum DbError {
     Pool(PoolError),
     Postgres(tokio_postgres::Error),
+    Other(String),
 }
 
 impl From<PoolError> for DbError {
@@ -66,6 +67,7 @@ impl std::fmt::Display for DbError {
                 None => write!(f, "no connection: {error}"),
             },
             Self::Postgres(error) => describe(f, error),
+            Self::Other(text) => f.write_str(text),
         }
     }
 }

@@ -101,6 +101,9 @@ impl Commit {
                 Err(panic) => return Attempt::Panicked(panic_message(panic)),
             }
         };
+        if let Err(error) = tx.usable() {
+            return self.failed(error, tx).await;
+        }
         failpoint!("rows_written");
 
         // 2. The offsets. The last statement before COMMIT: in a transaction that an SQL error has aborted it
@@ -164,7 +167,7 @@ impl Commit {
         }
         self.heed(&error);
         self.leave_behind(left_behind);
-        Attempt::Unknown(error.report())
+        Attempt::Unknown(error.to_string())
     }
 
     async fn failed(&self, error: HandlerError, tx: Tx) -> Attempt {
@@ -224,7 +227,8 @@ impl Commit {
                 db.blockers.end_own(&client, &backend).await.ok()
             });
             // If it fails, whoever the backend blocks will end it.
-            tracing::debug!(pid = backend.pid, ended = ?ended.await, "left a backend behind");
+            let ended = ended.await.ok().flatten();
+            tracing::debug!(pid = backend.pid, ?ended, "left a backend behind");
         });
     }
 }

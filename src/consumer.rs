@@ -11,3 +11,8 @@ pub(crate) use buffer::PartitionBuffer;
 pub(crate) use budget::Budget;
 pub(crate) use catalog::Catalog;
 pub(crate) use poll::Waker;
+
+/// The context that every client of the worker logs through.
+pub(crate) fn new_context() -> context::Context {
+    context::Context
+}

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use sha2::{Digest, Sha256};
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::claim::DbError;
+use crate::error::{Error, ErrorKind, Result};
 use crate::schema::SchemaName;
 pub(crate) use blockers::{Backend, Blockers};
 
@@ -57,6 +59,7 @@ impl Db {
     pub(crate) fn new(config: &Config, identity: Identity) -> Result<Self> {
         let mut postgres: tokio_postgres::Config = config
             .postgres_url
+            .expose()
             .parse()
             .map_err(|error: tokio_postgres::Error| {
                 // The parser's error may quote the URL, hence the password: only its source's text is safe.
@@ -80,7 +83,7 @@ impl Db {
                     })
                 }))
                 .build()
-                .map_err(|error| Error::new(crate::ErrorKind::Internal, "could not build a connection pool").with_source(error))
+                .map_err(|error| Error::new(ErrorKind::Internal, "could not build a connection pool").with_source(error))
         };
         let schema = config.schema.clone();
         Ok(Self {
@@ -114,9 +117,27 @@ impl Db {
     }
 }
 
-/// Takes a connection out of its pool for good.
-pub(crate) fn discard(connection: Object) {
-    drop(Object::take(connection));
+/// Makes an error of what no waiting cures (wrong credentials, no such database, no tables, no rights); gives
+/// anything else back.
+pub(crate) fn into_fatal(error: DbError, schema: &SchemaName) -> Result<DbError, Error> {
+    let source = match error {
+        DbError::Postgres(source) => source,
+        DbError::Pool(PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source))) => source,
+        other @ (DbError::Pool(_) | DbError::Other(_)) => return Ok(other),
+    };
+    match source.code() {
+        Some(&SqlState::INVALID_CATALOG_NAME) => {
+            Err(Error::configuration("the database that postgres_url names does not exist").with_source(source))
+        }
+        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_COLUMN) => {
+            let text = format!("the tables of schema {schema} are missing or too old: run `highwater migrate`");
+            Err(Error::new(ErrorKind::Schema, text).with_source(source))
+        }
+        _ => {
+            let error = Error::postgres("use Postgres", source);
+            if error.is_access_denied() { Err(error) } else { Ok(DbError::Other(error.report())) }
+        }
+    }
 }
 
 /// The Postgres error inside a pool's, if there is one.

@@ -65,9 +65,10 @@ impl Start {
                 Ok(done) => return done,
                 Err(error) => error,
             };
-            if let Some(fatal) = crate::db::fatal_at_start(&error) {
-                return Err(fatal);
-            }
+            let error = match error {
+                StartError::Db(error) => StartError::Db(crate::db::into_fatal(error, &self.db.schema)?),
+                other => other,
+            };
             let wait = backoff.next();
             tracing::warn!(topic, error = %error, retry_in = ?wait, "cannot look up where to start; trying again");
             tokio::time::sleep(wait).await;
@@ -200,7 +201,7 @@ impl Start {
                     &[
                         &group,
                         &topic,
-                        &self.policy.to_string(),
+                        &self.policy.as_str(),
                         &partition_count,
                         &cluster_id,
                         &self.program,
@@ -210,8 +211,8 @@ impl Start {
                 .await?;
             if inserted == 1 {
                 let numbered: Vec<(i32, i64)> = (0..).zip(positions).collect();
-                self.insert_rows(&transaction, topic, &numbered, &format!("start policy {}", self.policy)).await?;
-                tracing::info!(topic, partitions = partition_count, policy = %self.policy, "start positions resolved");
+                self.insert_rows(&transaction, topic, &numbered, &format!("start policy {}", self.policy.as_str())).await?;
+                tracing::info!(topic, partitions = partition_count, policy = self.policy.as_str(), "start positions resolved");
             }
             transaction.commit().await
         };

@@ -138,7 +138,7 @@ impl Lane {
     }
 
     async fn failed(&mut self, taken: Taken, error: HandlerError) {
-        let report = error.report();
+        let report = describe(&error);
         match error.verdict().class {
             // The server ended a statement or the transaction for taking too long, before the worker did.
             Class::OwnTimeout => self.timed_out(taken).await,
@@ -277,6 +277,15 @@ fn decide(part: &Part, row: Option<&OffsetRow>, me: uuid::Uuid) -> Decision {
     // A lower epoch or the same with another token: the database went back. No owner: a reset, or the successor
     // has released. Owner not live: it may be claimed, if it is still assigned to us.
     over(After::Claim, another)
+}
+
+/// The error without data of the user's: a log may not hold payloads. Errors of class 42 (syntax, names,
+/// privileges) quote statements and names only, and without them nobody could mend anything.
+fn describe(error: &HandlerError) -> String {
+    match error.db_error() {
+        Some(db) if db.code().code().starts_with("42") => format!("{error}: {}", db.message()),
+        _ => error.to_string(),
+    }
 }
 
 fn range(part: &Part, why: &str) -> String {

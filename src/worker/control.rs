@@ -156,8 +156,8 @@ impl Control {
 
     async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<()> {
         tokio::pin!(shutdown);
-        let mut mirror = tokio::time::interval(self.config.mirror_interval.max(Duration::from_millis(50)));
-        let mirror_on = !self.config.mirror_interval.is_zero();
+        let mirror_on = self.config.mirror_interval.is_some();
+        let mut mirror = tokio::time::interval(self.config.mirror_interval.unwrap_or(STATUS_INTERVAL));
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         loop {
             tokio::select! {
@@ -322,16 +322,21 @@ impl Control {
         }
     }
 
-    pub(super) fn mirror_entries(&mut self) -> Vec<MirrorEntry> {
-        let mut entries = Vec::new();
-        for (key, entry) in &mut self.entries {
-            let Some(committed) = entry.buffer.as_ref().map(|buffer| buffer.committed()) else { continue };
-            if let (true, Some(offset)) = (committed != entry.mirror_sent, NextOffset::new(committed)) {
-                entry.mirror_sent = committed;
-                entries.push(MirrorEntry { key: key.clone(), offset, metadata: Arc::clone(&self.mark) });
-            }
-        }
-        entries
+    fn mirror_entries(&mut self) -> Vec<MirrorEntry> {
+        let mark = Arc::clone(&self.mark);
+        self.entries
+            .values_mut()
+            .filter_map(|entry| {
+                let mirrored = mirror_entry(&mark, entry.buffer.as_ref()?)?;
+                let unsent = mirrored.offset.get() != entry.mirror_sent;
+                entry.mirror_sent = mirrored.offset.get();
+                unsent.then_some(mirrored)
+            })
+            .collect()
+    }
+
+    pub(super) fn mirror_entry(&self, buffer: &PartitionBuffer) -> Option<MirrorEntry> {
+        mirror_entry(&self.mark, buffer)
     }
 
     fn publish(&self) {
@@ -362,6 +367,11 @@ impl Control {
         let ready = self.joined && partitions.iter().all(settled);
         self.board.set_partitions(ready, partitions);
     }
+}
+
+fn mirror_entry(mark: &Arc<str>, buffer: &PartitionBuffer) -> Option<MirrorEntry> {
+    let offset = NextOffset::new(buffer.committed())?;
+    Some(MirrorEntry { key: buffer.key.clone(), offset, metadata: Arc::clone(mark) })
 }
 
 impl Entry {

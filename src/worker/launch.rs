@@ -121,7 +121,7 @@ fn start_lanes(
         max_records: config.batch_max_records,
         max_bytes: config.batch_max_bytes,
         linger: config.linger,
-        single_record_timeouts: config.single_record_timeouts,
+        single_record_timeouts: u32::try_from(config.single_record_timeouts).unwrap_or(u32::MAX),
     };
     (0..config.lanes)
         .map(|_| {

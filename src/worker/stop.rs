@@ -1,9 +1,11 @@
 //! The soft stop: a revoke of everything, then the mirror, then out of the group (DESIGN 3.10).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::{Chore, Control};
 use super::launch::CLOSE_LIMIT;
+use crate::consumer::PartitionBuffer;
 use crate::consumer::poll::{Command, Notice};
 
 /// Beyond the drain deadline: for cancelling what did not finish, and for the releases.
@@ -14,7 +16,7 @@ const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 impl Control {
     pub(super) async fn stop(&mut self) {
         let began = Instant::now();
-        let mut last = std::mem::take(&mut self.final_positions());
+        let buffers: Vec<Arc<PartitionBuffer>> = self.entries.values().filter_map(|entry| entry.buffer.clone()).collect();
         // First nothing new is handed out or claimed, then what is out may finish.
         self.revoke_all();
         let until = tokio::time::Instant::now() + self.config.drain_deadline + GRACE;
@@ -27,11 +29,11 @@ impl Control {
                 task.abort();
             }
         }
-        for (_, buffer) in &mut last {
-            // What the batches that were still out have added.
-            buffer.1 = buffer.0.committed();
-        }
-        let mirror = if self.config.mirror_interval.is_zero() { Vec::new() } else { self.entries_of(&last) };
+        // Read only now: the batches that were still out have added to it.
+        let mirror = match self.config.mirror_interval {
+            None => Vec::new(),
+            Some(_) => buffers.iter().filter_map(|buffer| self.mirror_entry(buffer)).collect(),
+        };
         if let Some(poller) = self.poller.take() {
             poller.send(Command::Stop { mirror, mirror_limit: MIRROR_LIMIT });
             if !poller.join(MIRROR_LIMIT + CLOSE_LIMIT).await {
