@@ -1,0 +1,203 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::ErrorKind;
+use crate::record::chunk::CHUNK_BYTES;
+
+fn buffer(from: i64, budget: &Arc<Budget>) -> PartitionBuffer {
+    let key = PartitionKey { topic: "t".into(), partition: 0 };
+    let claim = ClaimId { epoch: 1, token: Uuid::nil() };
+    PartitionBuffer::new(key, claim, NextOffset::new(from).unwrap(), Arc::clone(budget))
+}
+
+fn push(buffer: &PartitionBuffer, offset: i64, value: &[u8]) -> Pushed {
+    buffer.push(&RawRecord { offset, value: Some(value), ..RawRecord::default() }, std::iter::empty())
+}
+
+fn offsets(part: &Part) -> Vec<i64> {
+    part.records().map(|record| record.offset()).collect()
+}
+
+fn budget() -> Arc<Budget> {
+    Arc::new(Budget::new(1 << 20))
+}
+
+#[test]
+fn a_record_below_the_coverage_is_dropped() {
+    let budget = budget();
+    let buffer = buffer(10, &budget);
+    assert_eq!(push(&buffer, 9, b""), Pushed::Dropped);
+    assert_eq!(push(&buffer, 12, b""), Pushed::Kept);
+    assert_eq!(push(&buffer, 12, b""), Pushed::Dropped);
+    buffer.end_of_partition(NextOffset::new(20).unwrap());
+    assert_eq!(push(&buffer, 19, b""), Pushed::Dropped, "the log had nothing below 20");
+    let part = buffer.take(100, 1 << 20).unwrap();
+    assert_eq!((part.from.get(), part.to.get(), offsets(&part)), (10, 20, vec![12]));
+}
+
+#[test]
+fn markers_alone_are_covered_by_a_part_without_records() {
+    let budget = budget();
+    let buffer = buffer(10, &budget);
+    buffer.end_of_partition(NextOffset::new(13).unwrap());
+    assert!(buffer.peek().waiting_since.is_some());
+    let part = buffer.take(100, 1).unwrap();
+    assert_eq!((part.from.get(), part.to.get(), part.len()), (10, 13, 0));
+    buffer.applied(&part);
+    assert!(buffer.take(100, 1).is_none());
+    assert_eq!(buffer.committed(), 13);
+}
+
+#[test]
+fn one_record_is_given_whatever_its_size() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    push(&buffer, 0, &vec![0; 3 * CHUNK_BYTES]);
+    push(&buffer, 1, b"small");
+    let part = buffer.take(100, 10).unwrap();
+    assert_eq!(offsets(&part), [0]);
+    buffer.applied(&part);
+    assert_eq!(offsets(&buffer.take(100, 10).unwrap()), [1]);
+}
+
+#[test]
+fn nothing_is_handed_out_twice_at_a_time() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    push(&buffer, 0, b"");
+    push(&buffer, 1, b"");
+    let part = buffer.take(1, 1 << 20).unwrap();
+    assert!(buffer.take(1, 1 << 20).is_none(), "EO-5");
+    buffer.put_back(part);
+    assert_eq!(offsets(&buffer.take(10, 1 << 20).unwrap()), [0, 1]);
+}
+
+#[test]
+fn a_rejected_record_stops_the_partition_before_it() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    for offset in 0..4 {
+        push(&buffer, offset, b"");
+    }
+    buffer.stop_at(2, Halt::new(ErrorKind::Handler, "bad"));
+    let part = buffer.take(10, 1 << 20).unwrap();
+    assert_eq!((offsets(&part), part.to.get()), (vec![0, 1], 2));
+    buffer.applied(&part);
+    assert!(buffer.take(10, 1 << 20).is_none());
+    assert_eq!(buffer.peek().halt.unwrap().message, "bad");
+}
+
+#[test]
+fn what_came_before_a_read_error_is_applied_and_then_it_halts() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    push(&buffer, 0, b"");
+    buffer.fail(Halt::new(ErrorKind::Guard, "corrupt"));
+    assert_eq!(push(&buffer, 1, b""), Pushed::Dropped, "it may have stepped over records");
+    assert_eq!(buffer.peek().halt, None, "one record is still to be applied");
+    let part = buffer.take(10, 1 << 20).unwrap();
+    buffer.applied(&part);
+    assert!(buffer.peek().halt.is_some());
+}
+
+#[test]
+fn closing_frees_the_bytes_and_what_is_out_frees_its_own() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    for offset in 0..10 {
+        push(&buffer, offset, &[0; 1000]);
+    }
+    let part = buffer.take(4, 1 << 20).unwrap();
+    buffer.close(Instant::now() + Duration::from_secs(1));
+    assert_eq!(budget.used(), part.weight());
+    assert_eq!(push(&buffer, 10, b""), Pushed::Dropped);
+    buffer.put_back(part);
+    assert_eq!(budget.used(), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A gap, then a record of so many bytes.
+    Push(i64, usize),
+    EndOfPartition(i64),
+    Take(usize, usize),
+    Apply,
+    PutBack,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let one = prop_oneof![
+        4 => (0..4_i64, prop_oneof![0..200_usize, Just(2 * CHUNK_BYTES)]).prop_map(|(gap, size)| Step::Push(gap, size)),
+        1 => (0..5_i64).prop_map(Step::EndOfPartition),
+        2 => (1..20_usize, 1..100_000_usize).prop_map(|(records, bytes)| Step::Take(records, bytes)),
+        2 => Just(Step::Apply),
+        1 => Just(Step::PutBack),
+    ];
+    prop::collection::vec(one, 1..120)
+}
+
+proptest! {
+    /// EO-1, EO-2, EO-5 as the buffer must keep them: parts follow each other without a gap or an overlap, every
+    /// record is in exactly one applied part, in order, and the budget is charged for exactly what is held.
+    #[test]
+    fn parts_tile_the_coverage(steps in steps()) {
+        let budget = Arc::new(Budget::new(1 << 30));
+        let buffer = buffer(5, &budget);
+        let (mut end, mut pushed, mut applied) = (5, Vec::new(), Vec::new());
+        let (mut out, mut position) = (None::<Part>, 5);
+        for step in steps {
+            match step {
+                Step::Push(gap, size) => {
+                    let offset = end + gap;
+                    prop_assert_eq!(push(&buffer, offset, &vec![1; size]), Pushed::Kept);
+                    pushed.push(offset);
+                    end = offset + 1;
+                }
+                Step::EndOfPartition(gap) => {
+                    end += gap;
+                    buffer.end_of_partition(NextOffset::new(end).unwrap());
+                }
+                Step::Take(records, bytes) if out.is_none() => {
+                    out = buffer.take(records, bytes);
+                    match &out {
+                        Some(part) => {
+                            prop_assert_eq!(part.from.get(), position);
+                            prop_assert!(part.to > part.from && part.to.get() <= end);
+                            prop_assert!(part.len() <= records);
+                            prop_assert!(part.len() <= 1 || part.weight() <= bytes);
+                            prop_assert!(part.records().all(|record| (position..part.to.get()).contains(&record.offset())));
+                        }
+                        None => prop_assert_eq!(position, end, "there was something to take"),
+                    }
+                }
+                Step::Apply => {
+                    if let Some(part) = out.take() {
+                        applied.extend(offsets(&part));
+                        position = part.to.get();
+                        buffer.applied(&part);
+                    }
+                }
+                Step::PutBack => {
+                    if let Some(part) = out.take() {
+                        buffer.put_back(part);
+                    }
+                }
+                Step::Take(..) => {}
+            }
+            prop_assert_eq!(buffer.held_bytes(), budget.used());
+        }
+        if let Some(part) = out.take() {
+            buffer.put_back(part);
+        }
+        while let Some(part) = buffer.take(7, 5_000) {
+            applied.extend(offsets(&part));
+            buffer.applied(&part);
+        }
+        prop_assert_eq!(applied, pushed);
+        prop_assert_eq!(budget.used(), 0);
+        prop_assert_eq!(buffer.committed(), end);
+    }
+}
