@@ -1,0 +1,33 @@
+//! Adds payments to running balances.
+
+use std::collections::BTreeMap;
+
+use highwater::{Batch, HandlerError, Tx};
+use serde::Deserialize;
+
+/// What of a payment matters here.
+#[derive(Debug, Deserialize)]
+struct Payment<'a> {
+    account: &'a str,
+    amount_cents: i64,
+}
+
+/// Adds the batch to the balances.
+pub async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+    // One row per account, sorted: two workers that update the same accounts lock them in the same order.
+    let mut totals: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for record in batch.records() {
+        let payment: Payment = record.json()?;
+        let (cents, payments) = totals.entry(payment.account).or_default();
+        *cents += payment.amount_cents;
+        *payments += 1;
+    }
+    let (accounts, sums): (Vec<&str>, Vec<(i64, i64)>) = totals.into_iter().unzip();
+    let (cents, payments): (Vec<i64>, Vec<i64>) = sums.into_iter().unzip();
+    let add = "INSERT INTO account_balances AS a (account, balance_cents, payments) \
+               SELECT * FROM unnest($1::text[], $2::int8[], $3::int8[]) \
+               ON CONFLICT (account) DO UPDATE SET balance_cents = a.balance_cents + excluded.balance_cents, \
+                 payments = a.payments + excluded.payments";
+    tx.execute(add, &[&accounts, &cents, &payments]).await?;
+    Ok(())
+}
