@@ -111,6 +111,7 @@ impl PartialConfig {
         if config.program.is_empty() {
             config.program = executable_name();
         }
+        check::adapt_defaults(&mut config, &self);
         check::check_together(&config, &self)?;
         Ok(config)
     }
@@ -126,6 +127,12 @@ impl PartialConfig {
         self.check_values()?;
         let config = self.fill();
         Ok(DatabaseConfig { postgres_url: config.postgres_url, schema: config.schema })
+    }
+
+    /// The schema, if this layer has one.
+    #[must_use]
+    pub fn given_schema(&self) -> Option<&SchemaName> {
+        self.schema.as_ref().map(|given| &given.value)
     }
 
     /// The group, if this layer has one.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Kafka's own limit.
 const TOPIC_MAX_BYTES: usize = 249;
 
-pub(super) fn check_brokers(brokers: &Vec<String>) -> Result<(), String> {
+pub(super) fn check_brokers(brokers: &[String]) -> Result<(), String> {
     check_items(brokers, "broker")?;
     match brokers.iter().find(|broker| broker.contains("://")) {
         Some(broker) => Err(format!("{broker:?} is not host:port: leave out the scheme")),
@@ -19,7 +19,7 @@ pub(super) fn check_brokers(brokers: &Vec<String>) -> Result<(), String> {
     }
 }
 
-pub(super) fn check_topics(topics: &Vec<String>) -> Result<(), String> {
+pub(super) fn check_topics(topics: &[String]) -> Result<(), String> {
     check_items(topics, "topic")?;
     let mut seen = BTreeSet::new();
     for topic in topics {
@@ -72,6 +72,33 @@ pub(super) fn require(layer: &PartialConfig, names: &[&str]) -> Result<()> {
     }
     let noun = if missing.len() == 1 { "setting" } else { "settings" };
     Err(Error::configuration(format!("required {noun} missing: {}", missing.join(", "))))
+}
+
+/// Lets a default give way where a neighbour was set on purpose: who sets `max_processing_time = "2s"` should not have
+/// to lower `lock_timeout` too. Values that were given are never changed; if two of them contradict each other,
+/// [`check_together`] says so.
+pub(super) fn adapt_defaults(config: &mut Config, layer: &PartialConfig) {
+    if layer.lock_timeout.is_none() {
+        config.lock_timeout = config.lock_timeout.min(config.max_processing_time / 2);
+    }
+    if layer.retry_backoff_min.is_none() {
+        config.retry_backoff_min = config.retry_backoff_min.min(config.retry_backoff_max);
+    }
+    if layer.retry_backoff_max.is_none() {
+        config.retry_backoff_max = config.retry_backoff_max.max(config.retry_backoff_min);
+    }
+    if layer.batch_target_records.is_none() {
+        config.batch_target_records = config.batch_target_records.min(config.batch_max_records);
+    }
+    if layer.batch_max_records.is_none() {
+        config.batch_max_records = config.batch_max_records.max(config.batch_target_records);
+    }
+    if layer.batch_max_bytes.is_none() {
+        config.batch_max_bytes = config.batch_max_bytes.min(config.buffer_budget);
+    }
+    if layer.buffer_budget.is_none() {
+        config.buffer_budget = config.buffer_budget.max(config.batch_max_bytes);
+    }
 }
 
 /// Checks what depends on several settings. `layer` says where they came from.

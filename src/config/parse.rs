@@ -221,7 +221,7 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
 pub(super) fn show_duration(value: Duration) -> String {
     let ms = value.as_millis();
     for (unit_ms, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if ms > 0 && ms % unit_ms == 0 {
+        if ms > 0 && ms.is_multiple_of(unit_ms) {
             return format!("{}{unit}", ms / unit_ms);
         }
     }

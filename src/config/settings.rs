@@ -27,7 +27,7 @@ settings! {
     /// Kafka's bootstrap servers, `host:port` each.
     brokers: Vec<String> {
         env: "HIGHWATER_BROKERS",
-        kind: list(check_brokers),
+        kind: list(|brokers| check_brokers(brokers)),
         default: Required,
         change: "Name two or three brokers, so that a worker can start while one is away.",
     }
@@ -35,7 +35,7 @@ settings! {
     /// The database, `postgres://user:password@host:5432/database`. Its password is never logged.
     ///
     /// It must be the primary, and the role should have no more rights than `highwater migrate --print-grants`
-    /// prints. `sslmode` may be `disable`, `prefer` or `require`.
+    /// prints. TLS is not available yet: `sslmode` may be `disable` or `prefer`, and both connect without.
     postgres_url: PostgresUrl {
         env: "HIGHWATER_POSTGRES_URL",
         kind: POSTGRES_URL,
@@ -54,7 +54,7 @@ settings! {
     /// The topics to consume. Patterns (`^…`) are not available yet.
     topics: Vec<String> {
         env: "HIGHWATER_TOPICS",
-        kind: list(check_topics),
+        kind: list(|topics| check_topics(topics)),
         default: Required,
         change: "A topic added to a running group is new to it, and needs a start policy other than `fail` once.",
     }
@@ -127,7 +127,8 @@ settings! {
         change: "Keep it under the pod's grace period (`terminationGracePeriodSeconds`). It also delays a successor.",
     }
 
-    /// How long a statement waits for another's row lock (Postgres' `lock_timeout`).
+    /// How long a statement waits for another's row lock (Postgres' `lock_timeout`). Unless set, at most half of
+    /// `max_processing_time`.
     lock_timeout: Duration {
         env: "HIGHWATER_LOCK_TIMEOUT",
         kind: duration(10, 10 * MINUTE_MS),

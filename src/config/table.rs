@@ -23,6 +23,8 @@ pub(super) enum DefaultValue {
 /// Where a value was given: errors name it, so that people know which file or manifest to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
+    /// Nowhere.
+    Default,
     Builder,
     Flag,
     Environment,
@@ -85,6 +87,7 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name;
         match &self.origin {
+            Origin::Default => write!(f, "`{name}` (default)"),
             Origin::Builder => write!(f, "`{name}` (set in the program)"),
             Origin::Flag => write!(f, "`{name}` (flag `--{}`)", name.replace('_', "-")),
             Origin::Environment => write!(f, "`{name}` (environment variable `{}`)", self.env),
@@ -165,13 +168,13 @@ macro_rules! settings {
                 Ok(())
             }
 
-            /// Where a setting was given; the builder if nowhere.
+            /// Where a setting was given.
             pub(super) fn place<'a>(&self, name: &'a str, env: &'a str) -> Place<'a> {
                 let origin = match name {
                     $( stringify!($name) => self.$name.as_ref().map(|given| given.origin.clone()), )+
                     _ => None,
                 };
-                Place { name, env, origin: origin.unwrap_or(Origin::Builder) }
+                Place { name, env, origin: origin.unwrap_or(Origin::Default) }
             }
 
             /// Takes the defaults for what was not given. Checks nothing.

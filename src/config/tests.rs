@@ -183,9 +183,6 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
         ("HIGHWATER_LINGER", "20", "20ms"),
         ("HIGHWATER_LINGER", "2h", "between 0ms and 1m"),
         ("HIGHWATER_BUFFER_BUDGET", "64MB", "64MiB"),
-        ("HIGHWATER_BUFFER_BUDGET", "1MiB", "`batch_max_bytes`"),
-        ("HIGHWATER_RETRY_BACKOFF_MAX", "10ms", "`retry_backoff_min`"),
-        ("HIGHWATER_BATCH_MAX_RECORDS", "10", "`batch_target_records`"),
         ("HIGHWATER_LOCK_TIMEOUT", "30s", "`max_processing_time`"),
         ("HIGHWATER_HEARTBEAT_INTERVAL", "5s", "a third"),
         ("HIGHWATER_ISOLATION", "serializable", "read_committed"),
@@ -198,6 +195,38 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
         let text = error.to_string();
         assert!(error.is_configuration(), "{text}");
         assert!(text.contains(part) && text.contains(name), "{name}={value}: {text}");
+    }
+}
+
+#[test]
+fn defaults_give_way_and_given_values_do_not() {
+    let config = with(&[
+        ("HIGHWATER_MAX_PROCESSING_TIME", "2s"),
+        ("HIGHWATER_RETRY_BACKOFF_MAX", "10ms"),
+        ("HIGHWATER_BATCH_MAX_RECORDS", "10"),
+        ("HIGHWATER_BUFFER_BUDGET", "1MiB"),
+    ])
+    .unwrap();
+    assert_eq!(config.lock_timeout, Duration::from_secs(1));
+    assert_eq!(config.retry_backoff_min, Duration::from_millis(10));
+    assert_eq!(config.batch_target_records, 10);
+    assert_eq!(config.batch_max_bytes, 1 << 20);
+    let config = with(&[
+        ("HIGHWATER_RETRY_BACKOFF_MIN", "20s"),
+        ("HIGHWATER_BATCH_TARGET_RECORDS", "100000"),
+        ("HIGHWATER_BATCH_MAX_BYTES", "100MiB"),
+    ])
+    .unwrap();
+    assert_eq!(config.retry_backoff_max, Duration::from_secs(20));
+    assert_eq!(config.batch_max_records, 100_000);
+    assert_eq!(config.buffer_budget, 100 << 20);
+    for ((low, low_value), (high, high_value)) in [
+        (("HIGHWATER_RETRY_BACKOFF_MIN", "1s"), ("HIGHWATER_RETRY_BACKOFF_MAX", "10ms")),
+        (("HIGHWATER_BATCH_TARGET_RECORDS", "20"), ("HIGHWATER_BATCH_MAX_RECORDS", "10")),
+        (("HIGHWATER_BATCH_MAX_BYTES", "2MiB"), ("HIGHWATER_BUFFER_BUDGET", "1MiB")),
+    ] {
+        let text = refused(&[(low, low_value), (high, high_value)]).to_string();
+        assert!(text.contains(high), "{text}");
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tokio_postgres::config::{Host, SslMode};
+
 /// Where a group begins in a topic that it has never read, as stored in `group_topic`.
 ///
 /// Resolved once for all partitions of the topic (DESIGN: EO-4); afterwards the position comes from Postgres alone.
@@ -129,10 +131,17 @@ impl PostgresUrl {
             Ok(parsed) if parsed.get_hosts().is_empty() => {
                 Err("names no host: write postgres://user@host/database".to_owned())
             }
+            // Refused rather than left to fail at the connection, where it would look like an outage.
+            Ok(parsed) if parsed.get_ssl_mode() == SslMode::Require => {
+                Err("asks for TLS (sslmode=require), which is not available yet: use disable or prefer"
+                    .to_owned())
+            }
             Ok(_) => Ok(()),
-            Err(_) => Err("is not a Postgres address: write postgres://user:password@host:5432/database, with \
-                           /, ?, # and % in the password percent-encoded; sslmode may be disable, prefer or require"
-                .to_owned()),
+            Err(_) => {
+                Err("is not a Postgres address: write postgres://user:password@host:5432/database, with \
+                           /, ?, # and % in the password percent-encoded; sslmode may be disable or prefer"
+                    .to_owned())
+            }
         }
     }
 }
@@ -153,8 +162,6 @@ impl fmt::Display for PostgresUrl {
     /// `postgres://user@host:port/database`, rebuilt from the parsed parts, so that no spelling of a password gets
     /// through.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use tokio_postgres::config::Host;
-
         if self.is_empty() {
             return f.write_str("(not set)");
         }
@@ -213,6 +220,15 @@ mod tests {
             let error = url.check().unwrap_err();
             assert!(!format!("{url} {url:?} {error}").contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn tls_is_not_promised() {
+        for mode in ["require", "verify-full"] {
+            let url = PostgresUrl::from(format!("postgres://db/x?sslmode={mode}"));
+            assert!(url.check().unwrap_err().contains("sslmode"));
+        }
+        assert!(PostgresUrl::from("postgres://db/x?sslmode=prefer").check().is_ok());
     }
 
     #[test]

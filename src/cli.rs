@@ -1,0 +1,163 @@
+//! The command line: arguments in, exit code out. What the commands do is in the library.
+
+mod connect;
+mod migrate;
+mod offsets;
+mod table;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use highwater::config::DatabaseConfig;
+use highwater::{Error, ErrorKind, PartialConfig, Result, migrate as schema};
+use tracing_subscriber::EnvFilter;
+
+const AFTER_HELP: &str = "\
+Settings come from flags, then from the environment (HIGHWATER_POSTGRES_URL, HIGHWATER_SCHEMA, ...), then from
+the TOML file that HIGHWATER_CONFIG names. HIGHWATER_LOG (or RUST_LOG) sets the log filter, such as `debug`.
+
+Exit codes:
+  0   ok
+  1   a check found a difference
+  2   usage or configuration
+  3   the database's schema is missing or does not fit this program
+  4   start policy or guard
+  5   authentication or privilege
+  70  anything else, such as an unreachable database
+
+Examples:
+  # Create or update Highwater's tables, as the owner of the schema
+  highwater migrate --postgres-url postgres://owner@db/payments
+
+  # Give the workers' role what it needs, and no more
+  highwater migrate --print-grants --role fraud_worker | psql postgres://owner@db/payments
+
+  # Where does a group stand, and who holds its partitions?
+  highwater offsets --group fraud-rules-v2";
+
+/// Exactly-once Kafka to Postgres: rows and offsets in one transaction.
+///
+/// Workers are programs of yours that use the library; this command prepares the database for them, and shows what
+/// they have recorded there. The offsets in Postgres are the truth: what Kafka's own tools show is a copy that is
+/// about a second old.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Migrate(migrate::Arguments),
+    Offsets(offsets::Arguments),
+    /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
+    Version,
+}
+
+/// Where the database is: the same for every command.
+#[derive(Debug, Args)]
+struct DatabaseArguments {
+    /// The database: postgres://user@host:5432/database [env: HIGHWATER_POSTGRES_URL]
+    ///
+    /// A password on the command line can be seen by others on the machine: better use the environment.
+    #[arg(long, value_name = "URL")]
+    postgres_url: Option<String>,
+
+    /// The schema of Highwater's tables [env: HIGHWATER_SCHEMA] [default: highwater]
+    #[arg(long, value_name = "NAME")]
+    schema: Option<String>,
+}
+
+impl DatabaseArguments {
+    /// Flags over environment over file.
+    fn layer(&self) -> Result<PartialConfig> {
+        let flags = [("postgres_url", &self.postgres_url), ("schema", &self.schema)];
+        let given = flags.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        Ok(PartialConfig::from_flags(given)?.or(PartialConfig::from_env()?))
+    }
+
+    fn database(&self) -> Result<DatabaseConfig> {
+        self.layer()?.finish_database()
+    }
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    match run(&arguments) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            eprintln!("error: {}", error.report());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<String> {
+    // One connection and nothing to do beside it: threads of our own would be idle.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
+        Error::new(ErrorKind::Internal, "could not start the async runtime").with_source(source)
+    })?;
+    runtime.block_on(async {
+        match &arguments.command {
+            Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Offsets(arguments) => offsets::run(arguments).await,
+            Command::Version => Ok(version()),
+        }
+    })
+}
+
+fn version() -> String {
+    format!(
+        "highwater {}\nschema {} (works from {} on)\nlibrdkafka {}\n",
+        env!("CARGO_PKG_VERSION"),
+        schema::SCHEMA_VERSION,
+        schema::OLDEST_USABLE_VERSION,
+        rdkafka::util::get_rdkafka_version().1,
+    )
+}
+
+/// Logs to standard error, so that standard output stays fit for pipes.
+fn start_log() {
+    let filter = std::env::var("HIGHWATER_LOG").or_else(|_| std::env::var("RUST_LOG"));
+    let filter = EnvFilter::new(filter.unwrap_or_else(|_| "warn".to_owned()));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+/// Prints the answer. A reader that went away (`| head`) is no error.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("error: could not write the answer: {error}");
+            ExitCode::from(ErrorKind::Internal.exit_code())
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let flags = DatabaseArguments {
+            postgres_url: Some("postgres://owner@db/payments".to_owned()),
+            schema: Some("team a".to_owned()),
+        };
+        let database = flags.database().unwrap();
+        assert_eq!(database.postgres_url.to_string(), "postgres://owner@db:5432/payments");
+        assert_eq!(database.schema.as_str(), "team a");
+    }
+}

@@ -1,0 +1,93 @@
+//! `highwater migrate`.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use highwater::migrate::{DEFAULT_ROLE, Report, grants, migrate, plan, sql};
+use highwater::{Result, SchemaName};
+
+use super::{DatabaseArguments, connect};
+
+const AFTER_HELP: &str = "\
+Run it as the owner of the schema, once per release and before the workers; it may run while they do. Several at
+a time are safe: they queue up, and the later ones find nothing to do.
+
+Examples:
+  highwater migrate --postgres-url postgres://owner@db/payments
+  highwater migrate --dry-run                 # show the statements, change nothing
+  highwater migrate --print-grants | psql postgres://owner@db/payments";
+
+/// Create Highwater's tables, or bring them up to this release
+///
+/// Each migration is applied in a transaction of its own, under an advisory lock, together with the new version.
+/// Workers have no right to change tables; they check the version when they start.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    database: DatabaseArguments,
+
+    /// Print the statements that would run, and change nothing
+    #[arg(long, conflicts_with = "print_grants")]
+    dry_run: bool,
+
+    /// Print the least GRANTs that a worker's role needs, and change nothing. No database is needed
+    #[arg(long)]
+    print_grants: bool,
+
+    /// The workers' role, for --print-grants
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROLE)]
+    role: String,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
+    if arguments.print_grants {
+        return grants(&arguments.schema()?, &arguments.role);
+    }
+    let database = arguments.database.database()?;
+    let mut client = connect::connect(&database).await?;
+    let schema = &database.schema;
+    if arguments.dry_run {
+        return Ok(show_plan(&plan(&client, schema).await?, schema));
+    }
+    Ok(show_report(&migrate(&mut client, schema).await?, schema))
+}
+
+impl Arguments {
+    /// The schema alone: granting is printing, and asks for no address.
+    fn schema(&self) -> Result<SchemaName> {
+        Ok(self.database.layer()?.given_schema().cloned().unwrap_or_default())
+    }
+}
+
+fn show_report(report: &Report, schema: &SchemaName) -> String {
+    let mut text = String::new();
+    for step in &report.steps {
+        // Writing to a string can't fail, here and below.
+        let _ = writeln!(text, "applied migration {} ({})", step.version, step.name);
+    }
+    let verb = if report.steps.is_empty() { "is already" } else { "is now" };
+    let _ = writeln!(text, "schema {schema} {verb} at version {}", report.to);
+    text
+}
+
+fn show_plan(report: &Report, schema: &SchemaName) -> String {
+    let mut text = String::new();
+    if report.steps.is_empty() {
+        let _ = writeln!(text, "-- schema {schema} is at version {}: nothing to do", report.to);
+        return text;
+    }
+    let from = report.from.map_or_else(|| "no tables".to_owned(), |version| format!("version {version}"));
+    let _ = writeln!(
+        text,
+        "-- schema {schema} has {from}; to reach version {}, each step in a transaction:",
+        report.to
+    );
+    let _ = writeln!(text, "CREATE SCHEMA IF NOT EXISTS {};", schema.quoted());
+    let _ = writeln!(text, "SET search_path TO {};", schema.quoted());
+    for step in &report.steps {
+        let _ = writeln!(text, "\n-- migration {} ({})", step.version, step.name);
+        text.push_str(sql(*step).unwrap_or_default());
+    }
+    text
+}
