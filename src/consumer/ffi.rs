@@ -13,6 +13,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as rdsys;
@@ -56,6 +57,22 @@ impl EventQueue {
     pub(crate) fn wake(&self) {
         // SAFETY: `queue` is valid; documented as callable from another thread.
         unsafe { rdsys::rd_kafka_queue_yield(self.queue.as_ptr()) }
+    }
+
+    /// Commits to Kafka in the background; the answer arrives on this queue as [`EventKind::Committed`] (the plain
+    /// asynchronous commit gives none).
+    pub(crate) fn commit(&self, list: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
+        // SAFETY: client, list and queue are valid; the list is copied; without a callback, `opaque` is unused.
+        let error = unsafe {
+            rdsys::rd_kafka_commit_queue(
+                self.client.client().native_ptr(),
+                list.ptr(),
+                self.queue.as_ptr(),
+                None,
+                ptr::null_mut(),
+            )
+        };
+        error_code(error).map_or(Ok(()), Err)
     }
 
     pub(crate) fn client(&self) -> &Arc<Client> {

@@ -159,7 +159,7 @@ impl PollLoop {
             loop {
                 match self.commands.try_recv() {
                     Ok(Command::Stop { mirror, mirror_limit }) => return self.stop(queue, &mirror, mirror_limit),
-                    Ok(command) => self.on_command(command),
+                    Ok(command) => self.on_command(queue, command),
                     Err(TryRecvError::Empty) => break,
                     // The worker is gone without a word (it panicked): close as if told to.
                     Err(TryRecvError::Disconnected) => return self.stop(queue, &[], Duration::ZERO),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
@@ -64,12 +63,12 @@ impl Mirrored {
 }
 
 impl PollLoop {
-    pub(super) fn on_command(&mut self, command: Command) {
+    pub(super) fn on_command(&mut self, queue: &EventQueue, command: Command) {
         match command {
             Command::Start(start) => self.start(start),
             Command::Halt(buffer) => self.halt(&buffer),
             Command::Mirror(entries) => {
-                self.mirror(&entries);
+                self.mirror(queue, &entries);
             }
             Command::Stop { .. } => unreachable!("the loop ends before it serves a stop"),
         }
@@ -114,7 +113,7 @@ impl PollLoop {
     }
 
     /// `true` if an answer is to be expected.
-    fn mirror(&self, entries: &[MirrorEntry]) -> bool {
+    fn mirror(&self, queue: &EventQueue, entries: &[MirrorEntry]) -> bool {
         let mut list = TopicPartitionList::with_capacity(entries.len());
         for entry in entries {
             // A partition that is no longer ours is its new owner's to mirror.
@@ -130,11 +129,11 @@ impl PollLoop {
         if list.count() == 0 {
             return false;
         }
-        match self.assignment.client().commit(&list, CommitMode::Async) {
+        match queue.commit(&list) {
             Ok(()) => true,
             Err(error) => {
                 // Ignored on purpose: nothing ever reads the mirror back as a position (EO-8).
-                tracing::debug!(%error, "the mirror commit was refused");
+                tracing::debug!(?error, "the mirror commit was refused");
                 false
             }
         }
@@ -143,7 +142,7 @@ impl PollLoop {
     /// Mirrors what is given, unassigns everything and ends; the client is closed by whoever drops it last.
     pub(super) fn stop(mut self, queue: &EventQueue, mirror: &[MirrorEntry], limit: Duration) {
         let deadline = Instant::now() + limit;
-        let mut awaited = self.mirror(mirror);
+        let mut awaited = self.mirror(queue, mirror);
         while awaited {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
