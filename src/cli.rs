@@ -14,8 +14,9 @@ use highwater::{Error, ErrorKind, PartialConfig, Result, migrate as schema};
 use tracing_subscriber::EnvFilter;
 
 const AFTER_HELP: &str = "\
-Settings come from flags, then from the environment (HIGHWATER_POSTGRES_URL, HIGHWATER_SCHEMA, ...), then from
-the TOML file that HIGHWATER_CONFIG names. HIGHWATER_LOG (or RUST_LOG) sets the log filter, such as `debug`.
+Settings come from flags, then from the environment (HIGHWATER_POSTGRES_URL, HIGHWATER_SCHEMA,
+...), then from the TOML file that HIGHWATER_CONFIG names. HIGHWATER_LOG (or RUST_LOG) sets the
+log filter, such as `debug`.
 
 Exit codes:
   0   ok

@@ -9,8 +9,8 @@ use highwater::{Result, SchemaName};
 use super::{DatabaseArguments, connect};
 
 const AFTER_HELP: &str = "\
-Run it as the owner of the schema, once per release and before the workers; it may run while they do. Several at
-a time are safe: they queue up, and the later ones find nothing to do.
+Run it as the owner of the schema, once per release and before the workers; it may run while
+they do. Several at a time are safe: they queue up, and the later ones find nothing to do.
 
 Examples:
   highwater migrate --postgres-url postgres://owner@db/payments

@@ -9,9 +9,10 @@ use super::table::Table;
 use super::{DatabaseArguments, connect};
 
 const AFTER_HELP: &str = "\
-NEXT-OFFSET follows Kafka's convention: the next record to apply, 4204 when 4203 is done. OWNER is the process that
-holds the partition, `-` when it was released. EPOCH counts the claims. CLAIMED and COMMITTED are UTC times of the
-database. STATE is what the owner reported last. A partition that an operator paused shows the reason.
+NEXT-OFFSET follows Kafka's convention: the next record to apply, 4204 when 4203 is done. OWNER
+is the process that holds the partition, `-` when it was released. EPOCH counts the claims.
+CLAIMED and COMMITTED are UTC times of the database. STATE is what the owner reported last. A
+partition that an operator paused shows the reason.
 
 Examples:
   highwater offsets --group fraud-rules-v2

@@ -2,6 +2,8 @@
 //!
 //! Each test has a database of its own, because roles' rights and advisory locks are per database.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions, not in their helpers
+
 use std::process::{Command, Output};
 
 use highwater::migrate::{DEFAULT_ROLE, SCHEMA_VERSION, check_version, grants, migrate, plan};
