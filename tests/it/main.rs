@@ -1,0 +1,3 @@
+//! The one integration-test binary: real Kafka, real Postgres.
+
+mod harness;
