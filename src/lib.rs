@@ -17,6 +17,8 @@ mod partition;
 mod record;
 pub mod schema;
 mod sqlstate;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tx;
 mod worker;
 

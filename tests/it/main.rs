@@ -1,3 +1,6 @@
-//! The one integration test binary.
+//! The one integration-test binary: real Kafka, real Postgres.
 
+mod clean;
+mod harness;
 mod migrate;
+mod support;

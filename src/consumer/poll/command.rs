@@ -11,6 +11,7 @@ use super::{AssignmentId, EventKind, EventQueue, Fetching, Notice, Place, PollLo
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 use crate::consumer::PartitionBuffer;
+use crate::failpoint::failpoint;
 
 /// A command to the poll thread.
 #[derive(Debug)]
@@ -129,6 +130,7 @@ impl PollLoop {
         if list.count() == 0 {
             return false;
         }
+        failpoint!("before_mirror");
         match queue.commit(&list) {
             Ok(()) => true,
             Err(error) => {

@@ -1,0 +1,30 @@
+//! Named places in a worker where a test may kill or freeze it.
+
+/// The failpoints, in the order in which a batch passes them.
+///
+/// | name | where |
+/// |---|---|
+/// | `rows_written` | the handler has written its rows; the offsets have not been compared yet |
+/// | `before_commit` | the compare-and-set has succeeded; COMMIT has not been sent |
+/// | `commit_sent` | COMMIT has been sent; its answer has not been read |
+/// | `commit_answered` | COMMIT has been answered; nobody in the worker knows yet |
+/// | `before_mirror` | positions are durable in Postgres and about to be copied to Kafka |
+pub const FAILPOINTS: &[&str] = &["rows_written", "before_commit", "commit_sent", "commit_answered", "before_mirror"];
+
+/// Runs `action` at the `nth` time (from 1) that this process passes the failpoint `name`, on the thread that
+/// passes it.
+///
+/// Process-wide: for a worker that runs as a process of its own.
+///
+/// # Panics
+/// If there is no such failpoint.
+pub fn at_failpoint(name: &str, nth: usize, action: impl Fn() + Send + Sync + 'static) {
+    assert!(FAILPOINTS.contains(&name), "there is no failpoint {name}; there are {FAILPOINTS:?}");
+    let passed = std::sync::atomic::AtomicUsize::new(0);
+    fail::cfg_callback(name, move || {
+        if passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth {
+            action();
+        }
+    })
+    .expect("a callback is always accepted");
+}

@@ -1,0 +1,17 @@
+//! Free ports for servers that must keep theirs across a restart.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use super::error::{Error, Result};
+
+/// Below the range from which the kernel takes the source ports of outgoing connections. A port from that range could
+/// be taken while its server is down, even by a client that tries to reach the server and so connects to itself.
+const RANGE: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port that nobody listens on. Nothing holds it, so start the server soon.
+pub(super) fn free_port() -> Result<u16> {
+    (0..200)
+        .map(|_| fastrand::u16(RANGE))
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .ok_or_else(|| Error::new(format!("find a free port in {RANGE:?} on the loopback interface")))
+}

@@ -1,0 +1,17 @@
+//! What every test stands on: a topic, a group, a database and a least-privilege role of its own; a sink that is
+//! not idempotent; the oracle.
+
+pub(crate) mod process;
+pub(crate) mod sink;
+pub(crate) mod world;
+
+use std::time::Duration;
+
+pub(crate) use process::Process;
+pub(crate) use sink::{Fault, Sink};
+pub(crate) use world::{Setup, World};
+
+/// How long anything may take on a busy machine. A wait that ends with it has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,121 @@
+//! Workers as processes of their own: this very test binary, started again.
+
+use std::process::Command;
+use std::time::Duration;
+
+use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint};
+use highwater::{Batch, HandlerError, Tx, Worker};
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::world::World;
+use super::{Fault, PATIENCE, Sink};
+
+/// A worker process.
+pub(crate) struct Process {
+    pub(crate) child: Child,
+}
+
+/// The environment variables that tell a worker process what to do; `HIGHWATER_TEST_…` is let through by the
+/// configuration.
+const ROLE: &str = "HIGHWATER_TEST_WORKER";
+const FAILPOINT: &str = "HIGHWATER_TEST_FAILPOINT";
+
+impl Process {
+    /// Starts a worker of `world`. `role`: what its handler does, see [`worker_process`].
+    pub(crate) fn start(world: &World<'_>, name: &str, role: &str) -> Result<Self> {
+        Self::start_with(world, name, role, &[])
+    }
+
+    /// With more environment variables; `HIGHWATER_TEST_FAILPOINT` is `name=kill` or `name=freeze`, with
+    /// `name=3*kill` for the third time.
+    pub(crate) fn start_with(world: &World<'_>, name: &str, role: &str, more: &[(&str, &str)]) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
+        command
+            .args(["--exact", "support::process::worker_process", "--ignored", "--nocapture"])
+            .env(ROLE, role)
+            .env("HIGHWATER_BROKERS", world.kafka.bootstrap())
+            .env("HIGHWATER_POSTGRES_URL", &world.role.url)
+            .env("HIGHWATER_GROUP", &world.group)
+            .env("HIGHWATER_TOPICS", &world.topic)
+            .env("HIGHWATER_PROGRAM", "it")
+            .env("HIGHWATER_START", "earliest")
+            .env("HIGHWATER_SESSION_TIMEOUT", "6s")
+            .env("HIGHWATER_LOG", "info,highwater=debug")
+            .envs(more.iter().copied());
+        Ok(Self { child: Child::spawn(name, &command)? })
+    }
+
+    /// Waits until the process says that it has passed its failpoint.
+    pub(crate) async fn reached(&self, failpoint: &str) -> Result<()> {
+        let line = format!("reached failpoint {failpoint}");
+        self.child.wait_for_line(|text| text.contains(&line), PATIENCE).await.map(drop)
+    }
+
+    /// Waits until the process has claimed its first partition.
+    pub(crate) async fn claimed(&self) -> Result<()> {
+        self.child.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await.map(drop)
+    }
+
+    /// SIGTERM, and exit status 0.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.child.term()?;
+        let status = self.child.wait(PATIENCE).await?;
+        assert_eq!(status, 0, "a soft stop ends with 0");
+        Ok(())
+    }
+}
+
+/// Not a test: the body of a worker process. Passes at once when nobody asked for one.
+///
+/// Roles: `plain`; `rows` (no shared balances); `slow` (each batch waits 100 ms inside its transaction).
+#[test]
+#[ignore = "the body of a worker process"]
+fn worker_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    tracing_subscriber::fmt().with_ansi(false).with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or_default()).init();
+    if let Ok(failpoint) = std::env::var(FAILPOINT) {
+        arm(&failpoint);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let ended = runtime.block_on(async {
+        match role.as_str() {
+            "plain" => Worker::builder().build(Sink::<()>::default())?.run().await,
+            "rows" => Worker::builder().build(Sink { fault: (), rows_only: true })?.run().await,
+            "slow" => Worker::builder().build(Sink { fault: Slow, rows_only: false })?.run().await,
+            other => panic!("there is no role {other}"),
+        }
+    });
+    if let Err(error) = ended {
+        println!("error: {}", error.report());
+        std::process::exit(error.exit_code().into());
+    }
+}
+
+/// Arms `name=kill`, `name=freeze`, `name=N*kill`.
+fn arm(failpoint: &str) {
+    let (name, action) = failpoint.split_once('=').expect("name=action");
+    let (nth, action) = action.split_once('*').map_or((1, action), |(nth, action)| (nth.parse().expect("a number"), action));
+    let signal = match action {
+        "kill" => Signal::KILL,
+        "freeze" => Signal::STOP,
+        other => panic!("there is no action {other}"),
+    };
+    let name = *FAILPOINTS.iter().find(|known| **known == name).expect("a known failpoint");
+    at_failpoint(name, nth, move || {
+        println!("reached failpoint {name}");
+        kill_process(getpid(), signal).expect("a process may signal itself");
+    });
+}
+
+/// Holds every transaction open for a while, so that a signal sent under load hits one.
+struct Slow;
+
+impl Fault for Slow {
+    async fn after(&self, _: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
+        tx.execute("SELECT pg_sleep(0.1)", &[]).await?;
+        Ok(())
+    }
+}
+
+/// How long a worker process may stand still before the group takes its partitions.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
