@@ -49,7 +49,7 @@ pub(super) struct Entry {
 
 /// What ends in the background.
 pub(super) enum Chore {
-    Released { key: PartitionKey, buffer: Option<Arc<PartitionBuffer>>, ours: bool },
+    Released { key: PartitionKey, buffer: Option<Arc<PartitionBuffer>>, taken_by_another: bool },
     FenceOver { key: PartitionKey, assignment: AssignmentId },
     Nothing,
 }
@@ -323,7 +323,7 @@ impl Control {
 
     pub(super) fn on_chore(&mut self, chore: Chore) {
         match chore {
-            Chore::Released { key, buffer, ours: false } => {
+            Chore::Released { key, buffer, taken_by_another: true } => {
                 // Somebody took it while it was draining.
                 if buffer.is_some_and(|buffer| buffer.first_fencing()) {
                     self.board.lanes.fenced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -93,8 +93,8 @@ impl Control {
         let (claims, key) = (Arc::clone(&self.claims), key.clone());
         let backoff = self.obtain.backoff.clone();
         self.chores.spawn(async move {
-            let ours = release(&claims, &key, claim, backoff).await;
-            Chore::Released { key, buffer, ours }
+            let taken_by_another = release(&claims, &key, claim, backoff).await;
+            Chore::Released { key, buffer, taken_by_another }
         });
     }
 
@@ -118,19 +118,25 @@ impl Control {
     }
 }
 
-/// `false` if the row is no longer under the claim.
+/// `true` if another process has claimed the row meanwhile.
 async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backoff: Backoff) -> bool {
     let until = Instant::now() + RELEASE_LIMIT;
     loop {
         match claims.release(key, claim).await {
-            Ok(ours) => return ours,
+            Ok(true) => return false,
+            // No longer under the claim: a successor's, or moved by an operator (who leaves no owner), or gone.
+            Ok(false) => {
+                let rows = claims.rows(std::slice::from_ref(key)).await.unwrap_or_default();
+                let me = claims.db().identity.owner;
+                return rows.first().and_then(|row| row.owner).is_some_and(|owner| owner != me);
+            }
             Err(error) if Instant::now() < until => {
                 tracing::debug!(partition = %key, %error, "could not release yet");
                 tokio::time::sleep(backoff.next()).await;
             }
             Err(error) => {
                 tracing::warn!(partition = %key, %error, "not released; successors wait for this process's last heartbeat");
-                return true;
+                return false;
             }
         }
     }

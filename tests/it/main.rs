@@ -3,4 +3,5 @@
 mod clean;
 mod harness;
 mod migrate;
+mod operator;
 mod support;

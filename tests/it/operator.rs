@@ -1,0 +1,81 @@
+//! What `docs/operations.md` tells an operator to type, typed.
+
+use crate::support::{Sink, TestResult, World};
+
+/// The block between the marks, with psql's variables filled in.
+fn reset(world: &World<'_>, partition: i32, to: i64, undo: &str) -> String {
+    let page = include_str!("../../docs/operations.md");
+    let block = page.split("<!-- reset: begin -->").nth(1).expect("the begin mark");
+    let block = block.split("```sql").nth(1).expect("a fence").split("```").next().expect("its end");
+    let hole = block.lines().find(|line| line.starts_with("-- …")).expect("the place for the undo");
+    block
+        .replace(hole, undo)
+        .replace(":'group'", &format!("'{}'", world.group))
+        .replace(":'topic'", &format!("'{}'", world.topic))
+        .replace(":'reason'", "'a test'")
+        .replace(":partition", &partition.to_string())
+        .replace(":to", &to.to_string())
+}
+
+#[tokio::test]
+async fn an_offset_is_moved_under_a_running_worker_and_its_rows_undone_with_it() -> TestResult {
+    let world = World::new("reset", 3).await?;
+    world.produce(300).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+
+    // Back to 100, and the rows from there on are taken out; the balances with them.
+    let undo = "DELETE FROM sink WHERE source_partition = 1 AND source_offset >= 100;
+        UPDATE balances b SET balance = b.balance - u.amount, payments = b.payments - u.payments
+        FROM undo u WHERE u.account = b.account;";
+    world.database.execute("CREATE TABLE undo (account text, amount bigint, payments bigint)").await?;
+    let client = world.database.client().await?;
+    for record in world.kafka.read(&world.topic).await? {
+        if record.partition == 1 && record.offset >= 100 {
+            let (account, amount) =
+                crate::support::sink::read(record.key.as_deref(), record.value.as_deref());
+            client.execute("INSERT INTO undo VALUES ($1, $2, 1)", &[&account, &amount]).await?;
+        }
+    }
+    client
+        .batch_execute(
+            "CREATE TABLE undone AS SELECT account, sum(amount) AS amount, sum(payments) AS payments FROM undo GROUP BY 1;
+             DROP TABLE undo; ALTER TABLE undone RENAME TO undo",
+        )
+        .await?;
+    // Under load, so that a batch of the old claim is likely in flight.
+    world.produce(50).await?;
+    client.batch_execute(&reset(&world, 1, 100, undo)).await?;
+    world.produce(50).await?;
+    // The batch of new records that was applied before the reset was not in the undo list: compare after it.
+    world.caught_up().await?;
+    let kept =
+        world.number("SELECT count(*) FROM sink WHERE source_partition = 1 AND source_offset < 100").await?;
+    assert_eq!(kept, 100);
+    world.assert_exact(false).await?;
+
+    let events = world
+        .database
+        .query("SELECT from_offset, to_offset, reason FROM highwater.offset_event WHERE kind = 'reset'", &[])
+        .await?;
+    assert_eq!(events.len(), 1);
+    assert!(events[0].get::<_, i64>(0) >= 300);
+    assert_eq!((events[0].get::<_, i64>(1), events[0].get::<_, &str>(2)), (100, "a test"));
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quiet_worker_notices_a_reset_and_the_balances_come_out_right() -> TestResult {
+    let world = World::new("quiet-reset", 1).await?;
+    world.produce(200).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    // Everything is undone; the heartbeat alone can tell the idle worker.
+    let undo = "DELETE FROM sink; DELETE FROM balances;";
+    world.database.execute(&reset(&world, 0, 0, undo)).await?;
+    world.verify().await?;
+    assert_eq!(worker.status().counters.fenced, 0, "an operator's reset is no zombie");
+    worker.stop().await?;
+    Ok(())
+}
