@@ -1,4 +1,34 @@
 //! Exactly-once Kafka-to-Postgres sink framework: rows and offsets in one transaction, fenced.
+//!
+//! A [`Worker`] joins a Kafka consumer group, hands batches of records to your [`Handler`], and commits what the
+//! handler writes *together with* the consumed offsets in one Postgres transaction. It starts from the offset that is
+//! stored there, never from Kafka's, and a fencing claim keeps a zombie that wakes up after a rebalance from writing
+//! anything twice.
+//!
+//! ```no_run
+//! use highwater::{Batch, Handler, HandlerError, Tx, Worker};
+//!
+//! struct Payments;
+//!
+//! impl Handler for Payments {
+//!     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+//!         for record in batch.records() {
+//!             let body: serde_json::Value = record.json()?;
+//!             tx.execute("INSERT INTO payments (body) VALUES ($1)", &[&body]).await?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> highwater::Result<()> {
+//!     // Brokers, database and topics come from the environment: HIGHWATER_BROKERS, HIGHWATER_POSTGRES_URL, …
+//!     Worker::builder().group("payments-v1").build(Payments)?.run().await
+//! }
+//! ```
+//!
+//! The pages in `docs/` say more: `guarantees.md` what is promised and what is not, `handlers.md` how to write a
+//! handler, `configuration.md` every setting, `operations.md` what to do at 3 a.m.
 
 mod backoff;
 mod batch;

@@ -64,7 +64,7 @@ pub(super) struct Heartbeat {
     beat: String,
     lost: String,
     report: String,
-    prune: String,
+    prune: [String; 2],
 }
 
 impl Heartbeat {
@@ -111,9 +111,16 @@ impl Heartbeat {
                    state = excluded.state, detail = excluded.detail, updated_at = excluded.updated_at \
                  WHERE partition_status.epoch <= excluded.epoch"
             ),
-            prune: format!(
-                "DELETE FROM {history} WHERE group_id = $1 AND replaced_at < clock_timestamp() - $2::int8 * interval '1 second'"
-            ),
+            prune: [
+                format!(
+                    "DELETE FROM {history} WHERE group_id = $1 \
+                     AND replaced_at < clock_timestamp() - $2::int8 * interval '1 second'"
+                ),
+                format!(
+                    "DELETE FROM {status} WHERE group_id = $1 \
+                     AND heartbeat_at < clock_timestamp() - $2::int8 * interval '1 second'"
+                ),
+            ],
             host: hostname(),
             program: config.program.clone(),
             retention: config.history_retention,
@@ -155,7 +162,9 @@ impl Heartbeat {
         if pruned.elapsed() > PRUNE_INTERVAL {
             *pruned = Instant::now();
             let seconds = i64::try_from(self.retention.as_secs()).unwrap_or(i64::MAX);
-            client.execute(&self.prune, &[&&*self.db.identity.group, &seconds]).await?;
+            for prune in &self.prune {
+                client.execute(prune, &[&&*self.db.identity.group, &seconds]).await?;
+            }
         }
         Ok(client)
     }
