@@ -8,12 +8,16 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use tokio::sync::Semaphore;
+
 use super::context::Context;
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 
 /// How long one question may take before it counts as failed and is asked again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Questions that may be under way at the same time: each blocks a thread.
+const QUESTIONS: usize = 16;
 
 /// First offset and end of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,7 @@ pub(crate) struct Watermarks {
 #[derive(Clone)]
 pub(crate) struct Catalog {
     client: Arc<BaseConsumer<Context>>,
+    questions: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -45,7 +50,7 @@ impl Catalog {
             }
         }
         let client = BaseConsumer::from_config_and_context(&config, Context)?;
-        Ok(Self { client: Arc::new(client) })
+        Ok(Self { client: Arc::new(client), questions: Arc::new(Semaphore::new(QUESTIONS)) })
     }
 
     /// How many partitions the topic has; `None` if there is no such topic (or this client may not see it).
@@ -89,9 +94,13 @@ impl Catalog {
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
+        let permit = Arc::clone(&self.questions).acquire_owned().await;
         let client = Arc::clone(&self.client);
-        tokio::task::spawn_blocking(move || question(&client))
-            .await
-            .unwrap_or_else(|_| Err(KafkaError::Canceled))
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            question(&client)
+        })
+        .await
+        .unwrap_or_else(|_| Err(KafkaError::Canceled))
     }
 }

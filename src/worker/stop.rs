@@ -49,7 +49,8 @@ impl Control {
         tracing::info!(elapsed = ?began.elapsed(), "stopped");
     }
 
-    /// Until no batch is out, every claim that was under way has been answered, and every release is done.
+    /// Until no batch is out and every release is done. A claim whose answer comes even later stays in the name of a
+    /// process that has said farewell: nobody waits for it.
     async fn drained(&mut self) {
         loop {
             if self.entries.is_empty() && self.chores.is_empty() {
