@@ -1,6 +1,9 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
 mod clean;
+mod crash;
 mod harness;
 mod migrate;
+mod rebalance;
 mod support;
+mod zombie;
