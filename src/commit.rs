@@ -76,6 +76,7 @@ impl Commit {
             cancel: tx.cancel_token(),
         };
         tokio::pin!(cancelled);
+        failpoint!("batch_begun");
 
         // 1. The rows. In a task of its own, so that a panic, or a handler that never yields, stays there.
         let tx = if batch.is_empty() {
@@ -125,7 +126,10 @@ impl Commit {
         };
         match compared {
             Ok(count) if count == batch.parts.len() => {}
-            Ok(_) => return self.missed(tx).await,
+            Ok(count) => {
+                tracing::debug!(partitions = batch.parts.len(), moved = count, "the compare-and-set missed");
+                return self.missed(tx).await;
+            }
             Err(error) => return self.not_compared(error, tx).await,
         }
         tracing::trace!(elapsed = ?began.elapsed(), "offsets compared and set");

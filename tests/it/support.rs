@@ -1,13 +1,17 @@
 //! What every test stands on: a topic, a group, a database and a least-privilege role of its own; a sink that is
 //! not idempotent; the oracle.
 
+pub(crate) mod coverage;
+pub(crate) mod fleet;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod sink;
 pub(crate) mod world;
 
 use std::time::Duration;
 
 pub(crate) use process::Process;
+pub(crate) use proxy::{Cut, Proxy};
 pub(crate) use sink::{Fault, Sink};
 pub(crate) use world::{Setup, World};
 

@@ -1,8 +1,11 @@
 //! Workers as processes of their own: this very test binary, started again.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::SinkExt;
 use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint};
 use highwater::{Batch, HandlerError, Tx, Worker};
 use rustix::process::{Signal, getpid, kill_process};
@@ -61,6 +64,18 @@ impl Process {
         self.child.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await.map(drop)
     }
 
+    /// The random id of this process, as in `consumer_offset.owner`.
+    pub(crate) async fn owner(&self) -> Result<String> {
+        let line = self.child.wait_for_line(|text| text.contains("starting group="), PATIENCE).await?;
+        let owner = line.split("owner=").nth(1).and_then(|rest| rest.split(' ').next());
+        Ok(owner.expect("the line names the owner").to_owned())
+    }
+
+    /// Whether a line that it wrote contains `text`.
+    pub(crate) fn wrote(&self, text: &str) -> bool {
+        self.child.lines().iter().any(|line| line.text.contains(text))
+    }
+
     /// SIGTERM, and exit status 0.
     pub(crate) async fn stop(&self) -> Result<()> {
         self.child.term()?;
@@ -72,7 +87,8 @@ impl Process {
 
 /// Not a test: the body of a worker process. Passes at once when nobody asked for one.
 ///
-/// Roles: `plain`; `rows` (no shared balances); `slow` (each batch waits 100 ms inside its transaction).
+/// Roles: `plain`; `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
+/// its transaction); `copy` (after its work, copies the rows again into `copied`, and freezes once half-way).
 #[test]
 #[ignore = "the body of a worker process"]
 fn worker_process() {
@@ -94,6 +110,7 @@ fn worker_process() {
             "plain" => Worker::builder().build(Sink::<()>::default())?.run().await,
             "rows" => Worker::builder().build(Sink { fault: (), rows_only: true })?.run().await,
             "slow" => Worker::builder().build(Sink { fault: Slow, rows_only: false })?.run().await,
+            "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             other => panic!("there is no role {other}"),
         }
     });
@@ -125,7 +142,31 @@ struct Slow;
 
 impl Fault for Slow {
     async fn after(&self, _: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
-        tx.execute("SELECT pg_sleep(0.1)", &[]).await?;
+        let ms = std::env::var("HIGHWATER_TEST_SLOW_MS").map_or(100.0, |ms| ms.parse().expect("a number"));
+        tx.execute("SELECT pg_sleep($1)", &[&(ms / 1000.0)]).await?;
+        Ok(())
+    }
+}
+
+/// Freezes this process in mid-COPY, once: half of the rows are sent, the rest and the end are not.
+struct FrozenCopy;
+
+impl Fault for FrozenCopy {
+    async fn after(&self, batch: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
+        static FROZEN: AtomicBool = AtomicBool::new(false);
+        let lines: Vec<String> =
+            batch.records().map(|record| format!("{}\t{}\n", record.partition(), record.offset())).collect();
+        let sink = tx.copy_in("COPY copied FROM STDIN").await?;
+        let mut sink = std::pin::pin!(sink);
+        let (first, second) = lines.split_at(lines.len() / 2);
+        sink.send(Bytes::from(first.concat())).await?;
+        if !first.is_empty() && !FROZEN.swap(true, Ordering::SeqCst) {
+            sink.flush().await?;
+            println!("reached failpoint mid_copy");
+            kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
+        }
+        sink.send(Bytes::from(second.concat())).await?;
+        sink.finish().await?;
         Ok(())
     }
 }

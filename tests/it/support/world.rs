@@ -92,9 +92,11 @@ impl<'a> World<'a> {
         Message::to(&self.topic).partition(partition)
     }
 
-    /// Waits until everything that Kafka holds for `read_committed` is applied, then runs the oracle.
+    /// Waits until everything that Kafka holds for `read_committed` is applied, then runs the oracle and looks at the coverage
+    /// ledger.
     pub(crate) async fn verify(&self) -> Result<()> {
         self.caught_up().await?;
+        self.assert_ledger_gapless().await?;
         self.assert_exact(true).await
     }
 

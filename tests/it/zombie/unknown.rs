@@ -1,0 +1,47 @@
+//! Commits whose answer never comes (EO-7).
+
+use highwater::WorkerHandle;
+use highwater::testing::{Result, wait_until};
+
+use crate::support::{Cut, PATIENCE, Proxy, Sink, TestResult, World};
+
+/// Cuts `times` commits; what follows must be a new claim for each, and nothing else.
+async fn cut_off(cut: Cut, times: u64) -> TestResult {
+    let world = World::new("unknown", 1).await?;
+    let proxy = Proxy::start(&world.role.url).await?;
+    let worker = world.worker_with(world.settings().postgres_url(proxy.url.as_str()), Sink::<()>::default());
+    world.produce(20).await?;
+    world.verify().await?;
+    for time in 1..=times {
+        let (sent, ()) = tokio::join!(world.produce(20), proxy.cut(cut));
+        sent?;
+        claimed_again(&world, &worker, time).await?;
+        world.verify().await?;
+    }
+    let counters = worker.status().counters;
+    assert_eq!(counters.fenced, 0, "nobody else was there: {counters:?}");
+    worker.stop().await?;
+    world.assert_ledger_gapless().await?;
+    Ok(())
+}
+
+/// One unknown outcome is one new claim, before anything else is applied.
+async fn claimed_again(world: &World<'_>, worker: &WorkerHandle, times: u64) -> Result<()> {
+    wait_until("the partition is claimed again", PATIENCE, async || {
+        let unknown = worker.status().counters.unknown_outcomes;
+        let epoch = world.owners().await?[&0].1;
+        Ok((unknown == times && epoch == i64::try_from(times).expect("small") + 1).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn core_the_answer_to_commit_is_lost() -> TestResult {
+    cut_off(Cut::Answer, 3).await
+}
+
+/// The old backend is still in the transaction, with the offset row locked, and would wait for ever.
+#[tokio::test]
+async fn core_the_commit_itself_is_lost() -> TestResult {
+    cut_off(Cut::Commit, 2).await
+}
