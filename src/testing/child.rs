@@ -62,7 +62,7 @@ impl Child {
             move |text: String| sender.send_modify(|lines| lines.push(Line { stream, text }))
         };
         let spec = Guarded { command, user: None, log: None, remove: None, last_signal: "KILL" };
-        let (guard, stderr) = Guard::spawn(spec, add(Stream::Out))?;
+        let (guard, stderr) = Guard::spawn(&spec, add(Stream::Out))?;
         let (open, stderr_open) = watch::channel(());
         if let Some(stderr) = stderr {
             let add = add(Stream::Err);

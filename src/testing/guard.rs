@@ -46,11 +46,11 @@ impl Guard {
     /// Standard threads rather than runtime tasks watch it: a shared server outlives the runtime of the test that
     /// happened to start it.
     pub(super) fn spawn(
-        spec: Guarded<'_>,
+        spec: &Guarded<'_>,
         on_line: impl FnMut(String) + Send + 'static,
     ) -> Result<(Self, Option<ChildStderr>)> {
         let name = spec.command.get_program().to_string_lossy().into_owned();
-        let mut shell = shell(&spec);
+        let mut shell = shell(spec);
         let mut child = shell.spawn().attempted(|| format!("start sh to run {name}"))?;
         let (pipe, stderr) = (child.stdin.take(), child.stderr.take());
         let (pid_sender, pid_receiver) = mpsc::channel();

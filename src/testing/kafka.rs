@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod jars;
 mod local;
+mod mock;
 mod producer;
 mod read;
 mod tool;
@@ -13,18 +14,20 @@ use std::time::Duration;
 use rdkafka::{admin::AdminClient, consumer::Consumer};
 use tokio::sync::OnceCell;
 
-use self::client::{Quiet, consumer};
-pub(super) use self::jars::usable as local_usable;
 pub use self::{
     client::quiet_client_config,
     producer::{Message, Producer, TransactionalProducer},
     read::ReadRecord,
     tool::{GroupDescription, GroupRow, ToolOutput},
 };
+use self::{
+    client::{Quiet, consumer},
+    mock::Mock,
+};
 use super::{
-    backend::{BROKERS, Backend, variable},
+    backend::{BROKERS, Backend, POSTGRES_URL, variable},
     container::{self, Container, ContainerSpec},
-    error::{Error, Result, blocking},
+    error::{Attempted, Error, Result, blocking},
     ports::free_port,
     server::Server,
     unique,
@@ -43,6 +46,7 @@ pub struct Kafka {
     bootstrap: String,
     server: Server,
     admin: AdminClient<Quiet>,
+    mock: Option<Mock>,
 }
 
 impl Kafka {
@@ -56,7 +60,7 @@ impl Kafka {
             Backend::External => {
                 let bootstrap =
                     variable(BROKERS).ok_or_else(|| Error::new(format!("{BROKERS} is not set")))?;
-                Self::ready(bootstrap, Server::External).await
+                Self::ready(bootstrap, Server::External, None).await
             }
             backend => Self::launch(backend, &[]).await,
         };
@@ -80,19 +84,48 @@ impl Kafka {
     }
 
     async fn launch(backend: Backend, own: &[(&str, &str)]) -> Result<Self> {
+        Self::check_available().await?;
         let port = free_port()?;
         let bootstrap = format!("127.0.0.1:{port}");
         let server = match backend {
             Backend::Containers => Server::Container(container(port, free_port()?, own)),
-            _ => Server::Local(local::server(&properties(port, free_port()?, "127.0.0.1", own)).await?),
+            _ => Server::Local(local::server(properties(port, free_port()?, "127.0.0.1", own)).await?),
         };
         server.launch().await?;
-        Self::ready(bootstrap, server).await
+        Self::ready(bootstrap, server, None).await
     }
 
-    async fn ready(bootstrap: String, server: Server) -> Result<Self> {
+    /// The Kafka client's in-process mock broker, for a demonstration where nothing else can run.
+    ///
+    /// It has groups (KIP-848 too) and the producers' side of transactions, but no `read_committed`, no tools, no
+    /// deletions, and it keeps 5 MiB or 100,000 records of a partition. Correctness is not to be claimed from it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn mock() -> Result<Self> {
+        let (mock, bootstrap) = blocking(Mock::start).await?;
+        Self::ready(bootstrap, Server::External, Some(mock)).await
+    }
+
+    /// Whether a broker can be had here: [`Kafka::start`] does not fail for want of Docker, Java or Maven.
+    ///
+    /// # Errors
+    /// When not; the text says what to install.
+    pub async fn check_available() -> Result<()> {
+        match Backend::current_for_own().await? {
+            Backend::Local => blocking(jars::check_usable).await.attempted(|| {
+                format!(
+                    "find a way to run Kafka: install Java 17 or later and Maven (apt-get install \
+                     default-jre-headless maven), or a Docker engine, or set {BROKERS} and {POSTGRES_URL}"
+                )
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ready(bootstrap: String, server: Server, mock: Option<Mock>) -> Result<Self> {
         let admin = client::admin(&bootstrap)?;
-        let kafka = Self { bootstrap, server, admin };
+        let kafka = Self { bootstrap, server, admin, mock };
         kafka.wait_ready().await?;
         Ok(kafka)
     }
@@ -228,8 +261,8 @@ fn properties(port: u16, controller_port: u16, listen: &str, own: &[(&str, &str)
         ("log.cleaner.dedupe.buffer.size", "8388608"),
         ("log.segment.delete.delay.ms", "1000"),
         // A broker that was killed may register again this soon.
-        ("broker.session.timeout.ms", "6000"),
-        ("broker.heartbeat.interval.ms", "1000"),
+        ("broker.session.timeout.ms", "3000"),
+        ("broker.heartbeat.interval.ms", "500"),
     ];
     let common = common.iter().chain(own).map(|&(name, value)| (name.to_owned(), value.to_owned()));
     addresses.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(common).collect()

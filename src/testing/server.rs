@@ -167,7 +167,7 @@ impl Local {
             last_signal: self.last_signal,
         };
         let mut current = self.guard();
-        let (guard, _) = Guard::spawn(spec, |_| {})?;
+        let (guard, _) = Guard::spawn(&spec, |_| {})?;
         // The new guard first, then leave of the old one: the folder is never without somebody who removes it.
         if let Some(ended) = current.replace(guard) {
             ended.keep_folder();

@@ -170,6 +170,16 @@ async fn core_a_killed_postgres_comes_back_with_its_port_and_data() -> Result<()
 }
 
 #[tokio::test]
+async fn the_mock_broker_takes_and_gives_records() -> Result<()> {
+    let kafka = Kafka::mock().await?;
+    kafka.create_topic("orders", 6).await?;
+    let producer = kafka.producer()?;
+    producer.fill("orders", 6, 3, |_, _| ("k".into(), "v".into())).await?;
+    assert_eq!((kafka.read("orders").await?.len(), producer.ledger().count("orders")), (18, 18));
+    Ok(())
+}
+
+#[tokio::test]
 async fn core_roles_start_with_no_rights_and_passwords_count() -> Result<()> {
     let database = Postgres::shared().await?.fresh_database("harness").await?;
     database.execute("CREATE TABLE t (a int)").await?;

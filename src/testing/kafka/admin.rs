@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult},
     consumer::Consumer,
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
 };
 
 use super::{
@@ -23,10 +23,7 @@ fn options() -> AdminOptions {
 }
 
 /// The outcome of an operation on one topic.
-fn only(
-    results: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>,
-    attempt: impl Fn() -> String,
-) -> Result<()> {
+fn only(results: Result<Vec<TopicResult>, KafkaError>, attempt: impl Fn() -> String) -> Result<()> {
     for result in results.attempted(&attempt)? {
         result.map_err(|(_, code)| code).attempted(&attempt)?;
     }
@@ -52,6 +49,9 @@ impl Kafka {
         partitions: i32,
         config: &[(&str, &str)],
     ) -> Result<()> {
+        if let Some(mock) = &self.mock {
+            return mock.create_topic(name, partitions);
+        }
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         topic.config = config.to_vec();
         let results = self.admin.create_topics([&topic], &options()).await;
@@ -89,11 +89,7 @@ impl Kafka {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(before))?;
         let outcome = self.admin.delete_records(&offsets, &options()).await.attempted(attempt)?;
-        outcome
-            .elements()
-            .iter()
-            .try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
-            .attempted(attempt)
+        outcome.elements().iter().try_for_each(|element| element.error()).attempted(attempt)
     }
 
     /// The first offset that is still there and the offset of the next record to be written.

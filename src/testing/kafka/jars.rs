@@ -1,8 +1,10 @@
 //! Kafka's jars, by Maven, and the Java that runs them.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
 use crate::testing::{
@@ -19,8 +21,8 @@ fn version() -> &'static str {
     rest.split_once('<').map_or("", |(version, _)| version)
 }
 
-/// Whether this machine has what a local broker needs, Postgres needing nothing.
-pub(in crate::testing) fn usable() -> Result<()> {
+/// Whether this machine has what a local broker needs. Blocks.
+pub(super) fn check_usable() -> Result<()> {
     java()?;
     if cached().is_none() && !is_installed("mvn", "--version") {
         return Err(Error::new("Maven (mvn) is not installed, which fetches Kafka's jars"));
@@ -61,33 +63,48 @@ fn fetch(folder: &Path) -> Result<()> {
     }
 }
 
-/// The `java` to use: of `JAVA_HOME`, else the one in the path; 17 or later.
-pub(super) fn java() -> Result<PathBuf> {
-    let java =
+/// The `java` to use.
+#[derive(Debug, Clone)]
+pub(super) struct Java {
+    pub(super) program: PathBuf,
+    /// As it names itself, such as `17.0.15`.
+    pub(super) version: String,
+}
+
+/// The `java` of `JAVA_HOME`, else the one in the path; 17 or later. Blocks.
+pub(super) fn java() -> Result<Java> {
+    static FOUND: OnceLock<Java> = OnceLock::new();
+    if let Some(java) = FOUND.get() {
+        return Ok(java.clone());
+    }
+    let program =
         variable("JAVA_HOME").map_or_else(|| PathBuf::from("java"), |home| Path::new(&home).join("bin/java"));
     let install = "install Java 17 or later (apt-get install default-jre-headless)";
-    let output = Command::new(&java)
+    let output = Command::new(&program)
         .arg("-version")
         .stdin(Stdio::null())
         .output()
-        .attempted(|| format!("run {} -version; {install}", java.display()))?;
+        .attempted(|| format!("run {} -version; {install}", program.display()))?;
     // `openjdk version "17.0.15" 2025-04-15`, on standard error.
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let major =
-        text.split('"').nth(1).and_then(|version| version.split(['.', '-']).next()?.parse::<u32>().ok());
-    match major {
-        Some(17..) => Ok(java),
-        _ => Err(Error::new(format!("{} is too old ({}); {install}", java.display(), text.trim()))),
+    let version = text.split('"').nth(1).unwrap_or_default().to_owned();
+    match version.split(['.', '-']).next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(17..) => Ok(FOUND.get_or_init(|| Java { program, version }).clone()),
+        _ => Err(Error::new(format!("{} is too old ({}); {install}", program.display(), text.trim()))),
     }
 }
 
-/// Flags for a JVM that lives for a test: quick to start, small, and logging warnings only.
-pub(super) fn java_flags() -> [&'static str; 5] {
-    [
-        "-Xmx512m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Xshare:auto",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    ]
+/// Program and flags for a JVM that lives for a test: quick to start, small, and logging warnings only.
+pub(super) fn java_command(java: &Java, jars: &Path, class_archive: Option<&Path>) -> Vec<OsString> {
+    let mut command = vec![OsString::from(&java.program)];
+    let flags = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+    command.extend(flags.map(OsString::from));
+    if let Some(archive) = class_archive {
+        let mut flag = OsString::from("-XX:SharedArchiveFile=");
+        flag.push(archive);
+        command.push(flag);
+    }
+    command.extend(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"].map(OsString::from));
+    command.push(jars.join("*").into());
+    command
 }

@@ -50,7 +50,11 @@ impl Kafka {
 }
 
 fn read(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<ReadRecord>> {
-    let settings = [("isolation.level", "read_committed"), ("enable.partition.eof", "true")];
+    let settings = [
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+        ("fetch.wait.max.ms", "20"),
+    ];
     let consumer = consumer(bootstrap, &settings)?;
     let mut open: BTreeSet<i32> = (0..partitions).collect();
     let mut assignment = TopicPartitionList::new();

@@ -4,7 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use super::{
     Kafka,
-    jars::{folder, java, java_flags},
+    jars::{folder, java, java_command},
+    local::class_archive,
 };
 use crate::testing::{
     error::{Attempted, Error, Result, blocking},
@@ -100,7 +101,10 @@ impl Kafka {
                 all.insert(0, "/opt/kafka/bin/kafka-run-class.sh".to_owned());
                 container.execute(&all).await
             }
-            Server::Local(_) | Server::External => blocking(move || run_locally(&all)).await,
+            Server::Local(_) | Server::External => {
+                let runtime = tokio::runtime::Handle::current();
+                blocking(move || run_locally(&all, &runtime)).await
+            }
         };
         let Output { status, stdout, stderr } = output.attempted(|| attempt)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -122,9 +126,12 @@ impl Kafka {
     }
 }
 
-fn run_locally(arguments: &[String]) -> Result<Output> {
-    let mut command = Command::new(java()?);
-    command.args(java_flags()).arg("-cp").arg(folder()?.join("*")).args(arguments).stdin(Stdio::null());
+fn run_locally(arguments: &[String], runtime: &tokio::runtime::Handle) -> Result<Output> {
+    let (java, jars) = (java()?, folder()?);
+    let archive = class_archive(&java, &jars, runtime)?;
+    let java_command = java_command(&java, &jars, archive.as_deref());
+    let mut command = Command::new(&java_command[0]);
+    command.args(&java_command[1..]).args(arguments).stdin(Stdio::null());
     command.output().attempted(|| "run java".to_owned())
 }
 
