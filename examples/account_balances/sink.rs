@@ -13,7 +13,7 @@ struct Payment<'a> {
 }
 
 /// Adds the batch to the balances.
-pub async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+pub(crate) async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
     // One row per account, sorted: two workers that update the same accounts lock them in the same order.
     let mut totals: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for record in batch.records() {

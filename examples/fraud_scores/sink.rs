@@ -9,15 +9,14 @@ use serde::Deserialize;
 
 /// A payment as it stands in the topic, borrowed from the record.
 #[derive(Debug, Deserialize)]
-pub struct Payment<'a> {
-    pub tx_id: &'a str,
-    pub merchant_id: &'a str,
-    pub account: &'a str,
-    pub amount_cents: i64,
+pub(crate) struct Payment<'a> {
+    pub(crate) tx_id: &'a str,
+    pub(crate) merchant_id: &'a str,
+    pub(crate) amount_cents: i64,
 }
 
 /// Writes one row per payment.
-pub async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+pub(crate) async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
     // Decode first: a record that is no payment is rejected before anything was written.
     let mut rows = Vec::with_capacity(batch.len());
     for record in batch.records() {
