@@ -183,12 +183,20 @@ impl Claims {
         Ok(claimed.into_iter().next())
     }
 
-    async fn claim(&self, client: &Object, sql: &str, keys: &[PartitionKey]) -> Result<Vec<Claimed>, DbError> {
+    async fn claim(
+        &self,
+        client: &Object,
+        sql: &str,
+        keys: &[PartitionKey],
+    ) -> Result<Vec<Claimed>, DbError> {
         let (topics, partitions) = columns(keys);
         let identity = &self.db.identity;
         let statement = client.prepare_cached(sql).await?;
         let rows = client
-            .query(&statement, &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()])
+            .query(
+                &statement,
+                &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()],
+            )
             .await?;
         Ok(rows
             .iter()
@@ -204,7 +212,14 @@ impl Claims {
         let released = client
             .execute(
                 &statement,
-                &[&&*identity.group, &&*key.topic, &key.partition, &claim.epoch, &claim.token, &identity.owner],
+                &[
+                    &&*identity.group,
+                    &&*key.topic,
+                    &key.partition,
+                    &claim.epoch,
+                    &claim.token,
+                    &identity.owner,
+                ],
             )
             .await?;
         Ok(released == 1)
@@ -223,7 +238,14 @@ impl Claims {
         client
             .execute(
                 &statement,
-                &[&&*self.db.identity.group, &&*key.topic, &key.partition, &claim.epoch, &claim.token, &limit_ms],
+                &[
+                    &&*self.db.identity.group,
+                    &&*key.topic,
+                    &key.partition,
+                    &claim.epoch,
+                    &claim.token,
+                    &limit_ms,
+                ],
             )
             .await?;
         Ok(())
@@ -236,7 +258,10 @@ impl Claims {
         let identity = &self.db.identity;
         let statement = client.prepare_cached(&self.rows).await?;
         let rows = client
-            .query(&statement, &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()])
+            .query(
+                &statement,
+                &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()],
+            )
             .await?;
         Ok(rows
             .iter()

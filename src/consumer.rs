@@ -1,14 +1,14 @@
 //! The Kafka edge: one thread polls, answers rebalances, fills the buffers and keeps to the byte budget.
 
-pub(crate) mod buffer;
 pub(crate) mod budget;
+pub(crate) mod buffer;
 pub(crate) mod catalog;
 mod context;
 pub(crate) mod ffi;
 pub(crate) mod poll;
 
-pub(crate) use buffer::PartitionBuffer;
 pub(crate) use budget::Budget;
+pub(crate) use buffer::PartitionBuffer;
 pub(crate) use catalog::Catalog;
 pub(crate) use poll::Waker;
 

@@ -5,20 +5,23 @@ mod session;
 
 use std::sync::Arc;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use sha2::{Digest, Sha256};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::config::Config;
 use crate::claim::DbError;
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::SchemaName;
 pub(crate) use blockers::{Backend, Blockers};
 
-/// Connections for claims, releases, reads and the heartbeat. Claims that wait for a lock take at most half.
-const CONTROL_CONNECTIONS: usize = 8;
+/// Connections for the heartbeat, which keeps one, and for claims, releases and reads. Claims that wait for a lock
+/// take at most half of those.
+const CONTROL_CONNECTIONS: usize = 9;
 
 /// Who this process is to the database.
 #[derive(Debug, Clone)]
@@ -78,12 +81,14 @@ impl Db {
                 .runtime(Runtime::Tokio1)
                 .post_create(Hook::async_fn(move |client, _| {
                     let settings = settings.clone();
-                    Box::pin(async move {
-                        session::prepare(client, &settings).await.map_err(HookError::Backend)
-                    })
+                    Box::pin(
+                        async move { session::prepare(client, &settings).await.map_err(HookError::Backend) },
+                    )
                 }))
                 .build()
-                .map_err(|error| Error::new(ErrorKind::Internal, "could not build a connection pool").with_source(error))
+                .map_err(|error| {
+                    Error::new(ErrorKind::Internal, "could not build a connection pool").with_source(error)
+                })
         };
         let schema = config.schema.clone();
         Ok(Self {
@@ -122,15 +127,19 @@ impl Db {
 pub(crate) fn into_fatal(error: DbError, schema: &SchemaName) -> Result<DbError, Error> {
     let source = match error {
         DbError::Postgres(source) => source,
-        DbError::Pool(PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source))) => source,
+        DbError::Pool(PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source))) => {
+            source
+        }
         other @ (DbError::Pool(_) | DbError::Other(_)) => return Ok(other),
     };
     match source.code() {
         Some(&SqlState::INVALID_CATALOG_NAME) => {
-            Err(Error::configuration("the database that postgres_url names does not exist").with_source(source))
+            Err(Error::configuration("the database that postgres_url names does not exist")
+                .with_source(source))
         }
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_COLUMN) => {
-            let text = format!("the tables of schema {schema} are missing or too old: run `highwater migrate`");
+            let text =
+                format!("the tables of schema {schema} are missing or too old: run `highwater migrate`");
             Err(Error::new(ErrorKind::Schema, text).with_source(source))
         }
         _ => {

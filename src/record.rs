@@ -84,13 +84,18 @@ impl<'a> Record<'a> {
     /// it lets the worker apply what came before the record and then follow its reject policy.
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, HandlerError> {
         let value = self.value().ok_or_else(|| HandlerError::reject(self, "the value is null"))?;
-        serde_json::from_slice(value).map_err(|error| HandlerError::reject(self, format!("invalid JSON: {error}")))
+        serde_json::from_slice(value)
+            .map_err(|error| HandlerError::reject(self, format!("invalid JSON: {error}")))
     }
 
     /// The record's place, for messages and for [`HandlerError::reject_at`](crate::HandlerError::reject_at).
     #[must_use]
     pub fn id(&self) -> RecordId {
-        RecordId { topic: Arc::clone(&self.part.key.topic), partition: self.partition(), offset: self.offset() }
+        RecordId {
+            topic: Arc::clone(&self.part.key.topic),
+            partition: self.partition(),
+            offset: self.offset(),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ mod handle;
 mod heartbeat;
 mod launch;
 mod signals;
-mod stop;
 mod status;
+mod stop;
 
 use std::sync::Arc;
 
@@ -48,7 +48,6 @@ pub struct Worker {
 impl Worker {
     /// Starts with the settings of the environment and of the file that `HIGHWATER_CONFIG` names, under what is
     /// set on the builder.
-    #[must_use]
     pub fn builder() -> WorkerBuilder {
         WorkerBuilder::new()
     }

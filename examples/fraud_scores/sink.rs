@@ -10,9 +10,9 @@ use serde::Deserialize;
 /// A payment as it stands in the topic, borrowed from the record.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Payment<'a> {
-    pub(crate) tx_id: &'a str,
-    pub(crate) merchant_id: &'a str,
-    pub(crate) amount_cents: i64,
+    tx_id: &'a str,
+    merchant_id: &'a str,
+    amount_cents: i64,
 }
 
 /// Writes one row per payment.

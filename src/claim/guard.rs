@@ -19,12 +19,12 @@ impl Guard {
         Self { catalog, group }
     }
 
-    pub(crate) fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
-
     /// Low watermark ≤ `next_offset` ≤ end, or why not. The outer error means that Kafka did not answer.
-    pub(crate) async fn check(&self, key: &PartitionKey, next_offset: NextOffset) -> Result<Result<(), Halt>, KafkaError> {
+    pub(crate) async fn check(
+        &self,
+        key: &PartitionKey,
+        next_offset: NextOffset,
+    ) -> Result<Result<(), Halt>, KafkaError> {
         let available = self.catalog.watermarks(key).await?;
         let group = &self.group;
         let verdict = if next_offset < available.low {

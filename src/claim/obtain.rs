@@ -73,7 +73,15 @@ impl Obtain {
         outcomes: mpsc::UnboundedSender<ClaimOutcome>,
     ) -> Self {
         let still = Arc::default();
-        Self { claims, guard, start, still, backoff, waiting: Arc::new(Semaphore::new(WAITING_CLAIMS)), outcomes }
+        Self {
+            claims,
+            guard,
+            start,
+            still,
+            backoff,
+            waiting: Arc::new(Semaphore::new(WAITING_CLAIMS)),
+            outcomes,
+        }
     }
 
     /// Claims in the background; one outcome per element follows, except for what is revoked meanwhile.
@@ -96,7 +104,8 @@ impl Obtain {
             match self.claims.claim_free(&keys).await {
                 Ok(claimed) => {
                     for claimed in claimed {
-                        let Some(index) = assigned.iter().position(|assigned| assigned.key == claimed.key) else {
+                        let Some(index) = assigned.iter().position(|assigned| assigned.key == claimed.key)
+                        else {
                             continue;
                         };
                         let assigned = assigned.swap_remove(index);

@@ -75,7 +75,11 @@ impl Start {
         }
     }
 
-    async fn try_ensure(&self, topic: &str, unknown_since: &mut Option<Instant>) -> Result<Result<()>, StartError> {
+    async fn try_ensure(
+        &self,
+        topic: &str,
+        unknown_since: &mut Option<Instant>,
+    ) -> Result<Result<()>, StartError> {
         // Before Kafka is asked: a mistyped group id must fail at once, and without joining.
         if let Some(known) = self.known(topic).await? {
             return Ok(self.same_program(topic, &known));
@@ -91,7 +95,9 @@ impl Start {
             return Ok(Err(self.unknown_topic(topic)));
         };
         self.resolve(topic, partition_count).await?;
-        Ok(Ok(()))
+        // Another worker may have been first, and be another program.
+        let known = self.known(topic).await?;
+        Ok(known.map_or(Ok(()), |known| self.same_program(topic, &known)))
     }
 
     fn unknown_topic(&self, topic: &str) -> Error {
@@ -211,13 +217,23 @@ impl Start {
                 .await?;
             if inserted == 1 {
                 let numbered: Vec<(i32, i64)> = (0..).zip(positions).collect();
-                self.insert_rows(&transaction, topic, &numbered, &format!("start policy {}", self.policy.as_str())).await?;
-                tracing::info!(topic, partitions = partition_count, policy = self.policy.as_str(), "start positions resolved");
+                self.insert_rows(
+                    &transaction,
+                    topic,
+                    &numbered,
+                    &format!("start policy {}", self.policy.as_str()),
+                )
+                .await?;
+                tracing::info!(
+                    topic,
+                    partitions = partition_count,
+                    policy = self.policy.as_str(),
+                    "start positions resolved"
+                );
             }
             transaction.commit().await
         };
         resolved.await.map_err(DbError::from)?;
-        // Another worker may have been first, with another program's name.
         Ok(())
     }
 
@@ -227,7 +243,9 @@ impl Start {
         let Some(known) = self.known(&key.topic).await? else {
             return Ok(Err(Halt::new(
                 ErrorKind::StartPolicy,
-                format!("group {group} has no start position for {key}: its topic was never resolved; restart the worker"),
+                format!(
+                    "group {group} has no start position for {key}: its topic was never resolved; restart the worker"
+                ),
             )));
         };
         if key.partition < known.partition_count {

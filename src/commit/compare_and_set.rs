@@ -48,7 +48,8 @@ impl CompareAndSet {
         let tokens: Vec<uuid::Uuid> = parts.iter().map(|part| part.claim.token).collect();
         let (leader_epochs, record_ms): (Vec<Option<i32>>, Vec<Option<i64>>) =
             parts.iter().map(crate::batch::Part::last_marks).unzip();
-        let records: Vec<i64> = parts.iter().map(|part| i64::try_from(part.len()).unwrap_or(i64::MAX)).collect();
+        let records: Vec<i64> =
+            parts.iter().map(|part| i64::try_from(part.len()).unwrap_or(i64::MAX)).collect();
         let client = tx.raw();
         let statement = client.prepare_cached(&self.sql).await?;
         let moved = client

@@ -5,7 +5,7 @@
 //! (EO-3, EO-5): there is no "current buffer of a partition" to mix up.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,7 +26,6 @@ pub(crate) struct PartitionBuffer {
     fenced: AtomicBool,
     /// Written by the lane after each commit, read for the mirror and the status.
     committed: AtomicI64,
-    applied_records: AtomicU64,
 }
 
 struct State {
@@ -94,7 +93,6 @@ impl PartitionBuffer {
             paused: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
             committed: AtomicI64::new(from.get()),
-            applied_records: AtomicU64::new(0),
         }
     }
 
@@ -217,7 +215,6 @@ impl PartitionBuffer {
     pub(crate) fn applied(&self, part: &Part) {
         self.lock().in_flight = false;
         self.committed.store(part.to.get(), Ordering::Release);
-        self.applied_records.fetch_add(u64::try_from(part.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.uncharge(part.weight());
     }
 
@@ -302,11 +299,6 @@ impl PartitionBuffer {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// Records applied under this claim.
-    pub(crate) fn applied_records(&self) -> u64 {
-        self.applied_records.load(Ordering::Relaxed)
-    }
-
     fn charge(&self, bytes: usize) {
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.charge(bytes);
@@ -348,7 +340,10 @@ impl Drop for PartitionBuffer {
 
 impl std::fmt::Debug for PartitionBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PartitionBuffer").field("key", &self.key).field("claim", &self.claim).finish_non_exhaustive()
+        f.debug_struct("PartitionBuffer")
+            .field("key", &self.key)
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
     }
 }
 

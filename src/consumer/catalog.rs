@@ -53,7 +53,9 @@ impl Catalog {
         let topic = topic.to_owned();
         self.ask(move |client| {
             let metadata = client.fetch_metadata(Some(&topic), ANSWER_TIMEOUT)?;
-            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+                return Ok(None);
+            };
             match found.error() {
                 None => Ok(i32::try_from(found.partitions().len()).ok().filter(|&count| count > 0)),
                 Some(error) => match RDKafkaErrorCode::from(error) {

@@ -1,11 +1,11 @@
 //! What the client calls back: its log, and the last rebalance while it is being closed.
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::TopicPartitionList;
 
 /// Passes the client's log on to `tracing`.
 #[derive(Debug, Default)]

@@ -107,13 +107,21 @@ pub(crate) struct Place {
 pub(crate) enum EventKind<'e> {
     Record(Message<'e>),
     /// An error; `place` is there when it concerns one partition.
-    Error { place: Option<Place>, code: RDKafkaErrorCode, fatal: bool, text: String },
+    Error {
+        place: Option<Place>,
+        code: RDKafkaErrorCode,
+        fatal: bool,
+        text: String,
+    },
     /// To be answered by the caller, exactly once (PITFALLS 1). The list is a delta under cooperative.
     Assign(Vec<Place>),
     /// To be answered by the caller, exactly once.
     Revoke(Vec<Place>),
     /// The result of a commit; `code` is set when it failed as a whole.
-    Committed { code: Option<RDKafkaErrorCode>, places: Vec<Place> },
+    Committed {
+        code: Option<RDKafkaErrorCode>,
+        places: Vec<Place>,
+    },
     /// Statistics and whatever a later release adds.
     Other,
 }
@@ -132,10 +140,12 @@ impl Event<'_> {
         // they return lives as long as the event.
         unsafe {
             match rdsys::rd_kafka_event_type(event) {
-                rdsys::RD_KAFKA_EVENT_FETCH => match NonNull::new(rdsys::rd_kafka_event_message_next(event).cast_mut()) {
-                    Some(message) => Message { message, event: PhantomData }.into_kind(),
-                    None => EventKind::Other,
-                },
+                rdsys::RD_KAFKA_EVENT_FETCH => {
+                    match NonNull::new(rdsys::rd_kafka_event_message_next(event).cast_mut()) {
+                        Some(message) => Message { message, event: PhantomData }.into_kind(),
+                        None => EventKind::Other,
+                    }
+                }
                 rdsys::RD_KAFKA_EVENT_ERROR => EventKind::Error {
                     place: error_place(event),
                     code: rdsys::rd_kafka_event_error(event).into(),
@@ -145,7 +155,9 @@ impl Event<'_> {
                 rdsys::RD_KAFKA_EVENT_REBALANCE => {
                     let list = places(rdsys::rd_kafka_event_topic_partition_list(event));
                     match rdsys::rd_kafka_event_error(event) {
-                        rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => EventKind::Assign(list),
+                        rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                            EventKind::Assign(list)
+                        }
                         // Anything else takes partitions away: the safe reading of an unknown code.
                         _ => EventKind::Revoke(list),
                     }
@@ -240,8 +252,11 @@ impl<'e> Message<'e> {
         let mut headers: *mut rdsys::rd_kafka_headers_t = ptr::null_mut();
         // SAFETY: the message is valid; on success `headers` belongs to it.
         let found = unsafe { rdsys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut headers) };
-        let headers =
-            if found == rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { headers } else { ptr::null_mut() };
+        let headers = if found == rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            headers
+        } else {
+            ptr::null_mut()
+        };
         Headers { headers, index: 0, event: PhantomData }
     }
 }
@@ -260,7 +275,8 @@ impl<'e> Iterator for Headers<'e> {
         if self.headers.is_null() {
             return None;
         }
-        let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) = (ptr::null(), ptr::null(), 0);
+        let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
+            (ptr::null(), ptr::null(), 0);
         // SAFETY: `headers` belongs to a live message; the out-parameters point into it.
         let found = unsafe {
             rdsys::rd_kafka_header_get_all(

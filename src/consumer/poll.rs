@@ -158,7 +158,9 @@ impl PollLoop {
         loop {
             loop {
                 match self.commands.try_recv() {
-                    Ok(Command::Stop { mirror, mirror_limit }) => return self.stop(queue, &mirror, mirror_limit),
+                    Ok(Command::Stop { mirror, mirror_limit }) => {
+                        return self.stop(queue, &mirror, mirror_limit);
+                    }
                     Ok(command) => self.on_command(queue, command),
                     Err(TryRecvError::Empty) => break,
                     // The worker is gone without a word (it panicked): close as if told to.
@@ -171,6 +173,8 @@ impl PollLoop {
                 self.on_event(event.kind());
                 timeout = Duration::ZERO;
             }
+            // The next record looks its lane up anew, and so notifies it again.
+            self.last = None;
             for lane in self.touched.drain(..) {
                 lane.notify_one();
             }
@@ -201,22 +205,20 @@ impl PollLoop {
 
     fn on_record(&mut self, message: &Message<'_>) {
         let (topic, partition) = (message.topic(), message.partition());
-        let known = self.last.as_ref().is_some_and(|last| {
-            last.buffer.key.partition == partition && &*last.buffer.key.topic == topic
-        });
+        let known = self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.buffer.key.partition == partition && &*last.buffer.key.topic == topic);
         if !known {
             self.last = self.buffers.get(topic).and_then(|partitions| partitions.get(&partition)).cloned();
             if let Some(fetching) = &self.last {
                 self.touched.push(Arc::clone(&fetching.lane));
             }
         }
-        let Some(Fetching { buffer, lane }) = &self.last else {
+        let Some(Fetching { buffer, .. }) = &self.last else {
             self.counters.dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        if known && self.touched.is_empty() {
-            self.touched.push(Arc::clone(lane));
-        }
         match buffer.push(&message.raw(), message.headers()) {
             Pushed::Kept => {
                 self.counters.fetched_records.fetch_add(1, Ordering::Relaxed);
@@ -231,7 +233,8 @@ impl PollLoop {
     }
 
     fn on_partition_error(&mut self, place: &Place, code: RDKafkaErrorCode, text: &str) {
-        let fetching = self.buffers.get(place.topic.as_str()).and_then(|partitions| partitions.get(&place.partition));
+        let fetching =
+            self.buffers.get(place.topic.as_str()).and_then(|partitions| partitions.get(&place.partition));
         let Some(Fetching { buffer, lane }) = fetching else { return };
         match code {
             RDKafkaErrorCode::PartitionEOF => {

@@ -9,7 +9,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use uuid::Uuid;
 
 use super::Identity;
 use crate::schema::SchemaName;
@@ -31,7 +30,6 @@ pub(crate) struct Backend {
 #[derive(Debug)]
 pub(crate) struct Blockers {
     prefix: String,
-    owner: Uuid,
     own_name: String,
     find: String,
     terminate_dead: String,
@@ -57,7 +55,6 @@ impl Blockers {
         );
         Self {
             prefix: identity.application_prefix(),
-            owner: identity.owner,
             own_name: identity.application_name(),
             find: "SELECT a.pid, a.backend_start::text, a.application_name, a.backend_xid::text \
                    FROM unnest(pg_blocking_pids($1)) AS b(pid) JOIN pg_stat_activity a ON a.pid = b.pid"
@@ -80,7 +77,11 @@ impl Blockers {
     ///
     /// # Errors
     /// If Postgres does not answer; the caller goes on waiting.
-    pub(crate) async fn end_dead(&self, client: &Object, waiting_pid: i32) -> Result<u64, tokio_postgres::Error> {
+    pub(crate) async fn end_dead(
+        &self,
+        client: &Object,
+        waiting_pid: i32,
+    ) -> Result<u64, tokio_postgres::Error> {
         let mut ended = 0;
         for row in client.query(&self.find, &[&waiting_pid]).await? {
             let (pid, start): (i32, String) = (row.get(0), row.get(1));
@@ -97,7 +98,11 @@ impl Blockers {
             };
             if terminated {
                 ended += 1;
-                tracing::warn!(pid, application_name = name, "ended a backend that held a lock and whose process is gone");
+                tracing::warn!(
+                    pid,
+                    application_name = name,
+                    "ended a backend that held a lock and whose process is gone"
+                );
             }
         }
         Ok(ended)
@@ -107,7 +112,11 @@ impl Blockers {
     ///
     /// # Errors
     /// If Postgres does not answer.
-    pub(crate) async fn end_own(&self, client: &Object, backend: &Backend) -> Result<bool, tokio_postgres::Error> {
+    pub(crate) async fn end_own(
+        &self,
+        client: &Object,
+        backend: &Backend,
+    ) -> Result<bool, tokio_postgres::Error> {
         let rows = client
             .query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -140,10 +149,5 @@ impl Blockers {
         let low = |xact_id: &str| xact_id.parse::<u64>().ok().map(|id| id & u64::from(u32::MAX));
         let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         abandoned.iter().any(|backend| backend.pid == pid && low(&backend.xact_id) == low(xid))
-    }
-
-    /// For tests and the status.
-    pub(crate) fn owner(&self) -> Uuid {
-        self.owner
     }
 }

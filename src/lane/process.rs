@@ -28,31 +28,24 @@ impl Lane {
         };
         match attempt {
             Attempt::Applied => self.applied(&taken),
-            Attempt::Missed => self.missed(taken).await,
-            Attempt::Locked => self.locked(taken).await,
-            Attempt::Failed(error) => self.failed(taken, error).await,
+            Attempt::Missed => self.missed(&taken).await,
+            Attempt::Locked => self.locked(&taken).await,
+            Attempt::Failed(error) => self.failed(&taken, error).await,
             Attempt::Panicked(message) => {
                 let why = format!("the handler panicked: {message}; fix it and restart the worker");
-                self.culprit(taken, ErrorKind::Handler, &why);
+                self.culprit(&taken, ErrorKind::Handler, &why);
             }
-            Attempt::TimedOut => self.timed_out(taken).await,
+            Attempt::TimedOut => self.timed_out(&taken).await,
             Attempt::Cancelled => {
                 tracing::warn!(batch = ?taken.batch, "the drain deadline passed; the batch was cancelled");
-                self.put_back(taken);
+                self.put_back(&taken);
             }
             Attempt::Unknown(why) => {
                 tracing::warn!(batch = ?taken.batch, why, "the outcome of a commit is unknown; claiming again");
                 self.counters.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
                 self.unknown(&taken);
             }
-            Attempt::Smuggled => {
-                let why = "the handler ended the transaction that it was given: its rows are durable, their offset is \
-                           not; remove those rows, fix the handler and restart the worker";
-                for (part, buffer) in taken.pairs() {
-                    buffer.abandoned(part);
-                    self.end(buffer, After::Halt(Halt::new(ErrorKind::Handler, range(part, why))));
-                }
-            }
+            Attempt::Smuggled => self.smuggled(&taken),
         }
     }
 
@@ -72,7 +65,7 @@ impl Lane {
         }
     }
 
-    fn put_back(&self, taken: Taken) {
+    fn put_back(&self, taken: &Taken) {
         for (part, buffer) in taken.pairs() {
             buffer.put_back(part.clone());
         }
@@ -86,8 +79,17 @@ impl Lane {
         }
     }
 
+    fn smuggled(&self, taken: &Taken) {
+        let why = "the handler ended the transaction that it was given: its rows are durable, their offset is not; \
+                   remove those rows, fix the handler and restart the worker";
+        for (part, buffer) in taken.pairs() {
+            buffer.abandoned(part);
+            self.end(buffer, After::Halt(Halt::new(ErrorKind::Handler, range(part, why))));
+        }
+    }
+
     /// The decision table: what the rows say decides, never what the worker believes.
-    async fn missed(&mut self, taken: Taken) {
+    async fn missed(&mut self, taken: &Taken) {
         let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
         let rows = match self.rows(&keys).await {
             Ok(rows) => rows,
@@ -96,12 +98,18 @@ impl Lane {
                 return self.pause(&format!("cannot read the claims: {error}")).await;
             }
         };
-        let mut only_locked = true;
-        for (part, buffer) in taken.pairs() {
-            match decide(part, rows.get(&part.key), self.claims.db().identity.owner) {
+        let me = self.claims.db().identity.owner;
+        let decisions: Vec<Decision> =
+            taken.batch.parts.iter().map(|part| decide(part, rows.get(&part.key), me)).collect();
+        if decisions.iter().all(|decision| *decision == Decision::Ours) {
+            // Every row is as it should be, and yet not all of them matched: only the transaction's id can have
+            // differed. To try again would write the rows a second time.
+            return self.smuggled(taken);
+        }
+        for ((part, buffer), decision) in taken.pairs().zip(decisions) {
+            match decision {
                 Decision::Ours => buffer.put_back(part.clone()),
                 Decision::Over { after, taken_by_another } => {
-                    only_locked = false;
                     buffer.abandoned(part);
                     if taken_by_another && buffer.first_fencing() {
                         self.counters.fenced.fetch_add(1, Ordering::Relaxed);
@@ -112,9 +120,6 @@ impl Lane {
                 }
             }
         }
-        if only_locked {
-            self.pause("the compare-and-set found fewer rows than the batch has partitions").await;
-        }
     }
 
     async fn rows(&self, keys: &[PartitionKey]) -> Result<HashMap<PartitionKey, OffsetRow>, DbError> {
@@ -123,7 +128,7 @@ impl Lane {
     }
 
     /// Somebody holds a row's lock: that partition waits, the others go on.
-    async fn locked(&mut self, taken: Taken) {
+    async fn locked(&mut self, taken: &Taken) {
         let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
         let free = self.claims.unlocked(&keys).await.unwrap_or_default();
         let until = Instant::now() + LOCKED_HOLD;
@@ -137,14 +142,16 @@ impl Lane {
         self.put_back(taken);
     }
 
-    async fn failed(&mut self, taken: Taken, error: HandlerError) {
+    async fn failed(&mut self, taken: &Taken, error: HandlerError) {
         let report = describe(&error);
         match error.verdict().class {
             // The server ended a statement or the transaction for taking too long, before the worker did.
             Class::OwnTimeout => self.timed_out(taken).await,
             Class::Reject => self.rejected(taken, &error, &report),
             Class::Halt => self.culprit(taken, ErrorKind::Handler, &report),
-            Class::RetryThenHalt if self.out_of_retries(&taken) => self.culprit(taken, ErrorKind::Handler, &report),
+            Class::RetryThenHalt if self.out_of_retries(taken) => {
+                self.culprit(taken, ErrorKind::Handler, &report)
+            }
             // Also a password that was changed while running: it may be changed back, and halting helps nobody.
             Class::Environment | Class::RetryThenHalt | Class::Authentication => {
                 self.put_back(taken);
@@ -162,12 +169,17 @@ impl Lane {
     }
 
     /// Data that cannot be applied: find the record, apply what is before it, halt there.
-    fn rejected(&mut self, taken: Taken, error: &HandlerError, report: &str) {
+    fn rejected(&mut self, taken: &Taken, error: &HandlerError, report: &str) {
         let named = error.record().and_then(|id| {
-            let part = taken.batch.parts.iter().position(|part| {
-                part.key.topic == id.topic && part.key.partition == id.partition
-            })?;
-            taken.batch.parts[part].records().any(|record| record.offset() == id.offset).then_some((part, id.offset))
+            let part = taken
+                .batch
+                .parts
+                .iter()
+                .position(|part| part.key.topic == id.topic && part.key.partition == id.partition)?;
+            taken.batch.parts[part]
+                .records()
+                .any(|record| record.offset() == id.offset)
+                .then_some((part, id.offset))
         });
         let single = || {
             let mut records = taken.batch.records();
@@ -183,7 +195,7 @@ impl Lane {
             );
             taken.buffers[part].stop_at(offset, Halt::new(ErrorKind::Handler, why));
         } else {
-            self.narrow(&taken);
+            self.narrow(taken);
         }
         self.put_back(taken);
     }
@@ -198,7 +210,7 @@ impl Lane {
 
     /// The batch cannot be applied and it is not the data's fault: halt the partition it comes from, but first
     /// make sure which one that is.
-    fn culprit(&mut self, taken: Taken, kind: ErrorKind, why: &str) {
+    fn culprit(&mut self, taken: &Taken, kind: ErrorKind, why: &str) {
         let with_records = taken.batch.parts.iter().filter(|part| part.len() > 0).count();
         if with_records > 1 {
             self.caution.separate(self.shared.len());
@@ -216,11 +228,11 @@ impl Lane {
 
     /// Too slow: the backend was ended. Claim again, with half of it; halt only when a single record is too slow
     /// several times while the database answers quickly.
-    async fn timed_out(&mut self, taken: Taken) {
+    async fn timed_out(&mut self, taken: &Taken) {
         tracing::warn!(batch = ?taken.batch, "a batch took longer than max_processing_time and was cancelled");
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
         let single = taken.batch.len() == 1;
-        self.narrow(&taken);
+        self.narrow(taken);
         let mut halt = None;
         if single && let Some(part) = taken.batch.parts.iter().find(|part| part.len() == 1) {
             let limit = self.limits.single_record_timeouts;
@@ -261,7 +273,10 @@ impl Taken {
 enum Decision {
     /// Still under our claim and where we left it: only another partition of the batch was lost.
     Ours,
-    Over { after: After, taken_by_another: bool },
+    Over {
+        after: After,
+        taken_by_another: bool,
+    },
 }
 
 fn decide(part: &Part, row: Option<&OffsetRow>, me: uuid::Uuid) -> Decision {

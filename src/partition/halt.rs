@@ -20,7 +20,12 @@ impl Halt {
     }
 
     /// The client gave an error where the next record should be (EO-6).
-    pub(crate) fn unreadable(key: &PartitionKey, offset: NextOffset, code: RDKafkaErrorCode, text: &str) -> Self {
+    pub(crate) fn unreadable(
+        key: &PartitionKey,
+        offset: NextOffset,
+        code: RDKafkaErrorCode,
+        text: &str,
+    ) -> Self {
         let way_out = match code {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 "the records from there on were removed by retention, or the log was truncated: decide what the \
@@ -34,7 +39,10 @@ impl Halt {
             RDKafkaErrorCode::TopicAuthorizationFailed => "grant this client READ on the topic, then restart",
             _ => "look at the broker's log and at this partition's segment files, then restart",
         };
-        Self::new(ErrorKind::Guard, format!("cannot read {key} at offset {offset}: {text} ({code:?}); {way_out}"))
+        Self::new(
+            ErrorKind::Guard,
+            format!("cannot read {key} at offset {offset}: {text} ({code:?}); {way_out}"),
+        )
     }
 
     /// A call to the client failed.

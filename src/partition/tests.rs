@@ -52,7 +52,10 @@ fn a_fenced_partition_claims_again_only_when_told_and_still_assigned() {
     partition.on(Input::Assigned(1));
     partition.on(granted(1, 7));
     partition.on(Input::Ended { claim: claim(7), after: After::Fence });
-    assert_eq!(partition.on(Input::Idle { claim: claim(7) }), [Effect::Release(claim(7)), Effect::AwaitFence]);
+    assert_eq!(
+        partition.on(Input::Idle { claim: claim(7) }),
+        [Effect::Release(claim(7)), Effect::AwaitFence]
+    );
     let mut revoked = partition.clone();
     assert_eq!(partition.on(Input::FenceOver), [Effect::Claim(1)]);
     revoked.on(Input::Revoked);

@@ -56,7 +56,11 @@ impl Chunk {
     /// An empty chunk with room for one record of `first_weight` and its likely followers.
     pub(crate) fn for_records(first_weight: usize) -> Self {
         // A quiet partition must not cost a full chunk per record: start small, let the vector double.
-        Self { data: Vec::with_capacity(first_weight.min(CHUNK_BYTES)), metas: Vec::new(), headers: Vec::new() }
+        Self {
+            data: Vec::with_capacity(first_weight.min(CHUNK_BYTES)),
+            metas: Vec::new(),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn push<'h>(

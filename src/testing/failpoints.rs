@@ -9,7 +9,8 @@
 /// | `commit_sent` | COMMIT has been sent; its answer has not been read |
 /// | `commit_answered` | COMMIT has been answered; nobody in the worker knows yet |
 /// | `before_mirror` | positions are durable in Postgres and about to be copied to Kafka |
-pub const FAILPOINTS: &[&str] = &["rows_written", "before_commit", "commit_sent", "commit_answered", "before_mirror"];
+pub const FAILPOINTS: &[&str] =
+    &["rows_written", "before_commit", "commit_sent", "commit_answered", "before_mirror"];
 
 /// Runs `action` at the `nth` time (from 1) that this process passes the failpoint `name`, on the thread that
 /// passes it.

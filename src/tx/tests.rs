@@ -1,5 +1,4 @@
-//! What the transaction object relies on, against a real server:
-//! `HIGHWATER_TEST_POSTGRES_URL=… cargo test --lib tx:: -- --ignored`.
+//! What the transaction object relies on, against a real server.
 
 mod fuzz;
 
@@ -15,17 +14,16 @@ use tokio_postgres::types::Type;
 use super::*;
 use crate::HandlerErrorKind;
 use crate::sqlstate::{Connection, classify, copy_line};
+use crate::testing::Postgres;
 
-const ASK: &str = "needs a server: HIGHWATER_TEST_POSTGRES_URL=postgres://…";
-
-fn pool() -> Pool {
-    let url = std::env::var("HIGHWATER_TEST_POSTGRES_URL").expect(ASK);
+async fn pool() -> Pool {
+    let url = Postgres::shared().await.expect("a server").admin_url();
     let manager = Manager::new(url.parse().expect("the URL is one"), NoTls);
     Pool::builder(manager).max_size(4).build().expect("the pool is built")
 }
 
 async fn connection() -> Object {
-    pool().get().await.expect("the server answers")
+    pool().await.get().await.expect("the server answers")
 }
 
 async fn tx() -> Tx {
@@ -46,7 +44,6 @@ async fn count(tx: &Tx) -> i64 {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn begin_tells_who_we_are() {
     let tx = tx().await;
     let row = tx
@@ -67,7 +64,6 @@ async fn begin_tells_who_we_are() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_connection_inside_a_transaction_is_not_taken() {
     let connection = connection().await;
     connection.batch_execute("BEGIN").await.unwrap();
@@ -77,16 +73,14 @@ async fn a_connection_inside_a_transaction_is_not_taken() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_dropped_transaction_does_not_reach_the_pool() {
-    let pool = pool();
+    let pool = pool().await;
     let tx = Tx::begin(pool.get().await.unwrap()).await.unwrap();
     drop(tx);
     assert_eq!(pool.status().size, 0);
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_swallowed_error_fails_what_follows() {
     let tx = tx_with_table().await;
     let error = tx.execute("INSERT INTO t VALUES ($1, 'bad')", &[&1]).await.unwrap_err();
@@ -101,7 +95,6 @@ async fn a_swallowed_error_fails_what_follows() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn the_server_refuses_commits_that_the_text_does_not_show() {
     let setup = connection().await;
     setup
@@ -118,7 +111,6 @@ async fn the_server_refuses_commits_that_the_text_does_not_show() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn refused_text_is_not_sent_and_does_no_harm() {
     let tx = tx_with_table().await;
     tx.execute("INSERT INTO t VALUES (1, 'a')", &[]).await.unwrap();
@@ -138,7 +130,6 @@ async fn refused_text_is_not_sent_and_does_no_harm() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn savepoints_nest_and_end() {
     let mut tx = tx_with_table().await;
     let outer = tx.savepoint().await.unwrap();
@@ -163,7 +154,6 @@ async fn savepoints_nest_and_end() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn copy_writes_and_its_data_errors_can_be_undone() {
     let mut tx = tx_with_table().await;
     let sink = tx.copy_in("COPY t FROM STDIN (FORMAT binary)").await.unwrap();
@@ -189,7 +179,6 @@ async fn copy_writes_and_its_data_errors_can_be_undone() {
 
 /// A large COPY whose first row is bad: the rest is under way when the server answers.
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn an_early_error_in_a_large_copy_leaves_the_connection_in_step() {
     let mut tx = tx_with_table().await;
     let before = tx.savepoint().await.unwrap();
@@ -212,7 +201,6 @@ async fn an_early_error_in_a_large_copy_leaves_the_connection_in_step() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_dropped_copy_aborts_the_transaction_but_not_the_connection() {
     let mut tx = tx_with_table().await;
     let before = tx.savepoint().await.unwrap();
@@ -227,7 +215,6 @@ async fn a_dropped_copy_aborts_the_transaction_but_not_the_connection() {
 
 /// PITFALLS 25: the real error comes first, and nothing is sent after it.
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_copy_refused_before_it_began_breaks_the_transaction() {
     let mut tx = tx_with_table().await;
     let before = tx.savepoint().await.unwrap();
@@ -248,7 +235,6 @@ async fn a_copy_refused_before_it_began_breaks_the_transaction() {
 
 /// The COPY was accepted, and fails before it reads a byte: only the check after a rollback can see it.
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_copy_that_fails_before_its_first_row_is_noticed() {
     let mut tx = tx_with_table().await;
     tx.batch_execute("CREATE TEMPORARY VIEW v AS SELECT id + 1 AS id FROM t").await.unwrap();
@@ -266,7 +252,6 @@ async fn a_copy_that_fails_before_its_first_row_is_noticed() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn the_driver_s_own_errors_are_told_apart() {
     let tx = tx_with_table().await;
     for (error, kind) in [
@@ -309,7 +294,6 @@ impl tokio_postgres::types::ToSql for Unspeakable {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn a_terminated_backend_leaves_the_outcome_unknown() {
     let tx = tx().await;
     let killer = connection().await;
@@ -323,7 +307,6 @@ async fn a_terminated_backend_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn special_cases_of_the_table_are_as_the_server_says() {
     let tx = tx().await;
     tx.batch_execute(
@@ -348,7 +331,6 @@ async fn special_cases_of_the_table_are_as_the_server_says() {
 }
 
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn prepared_statements_stay_on_their_connection_and_within_their_number() {
     let one = tx().await;
     let statement = one.prepare("SELECT $1::int8").await.unwrap();

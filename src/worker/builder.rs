@@ -50,7 +50,8 @@ impl WorkerBuilder {
     /// # Errors
     /// If a setting is missing, unknown or out of range.
     pub fn build<H: Handler>(self, handler: H) -> Result<Worker> {
-        let settings = if self.from_environment { self.settings.or(PartialConfig::from_env()?) } else { self.settings };
+        let settings =
+            if self.from_environment { self.settings.or(PartialConfig::from_env()?) } else { self.settings };
         Ok(Self::finish(settings.finish()?, Arc::new(handler)))
     }
 

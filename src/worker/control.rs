@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
-use super::heartbeat::{HeldClaims, Heartbeat, TakenClaim};
+use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::{Phase, launch};
+use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 use crate::claim::{ClaimOutcome, Claims, Obtain};
@@ -20,7 +21,6 @@ use crate::consumer::poll::{AssignmentId, Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{LaneShared, Report};
-use crate::NextOffset;
 use crate::partition::{After, Input, Partition, State};
 
 /// How often the status is refreshed when nothing happens.
@@ -72,6 +72,8 @@ pub(super) struct Control {
     pub(super) chores: JoinSet<Chore>,
     client_backoff: Backoff,
     joined: bool,
+    /// A partition's state changed since the status was last published.
+    pub(super) changed: bool,
 }
 
 impl Control {
@@ -109,6 +111,7 @@ impl Control {
             chores: JoinSet::new(),
             client_backoff,
             joined: false,
+            changed: true,
         };
         this.start_client()?;
         Ok(this)
@@ -128,7 +131,11 @@ impl Control {
     }
 
     /// Runs until `shutdown` or a fatal error, then gives everything back.
-    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>, heartbeat: Heartbeat) -> Result<()> {
+    pub(super) async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()>,
+        heartbeat: Heartbeat,
+    ) -> Result<()> {
         let heart = tokio::spawn(heartbeat.run());
         self.board.set_phase(Phase::Running, None);
         let ended = self.serve(shutdown).await;
@@ -171,9 +178,11 @@ impl Control {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
-                _ = status.tick() => {}
+                _ = status.tick() => self.changed = true,
             }
-            self.publish();
+            if std::mem::take(&mut self.changed) {
+                self.publish();
+            }
         }
     }
 
@@ -184,7 +193,8 @@ impl Control {
                 for assigned in &assigned {
                     self.obtain.still.set(&assigned.key, Some(assigned.id));
                 }
-                let inputs = assigned.into_iter().map(|assigned| (assigned.key, Input::Assigned(assigned.id)));
+                let inputs =
+                    assigned.into_iter().map(|assigned| (assigned.key, Input::Assigned(assigned.id)));
                 self.feed(inputs.collect());
             }
             Notice::Revoked(keys) => {
@@ -198,7 +208,9 @@ impl Control {
                     tracing::debug!(?error, "Kafka refused a mirror commit");
                 }
                 for (topic, partition, offset) in mirrored.acknowledged {
-                    if let Some(entry) = self.entries.get_mut(&PartitionKey { topic: topic.into(), partition }) {
+                    if let Some(entry) =
+                        self.entries.get_mut(&PartitionKey { topic: topic.into(), partition })
+                    {
                         entry.mirrored = Some(offset);
                     }
                 }
@@ -207,7 +219,9 @@ impl Control {
                 if code == RDKafkaErrorCode::TopicAuthorizationFailed {
                     return Err(Error::new(
                         ErrorKind::Privilege,
-                        format!("Kafka does not let this client read topic {topic}: grant it READ and DESCRIBE ({text})"),
+                        format!(
+                            "Kafka does not let this client read topic {topic}: grant it READ and DESCRIBE ({text})"
+                        ),
                     ));
                 }
                 tracing::warn!(topic, ?code, text, "Kafka reports an error for the topic");
@@ -221,19 +235,28 @@ impl Control {
         use RDKafkaErrorCode as Code;
         match code {
             Code::Authentication | Code::SaslAuthenticationFailed => {
-                return Err(Error::new(ErrorKind::Authentication, format!("Kafka refused the credentials: {text}")));
+                return Err(Error::new(
+                    ErrorKind::Authentication,
+                    format!("Kafka refused the credentials: {text}"),
+                ));
             }
             Code::GroupAuthorizationFailed => {
                 return Err(Error::new(
                     ErrorKind::Privilege,
-                    format!("Kafka does not let this client join group {}: grant it READ on the group ({text})", self.config.group),
+                    format!(
+                        "Kafka does not let this client join group {}: grant it READ on the group ({text})",
+                        self.config.group
+                    ),
                 ));
             }
             Code::FencedInstanceId => {
                 let instance = self.config.instance_id.as_deref().unwrap_or("");
                 return Err(Error::new(
                     ErrorKind::InstanceFenced,
-                    format!("another process joined group {} as instance {instance}: give every process an instance id of its own", self.config.group),
+                    format!(
+                        "another process joined group {} as instance {instance}: give every process an instance id of its own",
+                        self.config.group
+                    ),
                 ));
             }
             _ if fatal => {}
@@ -266,7 +289,9 @@ impl Control {
         let assignment = assigned.id;
         let input = match result {
             Ok(claimed) => Input::Granted { assignment, claim: claimed.claim, from: claimed.next_offset },
-            Err((claimed, why)) => Input::Refused { assignment, claim: claimed.map(|claimed| claimed.claim), why },
+            Err((claimed, why)) => {
+                Input::Refused { assignment, claim: claimed.map(|claimed| claimed.claim), why }
+            }
         };
         self.feed(vec![(assigned.key, input)]);
     }
@@ -306,7 +331,8 @@ impl Control {
                 }
             }
             Chore::FenceOver { key, assignment } => {
-                if self.entries.get(&key).is_some_and(|entry| entry.machine.assignment() == Some(assignment)) {
+                if self.entries.get(&key).is_some_and(|entry| entry.machine.assignment() == Some(assignment))
+                {
                     self.feed(vec![(key, Input::FenceOver)]);
                 }
             }
@@ -363,7 +389,9 @@ impl Control {
                 })
             })
             .collect();
-        let settled = |status: &PartitionStatus| matches!(status.state, PartitionState::Running | PartitionState::Halted);
+        let settled = |status: &PartitionStatus| {
+            matches!(status.state, PartitionState::Running | PartitionState::Halted)
+        };
         let ready = self.joined && partitions.iter().all(settled);
         self.board.set_partitions(ready, partitions);
     }
@@ -389,6 +417,7 @@ impl Entry {
 
 /// Partitions per lane, to give each new one to the emptiest.
 pub(super) fn emptiest(lanes: &[(Arc<LaneShared>, JoinHandle<()>)]) -> usize {
-    let sizes: HashMap<usize, usize> = lanes.iter().enumerate().map(|(index, (lane, _))| (index, lane.len())).collect();
+    let sizes: HashMap<usize, usize> =
+        lanes.iter().enumerate().map(|(index, (lane, _))| (index, lane.len())).collect();
     (0..lanes.len()).min_by_key(|index| sizes[index]).unwrap_or(0)
 }

@@ -29,6 +29,7 @@ impl Control {
                 // A human must act: this partition stands still until then, the others go on.
                 tracing::error!(partition = %key, reason = %why, "halted");
             }
+            self.changed = true;
             tracing::debug!(partition = %key, ?before, after = ?entry.machine.state(), "partition");
             for effect in effects {
                 match effect {

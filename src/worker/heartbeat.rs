@@ -130,19 +130,25 @@ impl Heartbeat {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut pruned = Instant::now();
+        // A connection of its own, kept: a heart must not wait behind claims.
+        let mut kept = None;
         loop {
             ticks.tick().await;
+            let connection = kept.take();
             // A hung connection must not end the heart: give up on it before the row is too old.
-            match tokio::time::timeout(2 * INTERVAL, self.turn(&mut pruned)).await {
-                Ok(Ok(())) => {}
+            match tokio::time::timeout(2 * INTERVAL, self.turn(connection, &mut pruned)).await {
+                Ok(Ok(connection)) => kept = Some(connection),
                 Ok(Err(error)) => tracing::debug!(%error, "the heartbeat was not written"),
                 Err(_) => tracing::debug!("the heartbeat was not written in time"),
             }
         }
     }
 
-    async fn turn(&mut self, pruned: &mut Instant) -> Result<(), DbError> {
-        let client = self.db.control().await?;
+    async fn turn(&mut self, connection: Option<Object>, pruned: &mut Instant) -> Result<Object, DbError> {
+        let client = match connection {
+            Some(connection) => connection,
+            None => self.db.control().await?,
+        };
         self.write(&client).await?;
         self.look_for_lost(&client).await?;
         self.report(&client).await?;
@@ -151,7 +157,7 @@ impl Heartbeat {
             let seconds = i64::try_from(self.retention.as_secs()).unwrap_or(i64::MAX);
             client.execute(&self.prune, &[&&*self.db.identity.group, &seconds]).await?;
         }
-        Ok(())
+        Ok(client)
     }
 
     /// Writes the heartbeat once.
@@ -234,7 +240,10 @@ impl Heartbeat {
         let identity = &self.db.identity;
         let statement = client.prepare_cached(&self.report).await?;
         client
-            .execute(&statement, &[&&*identity.group, &identity.owner, &topics, &partitions, &states, &details])
+            .execute(
+                &statement,
+                &[&&*identity.group, &identity.owner, &topics, &partitions, &states, &details],
+            )
             .await?;
         self.reported.extend(changed.into_iter().map(|(key, state, detail)| (key, (state, detail))));
         Ok(())

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::control::{Control, Inboxes};
-use super::heartbeat::{HeldClaims, Heartbeat};
+use super::heartbeat::{Heartbeat, HeldClaims};
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
 use crate::claim::start::Start;
@@ -71,7 +71,8 @@ async fn launch(worker: &Worker) -> Result<Launched> {
     let database_id = connect(&db, backoff.clone()).await?;
     let held = Arc::new(HeldClaims::default());
     let (taken_sender, taken) = mpsc::unbounded_channel();
-    let heartbeat = Heartbeat::new(Arc::clone(&db), Arc::clone(board), Arc::clone(&held), taken_sender, config);
+    let heartbeat =
+        Heartbeat::new(Arc::clone(&db), Arc::clone(board), Arc::clone(&held), taken_sender, config);
     // Before any other statement that takes a lock: a process without a row counts as gone.
     first_heartbeat(&db, &heartbeat, backoff.clone()).await?;
     for topic in &config.topics {
@@ -146,8 +147,8 @@ fn start_lanes(
 async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
     loop {
         match db.control().await {
-            Ok(mut client) => {
-                check_version(&mut client, &db.schema).await?;
+            Ok(client) => {
+                check_version(&client, &db.schema).await?;
                 let sql = format!("SELECT database_id FROM {}", db.schema.qualified("meta"));
                 match client.query_one(&sql, &[]).await {
                     Ok(row) => return Ok(row.get(0)),
@@ -193,16 +194,19 @@ pub(super) fn start_poller(
     let client = Client::from_config_and_context(&native, new_context()).map_err(refused_properties)?;
     let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
     client.subscribe(&topics).map_err(|error| {
-        Error::new(ErrorKind::Kafka, format!("could not subscribe to {}", config.topics.join(", "))).with_source(error)
+        Error::new(ErrorKind::Kafka, format!("could not subscribe to {}", config.topics.join(", ")))
+            .with_source(error)
     })?;
     let queue = EventQueue::of(Arc::new(client))
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the Kafka client has no consumer queue"))?;
-    Poller::start(queue, true, Arc::clone(budget), Arc::clone(&board.poll), notices)
-        .map_err(|error| Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error))
+    Poller::start(queue, true, Arc::clone(budget), Arc::clone(&board.poll), notices).map_err(|error| {
+        Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error)
+    })
 }
 
 fn refused_properties(error: KafkaError) -> Error {
-    Error::configuration("the Kafka client refused its properties: see the `kafka` settings").with_source(error)
+    Error::configuration("the Kafka client refused its properties: see the `kafka` settings")
+        .with_source(error)
 }
 
 /// How long the client may take to leave the group and close.

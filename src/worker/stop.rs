@@ -16,12 +16,16 @@ const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 impl Control {
     pub(super) async fn stop(&mut self) {
         let began = Instant::now();
-        let buffers: Vec<Arc<PartitionBuffer>> = self.entries.values().filter_map(|entry| entry.buffer.clone()).collect();
+        let buffers: Vec<Arc<PartitionBuffer>> =
+            self.entries.values().filter_map(|entry| entry.buffer.clone()).collect();
         // First nothing new is handed out or claimed, then what is out may finish.
         self.revoke_all();
         let until = tokio::time::Instant::now() + self.config.drain_deadline + GRACE;
         if tokio::time::timeout_at(until, self.drained()).await.is_err() {
-            tracing::warn!(partitions = self.entries.len(), "not everything drained in time; successors wait for the heartbeat's age");
+            tracing::warn!(
+                partitions = self.entries.len(),
+                "not everything drained in time; successors wait for the heartbeat's age"
+            );
         }
         for (lane, task) in &self.lanes {
             lane.stop();
@@ -37,7 +41,9 @@ impl Control {
         if let Some(poller) = self.poller.take() {
             poller.send(Command::Stop { mirror, mirror_limit: MIRROR_LIMIT });
             if !poller.join(MIRROR_LIMIT + CLOSE_LIMIT).await {
-                tracing::warn!("the Kafka client did not close in time; the group waits for the session time-out");
+                tracing::warn!(
+                    "the Kafka client did not close in time; the group waits for the session time-out"
+                );
             }
         }
         tracing::info!(elapsed = ?began.elapsed(), "stopped");

@@ -15,7 +15,10 @@ async fn core_every_record_is_applied_exactly_once() -> TestResult {
     assert!(status.ready, "{status:?}");
     worker.stop().await?;
     // Released, and mirrored synchronously (EO-8).
-    assert_eq!(world.number("SELECT count(*) FROM highwater.consumer_offset WHERE owner IS NOT NULL").await?, 0);
+    assert_eq!(
+        world.number("SELECT count(*) FROM highwater.consumer_offset WHERE owner IS NOT NULL").await?,
+        0
+    );
     for partition in 0..6 {
         let mirrored = world.kafka.committed(&world.group, &world.topic, partition).await?;
         assert_eq!(mirrored.map(|(offset, _)| offset), Some(600));

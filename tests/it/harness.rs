@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use highwater::testing::{Backend, Child, Kafka, Message, Oracle, Postgres, Result, unique, wait_until};
+use highwater::testing::{Child, Kafka, Message, Oracle, Postgres, Result, unique, wait_until};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -220,35 +220,32 @@ async fn core_lines_and_the_end_of_a_child_are_seen() -> Result<()> {
     Ok(())
 }
 
-/// Not a test: what `children_die_with_the_parent` kills.
+/// Not a test: what `core_children_die_with_the_parent` kills.
 #[tokio::test]
-#[ignore = "run as a process of its own by children_die_with_the_parent"]
+#[ignore = "run as a process of its own by core_children_die_with_the_parent"]
 async fn parent_that_dies() -> Result<()> {
     let postgres = Postgres::start().await?;
     let kafka = Kafka::start().await?;
     let worker = Child::spawn("worker", Command::new("sleep").arg("600"))?;
-    let of = |pid: Option<u32>| pid.map_or(0, |pid| pid);
-    println!("\npids {} {} {}", of(postgres.pid()), of(kafka.pid()), worker.pid());
+    println!("\nstarted {} 127.0.0.1:{} {}", kafka.bootstrap(), postgres.port(), worker.pid());
     std::future::pending::<()>().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn children_die_with_the_parent() -> Result<()> {
-    if Backend::current().await? != Backend::Local {
-        return Ok(()); // The process ids of servers elsewhere say nothing here.
-    }
+async fn core_children_die_with_the_parent() -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["harness::parent_that_dies", "--exact", "--ignored", "--nocapture"]);
     let parent = Child::spawn("parent", &command)?;
-    let line = parent.wait_for_line(|line| line.starts_with("pids "), 2 * A_MINUTE).await?;
-    let pids: Vec<&str> = line.split(' ').skip(1).collect();
-    let alive = |pid: &str| std::path::Path::new("/proc").join(pid).join("exe").exists();
-    assert!(pids.len() == 3 && pids.iter().all(|pid| alive(pid)), "{line}");
+    let line = parent.wait_for_line(|line| line.starts_with("started "), 3 * A_MINUTE).await?;
+    let [_, broker, database, worker] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let answers = |address: &str| std::net::TcpStream::connect(address).is_ok();
+    let lives = |pid: &str| std::path::Path::new("/proc").join(pid).join("exe").exists();
+    assert!(answers(broker) && answers(database) && lives(worker), "{line}");
 
     parent.kill()?;
     wait_until("the servers and the worker are gone", A_MINUTE, async || {
-        Ok(pids.iter().all(|pid| !alive(pid)).then_some(()))
+        Ok((!answers(broker) && !answers(database) && !lives(worker)).then_some(()))
     })
     .await
 }

@@ -7,16 +7,15 @@
 use std::process::{Command, Output};
 
 use highwater::migrate::{DEFAULT_ROLE, SCHEMA_VERSION, check_version, grants, migrate, plan};
+use highwater::testing::Postgres;
 use highwater::{ErrorKind, SchemaName};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
 /// A server on which the tests may create databases and roles.
-fn admin_url() -> String {
-    std::env::var("HIGHWATER_TEST_POSTGRES_URL").expect(
-        "HIGHWATER_TEST_POSTGRES_URL is not set: give the address of a server on which a superuser may log in",
-    )
+async fn admin_url() -> String {
+    Postgres::shared().await.expect("a server").admin_url()
 }
 
 async fn connect(config: &Config) -> Client {
@@ -27,7 +26,7 @@ async fn connect(config: &Config) -> Client {
 
 /// An empty database; its owner is the tests' superuser.
 async fn fresh_database() -> Config {
-    let mut config: Config = admin_url().parse().unwrap();
+    let mut config: Config = admin_url().await.parse().unwrap();
     let name = format!("migrate_{}", Uuid::new_v4().simple());
     connect(&config).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
     config.dbname(&name);

@@ -133,7 +133,9 @@ impl PollLoop {
         match answer {
             Ok(()) => tracing::info!(partitions = assigned.len(), answered_in = ?began.elapsed(), "assigned"),
             // Refused only when the client is fatally broken or closing; either ends this assignment.
-            Err(error) => tracing::warn!(partitions = assigned.len(), %error, "the client refused the assignment"),
+            Err(error) => {
+                tracing::warn!(partitions = assigned.len(), %error, "the client refused the assignment")
+            }
         }
         self.notify(Notice::Assigned(assigned));
     }
@@ -148,7 +150,9 @@ impl PollLoop {
         self.counters.rebalances.fetch_add(1, Ordering::Relaxed);
         match answer {
             Ok(()) => tracing::info!(partitions = keys.len(), answered_in = ?began.elapsed(), "revoked"),
-            Err(error) => tracing::warn!(partitions = keys.len(), %error, "the client refused the revocation"),
+            Err(error) => {
+                tracing::warn!(partitions = keys.len(), %error, "the client refused the revocation")
+            }
         }
         self.notify(Notice::Revoked(keys));
     }

@@ -96,7 +96,7 @@ impl PollLoop {
 
     fn halt(&mut self, buffer: &Arc<PartitionBuffer>) {
         if self.forget(&buffer.key, Some(buffer)) {
-            self.assignment.stop_fetching(&[buffer.key.clone()]);
+            self.assignment.stop_fetching(std::slice::from_ref(&buffer.key));
         }
     }
 
@@ -148,7 +148,10 @@ impl PollLoop {
         while awaited {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                tracing::warn!(partitions = mirror.len(), "Kafka did not acknowledge the last mirror in time");
+                tracing::warn!(
+                    partitions = mirror.len(),
+                    "Kafka did not acknowledge the last mirror in time"
+                );
                 break;
             }
             match queue.poll(left) {
@@ -173,7 +176,9 @@ impl Mirrored {
     fn settles(&self, entry: &MirrorEntry) -> bool {
         self.error.is_some()
             || self.acknowledged.iter().any(|(topic, partition, offset)| {
-                **topic == *entry.key.topic && *partition == entry.key.partition && *offset >= entry.offset.get()
+                **topic == *entry.key.topic
+                    && *partition == entry.key.partition
+                    && *offset >= entry.offset.get()
             })
     }
 }

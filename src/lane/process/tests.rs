@@ -35,11 +35,19 @@ fn the_decision_table_on_a_miss() {
     let over = |after, taken_by_another| Decision::Over { after, taken_by_another };
     let claim = || over(After::Claim, false);
     let cases = [
-        ("my claim, my start: another partition missed", Some(row(5, 50, 100, Some(ME), true)), Decision::Ours),
+        (
+            "my claim, my start: another partition missed",
+            Some(row(5, 50, 100, Some(ME), true)),
+            Decision::Ours,
+        ),
         ("my claim, other offset", Some(row(5, 50, 110, Some(ME), true)), claim()),
         ("lower epoch: the database went back", Some(row(4, 40, 90, Some(ME), true)), claim()),
         ("same epoch, other token: fail-over", Some(row(5, 51, 90, Some(ME), true)), claim()),
-        ("same epoch, other token, another owner", Some(row(5, 51, 90, Some(OTHER), true)), over(After::Claim, true)),
+        (
+            "same epoch, other token, another owner",
+            Some(row(5, 51, 90, Some(OTHER), true)),
+            over(After::Claim, true),
+        ),
         ("a reset leaves no owner", Some(row(6, 60, 0, None, false)), claim()),
         ("higher epoch, live owner", Some(row(6, 60, 120, Some(OTHER), true)), over(After::Fence, true)),
         ("higher epoch, dead owner", Some(row(6, 60, 120, Some(OTHER), false)), over(After::Claim, true)),

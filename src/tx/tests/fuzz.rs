@@ -11,7 +11,6 @@ use crate::tx::{BEGIN, guard};
 /// Whatever text passes, the transaction is still the same one after, or
 /// has failed. Under both values of standard_conforming_strings.
 #[tokio::test]
-#[ignore = "needs HIGHWATER_TEST_POSTGRES_URL"]
 async fn text_that_passes_never_ends_the_transaction() {
     let piece = proptest::sample::select(vec![
         "'", "''", "E'", "e'", "x'", "B'", "U&'", "N'", "\\", "\\'", "\\\\", "$a$", "$$", "$", "$1", "--",

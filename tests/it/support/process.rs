@@ -28,7 +28,12 @@ impl Process {
 
     /// With more environment variables; `HIGHWATER_TEST_FAILPOINT` is `name=kill` or `name=freeze`, with
     /// `name=3*kill` for the third time.
-    pub(crate) fn start_with(world: &World<'_>, name: &str, role: &str, more: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn start_with(
+        world: &World<'_>,
+        name: &str,
+        role: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
         command
             .args(["--exact", "support::process::worker_process", "--ignored", "--nocapture"])
@@ -72,11 +77,18 @@ impl Process {
 #[ignore = "the body of a worker process"]
 fn worker_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    tracing_subscriber::fmt().with_ansi(false).with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or_default()).init();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or_default())
+        .init();
     if let Ok(failpoint) = std::env::var(FAILPOINT) {
         arm(&failpoint);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let ended = runtime.block_on(async {
         match role.as_str() {
             "plain" => Worker::builder().build(Sink::<()>::default())?.run().await,
@@ -94,7 +106,8 @@ fn worker_process() {
 /// Arms `name=kill`, `name=freeze`, `name=N*kill`.
 fn arm(failpoint: &str) {
     let (name, action) = failpoint.split_once('=').expect("name=action");
-    let (nth, action) = action.split_once('*').map_or((1, action), |(nth, action)| (nth.parse().expect("a number"), action));
+    let (nth, action) =
+        action.split_once('*').map_or((1, action), |(nth, action)| (nth.parse().expect("a number"), action));
     let signal = match action {
         "kill" => Signal::KILL,
         "freeze" => Signal::STOP,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater::config::StartPolicy;
-use highwater::testing::{Database, Kafka, Message, Oracle, Postgres, Producer, Result, Role, unique, wait_until};
+use highwater::testing::{
+    Database, Kafka, Message, Oracle, Postgres, Producer, Result, Role, unique, wait_until,
+};
 use highwater::{Handler, PartialConfig, SchemaName, Worker, WorkerHandle, migrate};
 
 use super::{PATIENCE, sink};
@@ -80,7 +82,8 @@ impl<'a> World<'a> {
 
     /// `count` records per partition: 20 accounts per partition, amounts 1 to 97.
     pub(crate) async fn produce(&self, count: usize) -> Result<()> {
-        let record = |partition: i32, n: usize| (format!("p{partition}-a{}", n % 20), format!("{}", n % 97 + 1));
+        let record =
+            |partition: i32, n: usize| (format!("p{partition}-a{}", n % 20), format!("{}", n % 97 + 1));
         self.producer.fill(&self.topic, self.partitions, count, record).await
     }
 
@@ -118,7 +121,8 @@ impl<'a> World<'a> {
     /// the balances are those of applying each record once (EO-1).
     pub(crate) async fn assert_exact(&self, balances: bool) -> Result<()> {
         let client = self.database.client().await?;
-        let rows = format!("SELECT source_partition, source_offset FROM sink WHERE source_topic = '{}'", self.topic);
+        let rows =
+            format!("SELECT source_partition, source_offset FROM sink WHERE source_topic = '{}'", self.topic);
         Oracle::new(self.producer.ledger(), &self.topic).compare(&client, &rows).await?.assert_exact();
         if balances {
             self.assert_balances().await?;
