@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, Permissions},
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -41,7 +42,7 @@ pub(super) fn filled(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     let lock =
         File::create(&lock_path).attempted(|| format!("create the lock file {}", lock_path.display()))?;
     if lock.try_lock().is_err() {
-        eprintln!("highwater: waiting for another process that fills {}", target.display());
+        progress(&format!("waiting for another process that fills {}", target.display()));
         lock.lock().attempted(|| format!("lock {}", lock_path.display()))?;
     }
     if target.is_dir() {
@@ -54,6 +55,11 @@ pub(super) fn filled(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     fs::rename(&partial, &target)
         .attempted(|| format!("move {} to {}", partial.display(), target.display()))?;
     Ok(target)
+}
+
+/// Says what takes long. Not by `eprintln`, which a test that passes keeps to itself.
+pub(super) fn progress(what: &str) {
+    let _ = writeln!(std::io::stderr(), "highwater: {what}");
 }
 
 /// Makes a folder that everybody may read, whatever the umask is.

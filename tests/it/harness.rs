@@ -199,7 +199,7 @@ async fn core_roles_start_with_no_rights_and_passwords_count() -> Result<()> {
 #[tokio::test]
 async fn core_lines_and_the_end_of_a_child_are_seen() -> Result<()> {
     let mut command = Command::new("sh");
-    command.args(["-c", "echo \"ready $MARK\"; echo careful >&2; trap 'printf bye; exit 7' TERM; while :; do sleep 0.05; done"]);
+    command.args(["-c", "trap 'printf bye; exit 7' TERM; echo \"ready $MARK\"; echo careful >&2; while :; do sleep 0.05; done"]);
     command.env("MARK", "x1");
     let child = Child::spawn("talker", &command)?;
     assert_eq!(child.wait_for_line(|line| line.starts_with("ready"), A_MINUTE).await?, "ready x1");

