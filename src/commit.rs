@@ -144,13 +144,20 @@ impl Commit {
             let commit = tx.raw().batch_execute("COMMIT");
             tokio::pin!(commit);
             #[cfg(feature = "testing")]
-            {
+            let answered = {
                 // The first poll hands COMMIT to the connection's task, the yield lets that task send it.
-                let _ = futures_util::poll!(&mut commit);
+                let answered = futures_util::poll!(&mut commit);
                 tokio::task::yield_now().await;
-            }
+                answered
+            };
+            #[cfg(not(feature = "testing"))]
+            let answered = std::task::Poll::Pending;
             failpoint!("commit_sent");
-            tokio::time::timeout(self.max_processing_time, commit).await
+            match answered {
+                // On a connection that is closed already; to poll again would be a panic.
+                std::task::Poll::Ready(answered) => Ok(answered),
+                std::task::Poll::Pending => tokio::time::timeout(self.max_processing_time, commit).await,
+            }
         };
         failpoint!("commit_answered");
         let error = match committed {

@@ -74,7 +74,8 @@ async fn a_quiet_worker_notices_a_reset_and_the_balances_come_out_right() -> Tes
     // Everything is undone; the heartbeat alone can tell the idle worker.
     let undo = "DELETE FROM sink; DELETE FROM balances;";
     world.database.execute(&reset(&world, 0, 0, undo)).await?;
-    world.verify().await?;
+    world.caught_up().await?;
+    world.assert_exact(true).await?;
     assert_eq!(worker.status().counters.fenced, 0, "an operator's reset is no zombie");
     worker.stop().await?;
     Ok(())
