@@ -1,6 +1,9 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
+mod budget;
 mod clean;
+mod handler;
 mod harness;
 mod migrate;
+mod records;
 mod support;

@@ -3,6 +3,7 @@
 
 pub(crate) mod process;
 pub(crate) mod sink;
+pub(crate) mod watch;
 pub(crate) mod world;
 
 use std::time::Duration;
