@@ -5,5 +5,7 @@ mod clean;
 mod handler;
 mod harness;
 mod migrate;
+mod outage;
 mod records;
+mod start;
 mod support;
