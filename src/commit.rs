@@ -277,3 +277,6 @@ fn pool_error(error: deadpool_postgres::PoolError) -> HandlerError {
         other => HandlerError::lost_connection(Class::Environment, format!("no connection: {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,7 @@ impl Lane {
         reports: mpsc::UnboundedSender<Report>,
         waker: Arc<Waker>,
     ) -> Self {
-        let caution = Caution::new(limits.max_records);
+        let caution = Caution::new(limits.max_records, backoff.clone());
         Self { shared, claims, commit, handler, limits, backoff, counters, reports, waker, caution }
     }
 

@@ -38,6 +38,8 @@ struct State {
     records: usize,
     /// When the oldest thing that waits here arrived.
     waiting_since: Option<Instant>,
+    /// When something was last taken, for turns between partitions.
+    taken_at: Option<Instant>,
     in_flight: bool,
     closed: Option<Instant>,
     held_until: Option<Instant>,
@@ -61,6 +63,7 @@ pub(crate) struct Peek {
     pub(crate) records: usize,
     /// Set when there is something to take, be it only coverage without records.
     pub(crate) waiting_since: Option<Instant>,
+    pub(crate) taken_at: Option<Instant>,
     /// The budget has stopped this partition: what is there will not grow.
     pub(crate) paused: bool,
     pub(crate) held_until: Option<Instant>,
@@ -83,6 +86,7 @@ impl PartitionBuffer {
                 open: None,
                 records: 0,
                 waiting_since: None,
+                taken_at: None,
                 in_flight: false,
                 closed: None,
                 held_until: None,
@@ -186,6 +190,7 @@ impl PartitionBuffer {
         state.from = to;
         state.records -= records;
         state.in_flight = true;
+        state.taken_at = Some(Instant::now());
         if state.from == state.to {
             state.waiting_since = None;
         }
@@ -268,6 +273,7 @@ impl PartitionBuffer {
         Peek {
             records: state.records,
             waiting_since: state.waiting_since.filter(|_| halt.is_none()),
+            taken_at: state.taken_at,
             paused: self.paused.load(Ordering::Relaxed),
             held_until: state.held_until,
             closed: state.closed,

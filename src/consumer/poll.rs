@@ -108,6 +108,11 @@ impl Poller {
         self.queue.wake();
     }
 
+    /// Whether the thread is gone: without a [`Command::Stop`] it ends only by a panic.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Lets `waker` wake this thread from now on.
     pub(crate) fn register(&self, waker: &Waker) {
         *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&self.queue);

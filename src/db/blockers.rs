@@ -84,10 +84,13 @@ impl Blockers {
     ) -> Result<u64, tokio_postgres::Error> {
         let mut ended = 0;
         for row in client.query(&self.find, &[&waiting_pid]).await? {
-            let (pid, start): (i32, String) = (row.get(0), row.get(1));
-            let name: Option<String> = row.get(2);
-            let xid: Option<String> = row.get(3);
-            let Some(name) = name.filter(|name| name.starts_with(&self.prefix)) else { continue };
+            let pid: i32 = row.get(0);
+            // All of these are NULL in the eyes of a role that may not look at the blocker's session, and then it
+            // could not end it either.
+            let (start, name, xid): (Option<String>, Option<String>, Option<String>) =
+                (row.get(1), row.get(2), row.get(3));
+            let name = name.filter(|name| name.starts_with(&self.prefix));
+            let (Some(start), Some(name)) = (start, name) else { continue };
             let terminated = if name == self.own_name {
                 match xid.filter(|xid| self.is_abandoned(pid, xid)) {
                     Some(xid) => self.terminate_own(client, pid, &start, &xid).await?,

@@ -1,11 +1,16 @@
 //! How careful a lane is after a batch failed.
 //!
-//! A batch that cannot be applied is cut: first to one partition, then to half the records, down to one record,
+//! A batch that cannot be applied is cut: first into its partitions, then to half the records, down to one record,
 //! always from the front, so that what is applied stays a contiguous prefix. Each cut is an ordinary committed
 //! batch. What cannot be cut further is the culprit; everybody else goes on. Successes widen it again.
+//!
+//! All of this is kept per partition: the successes of a busy partition must not widen another one's batches, or a
+//! bad record beside it would never be found, and one that waits must not make the others wait.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 
 /// Times that an error of class "retry, then halt" is retried before the partition halts.
@@ -15,10 +20,16 @@ const RETRIES_BEFORE_HALT: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Caution {
     full: usize,
-    records: usize,
-    /// Batches of one partition each, for so many successes.
-    alone: usize,
+    backoff: Backoff,
+    suspects: HashMap<PartitionKey, Suspect>,
     strikes: HashMap<PartitionKey, Strikes>,
+}
+
+/// A partition that gets batches of its own for a while.
+#[derive(Debug)]
+struct Suspect {
+    records: usize,
+    backoff: Backoff,
 }
 
 /// Failures in a row at one position.
@@ -29,42 +40,53 @@ struct Strikes {
 }
 
 impl Caution {
-    pub(super) fn new(full: usize) -> Self {
-        Self { full, records: full, alone: 0, strikes: HashMap::new() }
+    /// `backoff`: how a partition waits whose batches fail for the environment's sake.
+    pub(super) fn new(full: usize, backoff: Backoff) -> Self {
+        Self { full, backoff, suspects: HashMap::new(), strikes: HashMap::new() }
     }
 
-    /// How many records the next batch may have.
-    pub(super) fn max_records(&self) -> usize {
-        self.records
-    }
-
-    /// Whether the next batch may hold one partition only.
-    pub(super) fn one_partition(&self) -> bool {
-        self.alone > 0
+    /// How many records of a partition the next batch may have; `None` if it shares a batch with others.
+    pub(super) fn alone(&self, key: &PartitionKey) -> Option<usize> {
+        self.suspects.get(key).map(|suspect| suspect.records)
     }
 
     /// A batch was applied.
     pub(super) fn relax<'a>(&mut self, keys: impl Iterator<Item = &'a PartitionKey>) {
-        self.records = self.records.saturating_mul(2).min(self.full);
-        if self.records == self.full {
-            self.alone = self.alone.saturating_sub(1);
+        if self.suspects.is_empty() && self.strikes.is_empty() {
+            return;
         }
-        if !self.strikes.is_empty() {
-            for key in keys {
-                self.strikes.remove(key);
+        for key in keys {
+            self.strikes.remove(key);
+            let Some(suspect) = self.suspects.get_mut(key) else { continue };
+            if suspect.records >= self.full {
+                self.suspects.remove(key);
+            } else {
+                suspect.records = suspect.records.saturating_mul(2).min(self.full);
+                suspect.backoff.reset();
             }
         }
     }
 
-    /// A batch of several partitions failed: look at each of the lane's partitions alone.
-    pub(super) fn separate(&mut self, partitions_of_lane: usize) {
-        self.alone = 2 * partitions_of_lane.max(1);
+    fn suspect(&mut self, key: &PartitionKey) -> &mut Suspect {
+        let new = || Suspect { records: self.full, backoff: self.backoff.clone() };
+        self.suspects.entry(key.clone()).or_insert_with(new)
+    }
+
+    /// A batch of several partitions failed: look at each of them alone.
+    pub(super) fn separate<'a>(&mut self, keys: impl Iterator<Item = &'a PartitionKey>) {
+        keys.for_each(|key| {
+            self.suspect(key);
+        });
     }
 
     /// A batch of `records` of one partition failed: try the first half.
-    pub(super) fn halve(&mut self, records: usize) {
-        self.records = (records / 2).max(1);
-        self.alone = self.alone.max(1);
+    pub(super) fn halve(&mut self, key: &PartitionKey, records: usize) {
+        self.suspect(key).records = (records / 2).max(1);
+    }
+
+    /// How long a partition waits that failed alone, and not for its data's sake.
+    pub(super) fn wait(&mut self, key: &PartitionKey) -> Duration {
+        self.suspect(key).backoff.next()
     }
 
     /// Counts a failure at a position that is retried as it is; `true` when `limit` is reached.
@@ -94,26 +116,44 @@ mod tests {
         PartitionKey { topic: "t".into(), partition }
     }
 
+    fn caution() -> Caution {
+        Caution::new(100, Backoff::new(Duration::from_millis(100), Duration::from_secs(10)))
+    }
+
     #[test]
     fn narrows_to_one_record_and_widens_again() {
-        let mut caution = Caution::new(100);
-        caution.separate(2);
-        assert!(caution.one_partition());
+        let mut caution = caution();
+        caution.separate([key(0), key(1)].iter());
+        assert_eq!((caution.alone(&key(0)), caution.alone(&key(2))), (Some(100), None));
         let mut records = 100;
         while records > 1 {
-            caution.halve(records);
-            records = caution.max_records();
+            caution.halve(&key(0), records);
+            records = caution.alone(&key(0)).unwrap();
         }
-        assert_eq!(records, 1);
-        for _ in 0..7 + 4 {
+        for _ in 0..20 {
+            caution.relax([key(1)].iter());
+        }
+        assert_eq!(caution.alone(&key(1)), None, "cleared by one success");
+        assert_eq!(caution.alone(&key(0)), Some(1), "not widened by another partition's successes");
+        for _ in 0..7 + 1 {
             caution.relax([key(0)].iter());
         }
-        assert_eq!((caution.max_records(), caution.one_partition()), (100, false));
+        assert_eq!(caution.alone(&key(0)), None);
+    }
+
+    #[test]
+    fn each_partition_waits_for_itself() {
+        let mut caution = caution();
+        for _ in 0..10 {
+            caution.wait(&key(0));
+        }
+        assert!(caution.wait(&key(0)) >= Duration::from_secs(5));
+        assert!(caution.wait(&key(1)) <= Duration::from_millis(100));
     }
 
     #[test]
     fn strikes_count_at_one_position_only() {
-        let mut caution = Caution::new(100);
+        let mut caution = caution();
         assert!(!caution.strike(&key(0), 7, 2));
         assert!(!caution.strike(&key(0), 8, 2), "it got on meanwhile");
         assert!(!caution.strike(&key(1), 8, 2), "another partition");

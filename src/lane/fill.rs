@@ -40,8 +40,11 @@ impl Lane {
         }
         let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
         let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
-        let complete = records >= self.limits.target_records.min(self.caution.max_records())
-            || ready.iter().any(|(_, peek, _)| peek.paused)
+        let is_full = |(buffer, peek, _): &Ready| {
+            peek.paused || self.caution.alone(&buffer.key).is_some_and(|limit| peek.records >= limit)
+        };
+        let complete = records >= self.limits.target_records.min(self.limits.max_records)
+            || ready.iter().any(is_full)
             || now >= oldest + self.limits.linger;
         if !complete {
             earlier(oldest + self.limits.linger);
@@ -53,11 +56,18 @@ impl Lane {
         }
     }
 
-    /// Oldest first; what one partition does not use of its share goes to the next.
+    /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
+    /// What one partition does not use of its share goes to the next.
     fn take(&self, mut ready: Vec<Ready>) -> Option<Taken> {
-        ready.sort_by_key(|(.., since)| *since);
-        let max_records = self.caution.max_records();
-        ready.truncate(if self.caution.one_partition() { 1 } else { max_records });
+        ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
+        let alone = self.caution.alone(&ready.first()?.0.key);
+        if alone.is_some() {
+            ready.truncate(1);
+        } else {
+            ready.retain(|(buffer, ..)| self.caution.alone(&buffer.key).is_none());
+        }
+        let max_records = alone.unwrap_or(self.limits.max_records);
+        ready.truncate(max_records);
         // Smallest first, so that the share of those that have less is handed on before it is needed.
         ready.sort_by_key(|(_, peek, _)| peek.records);
         let (mut records_left, mut bytes_left) = (max_records, self.limits.max_bytes);

@@ -12,7 +12,7 @@ use crate::claim::{DbError, OffsetRow};
 use crate::commit::Attempt;
 use crate::consumer::PartitionBuffer;
 use crate::partition::{After, Halt};
-use crate::sqlstate::Class;
+use crate::sqlstate::{Class, Connection};
 use crate::{ErrorKind, HandlerError};
 
 /// How long a partition whose row somebody else has locked is left out of the batches.
@@ -131,11 +131,13 @@ impl Lane {
     async fn locked(&mut self, taken: &Taken) {
         let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
         let free = self.claims.unlocked(&keys).await.unwrap_or_default();
-        let until = Instant::now() + LOCKED_HOLD;
         for buffer in &taken.buffers {
             if !free.contains(&buffer.key) {
-                tracing::warn!(partition = %buffer.key, "another session holds the lock of this partition's offset row");
-                buffer.hold_until(until);
+                // Alone, until it gets through: the others' work must not be rolled back for it again.
+                let wait = self.caution.wait(&buffer.key).max(LOCKED_HOLD);
+                tracing::warn!(partition = %buffer.key, retry_in = ?wait,
+                    "another session holds the lock of this partition's offset row");
+                buffer.hold_until(Instant::now() + wait);
             }
         }
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
@@ -155,9 +157,31 @@ impl Lane {
             // Also a password that was changed while running: it may be changed back, and halting helps nobody.
             Class::Environment | Class::RetryThenHalt | Class::Authentication => {
                 self.put_back(taken);
-                self.pause(&report).await;
+                if error.verdict().connection == Connection::Keep {
+                    self.try_apart(taken, &report);
+                } else {
+                    self.pause(&report).await;
+                }
             }
         }
+    }
+
+    /// The database is there, so the trouble may be one partition's alone (a locked row of the sink, a service that
+    /// the handler asks): it waits by itself, and the others go on.
+    fn try_apart(&mut self, taken: &Taken, why: &str) {
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        if let [buffer] = taken.buffers.as_slice() {
+            let wait = self.caution.wait(&buffer.key);
+            tracing::warn!(partition = %buffer.key, why, retry_in = ?wait, "a batch was not applied; trying again");
+            buffer.hold_until(Instant::now() + wait);
+        } else {
+            tracing::warn!(batch = ?taken.batch, why, "a batch was not applied; trying its partitions one by one");
+            self.separate(taken);
+        }
+    }
+
+    fn separate(&mut self, taken: &Taken) {
+        self.caution.separate(taken.buffers.iter().map(|buffer| &buffer.key));
     }
 
     fn out_of_retries(&mut self, taken: &Taken) -> bool {
@@ -203,8 +227,8 @@ impl Lane {
     fn narrow(&mut self, taken: &Taken) {
         let mut with_records = taken.batch.parts.iter().filter(|part| part.len() > 0);
         match (with_records.next(), with_records.next()) {
-            (Some(part), None) => self.caution.halve(part.len()),
-            _ => self.caution.separate(self.shared.len()),
+            (Some(part), None) => self.caution.halve(&part.key, part.len()),
+            _ => self.separate(taken),
         }
     }
 
@@ -213,7 +237,7 @@ impl Lane {
     fn culprit(&mut self, taken: &Taken, kind: ErrorKind, why: &str) {
         let with_records = taken.batch.parts.iter().filter(|part| part.len() > 0).count();
         if with_records > 1 {
-            self.caution.separate(self.shared.len());
+            self.separate(taken);
             return self.put_back(taken);
         }
         for (part, buffer) in taken.pairs() {

@@ -178,7 +178,10 @@ impl Control {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
-                _ = status.tick() => self.changed = true,
+                _ = status.tick() => {
+                    self.check_parts()?;
+                    self.changed = true;
+                }
             }
             if std::mem::take(&mut self.changed) {
                 self.publish();

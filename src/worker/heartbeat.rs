@@ -99,12 +99,14 @@ impl Heartbeat {
                  LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = h.topic AND o.partition = h.partition \
                  WHERE o.claim_token IS DISTINCT FROM h.claim_token OR o.epoch <> h.epoch"
             ),
-            // Only by the current claim or a later one; a zombie's report is dropped.
+            // Only by the current claim or a later one; a zombie's report is dropped. A partition whose row has
+            // vanished is reported, too: that is when somebody must look.
             report: format!(
                 "INSERT INTO {partitions} (group_id, topic, partition, epoch, owner, state, detail, updated_at) \
-                 SELECT $1, r.topic, r.partition, o.epoch, $2, r.state, r.detail, clock_timestamp() \
+                 SELECT $1, r.topic, r.partition, coalesce(o.epoch, p.epoch, 0), $2, r.state, r.detail, clock_timestamp() \
                  FROM unnest($3::text[], $4::int4[], $5::text[], $6::text[]) AS r(topic, partition, state, detail) \
-                 JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
+                 LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
+                 LEFT JOIN {partitions} p ON p.group_id = $1 AND p.topic = r.topic AND p.partition = r.partition \
                  WHERE o.owner = $2 OR o.owner IS NULL \
                  ORDER BY r.topic, r.partition \
                  ON CONFLICT (group_id, topic, partition) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, \

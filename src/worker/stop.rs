@@ -7,6 +7,7 @@ use super::control::{Chore, Control};
 use super::launch::CLOSE_LIMIT;
 use crate::consumer::PartitionBuffer;
 use crate::consumer::poll::{Command, Notice};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Beyond the drain deadline: for cancelling what did not finish, and for the releases.
 const GRACE: Duration = Duration::from_secs(5);
@@ -14,6 +15,23 @@ const GRACE: Duration = Duration::from_secs(5);
 const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 
 impl Control {
+    /// A lane or the poll thread that has died (a panic is the only way) would leave its partitions standing still
+    /// with nobody to say so: better the whole worker ends, and is started again.
+    pub(super) fn check_parts(&self) -> Result<()> {
+        let lane = self.lanes.iter().any(|(_, task)| task.is_finished()).then_some("a lane");
+        let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
+        match lane.or(poller) {
+            None => Ok(()),
+            Some(part) => Err(Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "{part} has panicked, which is a bug in Highwater: nothing is lost; restart the worker, and report \
+                     the panic message above"
+                ),
+            )),
+        }
+    }
+
     pub(super) async fn stop(&mut self) {
         let began = Instant::now();
         let buffers: Vec<Arc<PartitionBuffer>> =

@@ -1,10 +1,15 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
+mod budget;
 mod clean;
 mod crash;
+mod handler;
 mod harness;
 mod migrate;
 mod operator;
+mod outage;
 mod rebalance;
+mod records;
+mod start;
 mod support;
 mod zombie;

@@ -120,19 +120,21 @@ fn worker_process() {
     }
 }
 
-/// Arms `name=kill`, `name=freeze`, `name=N*kill`.
+/// Arms `name=kill`, `name=freeze`, `name=panic`, `name=N*kill`.
 fn arm(failpoint: &str) {
     let (name, action) = failpoint.split_once('=').expect("name=action");
     let (nth, action) =
         action.split_once('*').map_or((1, action), |(nth, action)| (nth.parse().expect("a number"), action));
     let signal = match action {
-        "kill" => Signal::KILL,
-        "freeze" => Signal::STOP,
+        "kill" => Some(Signal::KILL),
+        "freeze" => Some(Signal::STOP),
+        "panic" => None,
         other => panic!("there is no action {other}"),
     };
     let name = *FAILPOINTS.iter().find(|known| **known == name).expect("a known failpoint");
     at_failpoint(name, nth, move || {
         println!("reached failpoint {name}");
+        let signal = signal.unwrap_or_else(|| panic!("at failpoint {name}"));
         kill_process(getpid(), signal).expect("a process may signal itself");
     });
 }

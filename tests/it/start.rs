@@ -1,0 +1,338 @@
+//! Where a group begins, and what it refuses to guess.
+
+use std::time::Duration;
+
+use highwater::config::StartPolicy;
+use highwater::testing::{quiet_client_config, wait_until};
+use highwater::{ErrorKind, Phase};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::support::watch::{halted, halted_now, status_until};
+use crate::support::{PATIENCE, Sink, TestResult, World};
+
+/// Commits offsets to Kafka for the world's group, as somebody else's tooling might.
+async fn commit_to_kafka(world: &World<'_>, offset: i64) -> TestResult {
+    let (config, group) = (quiet_client_config(world.kafka.bootstrap()), world.group.clone());
+    let (topic, partitions) = (world.topic.clone(), world.partitions);
+    let commit = move || {
+        let consumer: BaseConsumer = config.clone().set("group.id", &group).create()?;
+        let mut offsets = TopicPartitionList::new();
+        for partition in 0..partitions {
+            offsets.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
+        }
+        consumer.commit(&offsets, CommitMode::Sync)
+    };
+    Ok(tokio::task::spawn_blocking(commit).await??)
+}
+
+const DECIDED: &str = "SELECT count(*) FROM highwater.group_topic";
+
+#[tokio::test]
+async fn core_policy_fail_refuses_before_it_joins_and_names_near_misses() -> TestResult {
+    let world = World::new("fail", 1).await?;
+    world.produce(5).await?;
+    let known = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    known.stop().await?;
+
+    let mistyped = format!("{}x", world.group);
+    let settings = world.settings().group(mistyped.clone()).start(StartPolicy::Fail);
+    let error = world.worker_with(settings, Sink::<()>::default()).wait().await.expect_err("it refuses");
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::StartPolicy, 4));
+    let text = error.to_string();
+    assert!(text.contains(&format!("did you mean {}?", world.group)), "{text}");
+    assert!(text.contains(&mistyped) && text.contains(&world.topic), "{text}");
+    assert_eq!(world.number(DECIDED).await?, 1, "nothing was recorded for the mistyped group");
+    let described = world.kafka.describe_group(&mistyped).await;
+    assert!(described.is_err() || described.is_ok_and(|group| group.rows.is_empty()), "it never joined");
+
+    // The group that is known needs no policy.
+    world.produce(5).await?;
+    let settings = world.settings().start(StartPolicy::Fail);
+    let known = world.worker_with(settings, Sink::<()>::default());
+    world.verify().await?;
+    known.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn core_latest_begins_at_the_end_once_and_is_recorded() -> TestResult {
+    let world = World::new("latest", 2).await?;
+    world.produce(30).await?;
+    let latest = world.settings().start(StartPolicy::Latest);
+    let worker = world.worker_with(latest.clone(), Sink::<()>::default());
+    status_until(&worker, "it is ready", |status| status.ready && status.partitions.len() == 2).await?;
+    let policy =
+        world.database.query("SELECT start_policy, partition_count FROM highwater.group_topic", &[]).await?;
+    assert_eq!((policy[0].get(0), policy[0].get(1)), ("latest", 2));
+    assert_eq!(world.number("SELECT count(*) FROM sink").await?, 0);
+    worker.stop().await?;
+
+    // While nobody runs, and under any other policy: what comes is not skipped, what was skipped does not come.
+    world.produce(10).await?;
+    let worker = world.worker_with(latest, Sink::<()>::default());
+    world.caught_up().await?;
+    worker.stop().await?;
+    world.produce(10).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.caught_up().await?;
+    worker.stop().await?;
+    let rows = "SELECT source_partition, min(source_offset), max(source_offset), count(*), \
+                count(DISTINCT source_offset) FROM sink GROUP BY 1 ORDER BY 1";
+    for row in world.database.query(rows, &[]).await? {
+        let (first, last, count, distinct): (i64, i64, i64, i64) =
+            (row.get(1), row.get(2), row.get(3), row.get(4));
+        assert_eq!((first, last, count, distinct), (30, 49, 20, 20));
+    }
+    Ok(())
+}
+
+/// Both read different ends; one of them decides, for both and for all partitions.
+#[tokio::test]
+async fn core_two_first_workers_resolve_the_start_once() -> TestResult {
+    let world = World::new("race", 4).await?;
+    world.produce(10).await?;
+    let other = world.database.client().await?;
+    // Both have read the ends and wait to write, when more records come.
+    other.batch_execute("BEGIN; LOCK TABLE highwater.group_topic IN SHARE ROW EXCLUSIVE MODE").await?;
+    let settings = world.settings().start(StartPolicy::Latest);
+    let first = world.worker_with(settings.clone(), Sink::<()>::default());
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let wait_for = async |sessions: i64| {
+        wait_until("the workers wait", PATIENCE, async || {
+            Ok((world.number(waiting).await? >= sessions).then_some(()))
+        })
+        .await
+    };
+    wait_for(1).await?;
+    world.produce(10).await?;
+    let second = world.worker_with(settings, Sink::<()>::default());
+    wait_for(2).await?;
+    other.batch_execute("COMMIT").await?;
+
+    let both = "SELECT count(DISTINCT owner) FROM highwater.consumer_offset";
+    wait_until("both have partitions", PATIENCE, async || Ok((world.number(both).await? == 2).then_some(())))
+        .await?;
+    world.caught_up().await?;
+    let events = "SELECT partition, to_offset FROM highwater.offset_event WHERE kind = 'start' ORDER BY 1";
+    let events = world.database.query(events, &[]).await?;
+    let events: Vec<(i32, i64)> = events.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let start = events[0].1;
+    assert!(start == 10 || start == 20, "{events:?}");
+    assert_eq!(events, (0..4).map(|partition| (partition, start)).collect::<Vec<_>>());
+    let expected = 4 * (20 - start);
+    assert_eq!(world.number("SELECT count(*) FROM sink").await?, expected);
+    assert_eq!(
+        world.number("SELECT count(DISTINCT (source_partition, source_offset)) FROM sink").await?,
+        expected
+    );
+    first.stop().await?;
+    second.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn added_partitions_start_at_their_beginning_whatever_the_policy() -> TestResult {
+    let mut world = World::new("grow", 2).await?;
+    world.produce(10).await?;
+    let settings =
+        world.settings().start(StartPolicy::Latest).kafka("topic.metadata.refresh.interval.ms", "500");
+    let worker = world.worker_with(settings, Sink::<()>::default());
+    status_until(&worker, "it is ready", |status| status.ready && status.partitions.len() == 2).await?;
+    world.kafka.add_partitions(&world.topic, 4).await?;
+    // Before the group can have noticed: these must not be missed. A new producer, for the old one has not.
+    world.producer = world.kafka.producer()?;
+    for partition in 2..4 {
+        for n in 0..10 {
+            world.producer.send(world.message(partition).key("new").value(format!("{n}")))?;
+        }
+    }
+    world.producer.flush().await?;
+    world.partitions = 4;
+    world.caught_up().await?;
+    let counts = "SELECT source_partition, count(*) FROM sink GROUP BY 1 ORDER BY 1";
+    let counts = world.database.query(counts, &[]).await?;
+    let counts: Vec<(i32, i64)> = counts.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(counts, [(2, 10), (3, 10)]);
+    world.assert_exact(false).await?;
+    assert_eq!(world.number("SELECT partition_count::int8 FROM highwater.group_topic").await?, 4);
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_program_under_the_same_group_is_refused() -> TestResult {
+    let world = World::new("program", 1).await?;
+    world.produce(5).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    let settings = world.settings().program("another");
+    let error = world.worker_with(settings, Sink::<()>::default()).wait().await.expect_err("it is refused");
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::StartPolicy, 4));
+    assert!(error.to_string().contains("belongs to program it, but this is another"), "{error}");
+    world.produce(5).await?;
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// EO-6: a row that vanished is never guessed, and the on-call person reads why.
+#[tokio::test]
+async fn core_a_vanished_row_halts_its_partition() -> TestResult {
+    let world = World::new("vanished", 2).await?;
+    world.produce(10).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    world.database.execute("DELETE FROM highwater.consumer_offset WHERE partition = 1").await?;
+    world.produce(10).await?;
+
+    let worker = world.worker(Sink::<()>::default());
+    let why = halted(&worker, 1).await?;
+    assert!(why.contains("has vanished from consumer_offset") && why.contains(&world.group), "{why}");
+    world.reached(0, 20).await?;
+    assert_eq!(world.number("SELECT count(*) FROM sink WHERE source_partition = 1").await?, 10);
+    assert_eq!(world.reported_halt(1).await?, why);
+    worker.stop().await?;
+
+    // The way out that the text names.
+    let restore = format!(
+        "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset) VALUES ('{}', '{}', 1, 10)",
+        world.group, world.topic
+    );
+    world.database.execute(&restore).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// The row vanishes under a running worker.
+#[tokio::test]
+async fn a_row_that_vanishes_under_a_running_worker_halts_its_partition() -> TestResult {
+    let world = World::new("vanishing", 2).await?;
+    world.produce(10).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    world.database.execute("DELETE FROM highwater.consumer_offset WHERE partition = 1").await?;
+    world.produce(10).await?;
+    let why = halted(&worker, 1).await?;
+    assert!(why.contains("has vanished from consumer_offset"), "{why}");
+    world.reached(0, 20).await?;
+    assert_eq!(world.number("SELECT count(*) FROM sink WHERE source_partition = 1").await?, 10);
+    assert_eq!(halted_now(&worker), [1]);
+    worker.stop().await?;
+    Ok(())
+}
+
+/// EO-6: retention has passed the offset.
+#[tokio::test]
+async fn core_lost_records_halt_their_partition_and_both_offsets_are_named() -> TestResult {
+    let world = World::new("retention", 2).await?;
+    world.produce(10).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    world.produce(90).await?;
+    world.kafka.delete_records(&world.topic, 0, 73).await?;
+
+    let worker = world.worker(Sink::<()>::default());
+    let why = halted(&worker, 0).await?;
+    assert!(
+        why.contains("from offset 10") && why.contains("now at 73") && why.contains("63 offsets"),
+        "{why}"
+    );
+    world.reached(1, 100).await?;
+    assert_eq!(world.next_offset(0).await?, Some(10));
+    assert_eq!(world.reported_halt(0).await?, why);
+    assert!(worker.status().ready);
+    worker.stop().await?;
+    world.assert_rows(0, 10).await?;
+    Ok(())
+}
+
+/// The log ends before the offset: truncated, recreated, or another cluster.
+#[tokio::test]
+async fn a_log_that_ends_before_the_offset_halts_its_partition() -> TestResult {
+    let world = World::new("truncated", 2).await?;
+    world.produce(10).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    world
+        .database
+        .execute("UPDATE highwater.consumer_offset SET next_offset = 25 WHERE partition = 0")
+        .await?;
+    let worker = world.worker(Sink::<()>::default());
+    let why = halted(&worker, 0).await?;
+    assert!(why.contains("up to offset 25") && why.contains("ends at 10"), "{why}");
+    status_until(&worker, "it is ready", |status| status.ready).await?;
+    assert_eq!(halted_now(&worker), [0]);
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn core_an_unknown_topic_is_an_error_after_a_while() -> TestResult {
+    let world = World::new("unknown", 1).await?;
+    let topic = format!("{}_mistyped", world.topic);
+    let settings =
+        world.settings().topics(vec![topic.clone()]).unknown_topic_timeout(Duration::from_millis(500));
+    let error = world.worker_with(settings, Sink::<()>::default()).wait().await.expect_err("there is none");
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::UnknownTopic, 2));
+    assert!(error.to_string().contains(&topic), "{error}");
+    assert_eq!(world.number(DECIDED).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_late_is_waited_for() -> TestResult {
+    let mut world = World::new("late", 1).await?;
+    world.topic = format!("{}_late", world.topic);
+    let worker = world.worker(Sink::<()>::default());
+    status_until(&worker, "it has begun", |status| status.owner.is_some()).await?;
+    let heartbeat = "SELECT count(*) FROM highwater.worker_status";
+    wait_until("it beats", PATIENCE, async || Ok((world.number(heartbeat).await? == 1).then_some(())))
+        .await?;
+    assert_eq!((worker.status().phase, worker.status().ready), (Phase::Starting, false));
+    world.kafka.create_topic(&world.topic, 1).await?;
+    world.produce(10).await?;
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// EO-4, EO-8: what `__consumer_offsets` holds for the group is never a position, be it ahead or behind.
+#[tokio::test]
+async fn core_offsets_in_kafka_are_never_a_position() -> TestResult {
+    let world = World::new("nonsense", 2).await?;
+    world.produce(50).await?;
+    commit_to_kafka(&world, 37).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    for nonsense in [3, 1_000_000] {
+        commit_to_kafka(&world, nonsense).await?;
+        world.produce(50).await?;
+        let worker = world.worker(Sink::<()>::default());
+        world.verify().await?;
+        worker.stop().await?;
+        let end = world.next_offset(1).await?;
+        let mirrored = world.kafka.committed(&world.group, &world.topic, 1).await?;
+        assert_eq!(mirrored.map(|(offset, _)| offset), end, "the mirror has overwritten the nonsense");
+    }
+    Ok(())
+}
+
+impl World<'_> {
+    /// The rows of a partition are those of `[0, next)`, once each.
+    async fn assert_rows(&self, partition: i32, next: i64) -> TestResult {
+        let sql = "SELECT source_offset FROM sink WHERE source_partition = $1 ORDER BY 1";
+        let rows = self.database.query(sql, &[&partition]).await?;
+        let offsets: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(offsets, (0..next).collect::<Vec<_>>());
+        Ok(())
+    }
+}
