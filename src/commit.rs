@@ -5,9 +5,9 @@ mod compare_and_set;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
 use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::claim::watch;
 use crate::db::{Backend, Db};
@@ -245,11 +245,11 @@ struct LeftBehind {
 
 type Handled = (Result<(), HandlerError>, Tx);
 
-fn spawn(batch: Arc<Batch>, handler: Arc<dyn ErasedHandler>, mut tx: Tx) -> JoinHandle<Handled> {
-    tokio::spawn(async move {
+fn spawn(batch: Arc<Batch>, handler: Arc<dyn ErasedHandler>, mut tx: Tx) -> AbortOnDropHandle<Handled> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let handled = handler.handle(&batch, &mut tx).await;
         (handled, tx)
-    })
+    }))
 }
 
 fn panic_message(error: tokio::task::JoinError) -> String {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::heartbeat::{HeldClaims, Heartbeat, TakenClaim};
@@ -62,7 +63,7 @@ pub(super) struct Control {
     pub(super) held: Arc<HeldClaims>,
     pub(super) budget: Arc<Budget>,
     pub(super) waker: Arc<Waker>,
-    pub(super) lanes: Vec<(Arc<LaneShared>, JoinHandle<()>)>,
+    pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
     properties: Vec<(String, String)>,
     pub(super) mark: Arc<str>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -84,7 +85,7 @@ impl Control {
         held: Arc<HeldClaims>,
         budget: Arc<Budget>,
         waker: Arc<Waker>,
-        lanes: Vec<(Arc<LaneShared>, JoinHandle<()>)>,
+        lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
         properties: Vec<(String, String)>,
         database_id: Uuid,
         notices: mpsc::UnboundedSender<Notice>,
@@ -129,7 +130,7 @@ impl Control {
 
     /// Runs until `shutdown` or a fatal error, then gives everything back.
     pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>, heartbeat: Heartbeat) -> Result<()> {
-        let heart = tokio::spawn(heartbeat.run());
+        let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         self.board.set_phase(Phase::Running, None);
         let ended = self.serve(shutdown).await;
         self.board.set_phase(Phase::Stopping, None);
@@ -387,8 +388,15 @@ impl Entry {
     }
 }
 
+/// A worker that is dropped stops hard: lanes and heart end with their handles, and nothing is claimed any more.
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.obtain.still.clear();
+    }
+}
+
 /// Partitions per lane, to give each new one to the emptiest.
-pub(super) fn emptiest(lanes: &[(Arc<LaneShared>, JoinHandle<()>)]) -> usize {
+pub(super) fn emptiest(lanes: &[(Arc<LaneShared>, AbortOnDropHandle<()>)]) -> usize {
     let sizes: HashMap<usize, usize> = lanes.iter().enumerate().map(|(index, (lane, _))| (index, lane.len())).collect();
     (0..lanes.len()).min_by_key(|index| sizes[index]).unwrap_or(0)
 }

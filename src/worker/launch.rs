@@ -8,6 +8,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::control::{Control, Inboxes};
@@ -113,7 +114,7 @@ fn start_lanes(
     backoff: &Backoff,
     reports: &mpsc::UnboundedSender<crate::lane::Report>,
     waker: &Arc<Waker>,
-) -> Vec<(Arc<LaneShared>, tokio::task::JoinHandle<()>)> {
+) -> Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)> {
     let config = &worker.config;
     let commit = Arc::new(Commit::new(Arc::clone(db), config.max_processing_time));
     let limits = Limits {
@@ -137,7 +138,7 @@ fn start_lanes(
                 reports.clone(),
                 Arc::clone(waker),
             );
-            (shared, tokio::spawn(lane.run()))
+            (shared, AbortOnDropHandle::new(tokio::spawn(lane.run())))
         })
         .collect()
 }
