@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -133,8 +133,24 @@ fn arm(failpoint: &str) {
     let name = *FAILPOINTS.iter().find(|known| **known == name).expect("a known failpoint");
     at_failpoint(name, nth, move || {
         println!("reached failpoint {name}");
-        kill_process(getpid(), signal).expect("a process may signal itself");
+        match signal {
+            Signal::STOP => freeze(),
+            signal => kill_process(getpid(), signal).expect("a process may signal itself"),
+        }
     });
+}
+
+/// Returns after the process was frozen and thawed. The kernel stops a process through its main thread, and lets
+/// this one run on for a while: it must not get anywhere meanwhile.
+fn freeze() {
+    kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
+    loop {
+        let before = Instant::now();
+        std::thread::sleep(Duration::from_millis(10));
+        if before.elapsed() > Duration::from_secs(1) {
+            return;
+        }
+    }
 }
 
 /// Holds every transaction open for a while, so that a signal sent under load hits one.
@@ -163,7 +179,7 @@ impl Fault for FrozenCopy {
         if !first.is_empty() && !FROZEN.swap(true, Ordering::SeqCst) {
             sink.flush().await?;
             println!("reached failpoint mid_copy");
-            kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
+            freeze();
         }
         sink.send(Bytes::from(second.concat())).await?;
         sink.finish().await?;
