@@ -7,7 +7,7 @@ use super::control::{Chore, Control, Entry, emptiest};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
-use crate::claim::Claims;
+use crate::claim::{Claims, DbError};
 use crate::consumer::PartitionBuffer;
 use crate::consumer::poll::{Assigned, AssignmentId, Command, StartFetch};
 use crate::partition::{Effect, Input, State};
@@ -117,11 +117,22 @@ impl Control {
     }
 }
 
-/// `false` if the row is no longer under the claim.
+/// `false` if another process holds the row now.
+///
+/// That the row is no longer under the claim does not say so: this very process may have claimed it again, which
+/// does not wait for the release.
 async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backoff: Backoff) -> bool {
     let until = Instant::now() + RELEASE_LIMIT;
     loop {
-        match claims.release(key, claim).await {
+        let released = async {
+            if claims.release(key, claim).await? {
+                return Ok(true);
+            }
+            let me = claims.db().identity.owner;
+            let rows = claims.rows(std::slice::from_ref(key)).await?;
+            Ok::<_, DbError>(rows.first().and_then(|row| row.owner).is_none_or(|owner| owner == me))
+        };
+        match released.await {
             Ok(ours) => return ours,
             Err(error) if Instant::now() < until => {
                 tracing::debug!(partition = %key, %error, "could not release yet");
