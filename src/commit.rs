@@ -144,11 +144,17 @@ impl Commit {
             let commit = tx.raw().batch_execute("COMMIT");
             tokio::pin!(commit);
             #[cfg(feature = "testing")]
-            {
-                // The first poll hands COMMIT to the connection's task, the yield lets that task send it.
+            let commit = {
+                // The first poll hands COMMIT to the connection's task, the yield lets that task send it. On a
+                // connection that is closed already it also is the last.
+                let mut commit = futures_util::future::maybe_done(commit);
                 let _ = futures_util::poll!(&mut commit);
                 tokio::task::yield_now().await;
-            }
+                async move {
+                    (&mut commit).await;
+                    std::pin::Pin::new(&mut commit).take_output().expect("it is done")
+                }
+            };
             failpoint!("commit_sent");
             tokio::time::timeout(self.max_processing_time, commit).await
         };
