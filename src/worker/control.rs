@@ -172,7 +172,12 @@ impl Control {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
-                _ = status.tick() => {}
+                _ = status.tick() => {
+                    // Its partitions would stand still, and nobody would know why (EO-6).
+                    if self.lanes.iter().any(|(_, task)| task.is_finished()) {
+                        return Err(Error::new(ErrorKind::Internal, "a lane has ended by a panic; see the log above, and restart the worker"));
+                    }
+                }
             }
             self.publish();
         }
