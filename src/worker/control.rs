@@ -1,6 +1,6 @@
 //! The one loop that owns the partitions: it feeds their state machines and carries out what they say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,12 +172,7 @@ impl Control {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
-                _ = status.tick() => {
-                    // Its partitions would stand still, and nobody would know why (EO-6).
-                    if self.lanes.iter().any(|(_, task)| task.is_finished()) {
-                        return Err(Error::new(ErrorKind::Internal, "a lane has ended by a panic; see the log above, and restart the worker"));
-                    }
-                }
+                _ = status.tick() => self.check_lanes()?,
             }
             self.publish();
         }
@@ -398,10 +393,4 @@ impl Drop for Control {
     fn drop(&mut self) {
         self.obtain.still.clear();
     }
-}
-
-/// Partitions per lane, to give each new one to the emptiest.
-pub(super) fn emptiest(lanes: &[(Arc<LaneShared>, AbortOnDropHandle<()>)]) -> usize {
-    let sizes: HashMap<usize, usize> = lanes.iter().enumerate().map(|(index, (lane, _))| (index, lane.len())).collect();
-    (0..lanes.len()).min_by_key(|index| sizes[index]).unwrap_or(0)
 }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::control::{Chore, Control, Entry, emptiest};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::control::{Chore, Control, Entry};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::{Claims, DbError};
 use crate::consumer::PartitionBuffer;
 use crate::consumer::poll::{Assigned, AssignmentId, Command, StartFetch};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lane::LaneShared;
 use crate::partition::{Effect, Input, State};
 
 /// How often a fenced partition's row is looked at.
@@ -46,6 +50,15 @@ impl Control {
         if !to_claim.is_empty() {
             self.obtain.claim(to_claim);
         }
+    }
+
+    /// Were a lane to panic, its partitions would stand still, and nobody would know why.
+    pub(super) fn check_lanes(&self) -> Result<()> {
+        if self.lanes.iter().any(|(_, task)| task.is_finished()) {
+            let text = "a lane has ended by a panic; see the log above, and restart the worker";
+            return Err(Error::new(ErrorKind::Internal, text));
+        }
+        Ok(())
     }
 
     fn fetch(&mut self, key: &PartitionKey, assignment: AssignmentId, claim: ClaimId, from: NextOffset) {
@@ -144,4 +157,9 @@ async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backof
             }
         }
     }
+}
+
+/// The lane with the fewest partitions, for a new one.
+fn emptiest(lanes: &[(Arc<LaneShared>, AbortOnDropHandle<()>)]) -> usize {
+    (0..lanes.len()).min_by_key(|index| lanes[*index].0.len()).unwrap_or(0)
 }
