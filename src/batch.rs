@@ -1,7 +1,7 @@
 //! What a handler is given, and what one transaction covers.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -49,6 +49,10 @@ impl Segment {
     }
 }
 
+/// Timestamps up to the end of the year 9999. A producer may write anything (nanoseconds, say); what Postgres could
+/// not hold must not fail the compare-and-set.
+const REPRESENTABLE_MS: RangeInclusive<i64> = 0..=253_402_300_799_999;
+
 /// What a batch holds of one partition: the records of `[from, to)`, which may be none (EO-1, EO-2).
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
@@ -81,7 +85,7 @@ impl Part {
         };
         let last = segment.range.end - 1;
         let epoch = Some(segment.chunk.leader_epoch(last)).filter(|&epoch| epoch >= 0);
-        let timestamp = Some(segment.chunk.timestamp_ms(last)).filter(|&ms| ms >= 0);
+        let timestamp = Some(segment.chunk.timestamp_ms(last)).filter(|ms| REPRESENTABLE_MS.contains(ms));
         (epoch, timestamp)
     }
 }

@@ -287,25 +287,32 @@ impl Claims {
 }
 
 /// Runs `waiting`, which waits for locks on backend `pid`; when it takes long, ends dead blockers meanwhile.
-pub(crate) async fn watch<T>(db: &Db, pid: i32, waiting: impl Future<Output = T>) -> T {
+pub(crate) async fn watch<T>(db: &Arc<Db>, pid: i32, waiting: impl Future<Output = T>) -> T {
     tokio::pin!(waiting);
     loop {
         match tokio::time::timeout(blockers::PATIENCE, &mut waiting).await {
             Ok(done) => return done,
             Err(_) => {
-                let look = async {
-                    let client = db.control().await?;
-                    db.blockers.end_dead(&client, pid).await.map_err(DbError::from)
-                };
+                // In a task of its own: the lock is free, and `waiting` done, before the answer is read that a
+                // backend was ended, and that must not go unsaid.
+                let look = tokio::spawn(look(Arc::clone(db), pid));
                 // Whatever comes first: a free lock must not wait for this look-up.
                 tokio::select! {
                     done = &mut waiting => return done,
-                    looked = look => if let Err(error) = looked {
-                        tracing::debug!(%error, "could not look for dead blockers");
-                    },
+                    _ = look => {}
                 }
             }
         }
+    }
+}
+
+async fn look(db: Arc<Db>, pid: i32) {
+    let looked = async {
+        let client = db.control().await?;
+        db.blockers.end_dead(&client, pid).await.map_err(DbError::from)
+    };
+    if let Err(error) = looked.await {
+        tracing::debug!(%error, "could not look for dead blockers");
     }
 }
 

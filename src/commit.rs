@@ -5,9 +5,9 @@ mod compare_and_set;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
 use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::claim::watch;
 use crate::db::{Backend, Db};
@@ -16,6 +16,9 @@ use crate::handler::ErasedHandler;
 use crate::sqlstate::{Class, Connection};
 use crate::{Batch, HandlerError, Tx};
 use compare_and_set::CompareAndSet;
+
+/// How long a rollback, a cancel or the end of a backend may take before it is given up.
+const PROMPTLY: Duration = Duration::from_secs(2);
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -60,22 +63,29 @@ impl Commit {
         handler: &Arc<dyn ErasedHandler>,
         cancelled: impl Future<Output = ()>,
     ) -> Attempt {
-        let connection = match self.db.lane().await {
-            Ok(connection) => connection,
-            Err(error) => return Attempt::Failed(pool_error(error)),
-        };
-        let tx = match Tx::begin(connection).await {
-            Ok(tx) => tx,
-            Err(error) => {
-                self.heed(&error);
-                return Attempt::Failed(error);
+        // Everything up to COMMIT is under these two; COMMIT itself is not.
+        let limit = async {
+            tokio::select! {
+                () = tokio::time::sleep(self.max_processing_time) => Attempt::TimedOut,
+                () = cancelled => Attempt::Cancelled,
             }
         };
-        let left_behind = LeftBehind {
-            backend: Backend { pid: tx.backend_pid(), xact_id: tx.xact_id().to_owned() },
-            cancel: tx.cancel_token(),
+        tokio::pin!(limit);
+        let tx = tokio::select! {
+            begun = self.begin() => match begun {
+                Ok(tx) => tx,
+                Err(error) => return Attempt::Failed(error),
+            },
+            ended = &mut limit => return match ended {
+                // The batch has not even begun: that is Postgres' slowness, not the batch's.
+                Attempt::TimedOut => Attempt::Failed(HandlerError::retry("Postgres gave no connection in time")),
+                ended => ended,
+            },
         };
-        tokio::pin!(cancelled);
+        let mut left_behind = LeftBehind {
+            backend: Backend { pid: tx.backend_pid(), xact_id: tx.xact_id().to_owned() },
+            cancel: Some(tx.cancel_token()),
+        };
         failpoint!("batch_begun");
 
         // 1. The rows. In a task of its own, so that a panic, or a handler that never yields, stays there.
@@ -85,25 +95,23 @@ impl Commit {
             let mut task = spawn(Arc::clone(batch), Arc::clone(handler), tx);
             let joined = tokio::select! {
                 joined = watch(&self.db, left_behind.backend.pid, &mut task) => joined,
-                () = tokio::time::sleep(self.max_processing_time) => {
+                ended = &mut limit => {
                     task.abort();
                     self.leave_behind(left_behind);
-                    return Attempt::TimedOut;
-                }
-                () = &mut cancelled => {
-                    task.abort();
-                    self.leave_behind(left_behind);
-                    return Attempt::Cancelled;
+                    return ended;
                 }
             };
             match joined {
                 Ok((Ok(()), tx)) => tx,
-                Ok((Err(error), tx)) => return self.failed(error, tx).await,
-                Err(panic) => return Attempt::Panicked(panic_message(panic)),
+                Ok((Err(error), tx)) => return self.failed(error, tx, left_behind).await,
+                Err(panic) => {
+                    self.leave_behind(left_behind);
+                    return Attempt::Panicked(panic_message(panic));
+                }
             }
         };
         if let Err(error) = tx.usable() {
-            return self.failed(error, tx).await;
+            return self.failed(error, tx, left_behind).await;
         }
         failpoint!("rows_written");
 
@@ -114,13 +122,9 @@ impl Commit {
             let compared = self.compare_and_set.run(&tx, batch);
             tokio::select! {
                 compared = watch(&self.db, left_behind.backend.pid, compared) => compared,
-                () = tokio::time::sleep(self.max_processing_time) => {
+                ended = &mut limit => {
                     self.leave_behind(left_behind);
-                    return Attempt::TimedOut;
-                }
-                () = &mut cancelled => {
-                    self.leave_behind(left_behind);
-                    return Attempt::Cancelled;
+                    return ended;
                 }
             }
         };
@@ -128,15 +132,21 @@ impl Commit {
             Ok(count) if count == batch.parts.len() => {}
             Ok(count) => {
                 tracing::debug!(partitions = batch.parts.len(), moved = count, "the compare-and-set missed");
-                return self.missed(tx).await;
+                return self.missed(tx, left_behind).await;
             }
-            Err(error) => return self.not_compared(error, tx).await,
+            Err(error) => return self.not_compared(error, tx, left_behind).await,
         }
         tracing::trace!(elapsed = ?began.elapsed(), "offsets compared and set");
         failpoint!("before_commit");
 
         // 3. From here on nothing is cancelled: COMMIT may have been carried out (EO-7).
+        left_behind.cancel = None;
         self.commit(tx, left_behind).await
+    }
+
+    async fn begin(&self) -> Result<Tx, HandlerError> {
+        let connection = self.db.lane().await.map_err(pool_error)?;
+        Tx::begin(connection).await.inspect_err(|error| self.heed(error))
     }
 
     async fn commit(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
@@ -174,30 +184,39 @@ impl Commit {
         let verdict = error.verdict();
         if verdict.definite {
             // A deferred constraint, or a serialization failure: the server rolled back.
-            return self.failed(error, tx).await;
+            return self.failed(error, tx, left_behind).await;
         }
         self.heed(&error);
         self.leave_behind(left_behind);
         Attempt::Unknown(error.to_string())
     }
 
-    async fn failed(&self, error: HandlerError, tx: Tx) -> Attempt {
+    async fn failed(&self, error: HandlerError, tx: Tx, left_behind: LeftBehind) -> Attempt {
         self.heed(&error);
         if error.verdict().connection == Connection::Keep {
-            // Back to the pool if the rollback went well; dropped otherwise.
-            drop(tx.rollback().await);
+            self.roll_back(tx, left_behind).await;
+        } else {
+            self.leave_behind(left_behind);
         }
         Attempt::Failed(error)
     }
 
-    async fn not_compared(&self, error: tokio_postgres::Error, tx: Tx) -> Attempt {
+    /// Back to the pool with the connection if that goes well and quickly. It may not: a rollback queues behind a
+    /// statement that the handler began and did not wait for, and behind a COPY that nobody ends.
+    async fn roll_back(&self, tx: Tx, left_behind: LeftBehind) {
+        if !matches!(tokio::time::timeout(PROMPTLY, tx.rollback()).await, Ok(Some(_))) {
+            self.leave_behind(left_behind);
+        }
+    }
+
+    async fn not_compared(&self, error: tokio_postgres::Error, tx: Tx, left_behind: LeftBehind) -> Attempt {
         match error.code() {
             Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                drop(tx.rollback().await);
+                self.roll_back(tx, left_behind).await;
                 Attempt::Locked
             }
             Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
-                drop(tx.rollback().await);
+                self.roll_back(tx, left_behind).await;
                 Attempt::Failed(
                     HandlerError::fatal(
                         "the handler returned Ok, but one of its statements had failed and aborted the transaction: \
@@ -206,15 +225,17 @@ impl Commit {
                     .with_source(error),
                 )
             }
-            _ => self.failed(HandlerError::from(error), tx).await,
+            _ => self.failed(HandlerError::from(error), tx, left_behind).await,
         }
     }
 
     /// Nothing may be committed. Looks, before rolling back, whether the transaction is still the one that began.
-    async fn missed(&self, tx: Tx) -> Attempt {
-        let current = tx.raw().query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).await;
-        let smuggled = current.is_ok_and(|row| row.get::<_, Option<&str>>(0) != Some(tx.xact_id()));
-        drop(tx.rollback().await);
+    async fn missed(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
+        let current = tx.raw().query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]);
+        let current = tokio::time::timeout(PROMPTLY, current).await;
+        let other = |row: tokio_postgres::Row| row.get::<_, Option<&str>>(0) != Some(tx.xact_id());
+        let smuggled = current.is_ok_and(|current| current.is_ok_and(other));
+        self.roll_back(tx, left_behind).await;
         if smuggled { Attempt::Smuggled } else { Attempt::Missed }
     }
 
@@ -231,9 +252,10 @@ impl Commit {
         self.db.blockers.abandon(backend.clone());
         let db = Arc::clone(&self.db);
         tokio::spawn(async move {
-            let limit = Duration::from_secs(2);
-            let _ = tokio::time::timeout(limit, cancel.cancel_query(tokio_postgres::NoTls)).await;
-            let ended = tokio::time::timeout(limit, async {
+            if let Some(cancel) = cancel {
+                let _ = tokio::time::timeout(PROMPTLY, cancel.cancel_query(tokio_postgres::NoTls)).await;
+            }
+            let ended = tokio::time::timeout(PROMPTLY, async {
                 let client = db.control().await.ok()?;
                 db.blockers.end_own(&client, &backend).await.ok()
             });
@@ -247,16 +269,17 @@ impl Commit {
 /// What is needed to get rid of a transaction that is given up.
 struct LeftBehind {
     backend: Backend,
-    cancel: CancelToken,
+    /// `None` once COMMIT may have been sent: that is never cancelled (PITFALLS 24).
+    cancel: Option<CancelToken>,
 }
 
 type Handled = (Result<(), HandlerError>, Tx);
 
-fn spawn(batch: Arc<Batch>, handler: Arc<dyn ErasedHandler>, mut tx: Tx) -> JoinHandle<Handled> {
-    tokio::spawn(async move {
+fn spawn(batch: Arc<Batch>, handler: Arc<dyn ErasedHandler>, mut tx: Tx) -> AbortOnDropHandle<Handled> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let handled = handler.handle(&batch, &mut tx).await;
         (handled, tx)
-    })
+    }))
 }
 
 fn panic_message(error: tokio::task::JoinError) -> String {

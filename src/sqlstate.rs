@@ -78,6 +78,10 @@ fn classify_db(error: &DbError) -> Verdict {
     let code = error.code().code();
     let rule = table::rule(code, error.constraint().is_some(), error.routine());
     let mut verdict = Verdict { class: rule.class, connection: rule.connection, definite: true };
+    // A pooler may say these with severity ERROR, even in answer to COMMIT: they tell that nothing is known (EO-7).
+    if code.starts_with("08") || code == "40003" {
+        verdict.definite = false;
+    }
     if !is_plain_error(error) {
         // FATAL and PANIC end the session; what it last did is not said.
         verdict.definite = false;

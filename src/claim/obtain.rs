@@ -45,6 +45,11 @@ impl StillAssigned {
         };
     }
 
+    /// Nothing is assigned any more: what is not claimed yet never will be.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn is_current(&self, assigned: &Assigned) -> bool {
         let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         current.get(&assigned.key) == Some(&assigned.id)

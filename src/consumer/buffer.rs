@@ -125,8 +125,9 @@ impl PartitionBuffer {
         }
         state.records += 1;
         state.advance(next);
-        drop(state);
+        // Before the lock is released: whoever frees these bytes must find them charged.
         self.charge(weight);
+        drop(state);
         Pushed::Kept
     }
 

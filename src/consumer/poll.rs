@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub(crate) use assignment::{Assigned, AssignmentId};
 pub(crate) use command::{Command, MirrorEntry, Mirrored, StartFetch};
@@ -123,12 +123,15 @@ impl Poller {
     pub(crate) async fn join(self, limit: Duration) -> bool {
         let Self { commands, queue, thread } = self;
         drop(commands);
-        let closing = tokio::task::spawn_blocking(move || {
+        let (closed, closing) = oneshot::channel();
+        // A thread of its own: the runtime would wait for a blocking task of its pool before it ends.
+        let closer = thread::Builder::new().name("highwater-close".into()).spawn(move || {
             let _ = thread.join();
             // The last reference: closes the client and leaves the group.
             drop(queue);
+            let _ = closed.send(());
         });
-        tokio::time::timeout(limit, closing).await.is_ok()
+        closer.is_ok() && tokio::time::timeout(limit, closing).await.is_ok()
     }
 }
 

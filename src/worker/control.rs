@@ -1,12 +1,13 @@
 //! The one loop that owns the partitions: it feeds their state machines and carries out what they say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
@@ -62,7 +63,7 @@ pub(super) struct Control {
     pub(super) held: Arc<HeldClaims>,
     pub(super) budget: Arc<Budget>,
     pub(super) waker: Arc<Waker>,
-    pub(super) lanes: Vec<(Arc<LaneShared>, JoinHandle<()>)>,
+    pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
     properties: Vec<(String, String)>,
     pub(super) mark: Arc<str>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -86,7 +87,7 @@ impl Control {
         held: Arc<HeldClaims>,
         budget: Arc<Budget>,
         waker: Arc<Waker>,
-        lanes: Vec<(Arc<LaneShared>, JoinHandle<()>)>,
+        lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
         properties: Vec<(String, String)>,
         database_id: Uuid,
         notices: mpsc::UnboundedSender<Notice>,
@@ -136,7 +137,7 @@ impl Control {
         shutdown: impl Future<Output = ()>,
         heartbeat: Heartbeat,
     ) -> Result<()> {
-        let heart = tokio::spawn(heartbeat.run());
+        let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         self.board.set_phase(Phase::Running, None);
         let ended = self.serve(shutdown).await;
         self.board.set_phase(Phase::Stopping, None);
@@ -208,7 +209,8 @@ impl Control {
             }
             Notice::Mirrored(mirrored) => {
                 if let Some(error) = mirrored.error {
-                    tracing::debug!(?error, "Kafka refused a mirror commit");
+                    tracing::debug!(?error, "Kafka refused a mirror commit; it is sent again");
+                    self.entries.values_mut().for_each(|entry| entry.mirror_sent = -1);
                 }
                 for (topic, partition, offset) in mirrored.acknowledged {
                     if let Some(entry) =
@@ -418,9 +420,9 @@ impl Entry {
     }
 }
 
-/// Partitions per lane, to give each new one to the emptiest.
-pub(super) fn emptiest(lanes: &[(Arc<LaneShared>, JoinHandle<()>)]) -> usize {
-    let sizes: HashMap<usize, usize> =
-        lanes.iter().enumerate().map(|(index, (lane, _))| (index, lane.len())).collect();
-    (0..lanes.len()).min_by_key(|index| sizes[index]).unwrap_or(0)
+/// A worker that is dropped stops hard: lanes and heart end with their handles, and nothing is claimed any more.
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.obtain.still.clear();
+    }
 }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::control::{Chore, Control, Entry, emptiest};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::control::{Chore, Control, Entry};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::Claims;
 use crate::consumer::PartitionBuffer;
 use crate::consumer::poll::{Assigned, AssignmentId, Command, StartFetch};
+use crate::lane::LaneShared;
 use crate::partition::{Effect, Input, State};
 
 /// How often a fenced partition's row is looked at.
@@ -56,7 +59,7 @@ impl Control {
         entry.lane = emptiest(&self.lanes);
         entry.buffer = Some(Arc::clone(&buffer));
         entry.mirror_sent = -1;
-        self.held.set(key, Some(claim));
+        self.held.hold(key, claim);
         let lane = &self.lanes[entry.lane].0;
         lane.add(Arc::clone(&buffer));
         tracing::info!(partition = %key, next_offset = %from, epoch = claim.epoch, "claimed");
@@ -85,7 +88,7 @@ impl Control {
     }
 
     fn release(&mut self, key: &PartitionKey, claim: ClaimId) {
-        self.held.set(key, None);
+        self.held.drop_if(key, claim);
         let buffer = self.entries.get_mut(key).and_then(|entry| {
             // The buffer of another claim stays.
             entry.buffer.take_if(|buffer| buffer.claim == claim)
@@ -140,4 +143,9 @@ async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backof
             }
         }
     }
+}
+
+/// The lane with the fewest partitions, for a new one.
+fn emptiest(lanes: &[(Arc<LaneShared>, AbortOnDropHandle<()>)]) -> usize {
+    (0..lanes.len()).min_by_key(|index| lanes[*index].0.len()).unwrap_or(0)
 }

@@ -25,12 +25,16 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 pub(super) struct HeldClaims(Mutex<HashMap<PartitionKey, ClaimId>>);
 
 impl HeldClaims {
-    pub(super) fn set(&self, key: &PartitionKey, claim: Option<ClaimId>) {
+    pub(super) fn hold(&self, key: &PartitionKey, claim: ClaimId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), claim);
+    }
+
+    /// Forgets a claim; a later one of the same partition stays.
+    pub(super) fn drop_if(&self, key: &PartitionKey, claim: ClaimId) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match claim {
-            Some(claim) => held.insert(key.clone(), claim),
-            None => held.remove(key),
-        };
+        if held.get(key) == Some(&claim) {
+            held.remove(key);
+        }
     }
 
     fn sorted(&self) -> Vec<(PartitionKey, ClaimId)> {

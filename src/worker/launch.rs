@@ -8,6 +8,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::control::{Control, Inboxes};
@@ -15,7 +16,7 @@ use super::heartbeat::{Heartbeat, HeldClaims};
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
 use crate::claim::start::Start;
-use crate::claim::{Claims, Guard, Obtain};
+use crate::claim::{Claims, DbError, Guard, Obtain};
 use crate::commit::Commit;
 use crate::config::{Config, client_properties};
 use crate::consumer::ffi::{Client, EventQueue};
@@ -114,7 +115,7 @@ fn start_lanes(
     backoff: &Backoff,
     reports: &mpsc::UnboundedSender<crate::lane::Report>,
     waker: &Arc<Waker>,
-) -> Vec<(Arc<LaneShared>, tokio::task::JoinHandle<()>)> {
+) -> Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)> {
     let config = &worker.config;
     let commit = Arc::new(Commit::new(Arc::clone(db), config.max_processing_time));
     let limits = Limits {
@@ -138,7 +139,7 @@ fn start_lanes(
                 reports.clone(),
                 Arc::clone(waker),
             );
-            (shared, tokio::spawn(lane.run()))
+            (shared, AbortOnDropHandle::new(tokio::spawn(lane.run())))
         })
         .collect()
 }
@@ -147,14 +148,14 @@ fn start_lanes(
 async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
     loop {
         match db.control().await {
-            Ok(client) => {
-                check_version(&client, &db.schema).await?;
-                let sql = format!("SELECT database_id FROM {}", db.schema.qualified("meta"));
-                match client.query_one(&sql, &[]).await {
-                    Ok(row) => return Ok(row.get(0)),
-                    Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
+            Ok(client) => match check_version(&client, &db.schema).await {
+                Ok(found) => return Ok(found.database_id),
+                // The connection broke just then: as if it had not been made.
+                Err(error) if error.kind() == ErrorKind::Postgres => {
+                    retry_or_fail(db, DbError::Other(error.report()), &mut backoff).await?;
                 }
-            }
+                Err(error) => return Err(error),
+            },
             Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
         }
     }
@@ -171,7 +172,7 @@ async fn first_heartbeat(db: &Db, heartbeat: &Heartbeat, mut backoff: Backoff) -
 }
 
 /// A server that is away is waited for; a wrong password is not.
-async fn retry_or_fail(db: &Db, error: crate::claim::DbError, backoff: &mut Backoff) -> Result<()> {
+async fn retry_or_fail(db: &Db, error: DbError, backoff: &mut Backoff) -> Result<()> {
     let error = crate::db::into_fatal(error, &db.schema)?;
     let wait = backoff.next();
     tracing::warn!(%error, retry_in = ?wait, "cannot use Postgres yet; trying again");

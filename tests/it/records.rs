@@ -178,7 +178,6 @@ async fn core_transactions_and_their_markers_leave_no_lag() -> TestResult {
     send(0, 4)?;
     producer.flush().await?;
     let before = world.next_offset(0).await?;
-    world.message(0);
     world.producer.send(world.message(0).key("late").value("1"))?;
     world.producer.send(world.message(1).key("late").value("1"))?;
     world.producer.flush().await?;

@@ -24,7 +24,9 @@ fn freezing(world: &World<'_>, role: &str, failpoint: &str) -> Result<Process> {
 /// The thawed zombie is a member like any other: it holds a partition again, and applies.
 async fn healthy_again(world: &World<'_>, zombie: &Process) -> Result<()> {
     let owner = zombie.owner().await?;
-    world.holds_something(&owner).await?;
+    if let Err(error) = world.holds_something(&owner).await {
+        panic!("{error}; it wrote:\n{}", zombie.child);
+    }
     let before = world.status_of(&owner, "records_total").await?;
     wait_until("the zombie applies records again", PATIENCE, async || {
         world.produce(5).await?;

@@ -135,7 +135,7 @@ impl PollLoop {
             Ok(()) => true,
             Err(error) => {
                 // Ignored on purpose: nothing ever reads the mirror back as a position (EO-8).
-                tracing::debug!(?error, "the mirror commit was refused");
+                self.notify(Notice::Mirrored(Mirrored { error: Some(error), acknowledged: Vec::new() }));
                 false
             }
         }
@@ -160,7 +160,8 @@ impl PollLoop {
                     EventKind::Record(_) => {}
                     EventKind::Committed { code, places } => {
                         let answer = Mirrored::new(code, &places);
-                        awaited = !mirror.iter().all(|entry| answer.settles(entry));
+                        let mut sent = mirror.iter().filter(|entry| self.assignment.is_assigned(&entry.key));
+                        awaited = !sent.all(|entry| answer.settles(entry));
                         self.notify(Notice::Mirrored(answer));
                     }
                     other => self.on_event(other),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -134,9 +134,25 @@ fn arm(failpoint: &str) {
     let name = *FAILPOINTS.iter().find(|known| **known == name).expect("a known failpoint");
     at_failpoint(name, nth, move || {
         println!("reached failpoint {name}");
-        let signal = signal.unwrap_or_else(|| panic!("at failpoint {name}"));
-        kill_process(getpid(), signal).expect("a process may signal itself");
+        match signal {
+            None => panic!("at failpoint {name}"),
+            Some(Signal::STOP) => freeze(),
+            Some(signal) => kill_process(getpid(), signal).expect("a process may signal itself"),
+        }
     });
+}
+
+/// Returns after the process was frozen and thawed. The kernel stops a process through its main thread, and lets
+/// this one run on for a while: it must not get anywhere meanwhile.
+fn freeze() {
+    kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
+    loop {
+        let before = Instant::now();
+        std::thread::sleep(Duration::from_millis(10));
+        if before.elapsed() > Duration::from_secs(1) {
+            return;
+        }
+    }
 }
 
 /// Holds every transaction open for a while, so that a signal sent under load hits one.
@@ -165,13 +181,10 @@ impl Fault for FrozenCopy {
         if !first.is_empty() && !FROZEN.swap(true, Ordering::SeqCst) {
             sink.flush().await?;
             println!("reached failpoint mid_copy");
-            kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
+            freeze();
         }
         sink.send(Bytes::from(second.concat())).await?;
         sink.finish().await?;
         Ok(())
     }
 }
-
-/// How long a worker process may stand still before the group takes its partitions.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);

@@ -1,15 +1,31 @@
 //! Commits whose answer never comes (EO-7).
 
-use highwater::WorkerHandle;
-use highwater::testing::{Result, wait_until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{Cut, PATIENCE, Proxy, Sink, TestResult, World};
+use highwater::testing::{Result, wait_until};
+use highwater::{HandlerError, Record, WorkerHandle};
+
+use crate::support::{Cut, Fault, PATIENCE, Proxy, Sink, TestResult, World};
+
+/// Counts the records that the handler is given.
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Fault for Count {
+    fn record(&self, _: &Record<'_>) -> std::result::Result<(), HandlerError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
 
 /// Cuts `times` commits; what follows must be a new claim for each, and nothing else.
 async fn cut_off(cut: Cut, times: u64) -> TestResult {
     let world = World::new("unknown", 1).await?;
     let proxy = Proxy::start(&world.role.url).await?;
-    let worker = world.worker_with(world.settings().postgres_url(proxy.url.as_str()), Sink::<()>::default());
+    let handled = Arc::new(Count::default());
+    let sink = Sink { fault: Arc::clone(&handled), rows_only: false };
+    let worker = world.worker_with(world.settings().postgres_url(proxy.url.as_str()), sink);
     world.produce(20).await?;
     world.verify().await?;
     for time in 1..=times {
@@ -20,6 +36,10 @@ async fn cut_off(cut: Cut, times: u64) -> TestResult {
     }
     let counters = worker.status().counters;
     assert_eq!(counters.fenced, 0, "nobody else was there: {counters:?}");
+    if cut == Cut::Answer {
+        // The claim said that they were applied: nobody tried them again first.
+        assert_eq!(handled.0.load(Ordering::SeqCst), 20 * (times + 1), "records given to the handler");
+    }
     worker.stop().await?;
     world.assert_ledger_gapless().await?;
     Ok(())
