@@ -50,7 +50,7 @@ impl EventQueue {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `queue` is valid; the event is destroyed in `Event::drop`.
         let event = unsafe { rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms) };
-        NonNull::new(event).map(|event| Event { event, queue: PhantomData })
+        NonNull::new(event).map(|event| Event { event, queue: self })
     }
 
     /// Makes a running or the next [`poll`](Self::poll) return early.
@@ -77,6 +77,12 @@ impl EventQueue {
 
     pub(crate) fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// What ended the client for good; `None` while it is well.
+    fn fatal_code(&self) -> Option<RDKafkaErrorCode> {
+        // SAFETY: the client is valid; no text is asked for.
+        error_code(unsafe { rdsys::rd_kafka_fatal_error(self.client.client().native_ptr(), ptr::null_mut(), 0) })
     }
 }
 
@@ -129,7 +135,7 @@ pub(crate) enum EventKind<'e> {
 /// An event, owned until dropped.
 pub(crate) struct Event<'q> {
     event: NonNull<rdsys::rd_kafka_event_t>,
-    queue: PhantomData<&'q EventQueue>,
+    queue: &'q EventQueue,
 }
 
 impl Event<'_> {
@@ -146,12 +152,19 @@ impl Event<'_> {
                         None => EventKind::Other,
                     }
                 }
-                rdsys::RD_KAFKA_EVENT_ERROR => EventKind::Error {
-                    place: error_place(event),
-                    code: rdsys::rd_kafka_event_error(event).into(),
-                    fatal: rdsys::rd_kafka_event_error_is_fatal(event) != 0,
-                    text: text(rdsys::rd_kafka_event_error_string(event)),
-                },
+                rdsys::RD_KAFKA_EVENT_ERROR => {
+                    let code = rdsys::rd_kafka_event_error(event).into();
+                    // `rd_kafka_event_error_is_fatal` reads a flag that 2.12.1 sets nowhere. The event has the fatal
+                    // error's own code, or `_FATAL`; the client knows which one it was.
+                    let cause = self.queue.fatal_code();
+                    let fatal = cause.is_some() && (cause == Some(code) || code == RDKafkaErrorCode::Fatal);
+                    EventKind::Error {
+                        place: error_place(event),
+                        code: cause.filter(|_| fatal).unwrap_or(code),
+                        fatal,
+                        text: text(rdsys::rd_kafka_event_error_string(event)),
+                    }
+                }
                 rdsys::RD_KAFKA_EVENT_REBALANCE => {
                     let list = places(rdsys::rd_kafka_event_topic_partition_list(event));
                     match rdsys::rd_kafka_event_error(event) {
@@ -357,4 +370,32 @@ unsafe fn text(text: *const c_char) -> String {
 
 fn error_code(code: rdsys::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {
     (code != rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::config::FromClientConfigAndContext;
+
+    use super::*;
+
+    #[test]
+    fn a_fatal_error_says_that_it_is_and_what_happened() {
+        let mut config = ClientConfig::new();
+        // With an instance id, as real ones come: without, 2.12.1 does not look for a fatal error when it closes.
+        config.set("bootstrap.servers", "127.0.0.1:1").set("group.id", "g").set("group.instance.id", "i");
+        let client = Arc::new(Client::from_config_and_context(&config, Context).unwrap());
+        let queue = EventQueue::of(Arc::clone(&client)).unwrap();
+        let fenced = rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+        // SAFETY: the client is valid, the reason a C string.
+        unsafe { rdsys::rd_kafka_test_fatal_error(client.client().native_ptr(), fenced, c"test".as_ptr()) };
+        for _ in 0..100 {
+            let Some(event) = queue.poll(Duration::from_millis(100)) else { continue };
+            if let EventKind::Error { place: None, code, fatal: true, .. } = event.kind() {
+                assert_eq!(code, RDKafkaErrorCode::FencedInstanceId);
+                return;
+            }
+        }
+        panic!("no fatal error was seen");
+    }
 }
