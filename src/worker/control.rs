@@ -119,13 +119,12 @@ impl Control {
     }
 
     fn start_client(&mut self) -> Result<()> {
-        let poller = launch::start_poller(
-            &self.config,
-            &self.properties,
-            &self.board,
-            &self.budget,
-            self.notices.clone(),
-        )?;
+        // A channel of its own: what the client before still had to say is about assignments that are gone.
+        let (notices, inbox) = mpsc::unbounded_channel();
+        self.inboxes.notices = inbox;
+        let poller =
+            launch::start_poller(&self.config, &self.properties, &self.board, &self.budget, notices.clone())?;
+        self.notices = notices;
         poller.register(&self.waker);
         self.poller = Some(poller);
         Ok(())
