@@ -82,7 +82,9 @@ impl EventQueue {
     /// What ended the client for good; `None` while it is well.
     fn fatal_code(&self) -> Option<RDKafkaErrorCode> {
         // SAFETY: the client is valid; no text is asked for.
-        error_code(unsafe { rdsys::rd_kafka_fatal_error(self.client.client().native_ptr(), ptr::null_mut(), 0) })
+        error_code(unsafe {
+            rdsys::rd_kafka_fatal_error(self.client.client().native_ptr(), ptr::null_mut(), 0)
+        })
     }
 }
 
