@@ -66,3 +66,8 @@ pub use worker::{
 
 /// The driver whose types appear in [`Tx`]'s methods, in the version they need.
 pub use tokio_postgres;
+
+/// The README's worker compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
