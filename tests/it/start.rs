@@ -204,7 +204,9 @@ async fn core_a_vanished_row_halts_its_partition() -> TestResult {
     );
     world.database.execute(&restore).await?;
     let worker = world.worker(Sink::<()>::default());
-    world.verify().await?;
+    // Not `verify`: with the row, the ledger's thread to the claim before is gone.
+    world.caught_up().await?;
+    world.assert_exact(true).await?;
     worker.stop().await?;
     Ok(())
 }

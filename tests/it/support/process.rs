@@ -145,13 +145,16 @@ fn arm(failpoint: &str) {
 /// Returns after the process was frozen and thawed. The kernel stops a process through its main thread, and lets
 /// this one run on for a while: it must not get anywhere meanwhile.
 fn freeze() {
+    // Taken before the signal: it may strike at once.
+    let mut last = Instant::now();
     kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
     loop {
-        let before = Instant::now();
         std::thread::sleep(Duration::from_millis(10));
-        if before.elapsed() > Duration::from_secs(1) {
+        let now = Instant::now();
+        if now.duration_since(last) > Duration::from_secs(1) {
             return;
         }
+        last = now;
     }
 }
 
