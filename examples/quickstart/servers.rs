@@ -16,8 +16,6 @@ const SINKS: [&str; 2] =
 /// What everything else stands on. The servers end when this is dropped.
 pub(crate) struct Servers {
     pub(crate) kafka: Kafka,
-    /// Not a real broker, but the client library's.
-    pub(crate) mock: bool,
     /// Of the owner of the tables, not of the workers.
     pub(crate) owner: Client,
     pub(crate) worker: Role,
@@ -54,7 +52,7 @@ impl Servers {
             "servers, topic {TOPIC} ({PARTITIONS} partitions), tables and roles: {:.1?}",
             began.elapsed()
         );
-        Ok(Self { kafka, mock, owner, worker, _postgres: postgres })
+        Ok(Self { kafka, owner, worker, _postgres: postgres })
     }
 }
 

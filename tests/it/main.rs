@@ -8,6 +8,7 @@ mod harness;
 mod migrate;
 mod operator;
 mod outage;
+mod quickstart;
 mod rebalance;
 mod records;
 mod start;
