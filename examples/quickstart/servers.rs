@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use highwater::testing::{Database, Kafka, Postgres, Role};
+use highwater::testing::{Backend, Database, Kafka, Postgres, Role};
 use highwater::tokio_postgres::{self, Client, NoTls};
 use highwater::{SchemaName, migrate};
 
@@ -28,6 +28,7 @@ impl Servers {
     /// Starts the servers, says which they are, and prepares topic, tables and roles.
     pub(crate) async fn start(options: &Options) -> Result<Self> {
         let began = Instant::now();
+        Backend::current().await?; // a misspelt one is an error, and no reason for the mock broker
         let unavailable = Kafka::check_available().await.err();
         let mock = options.mock || unavailable.is_some();
         if let (Some(error), false) = (&unavailable, options.mock) {
