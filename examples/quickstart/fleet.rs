@@ -102,7 +102,10 @@ impl<'a> Fleet<'a> {
             taken.is_superset(&mine).then_some(())
         })
         .await?;
-        println!("its session timed out, and its partitions {mine:?} have been claimed by the others");
+        self.went_on_without(&mine).await?;
+        println!(
+            "its session timed out; the others claimed its partitions {mine:?} and have gone on without it"
+        );
         worker.thaw()?;
         println!("waking it with SIGCONT: a zombie, which believes that it may commit …");
         let sql = "SELECT fenced_total FROM highwater.worker_status WHERE process_id = $1";
@@ -119,11 +122,23 @@ impl<'a> Fleet<'a> {
         }
         match &fenced {
             Ok(total) => println!(
-                "… fenced: fenced_total of worker {number} is {total}, and none of its rows came through"
+                "… fenced: fenced_total of worker {number} is {total}, and its batch was rolled back"
             ),
             Err(error) => println!("… NOT FENCED: {error:?}"),
         }
         Ok(fenced.is_ok())
+    }
+
+    /// Waits until the new claims of `partitions` have committed something: what the zombie still holds, and more.
+    async fn went_on_without(&self, partitions: &BTreeSet<i32>) -> Result {
+        let sql = "SELECT count(*) FROM highwater.consumer_offset \
+                   WHERE group_id = $1 AND topic = $2 AND partition = ANY($3) AND next_offset > claimed_offset";
+        let wanted: Vec<i32> = partitions.iter().copied().collect();
+        let waited = wait_until("the new owners have committed", PATIENCE, async || {
+            let moved: i64 = self.servers.owner.query_one(sql, &[&GROUP, &TOPIC, &wanted]).await?.get(0);
+            Ok((usize::try_from(moved) == Ok(wanted.len())).then_some(()))
+        });
+        Ok(waited.await?)
     }
 
     /// SIGTERM for everybody: batches in flight are finished, claims released, offsets copied to Kafka.

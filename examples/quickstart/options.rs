@@ -8,7 +8,7 @@ Runs Highwater's quick start: Kafka, PostgreSQL, three workers, a SIGKILL and a 
 Usage: quickstart [--seconds N] [--rate N] [--mock]
 
   --seconds N  how long payments are produced at least (30)
-  --rate N     payments a second (3000)
+  --rate N     payments a second (3000, on the in-process broker 1000)
   --mock       use the Kafka client's in-process broker even if a real one could be had
   -v           show what the workers log
 
@@ -23,7 +23,8 @@ pub(crate) struct Options {
     pub(crate) verbose: bool,
     pub(crate) mock: bool,
     pub(crate) seconds: Duration,
-    pub(crate) rate: u64,
+    /// Payments a second, if somebody said so.
+    pub(crate) rate: Option<u64>,
     /// For a test: after the check, remove a row and double another, and check again.
     pub(crate) sabotage: bool,
 }
@@ -40,7 +41,7 @@ impl Options {
             verbose: false,
             mock: variable("HIGHWATER_TEST_QUICKSTART_MOCK").is_some(),
             seconds: Duration::from_secs(number("HIGHWATER_TEST_QUICKSTART_SECONDS", Some(seconds))?),
-            rate: 3_000,
+            rate: None,
             sabotage: variable("HIGHWATER_TEST_QUICKSTART_SABOTAGE").is_some(),
         };
         let mut arguments = std::env::args().skip(1);
@@ -51,7 +52,7 @@ impl Options {
                 "-v" | "--verbose" => options.verbose = true,
                 "--mock" => options.mock = true,
                 "--seconds" => options.seconds = Duration::from_secs(number(&argument, arguments.next())?),
-                "--rate" => options.rate = number(&argument, arguments.next())?,
+                "--rate" => options.rate = Some(number(&argument, arguments.next())?),
                 other => return Err(format!("unknown argument {other:?}\n\n{HELP}")),
             }
         }

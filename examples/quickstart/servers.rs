@@ -16,6 +16,8 @@ const SINKS: [&str; 2] =
 /// What everything else stands on. The servers end when this is dropped.
 pub(crate) struct Servers {
     pub(crate) kafka: Kafka,
+    /// Not a real broker, but the client library's.
+    pub(crate) mock: bool,
     /// Of the owner of the tables, not of the workers.
     pub(crate) owner: Client,
     pub(crate) worker: Role,
@@ -39,7 +41,8 @@ impl Servers {
         println!("PostgreSQL is {} at {}:{}", how(postgres.pid()), postgres.host(), postgres.port());
         if mock {
             println!(
-                "Kafka is the client library's in-process mock broker at {}: a demonstration, not a proof",
+                "Kafka is the client library's in-process mock broker at {}: a demonstration, not a proof. It knows no \
+                 read_committed, rebalances slowly, and keeps 5 MiB of a partition",
                 kafka.bootstrap()
             );
         } else {
@@ -52,7 +55,7 @@ impl Servers {
             "servers, topic {TOPIC} ({PARTITIONS} partitions), tables and roles: {:.1?}",
             began.elapsed()
         );
-        Ok(Self { kafka, owner, worker, _postgres: postgres })
+        Ok(Self { kafka, mock, owner, worker, _postgres: postgres })
     }
 }
 

@@ -14,6 +14,9 @@ use crate::servers::Servers;
 use crate::{GROUP, PARTITIONS, Result, TOPIC};
 
 const PLACE: Place<'_> = Place { topic: TOPIC, group: GROUP };
+/// Payments a second; the mock broker must keep all of them in the little that it keeps.
+const RATE: u64 = 3_000;
+const MOCK_RATE: u64 = 1_000;
 /// How often the progress is shown.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -38,8 +41,9 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
 async fn act(options: &Options, servers: &Servers, fleet: &mut Fleet<'_>) -> Result<(bool, Findings)> {
     let began = Instant::now();
     let seconds = options.seconds;
-    println!("\nproducing {} payments a second for at least {seconds:?}", options.rate);
-    let production = Production::start(servers.kafka.bootstrap(), options.rate)?;
+    let rate = options.rate.unwrap_or(if servers.mock { MOCK_RATE } else { RATE });
+    println!("\nproducing {rate} payments a second for at least {seconds:?}");
+    let production = Production::start(servers.kafka.bootstrap(), rate)?;
     let fenced = tokio::select! {
         fenced = trouble(options, fleet) => fenced?,
         never = progress(servers, &production, began) => match never? {},

@@ -1,4 +1,4 @@
-//! The quick start and its check: what it says of a sound run, and that it sees a row gone and a row doubled.
+//! The quick start: its story in small, and the proof that its check can fail.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,26 +8,50 @@ use highwater::testing::Child;
 
 use crate::support::TestResult;
 
-/// Built by `cargo test` beside this binary.
-fn quickstart() -> PathBuf {
+/// For servers, a kill, a zombie and the check on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// The example's executable, which `cargo test` builds beside this one.
+fn executable() -> PathBuf {
     let test = std::env::current_exe().expect("the test binary has a path");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps/it-<hash>");
     let example = profile.join("examples/quickstart");
-    assert!(example.exists(), "{} is missing: cargo build --example quickstart", example.display());
+    assert!(
+        example.is_file(),
+        "{} is not there: plain `cargo test` builds it; with --test, run `cargo build --example quickstart` first",
+        example.display()
+    );
     example
 }
 
+/// One run for both: the check passes, one row is deleted and another doubled, and the same check must find just that.
 #[tokio::test]
 async fn a_row_deleted_and_one_doubled_are_seen_by_its_check() -> TestResult {
-    let mut command = Command::new(quickstart());
-    command.args(["--seconds", "5", "--rate", "500"]).env("HIGHWATER_TEST_QUICKSTART_SABOTAGE", "1");
-    let story = Child::spawn("quickstart", &command)?;
-    let status = story.wait(Duration::from_secs(180)).await?;
-    let out = story.stdout();
-    // First the honest check, then the same one after the sabotage.
-    assert!(out.lines().any(|line| line == "missing 0, duplicates 0"), "{out}");
-    assert!(out.contains("fenced: fenced_total of worker"), "the zombie was fenced: {out}");
-    assert_eq!(out.lines().last(), Some("missing 1, duplicates 1"), "{out}");
-    assert_eq!(status, 1);
+    let mut command = Command::new(executable());
+    command.args(["--rate", "1000"]);
+    command.env("HIGHWATER_TEST_QUICKSTART_SECONDS", "5").env("HIGHWATER_TEST_QUICKSTART_SABOTAGE", "1");
+    let quickstart = Child::spawn("quickstart", &command)?;
+    let status = quickstart.wait(PATIENCE).await?;
+    let output = quickstart.stdout();
+    let lines: Vec<&str> = output.lines().collect();
+
+    let honest = lines.iter().position(|line| *line == "missing 0, duplicates 0");
+    let sabotaged = lines.iter().position(|line| line.starts_with("sabotage:"));
+    assert!(honest.is_some() && honest < sabotaged, "the run itself is exact:\n{quickstart}");
+    assert!(output.contains("… fenced: fenced_total of worker 3"), "the zombie was fenced:\n{quickstart}");
+    assert!(!lines[..sabotaged.unwrap_or(0)].iter().any(|line| line.contains("WRONG")), "{quickstart}");
+
+    assert_eq!(lines.last(), Some(&"missing 1, duplicates 1"), "{quickstart}");
+    assert_eq!(status, 1, "{quickstart}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_argument_is_refused() -> TestResult {
+    let mut command = Command::new(executable());
+    command.arg("--second");
+    let quickstart = Child::spawn("quickstart", &command)?;
+    assert_eq!(quickstart.wait(PATIENCE).await?, 2);
+    assert!(quickstart.lines()[0].text.contains("unknown argument \"--second\""), "{quickstart}");
     Ok(())
 }
