@@ -55,8 +55,8 @@ async fn describe(
     let query = format!(
         "SELECT o.topic, o.partition, o.next_offset, o.owner, o.instance_id, o.epoch,
                 {claimed_at}, {committed_at},
-                CASE WHEN s.epoch = o.epoch AND o.owner IS NOT NULL THEN s.state END,
-                CASE WHEN s.epoch = o.epoch AND o.owner IS NOT NULL THEN s.detail END,
+                CASE WHEN s.epoch = o.epoch AND (o.owner IS NOT NULL OR s.state = 'halted') THEN s.state END,
+                CASE WHEN s.epoch = o.epoch AND (o.owner IS NOT NULL OR s.state = 'halted') THEN s.detail END,
                 o.paused_reason
          FROM {consumer_offset} o
          LEFT JOIN {partition_status} s USING (group_id, topic, partition)

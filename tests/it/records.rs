@@ -219,9 +219,12 @@ async fn core_many_partitions_share_commits() -> TestResult {
     let worker = world.worker_with(world.settings().lanes(2_usize), Sink::<()>::default());
     status_until(&worker, "it is ready", |status| status.ready && status.partitions.len() == 32).await?;
     let before = worker.status().counters.commits;
-    for _ in 0..10 {
+    for round in 1..=10 {
         world.produce(3).await?;
-        world.caught_up().await?;
+        wait_until("all of the round is applied", PATIENCE, async || {
+            Ok((worker.status().counters.applied_records == round * 32 * 3).then_some(()))
+        })
+        .await?;
     }
     world.verify().await?;
     let status = worker.status();
