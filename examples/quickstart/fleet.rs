@@ -39,6 +39,14 @@ impl<'a> Fleet<'a> {
         let orders = self.orders(number);
         std::fs::create_dir_all(&orders)?;
         let mut command = Command::new(std::env::current_exe()?);
+        // The settings of some other worker, in the shell that this was started from, are not for these.
+        let foreign = |name: &str| name.starts_with("HIGHWATER_") && !name.starts_with("HIGHWATER_TEST_");
+        for name in std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| foreign(name) && name != "HIGHWATER_LOG")
+        {
+            command.env_remove(name);
+        }
         command
             .arg("worker")
             .env("HIGHWATER_BROKERS", self.servers.kafka.bootstrap())
