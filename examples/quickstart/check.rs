@@ -48,6 +48,7 @@ pub(crate) struct Findings {
     report: Report,
     accounts: usize,
     balance_cents: i64,
+    different_balances: usize,
     claims: i64,
     /// What is wrong, in words.
     pub(crate) problems: Vec<String>,
@@ -74,6 +75,7 @@ pub(crate) async fn check(
         report,
         accounts: expected.balances.len(),
         balance_cents: expected.balances.values().map(|balance| balance.0).sum(),
+        different_balances: 0,
         claims: 0,
         problems: Vec::new(),
     };
@@ -146,6 +148,7 @@ impl Findings {
             expected.balances.keys().chain(found.keys().filter(|key| !expected.balances.contains_key(*key)));
         let different: Vec<&String> =
             accounts.filter(|account| expected.balances.get(*account) != found.get(*account)).collect();
+        self.different_balances = different.len();
         if let Some(account) = different.first() {
             self.problems.push(format!(
                 "{} balances differ, the first of {account}: {:?} instead of {:?} (cents, payments)",
@@ -209,10 +212,11 @@ impl fmt::Display for Findings {
         }
         writeln!(
             f,
-            "balances: {} accounts hold {}.{:02} EUR expected; {} claims, end to end",
+            "balances: {} accounts, {}.{:02} EUR in all, {} differ; claims: {}",
             self.accounts,
             self.balance_cents / 100,
             self.balance_cents % 100,
+            self.different_balances,
             self.claims
         )?;
         self.problems.iter().try_for_each(|problem| writeln!(f, "WRONG: {problem}"))?;
