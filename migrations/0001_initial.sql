@@ -39,6 +39,7 @@ CREATE TABLE consumer_offset (
     epoch             bigint      NOT NULL DEFAULT 0,
     claim_token       uuid        NOT NULL DEFAULT gen_random_uuid(),
     owner             uuid,                     -- a random id per process start; NULL when released
+    claimed_by        uuid,                     -- who made the present claim; stays when it is released
     instance_id       text,
     drain_until       timestamptz,              -- database clock: the owner asks for this long to finish
     claimed_offset    bigint,                   -- where this claim began

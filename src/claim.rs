@@ -121,10 +121,10 @@ impl Claims {
                  history AS ( \
                    INSERT INTO {history} (group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, \
                      end_offset, applied_records, applied_batches, claimed_at, committed_at) \
-                   SELECT group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, next_offset, \
+                   SELECT group_id, topic, partition, epoch, claim_token, claimed_by, instance_id, claimed_offset, next_offset, \
                      applied_records, applied_batches, claimed_at, committed_at \
                    FROM old WHERE claimed_at IS NOT NULL) \
-                 UPDATE {offsets} o SET epoch = old.epoch + 1, claim_token = gen_random_uuid(), owner = $4, instance_id = $5, \
+                 UPDATE {offsets} o SET epoch = old.epoch + 1, claim_token = gen_random_uuid(), owner = $4, claimed_by = $4, instance_id = $5, \
                    drain_until = NULL, claimed_offset = old.next_offset, claimed_at = clock_timestamp(), \
                    applied_records = 0, applied_batches = 0 \
                  FROM old WHERE o.group_id = old.group_id AND o.topic = old.topic AND o.partition = old.partition \

@@ -54,7 +54,7 @@ pub use self::{
     backend::Backend,
     child::{Child, Line, Stream},
     error::{Error, Result},
-    failpoints::{FAILPOINTS, at_failpoint},
+    failpoints::{FAILPOINTS, at_failpoint, freeze_this_process},
     kafka::{
         GroupDescription, GroupRow, Kafka, Message, Producer, ReadRecord, ToolOutput, TransactionalProducer,
         quiet_client_config,

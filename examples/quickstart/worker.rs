@@ -8,10 +8,10 @@ mod fraud_scores;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use highwater::testing::freeze_this_process;
 use highwater::{Batch, HandlerError, Worker, handler_fn};
-use rustix::process::{Signal, getpid, kill_process};
 
 /// Names the folder with orders for this process. The workers' configuration lets `HIGHWATER_TEST_…` through.
 pub(crate) const ORDERS: &str = "HIGHWATER_TEST_QUICKSTART_ORDERS";
@@ -56,24 +56,9 @@ async fn obey(orders: &Path, batch: &Batch) -> Result<(), HandlerError> {
     let partitions: Vec<String> = batch.partitions().map(|part| part.partition().to_string()).collect();
     println!("{IN_A_BATCH} of {} payments from partitions {}", batch.len(), partitions.join(", "));
     if order == FREEZE {
-        freeze();
+        freeze_this_process();
     } else {
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
     Ok(())
-}
-
-/// Returns when the process has been frozen and woken. The kernel stops a process through its main thread and lets
-/// this one run on for a moment: it must not get to its COMMIT meanwhile.
-fn freeze() {
-    let mut last = Instant::now();
-    kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
-    loop {
-        std::thread::sleep(Duration::from_millis(10));
-        let now = Instant::now();
-        if now.duration_since(last) > Duration::from_secs(1) {
-            return;
-        }
-        last = now;
-    }
 }

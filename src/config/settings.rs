@@ -108,8 +108,9 @@ settings! {
         change: "Raise it when handlers wait for Postgres while both have time to spare; mind `max_connections`.",
     }
 
-    /// How long one batch may take, from BEGIN to the answer of COMMIT. After that it is cancelled, its connection
-    /// ended, and the partitions are claimed again with a smaller batch.
+    /// How long one batch may take until COMMIT is sent; the answer to COMMIT may take as long again. After that it is
+    /// cancelled (never once COMMIT was sent), its connection ended, and the partitions are claimed again with a
+    /// smaller batch.
     ///
     /// The session time-out asks whether the worker is alive; this one asks whether it gets on.
     max_processing_time: Duration {

@@ -1,5 +1,9 @@
 //! Named places in a worker where a test may kill or freeze it.
 
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, getpid, kill_process};
+
 /// The failpoints, in the order in which a batch passes them.
 ///
 /// | name | where |
@@ -29,4 +33,25 @@ pub fn at_failpoint(name: &str, nth: usize, action: impl Fn() + Send + Sync + 's
         }
     })
     .expect("a callback is always accepted");
+}
+
+/// Freezes this process with SIGSTOP, and returns when it has been woken with SIGCONT.
+///
+/// The kernel stops a process through its main thread and lets the caller run on for a moment; this does not return
+/// before the process has really stood still, for a second or more.
+///
+/// # Panics
+/// If a process may not signal itself.
+pub fn freeze_this_process() {
+    // Taken before the signal: it may strike at once.
+    let mut last = Instant::now();
+    kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
+    loop {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = Instant::now();
+        if now.duration_since(last) > Duration::from_secs(1) {
+            return;
+        }
+        last = now;
+    }
 }

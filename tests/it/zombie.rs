@@ -50,7 +50,10 @@ async fn fenced(world: &World<'_>, zombie: &Process) -> Result<()> {
 async fn core_frozen_before_its_first_write() -> TestResult {
     let world = World::new("zombie", 2).await?;
     world.produce(100).await?;
-    let zombie = freezing(&world, "rows", "batch_begun=3*freeze")?;
+    // One lane: another one's transaction, caught in its compare-and-set, would hold a lock after all.
+    let one_lane = [("HIGHWATER_LANES", "1"), ("HIGHWATER_TEST_FAILPOINT", "batch_begun=3*freeze")];
+    let settings = [&SMALL_BATCHES[..], &one_lane].concat();
+    let zombie = Process::start_with(&world, "zombie", "rows", &settings)?;
     zombie.reached("batch_begun").await?;
     let heir = Process::start_with(&world, "heir", "rows", &SMALL_BATCHES)?;
     heir.claimed().await?;

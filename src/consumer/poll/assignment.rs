@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
@@ -16,6 +16,10 @@ use crate::batch::PartitionKey;
 /// Numbers the times that partitions were assigned to this process.
 pub(crate) type AssignmentId = u64;
 
+/// Of the process, not of the client: a claim made for an assignment of a client that is gone must match none of its
+/// successor's.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// A partition that Kafka assigned.
 #[derive(Debug, Clone)]
 pub(crate) struct Assigned {
@@ -28,7 +32,6 @@ pub(super) struct Assignment {
     client: Arc<Client>,
     /// From configuration: asking the client hangs once it is closed (PITFALLS 6).
     cooperative: bool,
-    last_id: AssignmentId,
     /// Given to us by the group.
     granted: BTreeMap<PartitionKey, AssignmentId>,
     /// Given to the client, with an explicit offset each: what is being fetched.
@@ -37,7 +40,7 @@ pub(super) struct Assignment {
 
 impl Assignment {
     pub(super) fn new(client: Arc<Client>, cooperative: bool) -> Self {
-        Self { client, cooperative, last_id: 0, granted: BTreeMap::new(), fetched: BTreeSet::new() }
+        Self { client, cooperative, granted: BTreeMap::new(), fetched: BTreeSet::new() }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -63,9 +66,9 @@ impl Assignment {
         let assigned = keys
             .into_iter()
             .map(|key| {
-                self.last_id += 1;
-                self.granted.insert(key.clone(), self.last_id);
-                Assigned { key, id: self.last_id }
+                let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+                self.granted.insert(key.clone(), id);
+                Assigned { key, id }
             })
             .collect();
         (answer, assigned)

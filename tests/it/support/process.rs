@@ -2,11 +2,10 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint};
+use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint, freeze_this_process};
 use highwater::{Batch, HandlerError, Tx, Worker};
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -136,26 +135,10 @@ fn arm(failpoint: &str) {
         println!("reached failpoint {name}");
         match signal {
             None => panic!("at failpoint {name}"),
-            Some(Signal::STOP) => freeze(),
+            Some(Signal::STOP) => freeze_this_process(),
             Some(signal) => kill_process(getpid(), signal).expect("a process may signal itself"),
         }
     });
-}
-
-/// Returns after the process was frozen and thawed. The kernel stops a process through its main thread, and lets
-/// this one run on for a while: it must not get anywhere meanwhile.
-fn freeze() {
-    // Taken before the signal: it may strike at once.
-    let mut last = Instant::now();
-    kill_process(getpid(), Signal::STOP).expect("a process may signal itself");
-    loop {
-        std::thread::sleep(Duration::from_millis(10));
-        let now = Instant::now();
-        if now.duration_since(last) > Duration::from_secs(1) {
-            return;
-        }
-        last = now;
-    }
 }
 
 /// Holds every transaction open for a while, so that a signal sent under load hits one.
@@ -184,7 +167,7 @@ impl Fault for FrozenCopy {
         if !first.is_empty() && !FROZEN.swap(true, Ordering::SeqCst) {
             sink.flush().await?;
             println!("reached failpoint mid_copy");
-            freeze();
+            freeze_this_process();
         }
         sink.send(Bytes::from(second.concat())).await?;
         sink.finish().await?;
