@@ -3,6 +3,7 @@
 mod budget;
 mod clean;
 mod crash;
+mod guard;
 mod handler;
 mod harness;
 mod migrate;
@@ -11,6 +12,6 @@ mod outage;
 mod quickstart;
 mod rebalance;
 mod records;
-mod start;
+mod start_policy;
 mod support;
 mod zombie;
