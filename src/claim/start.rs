@@ -4,10 +4,12 @@
 //! `group_topic`. From then on there is no policy any more, only rows: a row that is missing has vanished, and a
 //! partition past the recorded count was added and starts at its beginning.
 
+mod added;
+mod record;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
 use rdkafka::error::KafkaError;
 
@@ -18,7 +20,7 @@ use crate::config::{Config, StartPolicy};
 use crate::consumer::Catalog;
 use crate::db::Db;
 use crate::error::{Error, ErrorKind, Result};
-use crate::partition::Halt;
+use record::Decision;
 
 /// How different (Jaro-Winkler) a group id may be to be named as a near miss.
 const NEAR_MISS: f64 = 0.85;
@@ -181,6 +183,28 @@ impl Start {
 
     /// Resolves the policy for all partitions, in one transaction.
     async fn resolve(&self, topic: &str, partition_count: i32) -> Result<(), StartError> {
+        let positions = self.positions(topic, partition_count).await?;
+        let cluster_id = self.catalog.cluster_id().await;
+        let decision = Decision {
+            topic,
+            policy: self.policy.as_str(),
+            positions: &positions,
+            cluster_id: cluster_id.as_deref(),
+            reason: &format!("start policy {}", self.policy.as_str()),
+        };
+        let mut client = self.db.control().await.map_err(DbError::from)?;
+        let resolved = async {
+            let transaction = client.transaction().await?;
+            self.lock(&transaction, topic).await?;
+            self.record(&transaction, &decision).await?;
+            transaction.commit().await
+        };
+        resolved.await.map_err(DbError::from)?;
+        Ok(())
+    }
+
+    /// Where each partition begins under the policy.
+    async fn positions(&self, topic: &str, partition_count: i32) -> Result<Vec<i64>, StartError> {
         let keys = (0..partition_count).map(|partition| PartitionKey { topic: topic.into(), partition });
         let positions = try_join_all(keys.map(|key| async move {
             let available = self.catalog.watermarks(&key).await?;
@@ -190,148 +214,7 @@ impl Start {
             })
         }))
         .await?;
-        let cluster_id = self.catalog.cluster_id().await;
-
-        let mut client = self.db.control().await.map_err(DbError::from)?;
-        let resolved = async {
-            let transaction = client.transaction().await?;
-            self.lock(&transaction, topic).await?;
-            let group = &*self.db.identity.group;
-            let inserted = transaction
-                .execute(
-                    &format!(
-                        "INSERT INTO {} (group_id, topic, start_policy, partition_count, cluster_id, program, resolved_by) \
-                         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-                        self.db.schema.qualified("group_topic")
-                    ),
-                    &[
-                        &group,
-                        &topic,
-                        &self.policy.as_str(),
-                        &partition_count,
-                        &cluster_id,
-                        &self.program,
-                        &self.db.identity.owner,
-                    ],
-                )
-                .await?;
-            if inserted == 1 {
-                let numbered: Vec<(i32, i64)> = (0..).zip(positions).collect();
-                self.insert_rows(
-                    &transaction,
-                    topic,
-                    &numbered,
-                    &format!("start policy {}", self.policy.as_str()),
-                )
-                .await?;
-                tracing::info!(
-                    topic,
-                    partitions = partition_count,
-                    policy = self.policy.as_str(),
-                    "start positions resolved"
-                );
-            }
-            transaction.commit().await
-        };
-        resolved.await.map_err(DbError::from)?;
-        Ok(())
-    }
-
-    /// A partition without a row: added to the topic since, or vanished.
-    pub(super) async fn added_partition(&self, key: &PartitionKey) -> Result<Result<(), Halt>, DbError> {
-        let group = &*self.db.identity.group;
-        let Some(known) = self.known(&key.topic).await? else {
-            return Ok(Err(Halt::new(
-                ErrorKind::StartPolicy,
-                format!(
-                    "group {group} has no start position for {key}: its topic was never resolved; restart the worker"
-                ),
-            )));
-        };
-        if key.partition < known.partition_count {
-            return Ok(Err(Halt::new(
-                ErrorKind::Guard,
-                format!(
-                    "the row of {key} for group {group} has vanished from consumer_offset, though the group knows \
-                     {} partitions of the topic: restore it from a backup, or set the group's offset by hand; \
-                     guessing would lose or repeat records",
-                    known.partition_count
-                ),
-            )));
-        }
-        // Added partitions start at their beginning, whatever the policy: a record must not be missed because
-        // it was produced before the group noticed the partition.
-        let Ok(Some(now)) = self.catalog.partition_count(&key.topic).await else {
-            return Ok(Ok(())); // Kafka does not answer; the caller looks again.
-        };
-        let mut added = Vec::new();
-        for partition in known.partition_count..now {
-            let key = PartitionKey { topic: Arc::clone(&key.topic), partition };
-            match self.catalog.watermarks(&key).await {
-                Ok(available) => added.push((partition, available.low.get())),
-                Err(_) => return Ok(Ok(())),
-            }
-        }
-        let mut client = self.db.control().await?;
-        let transaction = client.transaction().await?;
-        self.lock(&transaction, &key.topic).await?;
-        self.insert_rows(&transaction, &key.topic, &added, "partition added to the topic").await?;
-        transaction
-            .execute(
-                &format!(
-                    "UPDATE {} SET partition_count = greatest(partition_count, $3) WHERE group_id = $1 AND topic = $2",
-                    self.db.schema.qualified("group_topic")
-                ),
-                &[&group, &&*key.topic, &now],
-            )
-            .await?;
-        transaction.commit().await?;
-        tracing::info!(topic = &*key.topic, from = known.partition_count, to = now, "the topic has grown");
-        Ok(Ok(()))
-    }
-
-    async fn lock(&self, transaction: &Transaction<'_>, topic: &str) -> Result<(), tokio_postgres::Error> {
-        transaction
-            .execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-                &[&format!("highwater start {} {} {topic}", self.db.schema, self.db.identity.group)],
-            )
-            .await?;
-        Ok(())
-    }
-
-    async fn insert_rows(
-        &self,
-        transaction: &Transaction<'_>,
-        topic: &str,
-        positions: &[(i32, i64)],
-        reason: &str,
-    ) -> Result<(), tokio_postgres::Error> {
-        let (partitions, offsets): (Vec<i32>, Vec<i64>) = positions.iter().copied().unzip();
-        // ON CONFLICT: the position comes from the row, whoever wrote it first. An event only for what was new.
-        transaction
-            .execute(
-                &format!(
-                    "WITH new AS ( \
-                       INSERT INTO {} (group_id, topic, partition, next_offset) \
-                       SELECT $1, $2, p, o FROM unnest($3::int4[], $4::int8[]) AS n(p, o) ORDER BY p \
-                       ON CONFLICT DO NOTHING RETURNING partition, next_offset) \
-                     INSERT INTO {} (group_id, topic, partition, kind, to_offset, actor, reason) \
-                     SELECT $1, $2, partition, 'start', next_offset, $5, $6 FROM new",
-                    self.db.schema.qualified("consumer_offset"),
-                    self.db.schema.qualified("offset_event")
-                ),
-                &[
-                    &&*self.db.identity.group,
-                    &topic,
-                    &partitions,
-                    &offsets,
-                    &format!("worker {}", self.db.identity.owner),
-                    &reason,
-                ],
-            )
-            .await?;
-        Ok(())
+        Ok(positions)
     }
 }
 
