@@ -1,6 +1,7 @@
 //! Claims: the row in `consumer_offset` that says who may commit a partition, and from where (EO-3, EO-4).
 
-mod guard;
+pub(crate) mod guard;
+mod lost;
 mod obtain;
 pub(crate) mod start;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::NextOffset;
 use crate::batch::{ClaimId, PartitionKey};
+use crate::consumer::catalog::TopicIdentity;
 use crate::db::{Db, blockers};
 pub(crate) use guard::Guard;
 pub(crate) use obtain::{ClaimOutcome, Obtain};
@@ -37,6 +39,8 @@ pub(crate) struct Claimed {
     pub(crate) key: PartitionKey,
     pub(crate) claim: ClaimId,
     pub(crate) next_offset: NextOffset,
+    /// Which topic the guard found behind the name; unknown before it has passed.
+    pub(crate) identity: TopicIdentity,
 }
 
 /// Why a statement failed: the pool could not connect, or Postgres said no.
@@ -90,6 +94,7 @@ pub(crate) struct Claims {
     mark_draining: String,
     rows: String,
     unlocked: String,
+    step_over_lost: String,
 }
 
 impl Claims {
@@ -158,6 +163,7 @@ impl Claims {
                 "SELECT o.topic, o.partition FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) \
                  USING (topic, partition) WHERE o.group_id = $1 FOR UPDATE OF o SKIP LOCKED"
             ),
+            step_over_lost: lost::sql(&db.schema),
             db,
         }
     }
@@ -200,7 +206,12 @@ impl Claims {
             .await?;
         Ok(rows
             .iter()
-            .map(|row| Claimed { key: key(row), claim: claim_id(row), next_offset: next_offset(row) })
+            .map(|row| Claimed {
+                key: key(row),
+                claim: claim_id(row),
+                next_offset: next_offset(row),
+                identity: TopicIdentity::default(),
+            })
             .collect())
     }
 

@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 
+use super::guard::{Unanswered, Verdict};
 use super::start::Start;
 use super::{Claimed, Claims, DbError, Guard};
+use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
+use crate::config::OnOffsetLost;
+use crate::consumer::catalog::Available;
 use crate::consumer::poll::{Assigned, AssignmentId};
 use crate::partition::Halt;
 
@@ -64,6 +68,7 @@ pub(crate) struct Obtain {
     pub(crate) start: Arc<Start>,
     pub(crate) still: Arc<StillAssigned>,
     pub(crate) backoff: Backoff,
+    on_lost: OnOffsetLost,
     waiting: Arc<Semaphore>,
     outcomes: mpsc::UnboundedSender<ClaimOutcome>,
 }
@@ -75,6 +80,7 @@ impl Obtain {
         guard: Guard,
         start: Arc<Start>,
         backoff: Backoff,
+        on_lost: OnOffsetLost,
         outcomes: mpsc::UnboundedSender<ClaimOutcome>,
     ) -> Self {
         let still = Arc::default();
@@ -84,6 +90,7 @@ impl Obtain {
             start,
             still,
             backoff,
+            on_lost,
             waiting: Arc::new(Semaphore::new(WAITING_CLAIMS)),
             outcomes,
         }
@@ -108,15 +115,16 @@ impl Obtain {
             let keys: Vec<_> = assigned.iter().map(|assigned| assigned.key.clone()).collect();
             match self.claims.claim_free(&keys).await {
                 Ok(claimed) => {
+                    let mut held = Vec::with_capacity(claimed.len());
                     for claimed in claimed {
                         let Some(index) = assigned.iter().position(|assigned| assigned.key == claimed.key)
                         else {
                             continue;
                         };
-                        let assigned = assigned.swap_remove(index);
-                        let this = self.clone();
-                        tokio::spawn(async move { this.granted(assigned, claimed).await });
+                        held.push((assigned.swap_remove(index), claimed));
                     }
+                    let this = self.clone();
+                    tokio::spawn(async move { this.granted(held).await });
                     break;
                 }
                 Err(error) => self.wait_after(&error, &mut backoff, assigned.len()).await,
@@ -132,7 +140,7 @@ impl Obtain {
         let mut backoff = self.backoff.clone();
         while self.still.is_current(&assigned) {
             match self.try_one(&assigned).await {
-                Ok(Step::Claimed(claimed)) => return self.granted(assigned, claimed).await,
+                Ok(Step::Claimed(claimed)) => return self.granted(vec![(assigned, claimed)]).await,
                 Ok(Step::Refused(why)) => return self.send(assigned, Err((None, why))),
                 Ok(Step::Wait(pause)) => tokio::time::sleep(pause).await,
                 Err(error) => self.wait_after(&error, &mut backoff, 1).await,
@@ -164,21 +172,86 @@ impl Obtain {
         Ok(self.claims.claim_waiting(key).await?.map_or(Step::Wait(DRAINING_POLL), Step::Claimed))
     }
 
-    /// Guards what was claimed, for as long as Kafka takes to answer.
-    async fn granted(self, assigned: Assigned, claimed: Claimed) {
+    /// Guards what was claimed, all of it together, for as long as Kafka takes to answer.
+    async fn granted(self, mut held: Vec<(Assigned, Claimed)>) {
         let mut backoff = self.backoff.clone();
-        while self.still.is_current(&assigned) {
-            match self.guard.check(&claimed.key, claimed.next_offset).await {
-                Ok(Ok(())) => break,
-                Ok(Err(why)) => return self.send(assigned, Err((Some(claimed), why))),
+        loop {
+            let (current, revoked): (Vec<_>, Vec<_>) =
+                held.into_iter().partition(|(assigned, _)| self.still.is_current(assigned));
+            for (assigned, claimed) in revoked {
+                // The state machine releases it.
+                self.send(assigned, Ok(claimed));
+            }
+            if current.is_empty() {
+                return;
+            }
+            held = match self.guarded(&current).await {
+                Ok(verdicts) => self.conclude(current, verdicts).await,
                 Err(error) => {
-                    tracing::debug!(partition = %claimed.key, %error, "Kafka did not answer the guard; trying again");
-                    tokio::time::sleep(backoff.next()).await;
+                    tracing::debug!(partitions = current.len(), %error, "no answer to the guard; trying again");
+                    current
                 }
+            };
+            if !held.is_empty() {
+                tokio::time::sleep(backoff.next()).await;
             }
         }
-        // If it was revoked meanwhile, the state machine releases it.
-        self.send(assigned, Ok(claimed));
+    }
+
+    async fn guarded(&self, held: &[(Assigned, Claimed)]) -> Result<Vec<Verdict>, Unanswered> {
+        let claimed: Vec<Claimed> = held.iter().map(|(_, claimed)| claimed.clone()).collect();
+        self.guard.check(&claimed).await
+    }
+
+    /// Reports what is decided; gives back what must be asked again.
+    async fn conclude(
+        &self,
+        held: Vec<(Assigned, Claimed)>,
+        verdicts: Vec<Verdict>,
+    ) -> Vec<(Assigned, Claimed)> {
+        let mut again = Vec::new();
+        for ((assigned, mut claimed), verdict) in held.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Passed(identity) => {
+                    claimed.identity = identity;
+                    self.send(assigned, Ok(claimed));
+                }
+                Verdict::Lost { why, .. } if self.on_lost == OnOffsetLost::Halt => {
+                    self.send(assigned, Err((Some(claimed), why)));
+                }
+                Verdict::Lost { available, .. } => match self.step_over(&claimed, available).await {
+                    // Guarded once more from there: retention may have gone on.
+                    Ok(Some(to)) => again.push((assigned, Claimed { next_offset: to, ..claimed })),
+                    // Somebody else has claimed or moved it.
+                    Ok(None) => self.claim(vec![assigned]),
+                    Err(error) => {
+                        tracing::warn!(partition = %claimed.key, %error, "a lost range was not recorded; claiming again");
+                        self.claim(vec![assigned]);
+                    }
+                },
+                Verdict::Halted(why) => self.send(assigned, Err((Some(claimed), why))),
+                Verdict::Unanswered => again.push((assigned, claimed)),
+            }
+        }
+        again
+    }
+
+    async fn step_over(
+        &self,
+        claimed: &Claimed,
+        available: Available,
+    ) -> Result<Option<NextOffset>, Unanswered> {
+        let to = match self.on_lost {
+            OnOffsetLost::Latest => self.guard.readable_end(&claimed.key).await?.max(available.low),
+            OnOffsetLost::Earliest | OnOffsetLost::Halt => available.low,
+        };
+        let moved = self.claims.step_over_lost(claimed, to, available, self.on_lost).await;
+        if !moved.map_err(Unanswered::Db)? {
+            return Ok(None);
+        }
+        tracing::error!(partition = %claimed.key, from = %claimed.next_offset, %to, policy = self.on_lost.as_str(),
+            "records were lost before they were applied; stepped over them, as configured, and recorded the range");
+        Ok(Some(to))
     }
 
     fn send(&self, assigned: Assigned, result: Result<Claimed, (Option<Claimed>, Halt)>) {

@@ -183,13 +183,14 @@ impl Start {
 
     /// Resolves the policy for all partitions, in one transaction.
     async fn resolve(&self, topic: &str, partition_count: i32) -> Result<(), StartError> {
+        // Before the positions: if the topic is created anew meanwhile, the claims' guard finds another id.
+        let identity = self.catalog.identity(topic).await?;
         let positions = self.positions(topic, partition_count).await?;
-        let cluster_id = self.catalog.cluster_id().await;
         let decision = Decision {
             topic,
             policy: self.policy.as_str(),
             positions: &positions,
-            cluster_id: cluster_id.as_deref(),
+            identity: &identity,
             reason: &format!("start policy {}", self.policy.as_str()),
         };
         let mut client = self.db.control().await.map_err(DbError::from)?;

@@ -87,7 +87,8 @@ pub(super) const SCHEMA: Kind<SchemaName> =
 pub(super) const START: Kind<StartPolicy> =
     Kind::plain("`fail`, `earliest` or `latest`", |raw| text(raw)?.parse());
 
-pub(super) const ON_OFFSET_LOST: Kind<OnOffsetLost> = Kind::plain("`halt`", |raw| text(raw)?.parse());
+pub(super) const ON_OFFSET_LOST: Kind<OnOffsetLost> =
+    Kind::plain("`halt`, `earliest` or `latest`", |raw| text(raw)?.parse());
 
 pub(super) const ISOLATION: Kind<Isolation> =
     Kind::plain("`read_committed` or `read_uncommitted`", |raw| text(raw)?.parse());

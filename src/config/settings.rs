@@ -212,12 +212,17 @@ settings! {
         change: "With the pod's memory limit in mind; the Kafka client's own queue (16 MiB) comes on top.",
     }
 
-    /// What to do when the records at the stored offset are gone from Kafka: `halt` stops the partition and says so.
+    /// What to do when the records at the stored offset are gone from Kafka, because retention (or DeleteRecords) has
+    /// passed it: `halt` stops the partition and says so, `earliest` goes on at the first record that is still there,
+    /// `latest` at the end.
+    ///
+    /// The two that go on record the lost range in `offset_event`, in the transaction that steps over it (EO-1). They
+    /// never cover a log that was truncated, a topic that was created anew, or another cluster: these always halt.
     on_offset_lost: OnOffsetLost {
         env: "HIGHWATER_ON_OFFSET_LOST",
         kind: ON_OFFSET_LOST,
         default: Text("halt"),
-        change: "Not yet: only `halt` is available.",
+        change: "Where the newest records matter more than each single one; watch `offset_event` for kind `lost`.",
     }
 
     /// How long a topic may be unknown at the start before that is an error.

@@ -176,7 +176,7 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
         ("HIGHWATER_TOPICS", "^a.*", "pattern"),
         ("HIGHWATER_START", "sometime", "choose fail"),
         ("HIGHWATER_START", "adopt-kafka", "not available yet"),
-        ("HIGHWATER_ON_OFFSET_LOST", "earliest", "not available yet"),
+        ("HIGHWATER_ON_OFFSET_LOST", "nearest", "choose halt, earliest or latest"),
         ("HIGHWATER_SCHEMA", "pg_catalog", "reserves"),
         ("HIGHWATER_LANES", "0", "between 1 and 256"),
         ("HIGHWATER_LANES", "two", "whole number"),

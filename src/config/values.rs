@@ -55,6 +55,22 @@ pub enum OnOffsetLost {
     /// Stop the partition and say so (EO-6).
     #[default]
     Halt,
+    /// Go on at the first record that is still there; the range between is recorded as lost.
+    Earliest,
+    /// Go on at the end; everything before it is recorded as lost.
+    Latest,
+}
+
+impl OnOffsetLost {
+    /// The policy as it is written in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Halt => "halt",
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+        }
+    }
 }
 
 impl FromStr for OnOffsetLost {
@@ -63,8 +79,9 @@ impl FromStr for OnOffsetLost {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "halt" => Ok(Self::Halt),
-            "earliest" | "latest" => Err(format!("`{text}` is not available yet: choose halt")),
-            other => Err(format!("`{other}` is not known: choose halt")),
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            other => Err(format!("`{other}` is not known: choose halt, earliest or latest")),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What Kafka knows of topics, asked through a client that is in no group and so never disturbs the one that is.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
@@ -11,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::Semaphore;
 
 use super::context::Context;
+use super::ffi::topics::{OffsetSpec, Question};
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 
@@ -24,6 +26,37 @@ const QUESTIONS: usize = 16;
 pub(crate) struct Watermarks {
     pub(crate) low: NextOffset,
     pub(crate) high: NextOffset,
+}
+
+/// What makes a topic this one and no other of the same name. Missing where the broker has no such ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TopicIdentity {
+    pub(crate) cluster_id: Option<String>,
+    /// A random id that every creation of a topic makes anew, as Kafka's tools print it.
+    pub(crate) topic_id: Option<String>,
+}
+
+impl TopicIdentity {
+    /// Whether `found` knows an id that this one does not.
+    pub(crate) fn lacks_some_of(&self, found: &Self) -> bool {
+        (self.cluster_id.is_none() && found.cluster_id.is_some())
+            || (self.topic_id.is_none() && found.topic_id.is_some())
+    }
+}
+
+/// First offset and end of a partition; under `read_committed` the end is past the last stable offset, where a
+/// transaction is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Available {
+    pub(crate) low: NextOffset,
+    pub(crate) end: NextOffset,
+}
+
+/// What Kafka said of some partitions and their topics. What it did not answer is not in here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Survey {
+    pub(crate) identities: HashMap<Arc<str>, TopicIdentity>,
+    pub(crate) available: HashMap<PartitionKey, Available>,
 }
 
 /// Asks brokers about topics. Cheap to clone.
@@ -85,9 +118,61 @@ impl Catalog {
         .await
     }
 
-    /// The cluster's id, if the broker tells.
-    pub(crate) async fn cluster_id(&self) -> Option<String> {
-        self.ask(|client| Ok(client.client().fetch_cluster_id(ANSWER_TIMEOUT))).await.ok().flatten()
+    /// Which topic of that name this is.
+    ///
+    /// # Errors
+    /// If no broker answered, or there is no such topic.
+    pub(crate) async fn identity(&self, topic: &str) -> Result<TopicIdentity, KafkaError> {
+        let topic = topic.to_owned();
+        self.ask(move |client| {
+            let until = Instant::now() + ANSWER_TIMEOUT;
+            let cluster = Question::cluster(client, until);
+            let topics = Question::topics(client, &[&topic], until);
+            let cluster_id = cluster.answer(until).map_err(KafkaError::MetadataFetch)?.cluster_id();
+            let answer = topics.answer(until).map_err(KafkaError::MetadataFetch)?;
+            match answer.topic_ids().pop() {
+                Some((_, Ok(topic_id))) => Ok(TopicIdentity { cluster_id, topic_id }),
+                Some((_, Err(code))) => Err(KafkaError::MetadataFetch(code)),
+                None => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)),
+            }
+        })
+        .await
+    }
+
+    /// Cluster, topic ids, first offsets and ends, for all of `keys` together: four requests under way at once.
+    ///
+    /// # Errors
+    /// If the cluster or the topics did not answer; a partition that did not is left out.
+    pub(crate) async fn survey(&self, keys: &[PartitionKey]) -> Result<Survey, KafkaError> {
+        let keys = keys.to_vec();
+        self.ask(move |client| {
+            let until = Instant::now() + ANSWER_TIMEOUT;
+            let (names, topics) = topics_of(&keys);
+            let cluster = Question::cluster(client, until);
+            let topic_ids = Question::topics(client, &names, until);
+            let low = Question::offsets(client, &keys, OffsetSpec::Earliest, until);
+            let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, until);
+
+            let cluster_id = cluster.answer(until).map_err(KafkaError::MetadataFetch)?.cluster_id();
+            let answer = topic_ids.answer(until).map_err(KafkaError::MetadataFetch)?;
+            let identities = answer.topic_ids().into_iter().filter_map(|(topic, id)| {
+                let identity = TopicIdentity { cluster_id: cluster_id.clone(), topic_id: id.ok()? };
+                Some((Arc::clone(topics.get(topic.as_str())?), identity))
+            });
+            let identities = identities.collect();
+            let (low, end) = match (low.answer(until), end.answer(until)) {
+                (Ok(low), Ok(end)) => (low.offsets(), end.offsets()),
+                // Of a deleted topic there are none; its missing identity says more than this error.
+                _ => (Vec::new(), Vec::new()),
+            };
+            let end: HashMap<_, _> = positions(end).collect();
+            let available = positions(low).filter_map(|(key, low)| {
+                let end = *end.get(&key)?;
+                Some((key, Available { low, end }))
+            });
+            Ok(Survey { available: available.collect(), identities })
+        })
+        .await
     }
 
     async fn ask<T: Send + 'static>(
@@ -103,4 +188,17 @@ impl Catalog {
         .await
         .unwrap_or_else(|_| Err(KafkaError::Canceled))
     }
+}
+
+/// The topics of some partitions, once each: their names, and each name's one copy.
+fn topics_of(keys: &[PartitionKey]) -> (Vec<&str>, HashMap<&str, Arc<str>>) {
+    let names: BTreeSet<&str> = keys.iter().map(|key| &*key.topic).collect();
+    let topics = keys.iter().map(|key| (&*key.topic, Arc::clone(&key.topic))).collect();
+    (names.into_iter().collect(), topics)
+}
+
+fn positions(
+    offsets: Vec<(PartitionKey, Result<i64, RDKafkaErrorCode>)>,
+) -> impl Iterator<Item = (PartitionKey, NextOffset)> {
+    offsets.into_iter().filter_map(|(key, offset)| Some((key, NextOffset::new(offset.ok()?)?)))
 }

@@ -88,8 +88,15 @@ async fn launch(worker: &Worker) -> Result<Launched> {
     let (notice_sender, notices) = mpsc::unbounded_channel();
     let waker = Arc::new(Waker::default());
     let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
-    let guard = Guard::new(catalog, Arc::clone(&db.identity.group));
-    let obtain = Obtain::new(Arc::clone(&claims), guard, start, backoff.clone(), outcome_sender);
+    let guard = Guard::new(catalog, Arc::clone(&db));
+    let obtain = Obtain::new(
+        Arc::clone(&claims),
+        guard,
+        start,
+        backoff.clone(),
+        config.on_offset_lost,
+        outcome_sender,
+    );
 
     let control = Control::new(
         config.clone(),

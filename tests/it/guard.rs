@@ -1,4 +1,8 @@
-//! What a claim refuses to read over: a vanished row, records that are gone, a log that ends too early (EO-6).
+//! What a claim refuses to read over: a vanished row, records that are gone, a log that ends too early, another topic
+//! (EO-6).
+
+mod lost;
+mod topic;
 
 use crate::support::watch::{halted, halted_now, status_until};
 use crate::support::{Sink, TestResult, World};

@@ -3,9 +3,9 @@
 use crate::support::{Sink, TestResult, World};
 
 /// The block between the marks, with psql's variables filled in.
-fn reset(world: &World<'_>, partition: i32, to: i64, undo: &str) -> String {
+fn block(world: &World<'_>, name: &str, to: i64, undo: &str) -> String {
     let page = include_str!("../../docs/operations.md");
-    let block = page.split("<!-- reset: begin -->").nth(1).expect("the begin mark");
+    let block = page.split(&format!("<!-- {name}: begin -->")).nth(1).expect("the begin mark");
     let block = block.split("```sql").nth(1).expect("a fence").split("```").next().expect("its end");
     let hole = block.lines().find(|line| line.starts_with("-- …")).expect("the place for the undo");
     block
@@ -13,8 +13,25 @@ fn reset(world: &World<'_>, partition: i32, to: i64, undo: &str) -> String {
         .replace(":'group'", &format!("'{}'", world.group))
         .replace(":'topic'", &format!("'{}'", world.topic))
         .replace(":'reason'", "'a test'")
-        .replace(":partition", &partition.to_string())
         .replace(":to", &to.to_string())
+}
+
+fn reset(world: &World<'_>, partition: i32, to: i64, undo: &str) -> String {
+    block(world, "reset", to, undo).replace(":partition", &partition.to_string())
+}
+
+/// The way out when a topic was created anew, or moved to another cluster.
+pub(crate) fn accept_topic(
+    world: &World<'_>,
+    cluster_id: &str,
+    topic_id: &str,
+    to: i64,
+    undo: &str,
+) -> String {
+    let block = block(world, "accept-topic", to, undo);
+    block
+        .replace(":'cluster_id'", &format!("'{cluster_id}'"))
+        .replace(":'topic_id'", &format!("'{topic_id}'"))
 }
 
 #[tokio::test]

@@ -19,4 +19,4 @@ pub(crate) use world::{Setup, World};
 /// How long anything may take on a busy machine. A wait that ends with it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

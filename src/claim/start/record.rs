@@ -4,6 +4,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 
 use super::Start;
+use crate::consumer::catalog::TopicIdentity;
 
 /// Where a group starts in a topic, as it goes into `group_topic` and `consumer_offset`.
 pub(super) struct Decision<'a> {
@@ -11,7 +12,7 @@ pub(super) struct Decision<'a> {
     pub(super) policy: &'a str,
     /// By partition, from 0.
     pub(super) positions: &'a [i64],
-    pub(super) cluster_id: Option<&'a str>,
+    pub(super) identity: &'a TopicIdentity,
     /// For `offset_event`.
     pub(super) reason: &'a str,
 }
@@ -23,13 +24,13 @@ impl Start {
         transaction: &Transaction<'_>,
         decision: &Decision<'_>,
     ) -> Result<bool, Error> {
-        let &Decision { topic, policy, positions, cluster_id, reason } = decision;
+        let &Decision { topic, policy, positions, identity, reason } = decision;
         let partition_count = i32::try_from(positions.len()).unwrap_or(i32::MAX);
         let inserted = transaction
             .execute(
                 &format!(
-                    "INSERT INTO {} (group_id, topic, start_policy, partition_count, cluster_id, program, resolved_by) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+                    "INSERT INTO {} (group_id, topic, start_policy, partition_count, cluster_id, topic_id, program, resolved_by) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
                     self.db.schema.qualified("group_topic")
                 ),
                 &[
@@ -37,7 +38,8 @@ impl Start {
                     &topic,
                     &policy,
                     &partition_count,
-                    &cluster_id,
+                    &identity.cluster_id,
+                    &identity.topic_id,
                     &self.program,
                     &self.db.identity.owner,
                 ],
