@@ -28,6 +28,17 @@ CREATE TABLE group_topic (
     PRIMARY KEY (group_id, topic)
 );
 
+-- The patterns that a group has subscribed to, each resolved once. What is newly matched later starts at its beginning.
+CREATE TABLE group_pattern (
+    group_id        text        NOT NULL,
+    pattern         text        NOT NULL,
+    start_policy    text        NOT NULL,
+    program         text        NOT NULL,
+    resolved_by     uuid        NOT NULL,
+    resolved_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (group_id, pattern)
+);
+
 -- The fence. One row per group and partition, locked by every claim and by every commit.
 -- A commit changes no indexed column and the fillfactor leaves room, so that updates stay on the page (HOT).
 CREATE TABLE consumer_offset (

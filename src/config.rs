@@ -29,9 +29,11 @@
 mod check;
 mod kafka;
 mod parse;
+mod pattern;
 mod reference;
 mod settings;
 mod sources;
+mod subscription;
 mod table;
 mod values;
 
@@ -39,6 +41,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use self::kafka::{CLIENT_ID_PREFIX, KafkaProperties, client_properties};
+pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::reference::reference;
 use self::settings::SETTINGS;
 pub use self::settings::{Config, PartialConfig};

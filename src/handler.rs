@@ -3,10 +3,12 @@
 mod erased;
 mod error;
 mod function;
+mod router;
 
 pub(crate) use erased::ErasedHandler;
 pub use error::{HandlerError, HandlerErrorKind};
 pub use function::{HandlerFn, HandlerFuture, handler_fn};
+pub(crate) use router::Router;
 
 use crate::{Batch, Tx};
 

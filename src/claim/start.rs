@@ -5,6 +5,7 @@
 //! partition past the recorded count was added and starts at its beginning.
 
 mod added;
+mod pattern;
 mod record;
 
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use rdkafka::error::KafkaError;
 use super::DbError;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
-use crate::config::{Config, StartPolicy};
+use crate::config::{Config, StartPolicy, TopicPattern, is_pattern};
 use crate::consumer::Catalog;
 use crate::db::Db;
 use crate::error::{Error, ErrorKind, Result};
+use pattern::Wanted;
 use record::Decision;
 
 /// How different (Jaro-Winkler) a group id may be to be named as a near miss.
@@ -34,6 +36,9 @@ pub(crate) struct Start {
     program: String,
     backoff: Backoff,
     unknown_topic_timeout: Duration,
+    /// What this worker subscribes to, by name and by pattern.
+    topics: Vec<String>,
+    patterns: Vec<TopicPattern>,
 }
 
 /// What `group_topic` holds.
@@ -51,19 +56,35 @@ impl Start {
             program: config.program.clone(),
             backoff,
             unknown_topic_timeout: config.unknown_topic_timeout,
+            topics: config.topics.iter().filter(|topic| !is_pattern(topic)).cloned().collect(),
+            patterns: TopicPattern::among(&config.topics),
         }
     }
 
-    /// Makes sure that the group knows the topic, before anything joins the group.
+    /// Makes sure that the group knows what this worker is about to read, before anything joins the group, and that
+    /// it exists.
+    ///
+    /// # Errors
+    /// As [`ensure`](Self::ensure).
+    pub(crate) async fn ensure_all(&self) -> Result<()> {
+        let topics = self.topics.iter().map(|topic| Wanted::Topic(topic));
+        for wanted in topics.chain(self.patterns.iter().map(Wanted::Pattern)) {
+            self.ensure(wanted).await?;
+            self.await_existence(wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the group knows where it starts.
     ///
     /// # Errors
     /// If the policy is `Fail` and it does not, or another program runs under this group id, or there is no such
     /// topic for `unknown_topic_timeout`. A broker or a database that is away is waited for.
-    pub(crate) async fn ensure_topic(&self, topic: &str) -> Result<()> {
+    async fn ensure(&self, wanted: Wanted<'_>) -> Result<()> {
         let mut backoff = self.backoff.clone();
         let mut unknown_since = None;
         loop {
-            let error = match self.try_ensure(topic, &mut unknown_since).await {
+            let error = match self.try_ensure(wanted, &mut unknown_since).await {
                 Ok(done) => return done,
                 Err(error) => error,
             };
@@ -72,70 +93,78 @@ impl Start {
                 other => other,
             };
             let wait = backoff.next();
-            tracing::warn!(topic, error = %error, retry_in = ?wait, "cannot look up where to start; trying again");
+            tracing::warn!(%wanted, error = %error, retry_in = ?wait, "cannot look up where to start; trying again");
             tokio::time::sleep(wait).await;
         }
     }
 
     async fn try_ensure(
         &self,
-        topic: &str,
+        wanted: Wanted<'_>,
         unknown_since: &mut Option<Instant>,
     ) -> Result<Result<()>, StartError> {
         // Before Kafka is asked: a mistyped group id must fail at once, and without joining.
-        if let Some(known) = self.known(topic).await? {
-            return Ok(self.same_program(topic, &known));
+        if let Some(program) = self.known_program(wanted).await? {
+            return Ok(self.same_program(wanted, &program));
         }
         if self.policy == StartPolicy::Fail {
-            return Ok(Err(self.refusal(topic).await?));
+            return Ok(Err(self.refusal(wanted).await?));
         }
-        let Some(partition_count) = self.catalog.partition_count(topic).await? else {
+        let found = self.look_up(wanted).await?;
+        if found.is_empty() {
             let since = unknown_since.get_or_insert_with(Instant::now);
             if since.elapsed() < self.unknown_topic_timeout {
                 return Err(StartError::UnknownTopic);
             }
-            return Ok(Err(self.unknown_topic(topic)));
-        };
-        self.resolve(topic, partition_count).await?;
+            return Ok(Err(self.unknown(wanted)));
+        }
+        self.resolve(wanted, &found).await?;
         // Another worker may have been first, and be another program.
-        let known = self.known(topic).await?;
-        Ok(known.map_or(Ok(()), |known| self.same_program(topic, &known)))
+        let program = self.known_program(wanted).await?;
+        Ok(program.map_or(Ok(()), |program| self.same_program(wanted, &program)))
     }
 
-    fn unknown_topic(&self, topic: &str) -> Error {
+    fn unknown(&self, wanted: Wanted<'_>) -> Error {
+        let (waited, way_out) = (self.unknown_topic_timeout, "correct the topics setting");
         Error::new(
             ErrorKind::UnknownTopic,
-            format!(
-                "topic {topic} does not exist, or this client may not describe it (waited {:?}): create it, or correct \
-                 the topics setting",
-                self.unknown_topic_timeout
-            ),
+            match wanted {
+                Wanted::Topic(topic) => format!(
+                    "topic {topic} does not exist, or this client may not describe it (waited {waited:?}): create it, or \
+                     {way_out}"
+                ),
+                Wanted::Pattern(pattern) => format!(
+                    "no topic matches {pattern}, or this client may not describe any that does (waited {waited:?}): create \
+                     one, or {way_out}"
+                ),
+            },
         )
     }
 
-    /// Waits until the topic exists; a group that knows it from before may have lost it since.
+    /// Waits until there is something to read; a group that knows a topic from before may have lost it since.
     ///
     /// # Errors
-    /// If it does not exist for `unknown_topic_timeout`.
-    pub(crate) async fn await_topic(&self, topic: &str) -> Result<()> {
+    /// If there is nothing for `unknown_topic_timeout`.
+    async fn await_existence(&self, wanted: Wanted<'_>) -> Result<()> {
         let mut backoff = self.backoff.clone();
         let mut unknown_since: Option<Instant> = None;
         loop {
-            match self.catalog.partition_count(topic).await {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) => {
+            match self.look_up(wanted).await {
+                Ok(found) if !found.is_empty() => return Ok(()),
+                Ok(_) => {
                     let since = unknown_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.unknown_topic_timeout {
-                        return Err(self.unknown_topic(topic));
+                        return Err(self.unknown(wanted));
                     }
-                    tracing::warn!(topic, "the topic does not exist yet; waiting");
+                    tracing::warn!(%wanted, "no such topic exists yet; waiting");
                 }
-                Err(error) => tracing::warn!(topic, %error, "cannot reach Kafka; trying again"),
+                Err(error) => tracing::warn!(%wanted, %error, "cannot reach Kafka; trying again"),
             }
             tokio::time::sleep(backoff.next()).await;
         }
     }
 
+    /// What the group has recorded of a topic.
     async fn known(&self, topic: &str) -> Result<Option<Known>, DbError> {
         let client = self.db.control().await?;
         let row = client
@@ -150,22 +179,22 @@ impl Start {
         Ok(row.map(|row| Known { partition_count: row.get(0), program: row.get(1) }))
     }
 
-    fn same_program(&self, topic: &str, known: &Known) -> Result<()> {
-        if known.program == self.program {
+    fn same_program(&self, wanted: Wanted<'_>, program: &str) -> Result<()> {
+        if program == self.program {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::StartPolicy,
             format!(
-                "group {} on topic {topic} belongs to program {}, but this is {}: two programs under one group id would \
+                "group {} on {wanted} belongs to program {program}, but this is {}: two programs under one group id would \
                  each apply only a part of the records; use a group id of its own, or set `program` if it was renamed",
-                self.db.identity.group, known.program, self.program
+                self.db.identity.group, self.program
             ),
         ))
     }
 
     /// The error of policy `Fail`, with the group ids that look like this one.
-    async fn refusal(&self, topic: &str) -> Result<Error, DbError> {
+    async fn refusal(&self, wanted: Wanted<'_>) -> Result<Error, DbError> {
         let client = self.db.control().await?;
         let group = &*self.db.identity.group;
         let rows = client
@@ -178,38 +207,60 @@ impl Start {
             )
             .await?;
         let others: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        Ok(Error::new(ErrorKind::StartPolicy, refusal_text(group, topic, &others)))
+        Ok(Error::new(ErrorKind::StartPolicy, refusal_text(group, &wanted.to_string(), &others)))
     }
 
-    /// Resolves the policy for all partitions, in one transaction.
-    async fn resolve(&self, topic: &str, partition_count: i32) -> Result<(), StartError> {
-        // Before the positions: if the topic is created anew meanwhile, the claims' guard finds another id.
-        let identity = self.catalog.identity(topic).await?;
-        let positions = self.positions(topic, partition_count).await?;
-        let decision = Decision {
-            topic,
-            policy: self.policy.as_str(),
-            positions: &positions,
-            identity: &identity,
-            reason: &format!("start policy {}", self.policy.as_str()),
+    /// Resolves the policy for all partitions of what was found, in one transaction.
+    async fn resolve(&self, wanted: Wanted<'_>, found: &[(String, i32)]) -> Result<(), StartError> {
+        let mut looked_up = Vec::with_capacity(found.len());
+        for (topic, partition_count) in found {
+            // Before the positions: if the topic is created anew meanwhile, the claims' guard finds another id.
+            let identity = self.catalog.identity(topic).await?;
+            let positions = self.positions(topic, *partition_count, self.policy).await?;
+            looked_up.push((topic, identity, positions));
+        }
+        let reason = match wanted {
+            Wanted::Topic(_) => format!("start policy {}", self.policy.as_str()),
+            Wanted::Pattern(pattern) => format!("start policy {} under {pattern}", self.policy.as_str()),
         };
         let mut client = self.db.control().await.map_err(DbError::from)?;
         let resolved = async {
             let transaction = client.transaction().await?;
-            self.lock(&transaction, topic).await?;
-            self.record(&transaction, &decision).await?;
+            if let Wanted::Pattern(pattern) = wanted
+                && !self.record_pattern(&transaction, pattern).await?
+            {
+                // Another worker was first. What it did not see yet starts at its beginning.
+                return Ok(());
+            }
+            // In the order of their names, as every worker does: the locks are held until COMMIT.
+            for (topic, identity, positions) in &looked_up {
+                self.lock(&transaction, topic).await?;
+                let decision = Decision {
+                    topic,
+                    policy: self.policy.as_str(),
+                    positions,
+                    identity,
+                    reason: &reason,
+                };
+                self.record(&transaction, &decision).await?;
+            }
             transaction.commit().await
         };
         resolved.await.map_err(DbError::from)?;
         Ok(())
     }
 
-    /// Where each partition begins under the policy.
-    async fn positions(&self, topic: &str, partition_count: i32) -> Result<Vec<i64>, StartError> {
+    /// Where each partition begins under a policy.
+    async fn positions(
+        &self,
+        topic: &str,
+        partition_count: i32,
+        policy: StartPolicy,
+    ) -> Result<Vec<i64>, StartError> {
         let keys = (0..partition_count).map(|partition| PartitionKey { topic: topic.into(), partition });
         let positions = try_join_all(keys.map(|key| async move {
             let available = self.catalog.watermarks(&key).await?;
-            Ok::<_, KafkaError>(match self.policy {
+            Ok::<_, KafkaError>(match policy {
                 StartPolicy::Latest => available.high.get(),
                 _ => available.low.get(),
             })
@@ -219,14 +270,14 @@ impl Start {
     }
 }
 
-fn refusal_text(group: &str, topic: &str, others: &[String]) -> String {
+fn refusal_text(group: &str, wanted: &str, others: &[String]) -> String {
     let mut near: Vec<(f64, &String)> = others
         .iter()
         .map(|other| (strsim::jaro_winkler(&group.to_lowercase(), &other.to_lowercase()), other))
         .filter(|(likeness, other)| *likeness >= NEAR_MISS && *other != group)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut text = format!("group {group} has never read topic {topic}, and the start policy is `fail`");
+    let mut text = format!("group {group} has never read {wanted}, and the start policy is `fail`");
     if !near.is_empty() {
         let names: Vec<&str> = near.iter().take(3).map(|(_, name)| name.as_str()).collect();
         text.push_str(&format!("; did you mean {}?", names.join(" or ")));
@@ -275,7 +326,7 @@ mod tests {
     #[test]
     fn a_mistyped_group_id_names_the_one_that_was_meant() {
         let others = ["fraud-rules-v2", "analytics-warehouse"].map(str::to_owned);
-        let text = refusal_text("fraud-rules-V2", "payments.tx_events", &others);
+        let text = refusal_text("fraud-rules-V2", "topic payments.tx_events", &others);
         assert!(text.contains("did you mean fraud-rules-v2?"), "{text}");
         assert!(!text.contains("analytics"), "{text}");
         assert!(text.contains("HIGHWATER_START=earliest"), "{text}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::parse::show_duration;
+use super::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 use super::settings::{Config, PartialConfig};
 use super::table::{DefaultValue, Place};
 use super::{SETTINGS, kafka};
@@ -23,8 +24,12 @@ pub(super) fn check_topics(topics: &[String]) -> Result<(), String> {
     check_items(topics, "topic")?;
     let mut seen = BTreeSet::new();
     for topic in topics {
-        if topic.starts_with('^') {
-            return Err(format!("`{topic}` is a pattern, which is not available yet: name the topics"));
+        if !seen.insert(topic) {
+            return Err(format!("`{topic}` is named twice"));
+        }
+        if is_pattern(topic) {
+            TopicPattern::new(topic)?;
+            continue;
         }
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if !topic.chars().all(legal) || topic.len() > TOPIC_MAX_BYTES || topic == "." || topic == ".." {
@@ -32,8 +37,8 @@ pub(super) fn check_topics(topics: &[String]) -> Result<(), String> {
                 "`{topic}` can't be a topic's name: Kafka allows up to {TOPIC_MAX_BYTES} letters, digits, `.`, `_` and `-`"
             ));
         }
-        if !seen.insert(topic) {
-            return Err(format!("`{topic}` is named twice"));
+        if INTERNAL_TOPICS.contains(&topic.as_str()) {
+            return Err(format!("`{topic}` is one of Kafka's own topics: it can't be consumed"));
         }
     }
     Ok(())

@@ -49,6 +49,7 @@ const FIXED: &[(&str, &str)] = &[
     ("enable.partition.eof", "true"),
     ("metadata.recovery.strategy", "none"),
     ("partition.assignment.strategy", "cooperative-sticky"),
+    ("topic.blacklist", "^__consumer_offsets$,^__transaction_state$,^__share_group_state$"),
 ];
 
 /// librdkafka's default for `max.poll.interval.ms`, which must not be below the session time-out. The polling thread

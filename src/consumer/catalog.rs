@@ -105,6 +105,20 @@ impl Catalog {
         .await
     }
 
+    /// All topics that this client may see, and how many partitions each has.
+    pub(crate) async fn topics(&self) -> Result<Vec<(String, i32)>, KafkaError> {
+        self.ask(|client| {
+            let metadata = client.fetch_metadata(None, ANSWER_TIMEOUT)?;
+            let usable = metadata.topics().iter().filter(|topic| topic.error().is_none());
+            let counted = usable.filter_map(|topic| {
+                let count = i32::try_from(topic.partitions().len()).ok().filter(|&count| count > 0)?;
+                Some((topic.name().to_owned(), count))
+            });
+            Ok(counted.collect())
+        })
+        .await
+    }
+
     /// The partition's first offset and its end: under `read_committed` the last stable offset.
     pub(crate) async fn watermarks(&self, key: &PartitionKey) -> Result<Watermarks, KafkaError> {
         let key = key.clone();

@@ -16,6 +16,7 @@ const TABLES: &[(&str, &str, &str)] = &[
         "SELECT, INSERT, UPDATE",
         "the resolved start policy, added partitions, the mirror's mark",
     ),
+    ("group_pattern", "SELECT, INSERT", "which patterns were resolved, once each"),
     (
         "consumer_offset",
         "SELECT, INSERT, UPDATE",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{StatusBoard, Worker};
 use crate::config::{Config, PartialConfig};
-use crate::error::Result;
-use crate::handler::{ErasedHandler, Handler};
+use crate::error::{Error, Result};
+use crate::handler::{ErasedHandler, Handler, Router};
 
 /// Builds a [`Worker`]: what is set here goes before the environment, the environment before the file, the file
 /// before the defaults.
@@ -14,11 +14,12 @@ use crate::handler::{ErasedHandler, Handler};
 pub struct WorkerBuilder {
     settings: PartialConfig,
     from_environment: bool,
+    router: Router,
 }
 
 impl WorkerBuilder {
     pub(super) fn new() -> Self {
-        Self { settings: PartialConfig::default(), from_environment: true }
+        Self { settings: PartialConfig::default(), from_environment: true, router: Router::default() }
     }
 
     /// The consumer group: the name under which positions are kept. Every worker of a group runs the same program.
@@ -27,7 +28,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Subscribes to one topic; overrides the `topics` setting.
+    /// Subscribes to one topic, or to those that match a `^pattern`; overrides the `topics` setting.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.settings = self.settings.topics(vec![topic.into()]);
         self
@@ -45,14 +46,75 @@ impl WorkerBuilder {
         self
     }
 
-    /// Makes the worker. Nothing is connected to yet.
+    /// A handler for one topic, or for the topics that match a `^pattern`; to be completed by
+    /// [`build_routed`](Self::build_routed). A topic's own route goes before patterns, these in the order of their
+    /// calls.
+    ///
+    /// All handlers write in the batch's one transaction, one after the other in the order of their routes.
+    ///
+    /// ```no_run
+    /// # async fn run() -> highwater::Result<()> {
+    /// use highwater::{Batch, Handler, HandlerError, Tx, Worker};
+    ///
+    /// struct Payments;
+    /// struct Refunds;
+    /// # impl Handler for Payments {
+    /// #     async fn handle(&self, _: &Batch, _: &mut Tx) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// # impl Handler for Refunds {
+    /// #     async fn handle(&self, _: &Batch, _: &mut Tx) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    ///
+    /// Worker::builder()
+    ///     .group("payments-v1")
+    ///     .route("payments.tx_events", Payments)
+    ///     .route(r"^payments\.refunds\..*", Refunds)
+    ///     .build_routed()?
+    ///     .run()
+    ///     .await
+    /// # }
+    /// ```
+    pub fn route<H: Handler>(mut self, topic: impl Into<String>, handler: H) -> Self {
+        self.router.add(topic.into(), handler);
+        self
+    }
+
+    /// Makes a worker with one handler for all topics. Nothing is connected to yet.
     ///
     /// # Errors
-    /// If a setting is missing, unknown or out of range.
+    /// If a setting is missing, unknown or out of range, or there are [routes](Self::route) besides.
     pub fn build<H: Handler>(self, handler: H) -> Result<Worker> {
-        let settings =
-            if self.from_environment { self.settings.or(PartialConfig::from_env()?) } else { self.settings };
-        Ok(Self::finish(settings.finish()?, Arc::new(handler)))
+        if !self.router.is_empty() {
+            return Err(Error::configuration(
+                "a handler for all topics was given besides those for single topics: call build_routed(), or leave the \
+                 routes out",
+            ));
+        }
+        Ok(Self::finish(self.layered()?.finish()?, Arc::new(handler)))
+    }
+
+    /// Makes a worker with the handlers given by [`route`](Self::route); the `topics` setting follows from them.
+    /// Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// If a setting is missing, unknown or out of range, `topics` is set to something else, or there is no route.
+    pub fn build_routed(mut self) -> Result<Worker> {
+        let router = std::mem::take(&mut self.router);
+        if router.is_empty() {
+            return Err(Error::configuration(
+                "no route was given: call route(topic, handler) for each topic, or build(handler)",
+            ));
+        }
+        let config = self.layered()?.routed(router.topics())?.finish()?;
+        Ok(Self::finish(config, Arc::new(router)))
+    }
+
+    fn layered(self) -> Result<PartialConfig> {
+        if self.from_environment {
+            Ok(self.settings.or(PartialConfig::from_env()?))
+        } else {
+            Ok(self.settings)
+        }
     }
 
     fn finish(config: Config, handler: Arc<dyn ErasedHandler>) -> Worker {

@@ -76,10 +76,7 @@ async fn launch(worker: &Worker) -> Result<Launched> {
         Heartbeat::new(Arc::clone(&db), Arc::clone(board), Arc::clone(&held), taken_sender, config);
     // Before any other statement that takes a lock: a process without a row counts as gone.
     first_heartbeat(&db, &heartbeat, backoff.clone()).await?;
-    for topic in &config.topics {
-        start.ensure_topic(topic).await?;
-        start.await_topic(topic).await?;
-    }
+    start.ensure_all().await?;
 
     let budget = Arc::new(Budget::new(config.buffer_budget));
     let claims = Arc::new(Claims::new(Arc::clone(&db)));

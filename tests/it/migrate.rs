@@ -195,6 +195,7 @@ async fn the_grants_suffice_and_give_no_more() {
         "INSERT INTO highwater.group_topic VALUES ('g', 't', 'fail', 1, 'c', 'i', 'p', gen_random_uuid())
              ON CONFLICT DO NOTHING",
         "UPDATE highwater.group_topic SET mirror_marked_at = now()",
+        "INSERT INTO highwater.group_pattern VALUES ('g', '^t.*', 'fail', 'p', gen_random_uuid()) ON CONFLICT DO NOTHING",
         "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset) VALUES ('g', 't', 0, 5)",
         "SELECT * FROM highwater.consumer_offset ORDER BY topic, partition FOR UPDATE SKIP LOCKED",
         "UPDATE highwater.consumer_offset SET next_offset = 6, epoch = epoch + 1, claim_token = gen_random_uuid()",
@@ -220,6 +221,7 @@ async fn the_grants_suffice_and_give_no_more() {
         "DELETE FROM highwater.consumer_offset",
         "TRUNCATE highwater.consumer_offset",
         "DELETE FROM highwater.group_topic",
+        "DELETE FROM highwater.group_pattern",
         "UPDATE highwater.claim_history SET end_offset = 0",
         "DELETE FROM highwater.dead_letter",
         "UPDATE highwater.offset_event SET reason = ''",

@@ -15,14 +15,7 @@ impl Start {
         key: &PartitionKey,
     ) -> Result<Result<(), Halt>, DbError> {
         let group = &*self.db.identity.group;
-        let Some(known) = self.known(&key.topic).await? else {
-            return Ok(Err(Halt::new(
-                ErrorKind::StartPolicy,
-                format!(
-                    "group {group} has no start position for {key}: its topic was never resolved; restart the worker"
-                ),
-            )));
-        };
+        let Some(known) = self.known(&key.topic).await? else { return self.newly_matched(key).await };
         if key.partition < known.partition_count {
             return Ok(Err(Halt::new(
                 ErrorKind::Guard,

@@ -46,6 +46,10 @@ pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
     ),
     ("allow.auto.create.topics", "a mistyped topic would be created instead of reported"),
     ("test.mock.num.brokers", "it replaces the brokers by imitations in this process"),
+    (
+        "topic.blacklist",
+        "Kafka's own topics are left out already; say in `topics` what is wanted, which holds under every protocol",
+    ),
     // The group protocol.
     ("group.protocol", "only the classic protocol is available yet"),
     ("group.protocol.type", "the worker is a consumer"),

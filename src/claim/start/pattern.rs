@@ -1,0 +1,158 @@
+//! Patterns: several topics, of which there may be more any time.
+//!
+//! A pattern is resolved once per group, like a topic: all topics that match it then, by the start policy, in one
+//! transaction, and the fact is recorded in `group_pattern`. From then on whatever is newly matched starts at its
+//! beginning, whatever the policy: its first records must not be missed because they were produced before the group
+//! noticed the topic.
+
+use std::fmt;
+use std::sync::Arc;
+
+use deadpool_postgres::Transaction;
+use rdkafka::error::KafkaError;
+
+use super::record::Decision;
+use super::{Start, StartError};
+use crate::ErrorKind;
+use crate::batch::PartitionKey;
+use crate::claim::DbError;
+use crate::config::{INTERNAL_TOPICS, StartPolicy, TopicPattern};
+use crate::partition::Halt;
+
+/// What a group is to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    Topic(&'a str),
+    Pattern(&'a TopicPattern),
+}
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(topic) => write!(f, "topic {topic}"),
+            Self::Pattern(pattern) => write!(f, "pattern {pattern}"),
+        }
+    }
+}
+
+impl Start {
+    /// The topics that there are now, by name, and how many partitions each has.
+    pub(super) async fn look_up(&self, wanted: Wanted<'_>) -> Result<Vec<(String, i32)>, KafkaError> {
+        match wanted {
+            Wanted::Topic(topic) => {
+                let count = self.catalog.partition_count(topic).await?;
+                Ok(count.map(|count| (topic.to_owned(), count)).into_iter().collect())
+            }
+            Wanted::Pattern(pattern) => {
+                let mut topics = self.catalog.topics().await?;
+                topics.retain(|(topic, _)| pattern.matches(topic));
+                topics.sort();
+                Ok(topics)
+            }
+        }
+    }
+
+    /// The program for which the group has recorded it; `None` if it has not.
+    pub(super) async fn known_program(&self, wanted: Wanted<'_>) -> Result<Option<String>, DbError> {
+        let pattern = match wanted {
+            Wanted::Topic(topic) => return Ok(self.known(topic).await?.map(|known| known.program)),
+            Wanted::Pattern(pattern) => pattern.as_str(),
+        };
+        let client = self.db.control().await?;
+        let sql = format!(
+            "SELECT program FROM {} WHERE group_id = $1 AND pattern = $2",
+            self.db.schema.qualified("group_pattern")
+        );
+        let row = client.query_opt(&sql, &[&&*self.db.identity.group, &pattern]).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Records that a pattern is being resolved, unless another worker was first.
+    pub(super) async fn record_pattern(
+        &self,
+        transaction: &Transaction<'_>,
+        pattern: &TopicPattern,
+    ) -> Result<bool, tokio_postgres::Error> {
+        // No topic's name begins with `^`, so the lock is the pattern's own.
+        self.lock(transaction, pattern.as_str()).await?;
+        let inserted = transaction
+            .execute(
+                &format!(
+                    "INSERT INTO {} (group_id, pattern, start_policy, program, resolved_by) VALUES ($1, $2, $3, $4, $5) \
+                     ON CONFLICT DO NOTHING",
+                    self.db.schema.qualified("group_pattern")
+                ),
+                &[
+                    &&*self.db.identity.group,
+                    &pattern.as_str(),
+                    &self.policy.as_str(),
+                    &self.program,
+                    &self.db.identity.owner,
+                ],
+            )
+            .await?;
+        Ok(inserted == 1)
+    }
+
+    /// A topic that the group does not know, and yet is assigned: newly matched, so it starts at its beginning. The
+    /// outer error means that Postgres did not answer; if Kafka does not, the caller looks again.
+    pub(super) async fn newly_matched(&self, key: &PartitionKey) -> Result<Result<(), Halt>, DbError> {
+        let topic = &*key.topic;
+        let pattern = match self.covering(topic).await? {
+            Ok(pattern) => pattern,
+            Err(why) => return Ok(Err(why)),
+        };
+        let Ok(Some(partition_count)) = self.catalog.partition_count(topic).await else {
+            return Ok(Ok(()));
+        };
+        // As in `resolve`: the identity comes first.
+        let Ok(identity) = self.catalog.identity(topic).await else { return Ok(Ok(())) };
+        let positions = match self.positions(topic, partition_count, StartPolicy::Earliest).await {
+            Ok(positions) => positions,
+            Err(StartError::Db(error)) => return Err(error),
+            Err(StartError::Kafka(_) | StartError::UnknownTopic) => return Ok(Ok(())),
+        };
+        let decision = Decision {
+            topic,
+            policy: StartPolicy::Earliest.as_str(),
+            positions: &positions,
+            identity: &identity,
+            reason: &format!("topic newly matched by {pattern}"),
+        };
+        let mut client = self.db.control().await?;
+        let transaction = client.transaction().await?;
+        self.lock(&transaction, topic).await?;
+        self.record(&transaction, &decision).await?;
+        transaction.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// The pattern by which Kafka assigned a topic, or why there is none.
+    async fn covering(&self, topic: &str) -> Result<Result<&TopicPattern, Halt>, DbError> {
+        let group = &*self.db.identity.group;
+        let refused = |why: String| Ok(Err(Halt::new(ErrorKind::StartPolicy, why)));
+        if INTERNAL_TOPICS.contains(&topic) {
+            return refused(format!("{topic} is one of Kafka's own topics: group {group} does not read it"));
+        }
+        let client = self.db.control().await?;
+        let sql =
+            format!("SELECT pattern FROM {} WHERE group_id = $1", self.db.schema.qualified("group_pattern"));
+        let rows = client.query(&sql, &[&group]).await?;
+        let resolved: Vec<Arc<str>> = rows.iter().map(|row| row.get::<_, &str>(0).into()).collect();
+        let mut ours =
+            self.patterns.iter().filter(|pattern| resolved.iter().any(|known| **known == *pattern.as_str()));
+        if let Some(pattern) = ours.clone().find(|pattern| pattern.matches(topic)) {
+            return Ok(Ok(pattern));
+        }
+        match ours.next() {
+            // Who assigns it has the say; the dialects were meant to agree.
+            Some(pattern) => {
+                tracing::warn!(topic, %pattern, "Kafka matched a topic that the worker itself does not");
+                Ok(Ok(pattern))
+            }
+            None => refused(format!(
+                "group {group} has no start position for topic {topic}: it was never resolved; restart the worker"
+            )),
+        }
+    }
+}
