@@ -235,13 +235,8 @@ impl Start {
             // In the order of their names, as every worker does: the locks are held until COMMIT.
             for (topic, identity, positions) in &looked_up {
                 self.lock(&transaction, topic).await?;
-                let decision = Decision {
-                    topic,
-                    policy: self.policy.as_str(),
-                    positions,
-                    identity,
-                    reason: &reason,
-                };
+                let decision =
+                    Decision { topic, policy: self.policy.as_str(), positions, identity, reason: &reason };
                 self.record(&transaction, &decision).await?;
             }
             transaction.commit().await

@@ -229,7 +229,7 @@ mod tests {
             ("^payments", "end it with `$` or `.*`"),
             (r"^payments\.*", "end it with `$` or `.*`"),
             ("^(payments.*)", "end it with `$` or `.*`"),
-            ("^a$|^b$", "not at its end"),
+            ("^a$|^b$", "^(a|b)$"),
             ("^a|b$", "^(a|b)$"),
             ("^a$b", "not at its end"),
             ("^(a$)", "inside of parentheses"),

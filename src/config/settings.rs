@@ -51,12 +51,23 @@ settings! {
         change: "Give every program of its own a group of its own. A new name starts from the start policy.",
     }
 
-    /// The topics to consume. Patterns (`^…`) are not available yet.
+    /// The topics to consume: names, and patterns that begin with `^`, such as `^payments\.[a-z]+$`.
+    ///
+    /// A pattern is a regular expression over the whole name. Under the classic group protocol the client evaluates
+    /// it, under KIP-848 the broker does, in dialects of their own; so only what means the same to both is taken:
+    /// letters, digits, `_`, `-`, `\.`, `.`, classes such as `[a-z0-9]`, groups with `|`, and `*`, `+`, `?`. It ends
+    /// with `$` or `.*`. Kafka's own topics are never matched.
+    ///
+    /// When a group first runs a pattern, the start policy holds for all topics that match it then; what is newly
+    /// matched later starts at its beginning. A pattern that matches nothing is waited for like a topic that does not
+    /// exist, see `unknown_topic_timeout`.
+    ///
+    /// A program with a handler per topic need not set this: it follows from the routes.
     topics: Vec<String> {
         env: "HIGHWATER_TOPICS",
         kind: list(|topics| check_topics(topics)),
         default: Required,
-        change: "A topic added to a running group is new to it, and needs a start policy other than `fail` once.",
+        change: "A topic or pattern added to a running group is new to it, and needs a start policy other than `fail` once.",
     }
 
     /// Where the group begins in a topic that it has never read: `fail` refuses to start, `earliest` begins at the

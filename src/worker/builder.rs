@@ -121,3 +121,49 @@ impl WorkerBuilder {
         Worker { config, handler, board: Arc::new(StatusBoard::new()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler_fn;
+
+    fn builder() -> WorkerBuilder {
+        let settings = PartialConfig::default()
+            .brokers(vec!["a:9092".to_owned()])
+            .postgres_url("postgres://db/app")
+            .group("g");
+        Worker::builder().ignore_environment().settings(settings)
+    }
+
+    fn handler() -> impl Handler {
+        handler_fn(|_, _| Box::pin(async { Ok(()) }))
+    }
+
+    #[test]
+    fn topics_follow_from_the_routes() {
+        let routed = builder().route("b", handler()).route("^a.*", handler()).build_routed().unwrap();
+        assert_eq!(routed.config.topics, ["b", "^a.*"]);
+        let same = builder().settings(PartialConfig::default().topics(vec!["a".to_owned()]));
+        assert_eq!(same.route("a", handler()).build_routed().unwrap().config.topics, ["a"]);
+    }
+
+    #[test]
+    fn contradictions_are_errors_that_name_both_sides() {
+        let error = builder().topic("c").route("a", handler()).build_routed().unwrap_err();
+        assert!(error.is_configuration());
+        let text = error.to_string();
+        assert!(
+            text.contains("names c, but the program has handlers for a") && text.contains("`topics`"),
+            "{text}"
+        );
+        let text = builder().route("a", handler()).build(handler()).unwrap_err().to_string();
+        assert!(text.contains("build_routed()"), "{text}");
+        let text = builder().topic("a").build_routed().unwrap_err().to_string();
+        assert!(text.contains("no route was given"), "{text}");
+        let text =
+            builder().route("a", handler()).route("a", handler()).build_routed().unwrap_err().to_string();
+        assert!(text.contains("named twice"), "{text}");
+        let text = builder().route("^a", handler()).build_routed().unwrap_err().to_string();
+        assert!(text.contains("end it with"), "{text}");
+    }
+}

@@ -12,6 +12,8 @@ mod outage;
 mod quickstart;
 mod rebalance;
 mod records;
+mod routing;
 mod start_policy;
+mod subscription;
 mod support;
 mod zombie;

@@ -6,6 +6,7 @@ pub(crate) mod fleet;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod sink;
+pub(crate) mod topics;
 pub(crate) mod watch;
 pub(crate) mod world;
 

@@ -134,12 +134,19 @@ impl<'a> World<'a> {
 
     /// The balances are those of applying each record that `read_committed` returns once.
     pub(crate) async fn assert_balances(&self) -> Result<()> {
+        self.assert_balances_of(&[&self.topic]).await
+    }
+
+    /// As [`assert_balances`](Self::assert_balances), for the records of several topics.
+    pub(crate) async fn assert_balances_of(&self, topics: &[&str]) -> Result<()> {
         let mut expected: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-        for record in self.kafka.read(&self.topic).await? {
-            let (account, amount) = sink::read(record.key.as_deref(), record.value.as_deref());
-            let total = expected.entry(account).or_default();
-            total.0 += amount;
-            total.1 += 1;
+        for topic in topics {
+            for record in self.kafka.read(topic).await? {
+                let (account, amount) = sink::read(record.key.as_deref(), record.value.as_deref());
+                let total = expected.entry(account).or_default();
+                total.0 += amount;
+                total.1 += 1;
+            }
         }
         let rows = self.database.query("SELECT account, balance, payments FROM balances", &[]).await?;
         let found: BTreeMap<String, (i64, i64)> =
