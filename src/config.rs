@@ -27,6 +27,7 @@
 //! the start. All settings stand in one table (`settings.rs`), from which `docs/configuration.md` is made.
 
 mod check;
+mod group;
 mod kafka;
 mod parse;
 mod pattern;
@@ -40,6 +41,7 @@ mod values;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::group::{Assignor, GroupProtocol};
 pub use self::kafka::{CLIENT_ID_PREFIX, KafkaProperties, client_properties};
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::reference::reference;
@@ -75,14 +77,33 @@ impl Config {
         PartialConfig::from_sources(file, env)?.finish()
     }
 
-    /// The session time-out in force: the setting, or its default, which depends on the membership.
+    /// The assignor in force: the setting, or its default, which depends on the protocol. `None`: the broker chooses.
+    #[must_use]
+    pub fn effective_assignor(&self) -> Option<Assignor> {
+        match self.group_protocol {
+            GroupProtocol::Classic => Some(self.assignor.unwrap_or(Assignor::CooperativeSticky)),
+            GroupProtocol::Consumer => self.assignor,
+        }
+    }
+
+    /// Whether a rebalance touches only the partitions that move; under the others it takes away everything first.
+    ///
+    /// From the configuration, because asking the client hangs once it is closed (PITFALLS 6).
+    #[must_use]
+    pub fn is_cooperative(&self) -> bool {
+        self.group_protocol == GroupProtocol::Consumer
+            || self.effective_assignor() == Some(Assignor::CooperativeSticky)
+    }
+
+    /// The session time-out in force under the classic protocol: the setting, or its default, which depends on the
+    /// membership. Under `consumer` the broker decides.
     #[must_use]
     pub fn effective_session_timeout(&self) -> Duration {
         let default = if self.instance_id.is_some() { STATIC_SESSION_TIMEOUT } else { SESSION_TIMEOUT };
         self.session_timeout.unwrap_or(default)
     }
 
-    /// The heartbeat interval in force: the setting, or its default, which depends on the membership and is at most
+    /// The heartbeat interval in force under the classic protocol: the setting, or its default, which depends on the membership and is at most
     /// a third of the session time-out.
     #[must_use]
     pub fn effective_heartbeat_interval(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::group::GroupProtocol;
 use super::parse::show_duration;
 use super::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 use super::settings::{Config, PartialConfig};
@@ -138,6 +139,7 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
             show_duration(config.max_processing_time),
         )));
     }
+    check_group(config, place)?;
     let (session, heartbeat) = (config.effective_session_timeout(), config.effective_heartbeat_interval());
     if heartbeat * 3 > session {
         return Err(place("heartbeat_interval").error(&format!(
@@ -154,4 +156,35 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
         kafka::check_property(property, &given.value.0).map_err(|defect| place.error(&defect))?;
     }
     Ok(())
+}
+
+/// Checks what depends on the group's protocol.
+fn check_group(config: &Config, place: impl Fn(&str) -> Place<'static>) -> Result<()> {
+    let protocol = config.group_protocol;
+    if let Some(assignor) = config.assignor
+        && !assignor.fits(protocol)
+    {
+        let choices = match protocol {
+            GroupProtocol::Classic => "cooperative-sticky, range or roundrobin",
+            GroupProtocol::Consumer => "uniform or range, or leave it out and let the broker choose",
+        };
+        return Err(place("assignor").error(&format!(
+            "`{assignor}` does not exist under `group_protocol` {}: choose {choices}",
+            protocol.as_str(),
+        )));
+    }
+    if protocol == GroupProtocol::Classic {
+        return Ok(());
+    }
+    let given = [
+        ("session_timeout", config.session_timeout.is_some(), "consumer.session.timeout.ms"),
+        ("heartbeat_interval", config.heartbeat_interval.is_some(), "consumer.heartbeat.interval.ms"),
+    ];
+    match given.iter().find(|(_, given, _)| *given) {
+        None => Ok(()),
+        Some((name, _, property)) => Err(place(name).error(&format!(
+            "the broker decides under `group_protocol` consumer: leave it out, and set {property} of the group, or \
+             group.{property} of the brokers",
+        ))),
+    }
 }

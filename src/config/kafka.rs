@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
 pub(super) use self::refused::REFUSED;
+use super::group::GroupProtocol;
 use super::settings::Config;
 
 /// The start of every Highwater member's `client.id`; the rest is the owner. Tells our members from others in a
@@ -48,7 +49,6 @@ const FIXED: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "true"),
     ("metadata.recovery.strategy", "none"),
-    ("partition.assignment.strategy", "cooperative-sticky"),
     ("topic.blacklist", "^__consumer_offsets$,^__transaction_state$,^__share_group_state$"),
 ];
 
@@ -87,7 +87,6 @@ const ALIASES: &[(&str, &str)] = &[
 /// ```
 #[must_use]
 pub fn client_properties(config: &Config, owner: Uuid) -> Vec<(String, String)> {
-    let session_timeout = config.effective_session_timeout();
     let mut properties: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: &str, value: &str| properties.insert(name.to_owned(), value.to_owned());
     for (name, value) in TUNABLE {
@@ -107,10 +106,31 @@ pub fn client_properties(config: &Config, owner: Uuid) -> Vec<(String, String)> 
         set("group.instance.id", instance_id);
     }
     set("isolation.level", config.isolation.as_str());
-    set("session.timeout.ms", &session_timeout.as_millis().to_string());
-    set("heartbeat.interval.ms", &config.effective_heartbeat_interval().as_millis().to_string());
-    set("max.poll.interval.ms", &session_timeout.max(MAX_POLL_INTERVAL).as_millis().to_string());
+    for (name, value) in group_properties(config) {
+        set(name, &value);
+    }
     properties.into_iter().collect()
+}
+
+/// What the group's protocol asks for: each refuses, or would ignore, what belongs to the other.
+fn group_properties(config: &Config) -> Vec<(&'static str, String)> {
+    let mut properties = vec![("group.protocol", config.group_protocol.as_str().to_owned())];
+    let assignor = config.effective_assignor().map(|assignor| assignor.as_str().to_owned());
+    match config.group_protocol {
+        GroupProtocol::Classic => {
+            let session_timeout = config.effective_session_timeout();
+            let ms = |duration: Duration| duration.as_millis().to_string();
+            properties.extend(assignor.map(|assignor| ("partition.assignment.strategy", assignor)));
+            properties.push(("session.timeout.ms", ms(session_timeout)));
+            properties.push(("heartbeat.interval.ms", ms(config.effective_heartbeat_interval())));
+            properties.push(("max.poll.interval.ms", ms(session_timeout.max(MAX_POLL_INTERVAL))));
+        }
+        GroupProtocol::Consumer => {
+            properties.extend(assignor.map(|assignor| ("group.remote.assignor", assignor)));
+            properties.push(("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string()));
+        }
+    }
+    properties
 }
 
 /// librdkafka properties by name, as passed through. `Debug` hides the values of those that may be secrets.
@@ -253,6 +273,43 @@ mod tests {
         let mut client = ClientConfig::new();
         client.extend(client_properties(&long, Uuid::nil()));
         let _consumer: BaseConsumer = client.create().expect("no property contradicts another");
+    }
+
+    /// A consumer is made of each: the checks across properties run only then.
+    #[test]
+    fn each_protocol_gets_its_own_properties_and_none_of_the_other() {
+        use crate::config::{Assignor, GroupProtocol};
+
+        const CLASSIC: &[&str] =
+            &["heartbeat.interval.ms", "partition.assignment.strategy", "session.timeout.ms"];
+        let classic = |assignor| partial().assignor(assignor);
+        let consumer = |assignor| classic(assignor).group_protocol(GroupProtocol::Consumer);
+        for (settings, cooperative, expected) in [
+            (classic(None), true, ("partition.assignment.strategy", "cooperative-sticky")),
+            (classic(Some(Assignor::Range)), false, ("partition.assignment.strategy", "range")),
+            (classic(Some(Assignor::RoundRobin)), false, ("partition.assignment.strategy", "roundrobin")),
+            (consumer(None), true, ("group.protocol", "consumer")),
+            (consumer(Some(Assignor::Uniform)), true, ("group.remote.assignor", "uniform")),
+            (consumer(Some(Assignor::Range)), true, ("group.remote.assignor", "range")),
+        ] {
+            for settings in [settings.clone(), settings.instance_id("pod-0".to_owned())] {
+                let config = settings.finish().unwrap();
+                assert_eq!(config.is_cooperative(), cooperative, "{expected:?}");
+                let properties = native(&config);
+                assert_eq!(properties[expected.0], expected.1);
+                let classic = config.group_protocol == GroupProtocol::Classic;
+                for property in CLASSIC {
+                    assert_eq!(properties.contains_key(*property), classic, "{property} with {expected:?}");
+                }
+                assert_eq!(
+                    properties.contains_key("group.remote.assignor"),
+                    !classic && config.assignor.is_some()
+                );
+                let mut client = ClientConfig::new();
+                client.extend(properties);
+                let _consumer: BaseConsumer = client.create().expect("no property contradicts another");
+            }
+        }
     }
 
     #[test]

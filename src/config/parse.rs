@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::group::{Assignor, GroupProtocol};
 use super::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
 use crate::schema::SchemaName;
 
@@ -89,6 +90,14 @@ pub(super) const START: Kind<StartPolicy> =
 
 pub(super) const ON_OFFSET_LOST: Kind<OnOffsetLost> =
     Kind::plain("`halt`, `earliest` or `latest`", |raw| text(raw)?.parse());
+
+pub(super) const GROUP_PROTOCOL: Kind<GroupProtocol> =
+    Kind::plain("`classic` or `consumer`", |raw| text(raw)?.parse());
+
+pub(super) const ASSIGNOR: Kind<Option<Assignor>> =
+    Kind::plain("`cooperative-sticky`, `range`, `roundrobin` or `uniform`", |raw| {
+        text(raw)?.parse().map(Some)
+    });
 
 pub(super) const ISOLATION: Kind<Isolation> =
     Kind::plain("`read_committed` or `read_uncommitted`", |raw| text(raw)?.parse());

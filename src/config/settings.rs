@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::{check_brokers, check_topics};
+use super::group::{Assignor, GroupProtocol};
 use super::kafka::{KafkaProperties, Secret};
 use super::parse::{
-    ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, POSTGRES_URL, Raw, SCHEMA, START, TEXT, bytes, count,
-    duration, duration_or_off, list, optional_duration,
+    ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, POSTGRES_URL, Raw, SCHEMA,
+    START, TEXT, bytes, count, duration, duration_or_off, list, optional_duration,
 };
 use super::table::DefaultValue::{self, Described, Required, Text};
 use super::table::{Given, Origin, Place, Setting, settings};
@@ -80,6 +81,28 @@ settings! {
         kind: START,
         default: Text("fail"),
         change: "For a group's first start. With `fail`, a mistyped group id stops instead of reading everything again.",
+    }
+
+    /// The protocol of the consumer group (Kafka's `group.protocol`): `classic`, or `consumer` (KIP-848), under which
+    /// the broker shares the partitions out and decides on the session.
+    ///
+    /// What each does to restarts and hand-overs, with measured stalls, is in `docs/protocols.md`.
+    group_protocol: GroupProtocol {
+        env: "HIGHWATER_GROUP_PROTOCOL",
+        kind: GROUP_PROTOCOL,
+        default: Text("classic"),
+        change: "To `consumer` on brokers from 4.0. A running group can be moved one member at a time.",
+    }
+
+    /// How partitions are shared out. Under `classic`: `cooperative-sticky`, or `range` and `roundrobin`, which are
+    /// eager: in every rebalance all partitions stand still and are claimed anew. Under `consumer`: `uniform` or
+    /// `range`, both run by the broker (Kafka's `group.remote.assignor`).
+    assignor: Option<Assignor> {
+        env: "HIGHWATER_ASSIGNOR",
+        kind: ASSIGNOR,
+        default: Described("`cooperative-sticky` under `classic`; under `consumer` the broker's choice"),
+        change: "Seldom: to `range` where partitions with the same number of several topics must meet in one worker. \
+                 Under `classic`, never in a running group: stop all members first.",
     }
 
     /// The name of this member for static membership (Kafka's `group.instance.id`), unique within the group.
@@ -245,7 +268,7 @@ settings! {
     }
 
     /// How long the group waits for a silent member before it gives its partitions away (Kafka's
-    /// `session.timeout.ms`).
+    /// `session.timeout.ms`). Under `group_protocol = "consumer"` the broker decides, and this is an error.
     session_timeout: Option<Duration> {
         env: "HIGHWATER_SESSION_TIMEOUT",
         kind: optional_duration(10, HOUR_MS),
@@ -254,7 +277,8 @@ settings! {
     }
 
     /// How often a member tells the group that it is alive (Kafka's `heartbeat.interval.ms`). At most a third of the
-    /// session time-out. Rebalances are learned from its answer.
+    /// session time-out. Rebalances are learned from its answer. Under `group_protocol = "consumer"` the broker
+    /// decides, and this is an error.
     heartbeat_interval: Option<Duration> {
         env: "HIGHWATER_HEARTBEAT_INTERVAL",
         kind: optional_duration(1, 20 * MINUTE_MS),

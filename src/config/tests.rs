@@ -57,6 +57,9 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(config.on_offset_lost, OnOffsetLost::Halt);
     assert_eq!(config.unknown_topic_timeout, Duration::from_secs(60));
     assert_eq!(config.isolation, Isolation::ReadCommitted);
+    assert_eq!(config.group_protocol, GroupProtocol::Classic);
+    assert_eq!(config.effective_assignor(), Some(Assignor::CooperativeSticky));
+    assert!(config.is_cooperative());
     assert_eq!(config.history_retention, Duration::from_secs(30 * 86_400));
     assert_eq!(config.effective_session_timeout(), Duration::from_secs(10));
     assert_eq!(config.effective_heartbeat_interval(), Duration::from_millis(300));
@@ -189,6 +192,9 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
         ("HIGHWATER_HEARTBEAT_INTERVAL", "5s", "a third"),
         ("HIGHWATER_ISOLATION", "serializable", "read_committed"),
         ("HIGHWATER_INSTANCE_ID", " ", "empty"),
+        ("HIGHWATER_GROUP_PROTOCOL", "KIP-848", "choose classic or consumer"),
+        ("HIGHWATER_ASSIGNOR", "sticky", "choose cooperative-sticky"),
+        ("HIGHWATER_ASSIGNOR", "uniform", "cooperative-sticky, range or roundrobin"),
     ] {
         let mut variables: Vec<(&str, &str)> = REQUIRED.to_vec();
         variables.retain(|(given, _)| *given != name);
@@ -253,6 +259,33 @@ fn a_short_session_gets_a_shorter_heartbeat() {
     let config = with(&[("HIGHWATER_SESSION_TIMEOUT", "600ms")]).unwrap();
     assert_eq!(config.effective_heartbeat_interval(), Duration::from_millis(200));
     assert_eq!(with(&[("HIGHWATER_MIRROR_INTERVAL", "off")]).unwrap().mirror_interval, None);
+}
+
+#[test]
+fn what_the_broker_decides_under_the_consumer_protocol_can_not_be_set_here() {
+    let consumer = ("HIGHWATER_GROUP_PROTOCOL", "consumer");
+    for (name, value, part) in [
+        ("HIGHWATER_SESSION_TIMEOUT", "6s", "group.consumer.session.timeout.ms"),
+        ("HIGHWATER_HEARTBEAT_INTERVAL", "1s", "group.consumer.heartbeat.interval.ms"),
+        ("HIGHWATER_ASSIGNOR", "cooperative-sticky", "uniform or range"),
+        ("HIGHWATER_ASSIGNOR", "roundrobin", "uniform or range"),
+    ] {
+        with(&[(name, value)]).expect("it is fine under classic");
+        let error = refused(&[consumer, (name, value)]);
+        let text = error.to_string();
+        assert!(error.is_configuration(), "{text}");
+        assert!(text.contains(name) && text.contains(part), "{text}");
+    }
+    for assignor in ["uniform", "range"] {
+        let config = with(&[consumer, ("HIGHWATER_ASSIGNOR", assignor)]).unwrap();
+        assert_eq!(config.effective_assignor().map(Assignor::as_str), Some(assignor));
+    }
+    let config = with(&[consumer, ("HIGHWATER_INSTANCE_ID", "pod-0")]).unwrap();
+    assert_eq!(config.effective_assignor(), None, "the broker chooses");
+    // A program that takes back what another layer says
+    let layer = PartialConfig::default().session_timeout(None);
+    let sources = [REQUIRED, &[consumer, ("HIGHWATER_SESSION_TIMEOUT", "6s")]].concat();
+    layer.or(PartialConfig::from_sources(None, env(&sources)).unwrap()).finish().unwrap();
 }
 
 #[test]

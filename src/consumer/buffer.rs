@@ -147,7 +147,7 @@ impl PartitionBuffer {
         }
     }
 
-    /// Where the client stands, for error texts.
+    /// Where the client stands: fetching goes on from there, and error texts name it.
     pub(crate) fn covered_to(&self) -> NextOffset {
         self.lock().to
     }
@@ -253,6 +253,12 @@ impl PartitionBuffer {
         state.waiting_since = None;
         drop(state);
         self.uncharge(bytes);
+    }
+
+    /// Whether a record can still come in.
+    pub(crate) fn is_open(&self) -> bool {
+        let state = self.lock();
+        state.closed.is_none() && state.failure.is_none()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -175,6 +175,7 @@ impl PollLoop {
                     Err(TryRecvError::Disconnected) => return self.stop(queue, &[], Duration::ZERO),
                 }
             }
+            self.settle();
             let mut timeout = POLL_TIMEOUT;
             for _ in 0..RECORDS_PER_TURN {
                 let Some(event) = queue.poll(timeout) else { break };

@@ -63,7 +63,7 @@ impl Control {
         let lane = &self.lanes[entry.lane].0;
         lane.add(Arc::clone(&buffer));
         tracing::info!(partition = %key, next_offset = %from, epoch = claim.epoch, "claimed");
-        poller.send(Command::Start(StartFetch { assignment, from, buffer, lane: Arc::clone(&lane.data) }));
+        poller.send(Command::Start(StartFetch { assignment, buffer, lane: Arc::clone(&lane.data) }));
     }
 
     fn close(&mut self, key: &PartitionKey, claim: ClaimId, revoked: bool) {

@@ -204,9 +204,10 @@ pub(super) fn start_poller(
     })?;
     let queue = EventQueue::of(Arc::new(client))
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the Kafka client has no consumer queue"))?;
-    Poller::start(queue, true, Arc::clone(budget), Arc::clone(&board.poll), notices).map_err(|error| {
-        Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error)
-    })
+    Poller::start(queue, config.is_cooperative(), Arc::clone(budget), Arc::clone(&board.poll), notices)
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error)
+        })
 }
 
 fn refused_properties(error: KafkaError) -> Error {

@@ -1,7 +1,7 @@
 //! The librdkafka properties that can't be passed through, with the reason that the user reads.
 //!
 //! A property is here when another value would break an invariant, when a setting of Highwater has the say, or when
-//! it would change the protocol into one that the worker does not speak yet.
+//! it would change the protocol into one that the worker does not speak.
 
 /// Name and reason. Aliases are listed too.
 pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
@@ -51,12 +51,12 @@ pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
         "Kafka's own topics are left out already; say in `topics` what is wanted, which holds under every protocol",
     ),
     // The group protocol.
-    ("group.protocol", "only the classic protocol is available yet"),
+    ("group.protocol", "use the setting `group_protocol`"),
     ("group.protocol.type", "the worker is a consumer"),
-    ("group.remote.assignor", "only the classic protocol is available yet, where the members assign"),
+    ("group.remote.assignor", "use the setting `assignor`"),
     (
         "partition.assignment.strategy",
-        "only cooperative-sticky is available yet: others restart running partitions",
+        "use the setting `assignor`: the worker must know whether a rebalance takes everything away",
     ),
     ("session.timeout.ms", "use the setting `session_timeout`"),
     ("heartbeat.interval.ms", "use the setting `heartbeat_interval`"),

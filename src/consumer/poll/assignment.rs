@@ -1,17 +1,27 @@
 //! What Kafka assigned, what is really assigned to the client, and the answers to rebalances.
+//!
+//! Under a cooperative protocol (classic cooperative-sticky, KIP-848) partitions are added to the client and taken
+//! out of it one by one. Under an eager one the client takes nothing but whole lists: what claims add and what halts
+//! take away is collected for one turn of the loop and becomes one list. A whole list restarts the partitions that
+//! run, and throws their prefetched records away; each is therefore listed at the end of its own buffer, and goes on
+//! under its unchanged claim.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod list;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Client, Notice, Place, PollLoop};
-use crate::NextOffset;
+use self::list::WholeList;
+use super::{Client, Fetching, Notice, Place, PollLoop};
 use crate::batch::PartitionKey;
+use crate::consumer::PartitionBuffer;
+use crate::partition::Halt;
 
 /// Numbers the times that partitions were assigned to this process.
 pub(crate) type AssignmentId = u64;
@@ -30,17 +40,18 @@ pub(crate) struct Assigned {
 /// The assignment, as Kafka gave it and as the client has it.
 pub(super) struct Assignment {
     client: Arc<Client>,
-    /// From configuration: asking the client hangs once it is closed (PITFALLS 6).
-    cooperative: bool,
     /// Given to us by the group.
     granted: BTreeMap<PartitionKey, AssignmentId>,
-    /// Given to the client, with an explicit offset each: what is being fetched.
-    fetched: BTreeSet<PartitionKey>,
+    /// Given to the client, with an explicit offset each: what is being fetched, and into what.
+    fetched: BTreeMap<PartitionKey, Arc<PartitionBuffer>>,
+    /// Under an eager protocol only. From configuration: asking the client hangs once it is closed (PITFALLS 6).
+    whole: Option<WholeList>,
 }
 
 impl Assignment {
     pub(super) fn new(client: Arc<Client>, cooperative: bool) -> Self {
-        Self { client, cooperative, granted: BTreeMap::new(), fetched: BTreeSet::new() }
+        let whole = (!cooperative).then(WholeList::default);
+        Self { client, granted: BTreeMap::new(), fetched: BTreeMap::new(), whole }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -57,11 +68,10 @@ impl Assignment {
 
     /// Records what Kafka granted and answers with nothing: fetching begins when the claim says where.
     fn grant(&mut self, keys: Vec<PartitionKey>) -> (KafkaResult<()>, Vec<Assigned>) {
-        let nothing = TopicPartitionList::new();
-        let answer = if self.cooperative {
-            self.client.incremental_assign(&nothing)
-        } else {
-            self.client.assign(&nothing)
+        let answer = match &mut self.whole {
+            None => self.client.incremental_assign(&TopicPartitionList::new()),
+            // An eager group revokes everything first, so that this list is empty, too.
+            Some(whole) => whole.assign(&self.client, &mut self.fetched),
         };
         let assigned = keys
             .into_iter()
@@ -79,9 +89,11 @@ impl Assignment {
         for key in keys {
             self.granted.remove(key);
         }
-        if !self.cooperative {
+        if let Some(whole) = &mut self.whole {
+            // All of it, whatever the event lists: so does the client.
+            self.granted.clear();
             self.fetched.clear();
-            return self.client.unassign();
+            return whole.unassign(&self.client);
         }
         let list = self.take_fetched(keys);
         self.client.incremental_unassign(&list)
@@ -90,21 +102,24 @@ impl Assignment {
     fn take_fetched(&mut self, keys: &[PartitionKey]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for key in keys {
-            if self.fetched.remove(key) {
+            if self.fetched.remove(key).is_some() {
                 list.add_partition(&key.topic, key.partition);
             }
         }
         list
     }
 
-    /// Begins to fetch at `from`. Always through the assignment, never by seek: after a lost position the
-    /// fetch state is dead for a seek (PITFALLS 7).
-    pub(super) fn fetch_from(&mut self, key: &PartitionKey, from: NextOffset) -> KafkaResult<()> {
-        self.stop_fetching(std::slice::from_ref(key));
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&key.topic, key.partition, Offset::Offset(from.get()))?;
+    /// Begins to fetch at the end of a buffer; under an eager protocol with the next [`settle`](Self::settle). Always
+    /// through the assignment, never by seek: after a lost position the fetch state is dead for a seek (PITFALLS 7).
+    pub(super) fn fetch(&mut self, buffer: &Arc<PartitionBuffer>) -> KafkaResult<()> {
+        self.stop_fetching(std::slice::from_ref(&buffer.key));
+        self.fetched.insert(buffer.key.clone(), Arc::clone(buffer));
+        if let Some(whole) = &mut self.whole {
+            whole.has_changed();
+            return Ok(());
+        }
+        let list = list::of(std::iter::once(buffer))?;
         self.client.incremental_assign(&list)?;
-        self.fetched.insert(key.clone());
         // A pause by the application survives revoke and re-assign (PITFALLS 10).
         self.client.resume(&list)
     }
@@ -112,23 +127,47 @@ impl Assignment {
     /// Takes partitions out of the client's assignment, not out of the group's.
     pub(super) fn stop_fetching(&mut self, keys: &[PartitionKey]) {
         let list = self.take_fetched(keys);
-        if list.count() > 0
-            && let Err(error) = self.client.incremental_unassign(&list)
-        {
+        if list.count() == 0 {
+            return;
+        }
+        if let Some(whole) = &mut self.whole {
+            whole.has_changed();
+        } else if let Err(error) = self.client.incremental_unassign(&list) {
             // Harmless: without a buffer its records are dropped.
             tracing::debug!(%error, "the client did not stop fetching");
         }
     }
 
+    /// Ends a turn of commands: under an eager protocol, gives the client one list of what they came to.
+    pub(super) fn settle(&mut self) -> KafkaResult<()> {
+        match &mut self.whole {
+            Some(whole) if whole.is_stale() => whole.assign(&self.client, &mut self.fetched),
+            _ => Ok(()),
+        }
+    }
+
     /// Before the client is closed.
     pub(super) fn clear(&mut self) {
-        let keys: Vec<_> = self.fetched.iter().cloned().collect();
+        let keys: Vec<_> = self.fetched.keys().cloned().collect();
         self.stop_fetching(&keys);
         self.granted.clear();
+        if let Err(error) = self.settle() {
+            tracing::debug!(%error, "the client did not stop fetching");
+        }
     }
 }
 
 impl PollLoop {
+    /// Lets the client know what the commands of this turn came to.
+    pub(super) fn settle(&mut self) {
+        let Err(error) = self.assignment.settle() else { return };
+        // Whatever was listed is not being fetched any more.
+        for Fetching { buffer, lane } in self.buffers.values().flat_map(HashMap::values) {
+            buffer.fail(Halt::client(&buffer.key, "start fetching", &error));
+            lane.notify_one();
+        }
+    }
+
     pub(super) fn on_assign(&mut self, places: &[Place]) {
         let began = Instant::now();
         let (answer, assigned) = self.assignment.grant(keys(places));

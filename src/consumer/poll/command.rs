@@ -31,7 +31,7 @@ pub(crate) enum Command {
 pub(crate) struct StartFetch {
     /// The assignment that the claim was made for; another one by now means that it was revoked meanwhile.
     pub(crate) assignment: AssignmentId,
-    pub(crate) from: NextOffset,
+    /// New: its end is where the claim begins.
     pub(crate) buffer: Arc<PartitionBuffer>,
     pub(crate) lane: Arc<Notify>,
 }
@@ -75,18 +75,18 @@ impl PollLoop {
         }
     }
 
-    fn start(&mut self, StartFetch { assignment, from, buffer, lane }: StartFetch) {
+    fn start(&mut self, StartFetch { assignment, buffer, lane }: StartFetch) {
         let key = buffer.key.clone();
         if !self.assignment.is_current(&key, assignment) {
             // Revoked since: the worker has been told, and releases the claim.
             return;
         }
-        if let Err(error) = self.assignment.fetch_from(&key, from) {
+        if let Err(error) = self.assignment.fetch(&buffer) {
             buffer.fail(crate::partition::Halt::client(&key, "start fetching", &error));
             lane.notify_one();
             return;
         }
-        tracing::debug!(partition = %key, %from, epoch = buffer.claim.epoch, "fetching");
+        tracing::debug!(partition = %key, from = %buffer.covered_to(), epoch = buffer.claim.epoch, "fetching");
         self.last = None;
         self.buffers
             .entry(Box::from(&*key.topic))
