@@ -56,8 +56,8 @@ pub use self::{
     error::{Error, Result},
     failpoints::{FAILPOINTS, at_failpoint, freeze_this_process},
     kafka::{
-        GroupDescription, GroupRow, Kafka, Message, Producer, ReadRecord, ToolOutput, TransactionalProducer,
-        quiet_client_config,
+        GroupDescription, GroupRow, GroupState, Kafka, Message, Producer, ReadRecord, ToolOutput,
+        TransactionalProducer, quiet_client_config,
     },
     ledger::Ledger,
     oracle::{Oracle, Report},

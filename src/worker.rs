@@ -1,6 +1,7 @@
 //! The worker: joins the group, claims what it is assigned, and applies it.
 
 mod builder;
+mod client;
 mod control;
 mod effects;
 mod handle;

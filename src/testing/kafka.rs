@@ -2,6 +2,7 @@
 
 mod admin;
 mod client;
+mod group;
 mod jars;
 mod local;
 mod mock;
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     client::quiet_client_config,
+    group::GroupState,
     producer::{Message, Producer, TransactionalProducer},
     read::ReadRecord,
     tool::{GroupDescription, GroupRow, ToolOutput},
@@ -251,7 +253,7 @@ fn properties(port: u16, controller_port: u16, listen: &str, own: &[(&str, &str)
         ("group.initial.rebalance.delay.ms", "0"),
         ("group.min.session.timeout.ms", "1000"),
         ("group.consumer.min.session.timeout.ms", "1000"),
-        ("group.consumer.session.timeout.ms", "10000"),
+        ("group.consumer.session.timeout.ms", "6000"),
         ("group.consumer.min.heartbeat.interval.ms", "100"),
         ("group.consumer.heartbeat.interval.ms", "500"),
         // Retention and compaction within seconds, for the tests that want them.

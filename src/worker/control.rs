@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc;
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use super::client::Rebuild;
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::{Phase, launch};
@@ -71,8 +72,8 @@ pub(super) struct Control {
     pub(super) poller: Option<Poller>,
     pub(super) entries: BTreeMap<PartitionKey, Entry>,
     pub(super) chores: JoinSet<Chore>,
-    client_backoff: Backoff,
-    joined: bool,
+    pub(super) rebuild: Rebuild,
+    pub(super) joined: bool,
     /// A partition's state changed since the status was last published.
     pub(super) changed: bool,
 }
@@ -93,7 +94,7 @@ impl Control {
         notices: mpsc::UnboundedSender<Notice>,
         inboxes: Inboxes,
     ) -> Result<Self> {
-        let client_backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
+        let rebuild = Rebuild::new(&config);
         let mut this = Self {
             config,
             board,
@@ -110,7 +111,7 @@ impl Control {
             poller: None,
             entries: BTreeMap::new(),
             chores: JoinSet::new(),
-            client_backoff,
+            rebuild,
             joined: false,
             changed: true,
         };
@@ -118,7 +119,7 @@ impl Control {
         Ok(this)
     }
 
-    fn start_client(&mut self) -> Result<()> {
+    pub(super) fn start_client(&mut self) -> Result<()> {
         // A channel of its own: what the client before still had to say is about assignments that are gone.
         let (notices, inbox) = mpsc::unbounded_channel();
         self.inboxes.notices = inbox;
@@ -127,6 +128,7 @@ impl Control {
         self.notices = notices;
         poller.register(&self.waker);
         self.poller = Some(poller);
+        self.rebuild.started(Instant::now());
         Ok(())
     }
 
@@ -176,6 +178,9 @@ impl Control {
                 Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
+                }
+                () = tokio::time::sleep_until(self.rebuild.due().into()), if self.poller.is_none() => {
+                    self.start_client()?;
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
                 _ = status.tick() => {
@@ -233,51 +238,6 @@ impl Control {
             Notice::ClientError { code, fatal, text } => self.on_client_error(code, fatal, &text).await?,
         }
         Ok(())
-    }
-
-    async fn on_client_error(&mut self, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Result<()> {
-        use RDKafkaErrorCode as Code;
-        match code {
-            Code::Authentication | Code::SaslAuthenticationFailed => {
-                return Err(Error::new(
-                    ErrorKind::Authentication,
-                    format!("Kafka refused the credentials: {text}"),
-                ));
-            }
-            Code::GroupAuthorizationFailed => {
-                return Err(Error::new(
-                    ErrorKind::Privilege,
-                    format!(
-                        "Kafka does not let this client join group {}: grant it READ on the group ({text})",
-                        self.config.group
-                    ),
-                ));
-            }
-            Code::FencedInstanceId => {
-                let instance = self.config.instance_id.as_deref().unwrap_or("");
-                return Err(Error::new(
-                    ErrorKind::InstanceFenced,
-                    format!(
-                        "another process joined group {} as instance {instance}: give every process an instance id of its own",
-                        self.config.group
-                    ),
-                ));
-            }
-            _ if fatal => {}
-            _ => {
-                tracing::debug!(?code, text, "the Kafka client reports an error; it goes on by itself");
-                return Ok(());
-            }
-        }
-        let wait = self.client_backoff.next();
-        tracing::error!(?code, text, retry_in = ?wait, "the Kafka client has failed for good; building a new one");
-        self.revoke_all();
-        if let Some(poller) = self.poller.take() {
-            poller.send(Command::Stop { mirror: Vec::new(), mirror_limit: Duration::ZERO });
-            poller.join(launch::CLOSE_LIMIT).await;
-        }
-        tokio::time::sleep(wait).await;
-        self.start_client()
     }
 
     /// What Kafka would say if it took everything away.

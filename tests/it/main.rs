@@ -9,6 +9,7 @@ mod harness;
 mod migrate;
 mod operator;
 mod outage;
+mod protocol;
 mod quickstart;
 mod rebalance;
 mod records;

@@ -8,7 +8,7 @@ use super::{
     local::class_archive,
 };
 use crate::testing::{
-    error::{Attempted, Error, Result, blocking},
+    error::{Attempted, Result, blocking},
     server::Server,
 };
 
@@ -52,7 +52,7 @@ pub struct GroupRow {
 }
 
 impl GroupDescription {
-    fn parse(raw: String) -> Self {
+    pub(super) fn parse(raw: String) -> Self {
         let mut columns = Vec::new();
         let mut rows = Vec::new();
         for line in raw.lines() {
@@ -109,20 +109,6 @@ impl Kafka {
         let Output { status, stdout, stderr } = output.attempted(|| attempt)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(ToolOutput { status: status.code(), stdout: text(stdout), stderr: text(stderr) })
-    }
-
-    /// A consumer group as Kafka's own tool describes it. A group without commits and members has no rows.
-    ///
-    /// # Errors
-    /// When the tool fails, for instance because there is no such group.
-    pub async fn describe_group(&self, group: &str) -> Result<GroupDescription> {
-        let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-        let output = self.tool(class, &["--describe", "--group", group]).await?;
-        // The tool reports many a failure on standard output and exits with 0.
-        if output.status != Some(0) || output.stdout.contains("Error: ") {
-            return Err(Error::new(format!("describe group {group}: {}{}", output.stdout, output.stderr)));
-        }
-        Ok(GroupDescription::parse(output.stdout))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -21,6 +22,7 @@ pub(crate) struct Process {
 /// configuration.
 const ROLE: &str = "HIGHWATER_TEST_WORKER";
 const FAILPOINT: &str = "HIGHWATER_TEST_FAILPOINT";
+const SESSION: &str = "HIGHWATER_SESSION_TIMEOUT";
 
 impl Process {
     /// Starts a worker of `world`. `role`: what its handler does, see [`worker_process`].
@@ -46,9 +48,13 @@ impl Process {
             .env("HIGHWATER_TOPICS", &world.topic)
             .env("HIGHWATER_PROGRAM", "it")
             .env("HIGHWATER_START", "earliest")
-            .env("HIGHWATER_SESSION_TIMEOUT", "6s")
             .env("HIGHWATER_LOG", "info,highwater=debug")
             .envs(more.iter().copied());
+        if !more.contains(&("HIGHWATER_GROUP_PROTOCOL", "consumer"))
+            && !more.iter().any(|(name, _)| *name == SESSION)
+        {
+            command.env(SESSION, "6s");
+        }
         Ok(Self { child: Child::spawn(name, &command)? })
     }
 
@@ -70,6 +76,13 @@ impl Process {
         Ok(owner.expect("the line names the owner").to_owned())
     }
 
+    /// How long it took to answer each rebalance so far.
+    pub(crate) fn answers(&self) -> Vec<Duration> {
+        let lines = self.child.lines();
+        let answers = lines.iter().filter_map(|line| line.text.split("answered_in=").nth(1));
+        answers.map(|rest| parse_elapsed(rest.split(' ').next().unwrap_or(rest))).collect()
+    }
+
     /// Whether a line that it wrote contains `text`.
     pub(crate) fn wrote(&self, text: &str) -> bool {
         self.child.lines().iter().any(|line| line.text.contains(text))
@@ -82,6 +95,20 @@ impl Process {
         assert_eq!(status, 0, "a soft stop ends with 0");
         Ok(())
     }
+}
+
+/// A `Duration` as its `Debug` writes it.
+fn parse_elapsed(text: &str) -> Duration {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').expect("a unit");
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        other => panic!("{other} is not a unit of time"),
+    };
+    Duration::from_secs_f64(number.parse::<f64>().expect("a number") * seconds)
 }
 
 /// Not a test: the body of a worker process. Passes at once when nobody asked for one.
