@@ -91,7 +91,7 @@ settings! {
         env: "HIGHWATER_GROUP_PROTOCOL",
         kind: GROUP_PROTOCOL,
         default: Text("classic"),
-        change: "To `consumer` on brokers from 4.0. A running group can be moved one member at a time.",
+        change: "To `consumer` on brokers from 4.0. Stop all members of the group first.",
     }
 
     /// How partitions are shared out. Under `classic`: `cooperative-sticky`, or `range` and `roundrobin`, which are

@@ -4,6 +4,8 @@
 //! otherwise pass for itself.
 
 mod matrix;
+mod members;
+mod whole_list;
 
 use highwater::testing::{Result, wait_until};
 
