@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::config::TopicPartition;
 use crate::record::chunk::Chunk;
 use crate::{NextOffset, Record};
 
@@ -14,6 +15,12 @@ use crate::{NextOffset, Record};
 pub(crate) struct PartitionKey {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
+}
+
+impl From<&TopicPartition> for PartitionKey {
+    fn from(named: &TopicPartition) -> Self {
+        Self { topic: named.topic.as_str().into(), partition: named.partition }
+    }
 }
 
 impl fmt::Debug for PartitionKey {

@@ -1,6 +1,7 @@
 //! Claims: the row in `consumer_offset` that says who may commit a partition, and from where (EO-3, EO-4).
 
 pub(crate) mod guard;
+mod holder;
 mod lost;
 mod obtain;
 pub(crate) mod start;
@@ -84,10 +85,22 @@ fn describe(f: &mut std::fmt::Formatter<'_>, error: &tokio_postgres::Error) -> s
     }
 }
 
+/// Who decides which of several live processes a partition belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arbiter {
+    /// The group: a claim takes the row from whoever holds it.
+    Kafka,
+    /// Nobody, so first come, first served: a claim never takes a row from another live process. Two that did would
+    /// fence each other for ever.
+    Nobody,
+}
+
 /// The statements of a claim's life.
 #[derive(Debug)]
 pub(crate) struct Claims {
     db: Arc<Db>,
+    arbiter: Arbiter,
+    holder: String,
     claim_free: String,
     claim_waiting: String,
     release: String,
@@ -98,7 +111,7 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    pub(crate) fn new(db: Arc<Db>) -> Self {
+    pub(crate) fn new(db: Arc<Db>, arbiter: Arbiter) -> Self {
         let offsets = db.schema.qualified("consumer_offset");
         let history = db.schema.qualified("claim_history");
         let live = |owner: &str| {
@@ -114,6 +127,10 @@ impl Claims {
               AND o.instance_id IS DISTINCT FROM coalesce($5::text, '') AND {})",
             live("o.owner")
         );
+        let held = match arbiter {
+            Arbiter::Kafka => "false".to_owned(),
+            Arbiter::Nobody => format!("(o.owner IS DISTINCT FROM $4 AND {})", live("o.owner")),
+        };
         // One statement: a client that freezes between two would hold the locks of the first.
         // Key order everywhere, or two workers deadlock (PITFALLS 22). The history is written from the locked
         // rows, so that a commit which slipped in before the lock is in it.
@@ -121,7 +138,8 @@ impl Claims {
             format!(
                 "WITH old AS ( \
                    SELECT o.* FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
-                   WHERE o.group_id = $1 AND o.paused_reason IS NULL AND NOT {draining} \
+                   WHERE o.group_id = $1 AND o.paused_reason IS NULL AND NOT {draining} AND NOT {held} \
+                     AND o.claim_token = coalesce($6, o.claim_token) \
                    ORDER BY o.topic, o.partition FOR UPDATE OF o{locking}), \
                  history AS ( \
                    INSERT INTO {history} (group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, \
@@ -164,6 +182,8 @@ impl Claims {
                  USING (topic, partition) WHERE o.group_id = $1 FOR UPDATE OF o SKIP LOCKED"
             ),
             step_over_lost: lost::sql(&db.schema),
+            holder: holder::sql(&db.schema),
+            arbiter,
             db,
         }
     }
@@ -175,16 +195,18 @@ impl Claims {
     /// Claims those of `keys` whose rows are free, in one statement.
     pub(crate) async fn claim_free(&self, keys: &[PartitionKey]) -> Result<Vec<Claimed>, DbError> {
         let client = self.db.control().await?;
-        self.claim(&client, &self.claim_free, keys).await
+        self.claim(&client, &self.claim_free, keys, None).await
     }
 
     /// Claims one row, waiting for its lock up to `lock_timeout`; after [`blockers::PATIENCE`] it looks for dead
-    /// blockers. `None` if the row is missing, paused or draining.
-    pub(crate) async fn claim_waiting(&self, key: &PartitionKey) -> Result<Option<Claimed>, DbError> {
+    /// blockers. `None` if the row is missing, paused or draining, or, where nobody arbitrates, no longer as it was
+    /// `seen`: whoever has claimed it during the wait is live, though the statement's snapshot does not know it.
+    pub(crate) async fn claim_waiting(&self, seen: &OffsetRow) -> Result<Option<Claimed>, DbError> {
         let client = self.db.control().await?;
         let pid = backend_pid(&client).await?;
-        let keys = std::slice::from_ref(key);
-        let claim = self.claim(&client, &self.claim_waiting, keys);
+        let keys = std::slice::from_ref(&seen.key);
+        let token = (self.arbiter == Arbiter::Nobody).then_some(seen.claim.token);
+        let claim = self.claim(&client, &self.claim_waiting, keys, token);
         let claimed = watch(&self.db, pid, claim).await?;
         Ok(claimed.into_iter().next())
     }
@@ -194,6 +216,7 @@ impl Claims {
         client: &Object,
         sql: &str,
         keys: &[PartitionKey],
+        token: Option<Uuid>,
     ) -> Result<Vec<Claimed>, DbError> {
         let (topics, partitions) = columns(keys);
         let identity = &self.db.identity;
@@ -201,7 +224,14 @@ impl Claims {
         let rows = client
             .query(
                 &statement,
-                &[&&*identity.group, &topics, &partitions, &identity.owner, &identity.instance_id.as_deref()],
+                &[
+                    &&*identity.group,
+                    &topics,
+                    &partitions,
+                    &identity.owner,
+                    &identity.instance_id.as_deref(),
+                    &token,
+                ],
             )
             .await?;
         Ok(rows

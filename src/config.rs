@@ -36,6 +36,7 @@ mod settings;
 mod sources;
 mod subscription;
 mod table;
+mod topic_partition;
 mod values;
 
 use std::path::Path;
@@ -47,6 +48,7 @@ pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::reference::reference;
 use self::settings::SETTINGS;
 pub use self::settings::{Config, PartialConfig};
+pub use self::topic_partition::TopicPartition;
 pub use self::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
 
 use crate::error::Result;
@@ -129,7 +131,9 @@ impl PartialConfig {
     ///
     /// [`Configuration`](crate::ErrorKind::Configuration) for missing, unreadable, refused and contradictory values.
     pub fn finish(self) -> Result<Config> {
-        check::require(&self, &["brokers", "postgres_url", "group", "topics"])?;
+        // Who assigns partitions by hand needs no group to share them, and names their topics with them.
+        let of_the_group: &[&str] = if self.assign.is_some() { &[] } else { &["group", "topics"] };
+        check::require(&self, &[&["brokers", "postgres_url"], of_the_group].concat())?;
         self.check_values()?;
         let mut config = self.clone().fill();
         if config.program.is_empty() {

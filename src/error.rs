@@ -37,7 +37,7 @@ pub enum ErrorKind {
     Postgres,
     /// The user's handler failed in a way that no retry cures.
     Handler,
-    /// A subscribed topic does not exist, or this client may not see it.
+    /// A subscribed topic or an assigned partition does not exist, or this client may not see it.
     UnknownTopic,
     /// Another process joined the group under the same instance id.
     InstanceFenced,

@@ -25,6 +25,8 @@ use crate::partition::Halt;
 const WAITING_CLAIMS: usize = 4;
 /// How often a row is looked at that its draining owner will release any moment.
 const DRAINING_POLL: Duration = Duration::from_millis(25);
+/// How often a row is looked at that another live process holds, where nobody arbitrates.
+const HELD_POLL: Duration = Duration::from_millis(250);
 /// How often a row is looked at that an operator has paused.
 const PAUSED_POLL: Duration = Duration::from_secs(1);
 
@@ -36,15 +38,15 @@ pub(crate) struct ClaimOutcome {
     pub(crate) result: Result<Claimed, (Option<Claimed>, Halt)>,
 }
 
-/// Which assignments are current, shared with the tasks that claim for them.
+/// Which assignments are current, shared with the tasks that claim for them, and what those are waiting for.
 #[derive(Debug, Default)]
-pub(crate) struct StillAssigned(Mutex<HashMap<PartitionKey, AssignmentId>>);
+pub(crate) struct StillAssigned(Mutex<HashMap<PartitionKey, (AssignmentId, Option<String>)>>);
 
 impl StillAssigned {
     pub(crate) fn set(&self, key: &PartitionKey, id: Option<AssignmentId>) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match id {
-            Some(id) => current.insert(key.clone(), id),
+            Some(id) => current.insert(key.clone(), (id, None)),
             None => current.remove(key),
         };
     }
@@ -56,7 +58,25 @@ impl StillAssigned {
 
     fn is_current(&self, assigned: &Assigned) -> bool {
         let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        current.get(&assigned.key) == Some(&assigned.id)
+        current.get(&assigned.key).is_some_and(|(id, _)| *id == assigned.id)
+    }
+
+    /// What the claim of a partition is waiting for, if that is worth telling.
+    pub(crate) fn waiting_for(&self, key: &PartitionKey) -> Option<String> {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.get(key).and_then(|(_, what)| what.clone())
+    }
+
+    /// Notes what is waited for; `true` if that is news.
+    fn note(&self, assigned: &Assigned, what: Option<String>) -> bool {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.get_mut(&assigned.key) {
+            Some((id, noted)) if *id == assigned.id && *noted != what => {
+                *noted = what;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -140,7 +160,10 @@ impl Obtain {
         let mut backoff = self.backoff.clone();
         while self.still.is_current(&assigned) {
             match self.try_one(&assigned).await {
-                Ok(Step::Claimed(claimed)) => return self.granted(vec![(assigned, claimed)]).await,
+                Ok(Step::Claimed(claimed)) => {
+                    self.still.note(&assigned, None);
+                    return self.granted(vec![(assigned, claimed)]).await;
+                }
                 Ok(Step::Refused(why)) => return self.send(assigned, Err((None, why))),
                 Ok(Step::Wait(pause)) => tokio::time::sleep(pause).await,
                 Err(error) => self.wait_after(&error, &mut backoff, 1).await,
@@ -157,9 +180,20 @@ impl Obtain {
                 Err(why) => Ok(Step::Refused(why)),
             };
         };
-        if let Some(reason) = row.paused_reason {
-            tracing::info!(partition = %key, reason, "paused by an operator; waiting");
+        if let Some(reason) = &row.paused_reason {
+            if self.still.note(assigned, Some(format!("paused by an operator: {reason}"))) {
+                tracing::info!(partition = %key, reason, "paused by an operator; waiting");
+            }
             return Ok(Step::Wait(PAUSED_POLL));
+        }
+        let held = self.claims.held_by_another(&row).await?;
+        if self.still.note(assigned, held.clone())
+            && let Some(why) = &held
+        {
+            tracing::warn!(partition = %key, "{why}");
+        }
+        if held.is_some() {
+            return Ok(Step::Wait(HELD_POLL));
         }
         if row.draining {
             return Ok(Step::Wait(DRAINING_POLL));
@@ -169,7 +203,7 @@ impl Obtain {
             return Ok(Step::Wait(Duration::ZERO));
         }
         // No row: it was paused, began to drain or vanished since. The next look says which.
-        Ok(self.claims.claim_waiting(key).await?.map_or(Step::Wait(DRAINING_POLL), Step::Claimed))
+        Ok(self.claims.claim_waiting(&row).await?.map_or(Step::Wait(DRAINING_POLL), Step::Claimed))
     }
 
     /// Guards what was claimed, all of it together, for as long as Kafka takes to answer.

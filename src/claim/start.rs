@@ -5,6 +5,7 @@
 //! partition past the recorded count was added and starts at its beginning.
 
 mod added;
+mod assigned;
 mod pattern;
 mod record;
 
@@ -17,7 +18,7 @@ use rdkafka::error::KafkaError;
 use super::DbError;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
-use crate::config::{Config, StartPolicy, TopicPattern, is_pattern};
+use crate::config::{Config, StartPolicy, TopicPartition, TopicPattern};
 use crate::consumer::Catalog;
 use crate::db::Db;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,9 @@ pub(crate) struct Start {
     /// What this worker subscribes to, by name and by pattern.
     topics: Vec<String>,
     patterns: Vec<TopicPattern>,
+    /// What is read without a group's assignment; and whether the group is this run's own.
+    assigned: Vec<TopicPartition>,
+    one_off: bool,
 }
 
 /// What `group_topic` holds.
@@ -49,6 +53,7 @@ struct Known {
 
 impl Start {
     pub(crate) fn new(db: Arc<Db>, catalog: Catalog, config: &Config, backoff: Backoff) -> Self {
+        let (topics, patterns) = config.subscription();
         Self {
             db,
             catalog,
@@ -56,8 +61,10 @@ impl Start {
             program: config.program.clone(),
             backoff,
             unknown_topic_timeout: config.unknown_topic_timeout,
-            topics: config.topics.iter().filter(|topic| !is_pattern(topic)).cloned().collect(),
-            patterns: TopicPattern::among(&config.topics),
+            topics,
+            patterns,
+            assigned: config.assign.clone(),
+            one_off: config.is_one_off(),
         }
     }
 
@@ -118,6 +125,9 @@ impl Start {
             }
             return Ok(Err(self.unknown(wanted)));
         }
+        if let Some(missing) = self.missing_partition(&found) {
+            return Ok(Err(missing));
+        }
         self.resolve(wanted, &found).await?;
         // Another worker may have been first, and be another program.
         let program = self.known_program(wanted).await?;
@@ -150,7 +160,7 @@ impl Start {
         let mut unknown_since: Option<Instant> = None;
         loop {
             match self.look_up(wanted).await {
-                Ok(found) if !found.is_empty() => return Ok(()),
+                Ok(found) if !found.is_empty() => return self.missing_partition(&found).map_or(Ok(()), Err),
                 Ok(_) => {
                     let since = unknown_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.unknown_topic_timeout {
@@ -195,6 +205,9 @@ impl Start {
 
     /// The error of policy `Fail`, with the group ids that look like this one.
     async fn refusal(&self, wanted: Wanted<'_>) -> Result<Error, DbError> {
+        if self.one_off {
+            return Ok(self.one_off_refusal(wanted));
+        }
         let client = self.db.control().await?;
         let group = &*self.db.identity.group;
         let rows = client

@@ -6,6 +6,7 @@ use super::group::GroupProtocol;
 use super::parse::show_duration;
 use super::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 use super::settings::{Config, PartialConfig};
+use super::subscription::check_assign;
 use super::table::{DefaultValue, Place};
 use super::{SETTINGS, kafka};
 use crate::error::{Error, Result};
@@ -149,6 +150,7 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
             show_duration(session),
         )));
     }
+    check_assign(config).map_err(|defect| place("assign").error(&defect))?;
     for (property, given) in &layer.kafka {
         let name = format!("kafka.{property}");
         let env = kafka::env_name(property);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::group::{Assignor, GroupProtocol};
+use super::topic_partition::{TopicPartition, check_partitions};
 use super::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
 use crate::schema::SchemaName;
 
@@ -78,6 +79,13 @@ pub(super) const OPTIONAL_TEXT: Kind<Option<String>> =
 pub(super) const fn list(check: fn(&Vec<String>) -> Result<(), String>) -> Kind<Vec<String>> {
     Kind::checked("list, separated by commas", parse_list, check)
 }
+
+/// Partitions separated by commas; in the file an array.
+pub(super) const PARTITIONS: Kind<Vec<TopicPartition>> = Kind::checked(
+    "list of `topic:partition`, separated by commas",
+    |raw| parse_list(raw)?.iter().map(|item| item.parse()).collect(),
+    |partitions| check_partitions(partitions),
+);
 
 pub(super) const POSTGRES_URL: Kind<PostgresUrl> =
     Kind::checked("URL, or `key=value` pairs", |raw| text(raw).map(PostgresUrl::from), PostgresUrl::check);

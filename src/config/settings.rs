@@ -8,11 +8,12 @@ use super::check::{check_brokers, check_topics};
 use super::group::{Assignor, GroupProtocol};
 use super::kafka::{KafkaProperties, Secret};
 use super::parse::{
-    ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, POSTGRES_URL, Raw, SCHEMA,
-    START, TEXT, bytes, count, duration, duration_or_off, list, optional_duration,
+    ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, POSTGRES_URL, Raw,
+    SCHEMA, START, TEXT, bytes, count, duration, duration_or_off, list, optional_duration,
 };
 use super::table::DefaultValue::{self, Described, Required, Text};
 use super::table::{Given, Origin, Place, Setting, settings};
+use super::topic_partition::TopicPartition;
 use super::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
 use crate::error::Result;
 use crate::schema::SchemaName;
@@ -44,7 +45,8 @@ settings! {
         change: "Per environment; keep it in a secret.",
     }
 
-    /// The consumer group: the name under which offsets are stored, in Postgres and mirrored in Kafka.
+    /// The consumer group: the name under which offsets are stored, in Postgres and mirrored in Kafka. It may be left
+    /// out with `assign`, and so may `topics`.
     group: String {
         env: "HIGHWATER_GROUP",
         kind: TEXT,
@@ -69,6 +71,21 @@ settings! {
         kind: list(|topics| check_topics(topics)),
         default: Required,
         change: "A topic or pattern added to a running group is new to it, and needs a start policy other than `fail` once.",
+    }
+
+    /// Partitions to read without joining the group, `topic:partition` each: for replays and debugging.
+    ///
+    /// Everything else is as ever: claims, guard, batches, commits, mirror. With a `group` it claims rows of that
+    /// group. Since Kafka does not decide then who reads, it never takes a partition from a live process: it waits
+    /// until that one lets go or is gone. A member of the group does take it back, for Kafka has decided. Without a
+    /// `group` it runs as a group of its own, named in the log, and `start` must say where to begin.
+    ///
+    /// `topics` may be left out. If it is set, it must cover the partitions.
+    assign: Vec<TopicPartition> {
+        env: "HIGHWATER_ASSIGN",
+        kind: PARTITIONS,
+        default: Described("none: the group assigns"),
+        change: "To apply some partitions once more, into other tables or another database, or to look at one in a debugger.",
     }
 
     /// Where the group begins in a topic that it has never read: `fail` refuses to start, `earliest` begins at the

@@ -207,6 +207,33 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
 }
 
 #[test]
+fn partitions_by_hand_need_neither_group_nor_topics() {
+    let bare = &REQUIRED[..2];
+    let read = |extra: &[(&str, &str)]| Config::from_sources(None, env(&[bare, extra].concat()));
+    let config = read(&[("HIGHWATER_ASSIGN", "t1:0, t2:11")]).unwrap();
+    assert_eq!(config.assign, [TopicPartition::from(("t1", 0)), TopicPartition::from(("t2", 11))]);
+    assert_eq!((config.group.as_str(), config.topics.len()), ("", 0));
+    let in_file = file("assign = ['t1:3']\n");
+    assert_eq!(Config::from_sources(Some(in_file.path()), env(bare)).unwrap().assign[0].partition, 3);
+    read(&[("HIGHWATER_ASSIGN", "t1:0,pay.x:1"), ("HIGHWATER_TOPICS", "t1,^pay.*")]).unwrap();
+    for (extra, part) in [
+        (&[("HIGHWATER_ASSIGN", "t1")][..], "topic:partition"),
+        (&[("HIGHWATER_ASSIGN", "t1:x")], "topic:partition"),
+        (&[("HIGHWATER_ASSIGN", "t1:-1")], "from 0"),
+        (&[("HIGHWATER_ASSIGN", "t1:1,t1:1")], "twice"),
+        (&[("HIGHWATER_ASSIGN", "^t.*:1")], "pattern"),
+        (&[("HIGHWATER_ASSIGN", "t 1:1")], "stray comma or blank"),
+        (&[("HIGHWATER_ASSIGN", "t1:1"), ("HIGHWATER_INSTANCE_ID", "a")], "`instance_id`"),
+        (&[("HIGHWATER_ASSIGN", "t1:1"), ("HIGHWATER_TOPICS", "t2,^pay.*")], "t2, ^pay.*"),
+    ] {
+        let text = read(extra).expect_err(part).to_string();
+        assert!(text.contains(part) && text.contains("HIGHWATER_ASSIGN"), "{text}");
+    }
+    let text = PartialConfig::default().assign(Vec::new()).finish().unwrap_err().to_string();
+    assert!(text.contains("HIGHWATER_BROKERS") && !text.contains("HIGHWATER_GROUP"), "{text}");
+}
+
+#[test]
 fn defaults_give_way_and_given_values_do_not() {
     let config = with(&[
         ("HIGHWATER_MAX_PROCESSING_TIME", "2s"),

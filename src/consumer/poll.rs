@@ -75,10 +75,12 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// Starts the thread over a subscribed client, which it will close when told to stop.
+    /// Starts the thread over a subscribed client, which it will close when told to stop. Where no group is joined,
+    /// `by_hand` is what counts as assigned.
     pub(crate) fn start(
         queue: EventQueue,
         cooperative: bool,
+        by_hand: Vec<PartitionKey>,
         budget: Arc<Budget>,
         counters: Arc<PollCounters>,
         notices: mpsc::UnboundedSender<Notice>,
@@ -87,7 +89,7 @@ impl Poller {
         let queue = Arc::new(queue);
         let thread_queue = Arc::clone(&queue);
         let thread = thread::Builder::new().name("highwater-poll".into()).spawn(move || {
-            let loop_ = PollLoop {
+            let mut loop_ = PollLoop {
                 assignment: Assignment::new(Arc::clone(thread_queue.client()), cooperative),
                 commands: received,
                 notices,
@@ -97,6 +99,9 @@ impl Poller {
                 last: None,
                 touched: Vec::new(),
             };
+            if !by_hand.is_empty() {
+                loop_.assign_by_hand(by_hand);
+            }
             loop_.run(&thread_queue);
         })?;
         Ok(Self { commands, queue, thread })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{StatusBoard, Worker};
-use crate::config::{Config, PartialConfig};
+use crate::config::{Config, PartialConfig, TopicPartition};
 use crate::error::{Error, Result};
 use crate::handler::{ErasedHandler, Handler, Router};
 
@@ -31,6 +31,24 @@ impl WorkerBuilder {
     /// Subscribes to one topic, or to those that match a `^pattern`; overrides the `topics` setting.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.settings = self.settings.topics(vec![topic.into()]);
+        self
+    }
+
+    /// Reads these partitions without joining the group, for replays and debugging; overrides the `assign` setting.
+    ///
+    /// With a [group](Self::group), rows of that group are claimed, as ever; what a live process holds is waited for.
+    /// Without one, the run is a group of its own, and the `start` setting must say where to begin.
+    ///
+    /// ```no_run
+    /// # async fn run(handler: impl highwater::Handler) -> highwater::Result<()> {
+    /// use highwater::Worker;
+    ///
+    /// Worker::builder().assign([("payments", 3), ("payments", 4)]).build(handler)?.run().await
+    /// # }
+    /// ```
+    pub fn assign<P: Into<TopicPartition>>(mut self, partitions: impl IntoIterator<Item = P>) -> Self {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        self.settings = self.settings.assign(partitions);
         self
     }
 

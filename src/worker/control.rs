@@ -336,7 +336,7 @@ impl Control {
             .filter_map(|(key, entry)| {
                 let (state, detail) = match entry.machine.state() {
                     State::Unassigned => return None,
-                    State::Claiming => (PartitionState::Claiming, None),
+                    State::Claiming => (PartitionState::Claiming, self.obtain.still.waiting_for(key)),
                     State::Running { .. } => (PartitionState::Running, None),
                     State::Draining { .. } => (PartitionState::Draining, None),
                     State::Fenced => (PartitionState::Fenced, None),

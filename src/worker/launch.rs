@@ -15,8 +15,9 @@ use super::control::{Control, Inboxes};
 use super::heartbeat::{Heartbeat, HeldClaims};
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
+use crate::batch::PartitionKey;
 use crate::claim::start::Start;
-use crate::claim::{Claims, DbError, Guard, Obtain};
+use crate::claim::{Arbiter, Claims, DbError, Guard, Obtain};
 use crate::commit::Commit;
 use crate::config::{Config, client_properties};
 use crate::consumer::ffi::{Client, EventQueue};
@@ -28,14 +29,16 @@ use crate::lane::{Lane, LaneShared, Limits};
 use crate::migrate::check_version;
 
 /// Runs a worker from its first connection to its last.
-pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> Result<()> {
+pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) -> Result<()> {
     let board = Arc::clone(&worker.board);
+    let owner = Uuid::new_v4();
+    worker.config.name_group(owner);
     tokio::pin!(shutdown);
     let launched = tokio::select! {
         biased;
         // Nothing was claimed or joined yet: there is nothing to give back.
         () = &mut shutdown => Ok(None),
-        launched = launch(&worker) => launched.map(Some),
+        launched = launch(&worker, owner) => launched.map(Some),
     };
     let ended = match launched {
         Ok(Some(launched)) => launched.control.run(shutdown, launched.heartbeat).await,
@@ -51,21 +54,21 @@ struct Launched {
     heartbeat: Heartbeat,
 }
 
-async fn launch(worker: &Worker) -> Result<Launched> {
+async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let config = &worker.config;
     let board = &worker.board;
     let identity = Identity {
-        owner: Uuid::new_v4(),
+        owner,
         group: config.group.as_str().into(),
         instance_id: config.instance_id.as_deref().map(Into::into),
     };
-    let owner = identity.owner;
     board.set_phase(Phase::Starting, Some(owner));
-    tracing::info!(group = config.group, %owner, topics = ?config.topics, "starting");
+    let assign: Vec<String> = config.assign.iter().map(ToString::to_string).collect();
+    tracing::info!(group = config.group, %owner, topics = ?config.topics, ?assign, "starting");
 
     let backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
     let db = Arc::new(Db::new(config, identity)?);
-    let properties = client_properties(config, owner);
+    let properties = properties(config, owner);
     let catalog = Catalog::new(&properties).map_err(refused_properties)?;
     let start = Arc::new(Start::new(Arc::clone(&db), catalog.clone(), config, backoff.clone()));
 
@@ -79,7 +82,8 @@ async fn launch(worker: &Worker) -> Result<Launched> {
     start.ensure_all().await?;
 
     let budget = Arc::new(Budget::new(config.buffer_budget));
-    let claims = Arc::new(Claims::new(Arc::clone(&db)));
+    let arbiter = if config.is_assigned_by_hand() { Arbiter::Nobody } else { Arbiter::Kafka };
+    let claims = Arc::new(Claims::new(Arc::clone(&db), arbiter));
     let (outcome_sender, outcomes) = mpsc::unbounded_channel();
     let (report_sender, reports) = mpsc::unbounded_channel();
     let (notice_sender, notices) = mpsc::unbounded_channel();
@@ -197,17 +201,30 @@ pub(super) fn start_poller(
         native.set(name, value);
     }
     let client = Client::from_config_and_context(&native, new_context()).map_err(refused_properties)?;
-    let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
-    client.subscribe(&topics).map_err(|error| {
-        Error::new(ErrorKind::Kafka, format!("could not subscribe to {}", config.topics.join(", ")))
-            .with_source(error)
-    })?;
+    let by_hand = config.assign.iter().map(PartitionKey::from).collect();
+    if !config.is_assigned_by_hand() {
+        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
+        client.subscribe(&topics).map_err(|error| {
+            Error::new(ErrorKind::Kafka, format!("could not subscribe to {}", config.topics.join(", ")))
+                .with_source(error)
+        })?;
+    }
     let queue = EventQueue::of(Arc::new(client))
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the Kafka client has no consumer queue"))?;
-    Poller::start(queue, config.is_cooperative(), Arc::clone(budget), Arc::clone(&board.poll), notices)
-        .map_err(|error| {
-            Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error)
-        })
+    // Without a group there is no protocol that would ask for whole lists.
+    let cooperative = config.is_cooperative() || config.is_assigned_by_hand();
+    Poller::start(queue, cooperative, by_hand, Arc::clone(budget), Arc::clone(&board.poll), notices).map_err(
+        |error| Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error),
+    )
+}
+
+/// The properties of the worker's client. Without a group to join, those of the membership are left out.
+fn properties(config: &Config, owner: Uuid) -> Vec<(String, String)> {
+    let mut properties = client_properties(config, owner);
+    if config.is_assigned_by_hand() {
+        properties.retain(|(name, _)| name == "group.id" || !name.starts_with("group."));
+    }
+    properties
 }
 
 fn refused_properties(error: KafkaError) -> Error {

@@ -71,7 +71,7 @@ pub struct PartitionStatus {
     pub mirrored_offset: Option<i64>,
     /// Bytes held in memory: buffered, or in the batch that is out.
     pub held_bytes: usize,
-    /// Why it halted.
+    /// Why it halted; or what its claim is waiting for.
     pub detail: Option<String>,
 }
 

@@ -182,6 +182,13 @@ impl PollLoop {
         self.notify(Notice::Assigned(assigned));
     }
 
+    /// What a rebalance would have said, where there is none.
+    pub(super) fn assign_by_hand(&mut self, keys: Vec<PartitionKey>) {
+        let (_, assigned) = self.assignment.grant(keys);
+        tracing::info!(partitions = assigned.len(), "assigned by hand; no group is joined");
+        self.notify(Notice::Assigned(assigned));
+    }
+
     pub(super) fn on_revoke(&mut self, places: &[Place]) {
         let began = Instant::now();
         let keys = keys(places);
