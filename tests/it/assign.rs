@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::config::StartPolicy;
+use highwater::config::{Assignor, GroupProtocol, StartPolicy};
 use highwater::testing::{Result, wait_until};
 use highwater::{ErrorKind, PartialConfig, PartitionState, Worker, WorkerHandle};
 
@@ -72,7 +72,8 @@ async fn core_one_partition_is_replayed_exactly() -> TestResult {
 
     let worker = Worker::builder()
         .ignore_environment()
-        .settings(world.bare_settings().start(StartPolicy::Earliest))
+        // Whatever the protocol: there is no group that would speak it.
+        .settings(world.bare_settings().start(StartPolicy::Earliest).group_protocol(GroupProtocol::Consumer))
         .assign([(&*world.topic, 1)])
         .build(Sink::<()>::default())?
         .spawn();
@@ -156,7 +157,7 @@ async fn core_a_worker_by_hand_takes_nothing_from_a_live_member() -> TestResult 
     let by_hand = || {
         Worker::builder()
             .ignore_environment()
-            .settings(world.settings())
+            .settings(world.settings().assignor(Some(Assignor::Range)))
             .assign([(&*world.topic, 0), (&*world.topic, 1)])
             .build(Sink::<()>::default())
     };

@@ -4,7 +4,7 @@ mod dialects;
 
 use std::time::Duration;
 
-use highwater::config::StartPolicy;
+use highwater::config::{GroupProtocol, StartPolicy};
 use highwater::testing::{Result, unique, wait_until};
 use highwater::{ErrorKind, PartialConfig, PartitionState, Worker, WorkerHandle};
 
@@ -97,11 +97,13 @@ async fn core_two_first_workers_resolve_a_pattern_once() -> TestResult {
 
 /// Whatever the policy: the first records of a new topic must not be missed, be it created while the group runs or
 /// while nobody does.
-#[tokio::test]
-async fn core_a_newly_matched_topic_starts_at_its_beginning() -> TestResult {
-    let mut world = World::new("newly", 2).await?;
+async fn a_newly_matched_topic_is_read(
+    hint: &str,
+    adapt: impl Fn(PartialConfig) -> PartialConfig,
+) -> TestResult {
+    let mut world = World::new(hint, 2).await?;
     world.produce(10).await?;
-    let settings = world.pattern_settings(StartPolicy::Latest);
+    let settings = adapt(world.pattern_settings(StartPolicy::Latest));
     let first = world.worker_with(settings.clone(), Sink::<()>::default());
     world.running(&first, 2).await?;
     let second = world.worker_with(settings, Sink::<()>::default());
@@ -121,7 +123,7 @@ async fn core_a_newly_matched_topic_starts_at_its_beginning() -> TestResult {
     world.another_topic(while_down).await?;
     world.produce_to(while_down, 30).await?;
     // The group is known: it needs no policy.
-    let settings = world.pattern_settings(StartPolicy::Fail);
+    let settings = adapt(world.pattern_settings(StartPolicy::Fail));
     let third = world.worker_with(settings, Sink::<()>::default());
     world.verify_topics(&[while_up, while_down]).await?;
     world.at(while_down, async |world| world.assert_ledger_gapless().await).await?;
@@ -132,6 +134,20 @@ async fn core_a_newly_matched_topic_starts_at_its_beginning() -> TestResult {
     assert_eq!(world.number(reasons).await?, 3);
     third.stop().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn core_a_newly_matched_topic_starts_at_its_beginning() -> TestResult {
+    a_newly_matched_topic_is_read("newly", |settings| settings).await
+}
+
+/// The broker evaluates the pattern, and looks for new topics every ten seconds.
+#[tokio::test]
+async fn a_newly_matched_topic_starts_at_its_beginning_under_kip_848() -> TestResult {
+    a_newly_matched_topic_is_read("newly-848", |settings| {
+        settings.group_protocol(GroupProtocol::Consumer).session_timeout(None)
+    })
+    .await
 }
 
 /// Patterns beside plain names, with a handler for each.
