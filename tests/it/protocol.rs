@@ -5,6 +5,7 @@
 
 mod matrix;
 mod members;
+mod stalls;
 mod whole_list;
 
 use highwater::testing::{Result, wait_until};
@@ -41,6 +42,15 @@ const CONSUMER: Protocol = Protocol {
     eager: false,
 };
 
+/// Sets properties of a group in the broker, by Kafka's own tool.
+async fn configure_group(world: &World<'_>, config: &str) -> Result<()> {
+    let arguments =
+        ["--alter", "--entity-type", "groups", "--entity-name", &world.group, "--add-config", config];
+    let output = world.kafka.tool("kafka.admin.ConfigCommand", &arguments).await?;
+    assert_eq!(output.status, Some(0), "{output:?}");
+    Ok(())
+}
+
 /// Who is a member, and for how long when silent.
 #[derive(Debug, Clone, Copy)]
 struct Membership {
@@ -55,6 +65,8 @@ struct Fleet<'a, 'k> {
     world: &'a World<'k>,
     protocol: Protocol,
     membership: Membership,
+    /// What the handlers do beside their work.
+    role: &'static str,
     members: Vec<Member>,
     /// Every rebalance of whoever has left in good order.
     answers: Vec<std::time::Duration>,
@@ -67,7 +79,7 @@ struct Member {
 
 impl<'a, 'k> Fleet<'a, 'k> {
     fn new(world: &'a World<'k>, protocol: Protocol, membership: Membership) -> Self {
-        Self { world, protocol, membership, members: Vec::new(), answers: Vec::new() }
+        Self { world, protocol, membership, role: "plain", members: Vec::new(), answers: Vec::new() }
     }
 
     fn spawn(&self, name: &str) -> Result<Process> {
@@ -78,7 +90,7 @@ impl<'a, 'k> Fleet<'a, 'k> {
         if self.protocol.group_type == "Classic" {
             settings.push(("HIGHWATER_SESSION_TIMEOUT", self.membership.session_timeout));
         }
-        Process::start_with(self.world, name, "plain", &settings)
+        Process::start_with(self.world, name, self.role, &settings)
     }
 
     fn add(&mut self, name: &str) -> Result<()> {

@@ -4,34 +4,18 @@ use std::time::Duration;
 
 use highwater::testing::Result;
 
-use super::{CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol, SMALL_BATCHES};
+use super::{CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol, SMALL_BATCHES, configure_group};
 use crate::support::{PATIENCE, Process, TestResult, World};
 
 /// Far longer than a restart takes on a busy machine; nothing waits for its end.
 const LONG: Membership = Membership { fixed: true, session_timeout: "45s" };
-
-/// As [`LONG`], for a group whose session is the broker's business.
-async fn lengthen_session(world: &World<'_>) -> Result<()> {
-    let arguments = [
-        "--alter",
-        "--entity-type",
-        "groups",
-        "--entity-name",
-        &world.group,
-        "--add-config",
-        "consumer.session.timeout.ms=45000",
-    ];
-    let output = world.kafka.tool("kafka.admin.ConfigCommand", &arguments).await?;
-    assert_eq!(output.status, Some(0), "{output:?}");
-    Ok(())
-}
 
 /// A member that is back within its session gets its partitions back, and the others notice nothing: no rebalance,
 /// not one claim.
 async fn a_restart_moves_nothing(protocol: Protocol) -> TestResult {
     let world = World::new("named", 6).await?;
     if protocol.group_type == "Consumer" {
-        lengthen_session(&world).await?;
+        configure_group(&world, "consumer.session.timeout.ms=45000").await?;
     }
     let mut fleet = Fleet::new(&world, protocol, LONG);
     world

@@ -114,7 +114,7 @@ fn parse_elapsed(text: &str) -> Duration {
 /// Not a test: the body of a worker process. Passes at once when nobody asked for one.
 ///
 /// Roles: `plain`; `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
-/// its transaction); `copy` (after its work, copies the rows again into `copied`, and freezes once half-way).
+/// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the rows again into `copied`, and freezes once half-way).
 #[test]
 #[ignore = "the body of a worker process"]
 fn worker_process() {
@@ -136,6 +136,7 @@ fn worker_process() {
             "plain" => Worker::builder().build(Sink::<()>::default())?.run().await,
             "rows" => Worker::builder().build(Sink { fault: (), rows_only: true })?.run().await,
             "slow" => Worker::builder().build(Sink { fault: Slow, rows_only: false })?.run().await,
+            "timed" => Worker::builder().build(Sink { fault: Timed, rows_only: false })?.run().await,
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             other => panic!("there is no role {other}"),
         }
@@ -175,6 +176,18 @@ impl Fault for Slow {
     async fn after(&self, _: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
         let ms = std::env::var("HIGHWATER_TEST_SLOW_MS").map_or(100.0, |ms| ms.parse().expect("a number"));
         tx.execute("SELECT pg_sleep($1)", &[&(ms / 1000.0)]).await?;
+        Ok(())
+    }
+}
+
+/// Notes when each partition commits, to a few milliseconds.
+struct Timed;
+
+impl Fault for Timed {
+    async fn after(&self, batch: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
+        let partitions: Vec<i32> = batch.records().map(|record| record.partition()).collect();
+        let note = "INSERT INTO commits SELECT DISTINCT p, clock_timestamp() FROM unnest($1::int4[]) AS p";
+        tx.execute(note, &[&partitions]).await?;
         Ok(())
     }
 }
