@@ -144,10 +144,14 @@ impl<'a, 'k> Fleet<'a, 'k> {
 
     /// What Kafka's own tool says of the group is what was asked for, and every member is in it.
     async fn assert_is_what_it_says(&self) -> Result<()> {
-        let state = self.world.kafka.group_state(&self.world.group).await?;
+        let state = wait_until("Kafka says that the group is stable", PATIENCE, async || {
+            let state = self.world.kafka.group_state(&self.world.group).await?;
+            Ok((state.state == "Stable").then_some(state))
+        })
+        .await?;
         assert_eq!(
-            (&*state.group_type, &*state.assignor, &*state.state, state.members),
-            (self.protocol.group_type, self.protocol.assignor, "Stable", self.members.len()),
+            (&*state.group_type, &*state.assignor, state.members),
+            (self.protocol.group_type, self.protocol.assignor, self.members.len()),
         );
         Ok(())
     }

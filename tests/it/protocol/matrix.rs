@@ -125,7 +125,7 @@ fn moved(before: &Owners, after: &Owners) -> usize {
 }
 
 #[tokio::test]
-async fn cooperative_dynamic() -> TestResult {
+async fn core_cooperative_dynamic() -> TestResult {
     cell(COOPERATIVE, DYNAMIC).await
 }
 

@@ -1,6 +1,7 @@
 //! How long a partition stands still in a hand-over: the table of `docs/protocols.md`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use highwater::testing::{Result, wait_until};
 
@@ -59,12 +60,13 @@ async fn gaps(world: &World<'_>, since: f64) -> Result<BTreeMap<i32, f64>> {
 }
 
 /// Has something happen to a settled fleet, and looks at the gaps in commits when it has settled again.
-async fn stalls(fleet: &mut Fleet<'_, '_>, happening: &Happening<'_>) -> Result<Stalls> {
+async fn stalls(fleet: &mut Fleet<'_, '_>, happening: &Happening) -> Result<Stalls> {
     let world = fleet.world;
     let before = fleet.settled(None).await?;
     all_have_committed(world).await?;
     let since = now(world).await?;
     match happening {
+        Happening::Nothing => tokio::time::sleep(Duration::from_secs(5)).await,
         Happening::Join(name) => fleet.add(name)?,
         Happening::Stop(name) => fleet.stop(name).await?,
         Happening::Kill(name) => {
@@ -94,11 +96,13 @@ async fn stalls(fleet: &mut Fleet<'_, '_>, happening: &Happening<'_>) -> Result<
     Ok((longest(true), longest(false)))
 }
 
-enum Happening<'n> {
-    Join(&'n str),
-    Stop(&'n str),
-    Kill(&'n str),
-    Restart(&'n str),
+enum Happening {
+    /// The control: what the machine does to a fleet that is left alone.
+    Nothing,
+    Join(&'static str),
+    Stop(&'static str),
+    Kill(&'static str),
+    Restart(&'static str),
 }
 
 async fn world(row: &Row) -> Result<World<'static>> {
@@ -127,7 +131,7 @@ async fn measure(row: &Row) -> Result<Vec<Stalls>> {
                 let happenings: &[_] = if fixed {
                     &[Happening::Restart("b")]
                 } else {
-                    &[Happening::Join("c"), Happening::Stop("c"), Happening::Kill("b")]
+                    &[Happening::Nothing, Happening::Join("c"), Happening::Stop("c"), Happening::Kill("b")]
                 };
                 for happening in happenings {
                     found.push(stalls(&mut fleet, happening).await?);
@@ -146,9 +150,9 @@ async fn measure(row: &Row) -> Result<Vec<Stalls>> {
 async fn measure_stalls() -> TestResult {
     let show = |stall: Option<f64>| stall.map_or_else(|| "–".to_owned(), |stall| format!("{stall:.2} s"));
     println!(
-        "| protocol (session, heartbeat) | a member joins | SIGTERM | SIGKILL | restart of a named member |"
+        "| protocol (session, heartbeat) | nothing | a member joins | SIGTERM | SIGKILL | restart of a named member |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     for row in &ROWS {
         let cells: Vec<String> = measure(row)
             .await?
