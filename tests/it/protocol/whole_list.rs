@@ -9,8 +9,8 @@ use crate::support::watch::{halted_now, status_until};
 use crate::support::{PATIENCE, Sink, TestResult, World};
 
 const BUDGET: usize = 1 << 20;
-/// Four times the budget, per partition.
-const RECORDS: usize = 1_000;
+/// Twice the budget, per partition.
+const RECORDS: usize = 500;
 const VALUE: usize = 4 << 10;
 /// A record in memory is a little more than its key and value.
 const RECORD: usize = VALUE + 512;
