@@ -94,10 +94,20 @@ async fn core_one_partition_is_replayed_exactly() -> TestResult {
     let group = world.kafka.describe_group(&world.group).await?;
     assert!(group.rows.iter().all(|row| row.consumer_id.is_none()), "{}", group.raw);
     worker.stop().await?;
-    assert_eq!(
-        world.number("SELECT count(*) FROM highwater.consumer_offset WHERE owner IS NOT NULL").await?,
-        0
-    );
+    let held = "SELECT count(*) FROM highwater.consumer_offset WHERE owner IS NOT NULL";
+    assert_eq!(world.number(held).await?, 0);
+
+    // What the page tells an operator to type when the rows are no longer needed.
+    let page = include_str!("../../docs/operations.md");
+    let block =
+        page.split("no longer needed").nth(1).expect("the place").split("```sql").nth(1).expect("a fence");
+    world.database.execute(block.split("```").next().expect("its end")).await?;
+    for table in ["consumer_offset", "group_topic", "claim_history", "partition_status", "worker_status"] {
+        let rows = format!("SELECT count(*) FROM highwater.{table}");
+        // The run that was refused above left its heartbeat, and no farewell.
+        let left = if table == "worker_status" { 1 } else { 0 };
+        assert_eq!(world.number(&rows).await?, left, "{table}");
+    }
     Ok(())
 }
 
@@ -191,6 +201,47 @@ async fn core_a_worker_by_hand_takes_nothing_from_a_live_member() -> TestResult 
     let owners = world.owners().await?;
     assert!(owners.values().all(|(_, epoch)| *epoch == 3), "{owners:?}");
     member.stop().await?;
+    guest.stop().await?;
+    Ok(())
+}
+
+/// A claim that waits for a row's lock must not take the row from whoever had it meanwhile, and is live: the waiting
+/// statement's own snapshot knows nothing of that.
+#[tokio::test]
+async fn a_claim_that_had_to_wait_takes_nothing_from_who_came_first() -> TestResult {
+    let world = World::new("snapshot", 1).await?;
+    world.produce(20).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+
+    let other = world.database.client().await?;
+    let claim = "BEGIN; UPDATE highwater.consumer_offset SET owner = gen_random_uuid(), epoch = epoch + 1, \
+                 claim_token = gen_random_uuid(), claimed_by = NULL, claimed_at = NULL";
+    other.batch_execute(claim).await?;
+    let guest = Worker::builder()
+        .ignore_environment()
+        .settings(world.settings())
+        .assign([(&*world.topic, 0)])
+        .build(Sink::<()>::default())?
+        .spawn();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() \
+                   AND application_name LIKE 'highwater/%'";
+    wait_until("the claim waits for the row", PATIENCE, async || {
+        Ok((world.number(waiting).await? > 0).then_some(()))
+    })
+    .await?;
+    let beat = "INSERT INTO highwater.worker_status SELECT owner, group_id, 'rival', 'it', 'v', 'host-a', 4711, now(), \
+                clock_timestamp() + interval '1 hour', NULL, 'running', 1, 0, 0, 0, 0, 0 FROM highwater.consumer_offset";
+    other.batch_execute(beat).await?;
+    other.batch_execute("COMMIT").await?;
+    let detail = waits(&guest).await?;
+    assert!(detail.contains("it (host host-a, process id 4711, instance rival, owner "), "{detail}");
+
+    other.batch_execute("DELETE FROM highwater.worker_status WHERE instance_id = 'rival'").await?;
+    world.produce(20).await?;
+    world.caught_up().await?;
+    world.assert_exact(true).await?;
     guest.stop().await?;
     Ok(())
 }
