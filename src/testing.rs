@@ -7,6 +7,7 @@
 //!   that stops, kills or freezes it ([`Kafka::start`]). [`Backend`] says where they come from.
 //! - [`Producer`] keeps a [`Ledger`] of what the broker acknowledged; [`Oracle`] compares that ledger with the rows of
 //!   a table, as multisets.
+//! - [`Proxy`] stands before either server, and delays, withholds, closes, or loses a COMMIT or its answer.
 //! - [`Child`] runs a worker as a process of its own: killed, frozen, and waited for by the lines it prints.
 //!
 //! No server and no worker outlives the test process, not even when that is killed with SIGKILL: each runs under a
@@ -46,6 +47,7 @@ mod ledger;
 mod oracle;
 mod ports;
 mod postgres;
+mod proxy;
 mod server;
 
 use std::time::Duration;
@@ -61,7 +63,8 @@ pub use self::{
     },
     ledger::Ledger,
     oracle::{Oracle, Report},
-    postgres::{Database, Postgres, Role},
+    postgres::{Backup, Database, Postgres, Role},
+    proxy::{Cut, Proxy},
 };
 
 /// A name that no other test uses: `orders` becomes something like `orders_k3x9q0v2m1`.

@@ -1,6 +1,7 @@
 //! A real Kafka broker.
 
 mod admin;
+mod behind;
 mod client;
 mod group;
 mod jars;
@@ -86,12 +87,19 @@ impl Kafka {
     }
 
     async fn launch(backend: Backend, own: &[(&str, &str)]) -> Result<Self> {
+        Self::launch_at(backend, (free_port()?, free_port()?), own).await
+    }
+
+    async fn launch_at(
+        backend: Backend,
+        (port, controller_port): (u16, u16),
+        own: &[(&str, &str)],
+    ) -> Result<Self> {
         Self::check_available().await?;
-        let port = free_port()?;
         let bootstrap = format!("127.0.0.1:{port}");
         let server = match backend {
-            Backend::Containers => Server::Container(container(port, free_port()?, own)),
-            _ => Server::Local(local::server(properties(port, free_port()?, "127.0.0.1", own)).await?),
+            Backend::Containers => Server::Container(container(port, controller_port, own)),
+            _ => Server::Local(local::server(properties(port, controller_port, "127.0.0.1", own)).await?),
         };
         server.launch().await?;
         Self::ready(bootstrap, server, None).await

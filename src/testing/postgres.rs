@@ -1,5 +1,6 @@
 //! A real Postgres server.
 
+mod copies;
 mod database;
 mod local;
 
@@ -8,7 +9,10 @@ use std::{path::Path, time::Duration};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use self::database::{Database, Role};
+pub use self::{
+    copies::Backup,
+    database::{Database, Role},
+};
 use super::{
     backend::{Backend, POSTGRES_URL, variable},
     container::{self, Container, ContainerSpec},
@@ -19,6 +23,8 @@ use super::{
 };
 
 const SUPERUSER: &str = "postgres";
+/// How long a replica may take to notice that it has no primary any more.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The image for [`Backend::Containers`].
 pub(super) fn image() -> String {
@@ -148,6 +154,12 @@ impl Postgres {
         let name = unique(hint);
         self.client().await?.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await?;
         Ok(Database::new(self, name))
+    }
+
+    /// A database that is there already, by its name: on a [replica](Postgres::replica), that of the primary.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Database {
+        Database::new(self, name.to_owned())
     }
 
     /// The process id of the postmaster, when it is a local process.

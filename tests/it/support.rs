@@ -4,7 +4,6 @@
 pub(crate) mod coverage;
 pub(crate) mod fleet;
 pub(crate) mod process;
-pub(crate) mod proxy;
 pub(crate) mod sink;
 pub(crate) mod topics;
 pub(crate) mod watch;
@@ -13,7 +12,6 @@ pub(crate) mod world;
 use std::time::Duration;
 
 pub(crate) use process::Process;
-pub(crate) use proxy::{Cut, Proxy};
 pub(crate) use sink::{Fault, Sink};
 pub(crate) use world::{Setup, World};
 
@@ -21,3 +19,16 @@ pub(crate) use world::{Setup, World};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The executable of an example, which `cargo test` builds beside this one.
+pub(crate) fn example(name: &str) -> std::path::PathBuf {
+    let test = std::env::current_exe().expect("the test binary has a path");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps/it-<hash>");
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.is_file(),
+        "{} is not there: plain `cargo test` builds it; with --test, run `cargo build --example {name}` first",
+        example.display()
+    );
+    example
+}

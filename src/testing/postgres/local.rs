@@ -38,8 +38,7 @@ pub(super) async fn server(port: u16, password: &str, own: &[(&str, &str)]) -> R
     let user = unprivileged_user();
     let folder = data_folder(user)?;
     let password_file = folder.join("password");
-    std::fs::write(&password_file, password)?;
-    own_by(&password_file, user)?;
+    write_owned(&password_file, password, user)?;
 
     let mut command = Command::new("sh");
     command.args(["-c", START, "postgres"]).arg(programs).arg(folder.join("data")).arg(password_file);
@@ -98,6 +97,12 @@ fn data_folder(user: Option<(u32, u32)>) -> Result<PathBuf> {
     std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
     own_by(&folder, user)?;
     Ok(folder)
+}
+
+/// Writes a file that the server's user owns.
+pub(super) fn write_owned(path: &Path, text: &str, user: Option<(u32, u32)>) -> Result<()> {
+    std::fs::write(path, text)?;
+    own_by(path, user)
 }
 
 fn own_by(path: &Path, user: Option<(u32, u32)>) -> Result<()> {

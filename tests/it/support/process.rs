@@ -1,14 +1,14 @@
 //! Workers as processes of their own: this very test binary, started again.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
 use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint, freeze_this_process};
 use highwater::{Batch, HandlerError, Tx, Worker};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use super::world::World;
 use super::{Fault, PATIENCE, Sink};
@@ -114,7 +114,9 @@ fn parse_elapsed(text: &str) -> Duration {
 /// Not a test: the body of a worker process. Passes at once when nobody asked for one.
 ///
 /// Roles: `plain`; `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
-/// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the rows again into `copied`, and freezes once half-way).
+/// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the
+/// rows again into `copied`, and freezes once half-way); `hungry` (runs out of memory in its third batch, when the
+/// rows are written); `counted` (`plain`, and tells every second how many tasks its runtime has).
 #[test]
 #[ignore = "the body of a worker process"]
 fn worker_process() {
@@ -137,6 +139,11 @@ fn worker_process() {
             "rows" => Worker::builder().build(Sink { fault: (), rows_only: true })?.run().await,
             "slow" => Worker::builder().build(Sink { fault: Slow, rows_only: false })?.run().await,
             "timed" => Worker::builder().build(Sink { fault: Timed, rows_only: false })?.run().await,
+            "hungry" => Worker::builder().build(Sink { fault: Hungry, rows_only: false })?.run().await,
+            "counted" => {
+                tokio::spawn(count_tasks());
+                Worker::builder().build(Sink::<()>::default())?.run().await
+            }
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             other => panic!("there is no role {other}"),
         }
@@ -212,5 +219,32 @@ impl Fault for FrozenCopy {
         sink.send(Bytes::from(second.concat())).await?;
         sink.finish().await?;
         Ok(())
+    }
+}
+
+/// Has no memory left in its third batch: an allocation fails, and the process aborts.
+struct Hungry;
+
+impl Fault for Hungry {
+    async fn after(&self, _: &Batch, _: &mut Tx) -> std::result::Result<(), HandlerError> {
+        static BATCHES: AtomicUsize = AtomicUsize::new(0);
+        if BATCHES.fetch_add(1, Ordering::SeqCst) == 2 {
+            // Less than it has: nothing more can be mapped.
+            let none = Rlimit { current: Some(0), ..getrlimit(Resource::As) };
+            setrlimit(Resource::As, none).expect("a process may limit itself");
+            let mut eaten = Vec::new();
+            loop {
+                eaten.push(vec![1_u8; 1 << 20]);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn count_tasks() {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        println!("alive tasks: {}", tokio::runtime::Handle::current().metrics().num_alive_tasks());
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use highwater::testing::{Result, wait_until};
+use highwater::testing::{Cut, Proxy, Result, wait_until};
 use highwater::{HandlerError, Record, WorkerHandle};
 
-use crate::support::{Cut, Fault, PATIENCE, Proxy, Sink, TestResult, World};
+use crate::support::{Fault, PATIENCE, Sink, TestResult, World};
 
 /// Counts the records that the handler is given.
 #[derive(Default)]
@@ -22,15 +22,14 @@ impl Fault for Count {
 /// Cuts `times` commits; what follows must be a new claim for each, and nothing else.
 async fn cut_off(cut: Cut, times: u64) -> TestResult {
     let world = World::new("unknown", 1).await?;
-    let proxy = Proxy::start(&world.role.url).await?;
+    let proxy = Proxy::before_postgres(&world.role.url).await?;
     let handled = Arc::new(Count::default());
     let sink = Sink { fault: Arc::clone(&handled), rows_only: false };
-    let worker = world.worker_with(world.settings().postgres_url(proxy.url.as_str()), sink);
+    let worker = world.worker_with(world.settings().postgres_url(proxy.url(&world.role.url)?.as_str()), sink);
     world.produce(20).await?;
     world.verify().await?;
     for time in 1..=times {
-        let (sent, ()) = tokio::join!(world.produce(20), proxy.cut(cut));
-        sent?;
+        tokio::try_join!(world.produce(20), proxy.cut(cut, PATIENCE))?;
         claimed_again(&world, &worker, time).await?;
         world.verify().await?;
     }
