@@ -1,6 +1,7 @@
 //! The Postgres edge: who we are there, pools, sessions, and backends that must go.
 
 pub(crate) mod blockers;
+pub(crate) mod pooler;
 mod session;
 
 use std::sync::Arc;

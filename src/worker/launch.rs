@@ -152,9 +152,18 @@ fn start_lanes(
         .collect()
 }
 
-/// Waits for Postgres, checks the schema, and reads the database's id.
+/// Waits for Postgres, checks what is between and the schema, and reads the database's id.
 async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
     loop {
+        // First: behind such a pooler nothing that follows could be relied on.
+        match db.shares_backends().await {
+            Ok(false) => {}
+            Ok(true) => return Err(crate::db::pooler::refused()),
+            Err(error) => {
+                retry_or_fail(db, error, &mut backoff).await?;
+                continue;
+            }
+        }
         match db.control().await {
             Ok(client) => match check_version(&client, &db.schema).await {
                 Ok(found) => return Ok(found.database_id),
