@@ -34,6 +34,8 @@ struct Line {
     rows: usize,
     missing: usize,
     duplicates: usize,
+    /// One more than the offset of the last record: the log's end, unless that is the mark of a Kafka transaction.
+    last: i64,
     /// One more than the highest `source_offset` of a row; 0 without rows.
     highest: i64,
     next_offset: Option<i64>,
@@ -92,8 +94,10 @@ pub(crate) async fn check(
 
 impl Findings {
     fn records(&mut self, expected: &Expected, place: Place<'_>) {
-        for (&(partition, _), &count) in &expected.ledger.positions(place.topic) {
-            self.lines.entry(partition).or_default().produced += count;
+        for (&(partition, offset), &count) in &expected.ledger.positions(place.topic) {
+            let line = self.lines.entry(partition).or_default();
+            line.produced += count;
+            line.last = line.last.max(offset + 1);
         }
         for (partition, _) in &self.report.missing {
             self.lines.entry(*partition).or_default().missing += 1;
@@ -109,7 +113,7 @@ impl Findings {
         }
     }
 
-    /// Rows, `next_offset` and Kafka's copy must all end where the log does.
+    /// Rows, `next_offset` and Kafka's copy must all end where the log does; rows, where its last record does.
     async fn offsets(&mut self, owner: &Client, place: Place<'_>) -> Result {
         let rows = "SELECT source_partition, count(*), max(source_offset) + 1 FROM fraud_scores GROUP BY 1";
         for row in owner.query(rows, &[]).await? {
@@ -123,17 +127,15 @@ impl Findings {
             self.lines.entry(row.get(0)).or_default().next_offset = Some(row.get(1));
         }
         for (partition, line) in &self.lines {
-            for (name, offset) in [
-                ("max(source_offset)+1", Some(line.highest)),
-                ("next_offset", line.next_offset),
-                ("Kafka's mirrored offset", line.mirrored),
+            for (name, offset, end) in [
+                ("max(source_offset)+1", Some(line.highest), line.last),
+                ("next_offset", line.next_offset, line.end),
+                ("Kafka's mirrored offset", line.mirrored, line.end),
             ] {
-                if offset != Some(line.end) {
+                if offset != Some(end) {
                     let offset = shown(offset);
-                    let problem = format!(
-                        "partition {partition}: {name} is {offset}, but the log ends at {}",
-                        line.end
-                    );
+                    let problem =
+                        format!("partition {partition}: {name} is {offset}, but the log ends at {end}");
                     self.problems.push(problem);
                 }
             }

@@ -11,6 +11,7 @@
 mod check;
 mod fleet;
 mod options;
+mod prepare;
 mod produce;
 mod servers;
 mod story;

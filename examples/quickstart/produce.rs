@@ -77,8 +77,8 @@ impl Production {
     }
 }
 
-/// About 220 bytes. Keyed by account, so that the payments of one account stay in order.
-fn send(client: &ThreadedProducer<Acknowledged>, number: u64) -> Result {
+/// Account and body of a payment, about 220 bytes.
+pub(crate) fn payment(number: u64) -> (String, String) {
     let account = format!("acc-{:05}", number.wrapping_mul(7_919) % ACCOUNTS);
     let payment = json!({
         "tx_id": format!("tx-{number:012}"),
@@ -91,7 +91,12 @@ fn send(client: &ThreadedProducer<Acknowledged>, number: u64) -> Result {
         "channel": "point-of-sale",
         "terminal": format!("term-{:06}", number % 4_201),
     });
-    let payload = payment.to_string();
+    (account, payment.to_string())
+}
+
+/// Keyed by account, so that the payments of one account stay in order.
+fn send(client: &ThreadedProducer<Acknowledged>, number: u64) -> Result {
+    let (account, payload) = payment(number);
     let mut record = BaseRecord::to(TOPIC).key(&account).payload(&payload);
     loop {
         match client.send(record) {
@@ -139,10 +144,11 @@ impl ProducerContext for Acknowledged {
     }
 }
 
+/// What of a payment the balances need.
 #[derive(serde::Deserialize)]
-struct Payment {
-    account: String,
-    amount_cents: i64,
+pub(crate) struct Payment {
+    pub(crate) account: String,
+    pub(crate) amount_cents: i64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

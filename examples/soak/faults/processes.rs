@@ -1,0 +1,95 @@
+//! Faults on worker processes.
+
+use std::time::Duration;
+
+use highwater::testing::wait_until;
+
+use super::Faults;
+use crate::fleet::PATIENCE;
+use crate::schedule::Fault;
+use crate::{Result, WORKERS};
+
+/// The exit status of a process that SIGKILL ended, as a shell gives it.
+const KILLED: i32 = 137;
+
+impl Faults<'_> {
+    /// Does it; returns what was seen.
+    pub(super) async fn on_process(&self, fault: Fault) -> Result<String> {
+        match fault {
+            Fault::Kill { worker, down } => self.kill(worker, down).await,
+            Fault::Zombie { worker } => self.zombie(worker).await,
+            Fault::Rolling => self.rolling().await,
+            other => Err(format!("{other:?} is no fault of a process").into()),
+        }
+    }
+
+    async fn kill(&self, number: usize, down: Duration) -> Result<String> {
+        let worker = self.fleet.take(number)?;
+        worker.kill()?;
+        let status = worker.wait(PATIENCE).await?;
+        self.fleet.bury(&worker);
+        tokio::time::sleep(down).await;
+        self.fleet.start_one(number)?;
+        match status {
+            KILLED => Ok(format!("worker {number} ended with status {status}, and is back after {down:?}")),
+            _ => Err(format!("worker {number} ended with status {status}").into()),
+        }
+    }
+
+    /// Frozen with its transaction open and its rows written, until all that it held is others'; then awake again.
+    async fn zombie(&self, number: usize) -> Result<String> {
+        let _untroubled = self.postgres.lock().await;
+        self.fleet.shared_out().await?;
+        let worker = self.fleet.get(number)?;
+        let owner = self.fleet.owner(&worker).await?;
+        let before = self.fenced(&owner).await?;
+        let told = self.fleet.freeze(number, &worker).await?;
+        let seen = async {
+            let held = self.fleet.holds(&owner).await?;
+            wait_until("the frozen worker's partitions have new owners", PATIENCE, async || {
+                Ok(self.fleet.holds(&owner).await?.is_empty().then_some(()))
+            })
+            .await?;
+            worker.thaw()?;
+            let fenced = wait_until("the zombie counts its fencing", PATIENCE, async || {
+                let now = self.fenced(&owner).await.map_err(|error| {
+                    highwater::testing::Error::caused("read what the zombie counts", error)
+                })?;
+                Ok(Some(now - before).filter(|fenced| *fenced > 0))
+            })
+            .await?;
+            let lost: Vec<i32> = held.iter().map(|(partition, _)| *partition).collect();
+            Ok(format!(
+                "worker {number}, {told}: lost {lost:?} to others, woke up, was fenced {fenced} times"
+            ))
+        };
+        let seen = seen.await;
+        // Whatever went wrong: a worker that stays frozen would spoil the rest.
+        let _ = worker.thaw();
+        seen
+    }
+
+    async fn fenced(&self, owner: &str) -> Result<i64> {
+        let sql = "SELECT fenced_total FROM highwater.worker_status WHERE owner::text = $1";
+        let rows = self.servers.database.query(sql, &[&owner]).await?;
+        Ok(rows.first().ok_or("the worker has no status")?.get(0))
+    }
+
+    async fn rolling(&self) -> Result<String> {
+        let mut statuses = Vec::new();
+        for number in 1..=WORKERS {
+            let worker = self.fleet.take(number)?;
+            worker.term()?;
+            let status = worker.wait(PATIENCE).await;
+            self.fleet.bury(&worker);
+            self.fleet.start_one(number)?;
+            statuses.push(status?);
+            // As a deployment does: the next one when this one is there.
+            self.fleet.owner(&*self.fleet.get(number)?).await?;
+        }
+        if statuses.iter().any(|status| *status != 0) {
+            return Err(format!("the workers ended with statuses {statuses:?}").into());
+        }
+        Ok(format!("{WORKERS} workers ended with status 0 and were replaced"))
+    }
+}

@@ -1,0 +1,191 @@
+//! The worker processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use highwater::testing::{Child, wait_until};
+
+use crate::options::Protocol;
+use crate::servers::Servers;
+use crate::worker::{FREEZE, IN_A_BATCH, ORDERS};
+use crate::{GROUP, Result, TOPIC, WORKERS};
+
+/// How long anything may take on a busy machine, in the middle of other faults.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the workers' logs are searched for at the end.
+pub(crate) const TOLD: [(&str, &str); 4] = [
+    ("unknown outcomes", "the outcome of a commit is unknown"),
+    ("fencings", " fenced: "),
+    ("backends ended", "ended a backend"),
+    ("batches tried again", "a batch was not applied"),
+];
+
+/// Shared by the two sequences of faults; only that of processes starts and ends them.
+pub(crate) struct Fleet<'a> {
+    servers: &'a Servers,
+    protocol: Protocol,
+    orders: tempfile::TempDir,
+    workers: Mutex<BTreeMap<usize, Arc<Child>>>,
+    told: Mutex<[usize; TOLD.len()]>,
+}
+
+impl<'a> Fleet<'a> {
+    pub(crate) fn start(servers: &'a Servers, protocol: Protocol) -> Result<Self> {
+        let fleet = Self {
+            servers,
+            protocol,
+            orders: tempfile::Builder::new().prefix("highwater-soak-").tempdir()?,
+            workers: Mutex::default(),
+            told: Mutex::default(),
+        };
+        for number in 1..=WORKERS {
+            fleet.start_one(number)?;
+        }
+        Ok(fleet)
+    }
+
+    /// Starts worker `number`, as a pod would be: by environment variables alone.
+    pub(crate) fn start_one(&self, number: usize) -> Result {
+        let orders = self.orders(number);
+        std::fs::create_dir_all(&orders)?;
+        // An order that its predecessor did not live to carry out.
+        let _ = std::fs::remove_file(orders.join(FREEZE));
+        let mut command = Command::new(std::env::current_exe()?);
+        let foreign = |name: &str| name.starts_with("HIGHWATER_") && !name.starts_with("HIGHWATER_TEST_");
+        for name in std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| foreign(name) && name != "HIGHWATER_LOG")
+        {
+            command.env_remove(name);
+        }
+        command
+            .arg("worker")
+            .env("HIGHWATER_BROKERS", self.servers.to_kafka.address().to_string())
+            .env("HIGHWATER_POSTGRES_URL", &self.servers.worker_url)
+            .env("HIGHWATER_GROUP", GROUP)
+            .env("HIGHWATER_TOPICS", TOPIC)
+            .env("HIGHWATER_START", "earliest")
+            // Short time-outs and small batches: more of everything in the same time.
+            .env("HIGHWATER_MAX_PROCESSING_TIME", "4s")
+            .env("HIGHWATER_LOCK_TIMEOUT", "1s")
+            .env("HIGHWATER_DRAIN_DEADLINE", "3s")
+            .env("HIGHWATER_RETRY_BACKOFF_MAX", "1s")
+            .env("HIGHWATER_BATCH_MAX_RECORDS", "500")
+            .env(ORDERS, orders);
+        match self.protocol.of_worker(number) {
+            Some(protocol) => command.env("HIGHWATER_GROUP_PROTOCOL", protocol),
+            None => command.env("HIGHWATER_SESSION_TIMEOUT", "6s"),
+        };
+        let child = Child::spawn(&format!("worker {number}"), &command)?;
+        self.lock().insert(number, Arc::new(child));
+        Ok(())
+    }
+
+    /// Takes a worker out, to be ended: from now on its end is no surprise.
+    pub(crate) fn take(&self, number: usize) -> Result<Arc<Child>> {
+        self.lock().remove(&number).ok_or_else(|| format!("worker {number} does not run").into())
+    }
+
+    pub(crate) fn get(&self, number: usize) -> Result<Arc<Child>> {
+        self.lock().get(&number).cloned().ok_or_else(|| format!("worker {number} does not run").into())
+    }
+
+    /// Counts what a worker that has ended had told.
+    pub(crate) fn bury(&self, worker: &Child) {
+        let lines = worker.lines();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (count, (_, text)) in told.iter_mut().zip(TOLD) {
+            *count += lines.iter().filter(|line| line.text.contains(text)).count();
+        }
+    }
+
+    /// What all workers that have ended had told.
+    pub(crate) fn told(&self) -> [usize; TOLD.len()] {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// When a worker has ended that nobody ended.
+    pub(crate) fn all_well(&self) -> Result {
+        for (number, worker) in &*self.lock() {
+            if let Some(status) = worker.exit_status() {
+                let text =
+                    format!("worker {number} ended by itself with status {status}; it wrote:\n{worker}");
+                return Err(text.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Freezes a worker in the middle of a batch; returns how it put that.
+    pub(crate) async fn freeze(&self, number: usize, worker: &Child) -> Result<String> {
+        let mark = worker.mark();
+        std::fs::write(self.orders(number).join(FREEZE), "")?;
+        Ok(worker.wait_for_line_from(mark, |line| line.starts_with(IN_A_BATCH), PATIENCE).await?)
+    }
+
+    /// Waits until every worker holds partitions, and all of them are held.
+    pub(crate) async fn shared_out(&self) -> Result {
+        let waited = wait_until("the partitions are shared out among the workers", PATIENCE, async || {
+            let sql = "SELECT count(*) FILTER (WHERE w.owner IS NULL), count(DISTINCT w.process_id) \
+                       FROM highwater.consumer_offset o LEFT JOIN highwater.worker_status w USING (owner) \
+                       WHERE o.group_id = $1";
+            let rows = self.servers.database.query(sql, &[&GROUP]).await?;
+            let (free, holders): (i64, i64) = (rows[0].get(0), rows[0].get(1));
+            Ok((free == 0 && usize::try_from(holders) == Ok(WORKERS)).then_some(()))
+        });
+        Ok(waited.await?)
+    }
+
+    /// The random id of a worker's process, as in `consumer_offset.owner`.
+    pub(crate) async fn owner(&self, worker: &Child) -> Result<String> {
+        let line = worker.wait_for_line(|line| line.contains(" starting group="), PATIENCE).await?;
+        let owner = line.split("owner=").nth(1).and_then(|rest| rest.split(' ').next());
+        Ok(owner.ok_or("the line names no owner")?.to_owned())
+    }
+
+    /// What `owner` holds, with the epochs of its claims.
+    pub(crate) async fn holds(&self, owner: &str) -> highwater::testing::Result<BTreeSet<(i32, i64)>> {
+        let sql = "SELECT partition, epoch FROM highwater.consumer_offset WHERE owner::text = $1";
+        let rows = self.servers.database.query(sql, &[&owner]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// SIGTERM for everybody: batches in flight are finished, claims released, offsets copied to Kafka.
+    pub(crate) async fn stop(&self) -> Result {
+        let workers = std::mem::take(&mut *self.lock());
+        for worker in workers.values() {
+            worker.term()?;
+        }
+        for (number, worker) in &workers {
+            let status = worker.wait(PATIENCE).await?;
+            self.bury(worker);
+            if status != 0 {
+                return Err(format!("worker {number} ended with status {status}; it wrote:\n{worker}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the workers wrote last, for the reader of an error.
+    pub(crate) fn last_words(&self) {
+        for (number, worker) in &*self.lock() {
+            let lines = worker.lines();
+            for line in lines.iter().skip(lines.len().saturating_sub(30)) {
+                eprintln!("  worker {number} | {}", line.text);
+            }
+        }
+    }
+
+    fn orders(&self, number: usize) -> PathBuf {
+        self.orders.path().join(number.to_string())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Child>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! What the command line says.
+
+use std::time::Duration;
+
+pub(crate) const HELP: &str = "\
+Runs Highwater's soak: Kafka, PostgreSQL, four workers, faults drawn from a seed, then the check.
+
+Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mixed] [-v]
+
+  --minutes N   how long faults go on (30); draining and the check come after
+  --seed N      the schedule's seed (a random one, which is printed): the same seed gives the same schedule
+  --rate N      payments a second (400); one in five of them in Kafka transactions, a third of which is rolled back
+  --protocol P  the workers' group protocol (classic); mixed: half of them each
+  -v            show what the workers log at the end
+
+Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (SIGSTOP in the middle of a batch until
+the others have taken over, then SIGCONT), rolling (restart of the whole fleet by SIGTERM).
+Faults on servers (one at a time, while those on processes go on): postgres-kill, storm (pg_terminate_backend), cut-…
+(a connection lost in a transaction, at COMMIT, at its answer, after its answer), half-open and latency (on the way to
+PostgreSQL), kafka-kill, kafka-cut, kafka-half-open, rewind (PostgreSQL goes back to an older copy, as in a fail-over
+to a replica that lagged).
+
+The last line is `missing N, duplicates M`; exit status 0 only if both are 0, the balances and the coverage ledger are
+right, and every fault was seen to happen. HIGHWATER_TEST_BACKEND=local is needed: servers in containers cannot go back.";
+
+/// Which group protocol the workers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Classic,
+    Consumer,
+    Mixed,
+}
+
+impl Protocol {
+    /// What worker `number` (from 1) uses; none for the default.
+    pub(crate) fn of_worker(self, number: usize) -> Option<&'static str> {
+        match self {
+            Self::Classic => None,
+            Self::Consumer => Some("consumer"),
+            Self::Mixed => number.is_multiple_of(2).then_some("consumer"),
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// Be a worker process instead; it is configured by the environment alone.
+    pub(crate) worker: bool,
+    pub(crate) help: bool,
+    pub(crate) verbose: bool,
+    pub(crate) duration: Duration,
+    pub(crate) seed: u64,
+    /// Payments a second.
+    pub(crate) rate: u64,
+    pub(crate) protocol: Protocol,
+}
+
+impl Options {
+    /// # Errors
+    /// A text for standard error.
+    pub(crate) fn from_env() -> Result<Self, String> {
+        let mut options = Self {
+            worker: false,
+            help: false,
+            verbose: false,
+            duration: Duration::from_secs(30 * 60),
+            seed: fastrand::u64(1..1_000_000),
+            rate: 400,
+            protocol: Protocol::Classic,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "worker" => options.worker = true,
+                "--help" | "-h" => options.help = true,
+                "-v" | "--verbose" => options.verbose = true,
+                "--minutes" => {
+                    options.duration = Duration::from_secs(60 * number(&argument, arguments.next())?);
+                }
+                "--seed" => options.seed = number(&argument, arguments.next())?,
+                "--rate" => options.rate = number(&argument, arguments.next())?,
+                "--protocol" => options.protocol = protocol(arguments.next().as_deref())?,
+                other => return Err(format!("unknown argument {other:?}\n\n{HELP}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn protocol(value: Option<&str>) -> Result<Protocol, String> {
+    match value {
+        Some("classic") => Ok(Protocol::Classic),
+        Some("consumer") => Ok(Protocol::Consumer),
+        Some("mixed") => Ok(Protocol::Mixed),
+        _ => Err("--protocol needs classic, consumer or mixed".to_owned()),
+    }
+}
+
+fn number(name: &str, value: Option<String>) -> Result<u64, String> {
+    let value = value.ok_or_else(|| format!("{name} needs a number"))?;
+    match value.parse() {
+        Ok(number @ 1..=1_000_000) => Ok(number),
+        _ => Err(format!("{name}: {value:?} is not a number from 1 to 1000000")),
+    }
+}

@@ -1,0 +1,158 @@
+//! What happens, in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use highwater::testing::wait_until;
+
+use crate::check::{Expected, Findings, Place, check};
+use crate::faults::{Faults, Seen};
+use crate::fleet::{Fleet, TOLD};
+use crate::options::Options;
+use crate::produce::Production;
+use crate::schedule::{Schedule, fingerprint};
+use crate::servers::Servers;
+use crate::transactions::{self, Produced};
+use crate::{GROUP, PARTITIONS, Result, TOPIC, tally};
+
+/// One payment in so many is produced in a Kafka transaction.
+const IN_TRANSACTIONS: u64 = 5;
+/// How long the fleet may take to apply what is left when the faults are over.
+const DRAIN: Duration = Duration::from_secs(300);
+
+/// Tells it all; `false` if the check found a difference, or a fault was not seen to happen.
+pub(crate) async fn tell(options: &Options) -> Result<bool> {
+    println!(
+        "seed {}, schedule {}, {:?}, protocol {:?}; the same seed gives the same schedule",
+        options.seed,
+        fingerprint(options.seed),
+        options.duration,
+        options.protocol,
+    );
+    let servers = Servers::start().await?;
+    let fleet = Fleet::start(&servers, options.protocol)?;
+    let told = act(options, &servers, &fleet).await;
+    if told.is_err() || options.verbose {
+        fleet.last_words();
+    }
+    let (seen, findings) = told?;
+    println!("\n{}", Report { seen: &seen, fleet: &fleet, findings: &findings });
+    Ok(seen.in_vain.is_empty() && findings.is_exact())
+}
+
+async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<(Seen, Findings)> {
+    fleet.shared_out().await?;
+    let began = Instant::now();
+    let in_transactions = options.rate / IN_TRANSACTIONS;
+    println!("producing {} payments a second, {in_transactions} of them in Kafka transactions", options.rate);
+    let production = Production::start(servers.kafka.bootstrap(), options.rate - in_transactions)?;
+    let (stop, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let transactions =
+        transactions::produce(&servers.kafka, in_transactions, Arc::clone(&stop), Arc::clone(&committed));
+    let faults = Faults::new(servers, fleet, began);
+    let until = began + options.duration;
+    let trouble = async {
+        tokio::select! {
+            done = async { tokio::try_join!(
+                faults.carry_out(Schedule::of_processes(options.seed), until),
+                faults.carry_out(Schedule::of_servers(options.seed), until),
+            ) } => done.map(drop)?,
+            never = tally::show(&faults, &production, &committed, began) => match never? {},
+        }
+        println!("\nno more faults: {}", tally::faults_line(&faults.seen()));
+        servers.heal();
+        stop.store(true, Ordering::Relaxed);
+        Result::Ok(())
+    };
+    let (produced, ()) = tokio::try_join!(transactions, trouble)?;
+    let expected = settle(servers, production.finish().await?, produced).await?;
+    println!("no more payments: Kafka has {} for read_committed", expected.ledger.count(TOPIC));
+
+    let behind = Instant::now();
+    drain(servers, fleet).await?;
+    println!(
+        "lag is 0 on every partition, {:.1?} later; stopping the workers with SIGTERM",
+        behind.elapsed()
+    );
+    fleet.stop().await?;
+    let mut offsets = BTreeMap::new();
+    for partition in 0..PARTITIONS {
+        let (_, end) = servers.kafka.watermarks(TOPIC, partition).await?;
+        let mirrored = servers.kafka.committed(GROUP, TOPIC, partition).await?;
+        offsets.insert(partition, (end, mirrored.map(|(offset, _)| offset)));
+    }
+    let place = Place { topic: TOPIC, group: GROUP };
+    let findings = check(&expected, &servers.database.client().await?, place, &offsets).await?;
+    Ok((faults.seen(), findings))
+}
+
+/// Puts the two ledgers together, and lets Kafka decide what is uncertain. What Kafka has must be what they say.
+async fn settle(servers: &Servers, plain: Expected, produced: Produced) -> Result<Expected> {
+    let Produced { expected, uncertain, rolled_back } = produced;
+    let Expected { ledger, mut balances } = plain;
+    for ((partition, offset), _) in expected.ledger.positions(TOPIC) {
+        ledger.record(TOPIC, partition, offset);
+    }
+    for (account, (cents, payments)) in expected.balances {
+        let balance = balances.entry(account).or_default();
+        *balance = (balance.0 + cents, balance.1 + payments);
+    }
+    let records = servers.kafka.read(TOPIC).await?;
+    for record in &records {
+        let body = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+        if let Some(payment) = uncertain.get(&*body) {
+            ledger.record(TOPIC, record.partition, record.offset);
+            transactions::add(&mut balances, payment);
+        }
+    }
+    println!("{rolled_back} payments were rolled back, {} had an unknown outcome", uncertain.len());
+    if records.len() != ledger.count(TOPIC) {
+        let (has, ledger) = (records.len(), ledger.count(TOPIC));
+        return Err(
+            format!("Kafka has {has} records, but acknowledged {ledger}: this run proves nothing").into()
+        );
+    }
+    Ok(Expected { ledger, balances })
+}
+
+/// Waits until `next_offset` has reached the end of every partition.
+async fn drain(servers: &Servers, fleet: &Fleet<'_>) -> Result {
+    let drained = wait_until("everything is applied", DRAIN, async || {
+        fleet.all_well().map_err(|error| highwater::testing::Error::caused("look after the fleet", error))?;
+        let lag = tally::lag(servers).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(lag.is_ok_and(|lag| lag == 0).then_some(()))
+    });
+    if let Err(error) = drained.await {
+        let sql = "SELECT partition, state, detail FROM highwater.partition_status WHERE state <> 'running'";
+        for row in servers.database.query(sql, &[]).await? {
+            let (partition, state, detail): (i32, String, Option<String>) =
+                (row.get(0), row.get(1), row.get(2));
+            println!("partition {partition} is {state}: {}", detail.unwrap_or_default());
+        }
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// The last words.
+struct Report<'a> {
+    seen: &'a Seen,
+    fleet: &'a Fleet<'a>,
+    findings: &'a Findings,
+}
+
+impl std::fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "faults seen to happen: {}", tally::faults_line(self.seen))?;
+        for text in &self.seen.in_vain {
+            writeln!(f, "NOT SEEN TO HAPPEN: {text}")?;
+        }
+        let told: Vec<String> =
+            self.fleet.told().iter().zip(TOLD).map(|(count, (what, _))| format!("{count} {what}")).collect();
+        writeln!(f, "the workers told of {}", told.join(", "))?;
+        write!(f, "{}", self.findings)
+    }
+}

@@ -1,0 +1,50 @@
+//! Where it stands, every few seconds.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::faults::{Faults, Seen};
+use crate::produce::Production;
+use crate::servers::Servers;
+use crate::{GROUP, PARTITIONS, Result, TOPIC};
+
+const INTERVAL: Duration = Duration::from_secs(5);
+/// A server that is away must not hold up the tally.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Prints until it is dropped.
+pub(crate) async fn show(
+    faults: &Faults<'_>,
+    production: &Production,
+    in_transactions: &AtomicUsize,
+    began: Instant,
+) -> Result<Infallible> {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let produced = production.acknowledged() + in_transactions.load(Ordering::Relaxed);
+        let lag = match tokio::time::timeout(LIMIT, lag(faults.servers)).await {
+            Ok(Ok(lag)) => lag.to_string(),
+            _ => "unknown (a server is away)".to_owned(),
+        };
+        let (seconds, seen) = (began.elapsed().as_secs(), faults.seen());
+        println!("{seconds:>6} s  produced {produced}, lag {lag}; faults {}", faults_line(&seen));
+    }
+}
+
+/// `12 kill, 3 zombie`.
+pub(crate) fn faults_line(seen: &Seen) -> String {
+    let kinds: Vec<String> = seen.by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if kinds.is_empty() { "none yet".to_owned() } else { kinds.join(", ") }
+}
+
+/// Offsets between the ends of the log and the positions, aborted records and markers included.
+pub(crate) async fn lag(servers: &Servers) -> Result<i64> {
+    let mut ends = 0;
+    for partition in 0..PARTITIONS {
+        ends += servers.kafka.watermarks(TOPIC, partition).await?.1;
+    }
+    let sql = "SELECT coalesce(sum(next_offset), 0)::int8 FROM highwater.consumer_offset WHERE group_id = $1";
+    let rows = servers.database.query(sql, &[&GROUP]).await?;
+    Ok(ends - rows[0].get::<_, i64>(0))
+}
