@@ -4,6 +4,7 @@ mod assign;
 mod budget;
 mod clean;
 mod crash;
+mod faults;
 mod guard;
 mod handler;
 mod harness;

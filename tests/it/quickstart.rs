@@ -1,33 +1,19 @@
 //! The quick start: its story in small, and the proof that its check can fail.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use highwater::testing::Child;
 
-use crate::support::TestResult;
+use crate::support::{TestResult, example};
 
 /// For servers, a kill, a zombie and the check on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// The example's executable, which `cargo test` builds beside this one.
-fn executable() -> PathBuf {
-    let test = std::env::current_exe().expect("the test binary has a path");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps/it-<hash>");
-    let example = profile.join("examples/quickstart");
-    assert!(
-        example.is_file(),
-        "{} is not there: plain `cargo test` builds it; with --test, run `cargo build --example quickstart` first",
-        example.display()
-    );
-    example
-}
-
 /// One run for both: the check passes, one row is deleted and another doubled, and the same check must find just that.
 #[tokio::test]
 async fn a_row_deleted_and_one_doubled_are_seen_by_its_check() -> TestResult {
-    let mut command = Command::new(executable());
+    let mut command = Command::new(example("quickstart"));
     command.args(["--rate", "1000"]);
     command.env("HIGHWATER_TEST_QUICKSTART_SECONDS", "5").env("HIGHWATER_TEST_QUICKSTART_SABOTAGE", "1");
     let quickstart = Child::spawn("quickstart", &command)?;
@@ -48,7 +34,7 @@ async fn a_row_deleted_and_one_doubled_are_seen_by_its_check() -> TestResult {
 
 #[tokio::test]
 async fn an_unknown_argument_is_refused() -> TestResult {
-    let mut command = Command::new(executable());
+    let mut command = Command::new(example("quickstart"));
     command.arg("--second");
     let quickstart = Child::spawn("quickstart", &command)?;
     assert_eq!(quickstart.wait(PATIENCE).await?, 2);
