@@ -11,7 +11,7 @@ const BATCHES: [(&str, &str); 2] =
     [("HIGHWATER_BATCH_TARGET_RECORDS", "10"), ("HIGHWATER_BATCH_MAX_RECORDS", "20")];
 
 /// A session that is over soon, where the client has a say in it.
-const CLASSIC: (&str, &str) = ("HIGHWATER_SESSION_TIMEOUT", "3s");
+const CLASSIC: (&str, &str) = ("HIGHWATER_SESSION_TIMEOUT", "5s");
 const EAGER: [(&str, &str); 2] = [CLASSIC, ("HIGHWATER_ASSIGNOR", "range")];
 const KIP_848: (&str, &str) = ("HIGHWATER_GROUP_PROTOCOL", "consumer");
 
