@@ -47,6 +47,7 @@ CREATE TABLE consumer_offset (
     partition         integer     NOT NULL CHECK (partition >= 0),
     next_offset       bigint      NOT NULL CHECK (next_offset >= 0),
     leader_epoch      integer,                  -- of the last applied record; NULL while unknown
+    leader_epoch_offset bigint,                 -- where that record ends; markers may lie between it and next_offset
     epoch             bigint      NOT NULL DEFAULT 0,
     claim_token       uuid        NOT NULL DEFAULT gen_random_uuid(),
     owner             uuid,                     -- a random id per process start; NULL when released

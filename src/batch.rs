@@ -43,6 +43,14 @@ pub(crate) struct ClaimId {
     pub(crate) token: Uuid,
 }
 
+/// The last record below a position: where it ends, and the leader epoch in which it was written. If that epoch ended
+/// before `at`, the log was truncated (KIP-320).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EpochMark {
+    pub(crate) at: NextOffset,
+    pub(crate) leader_epoch: i32,
+}
+
 /// Some records of a chunk.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
@@ -85,15 +93,15 @@ impl Part {
         })
     }
 
-    /// Leader epoch and timestamp (ms) of the last record, where known.
-    pub(crate) fn last_marks(&self) -> (Option<i32>, Option<i64>) {
+    /// The last record's end and leader epoch, and its timestamp (ms), where known.
+    pub(crate) fn last_marks(&self) -> (Option<EpochMark>, Option<i64>) {
         let Some(segment) = self.segments.last().filter(|segment| !segment.range.is_empty()) else {
             return (None, None);
         };
         let last = segment.range.end - 1;
-        let epoch = Some(segment.chunk.leader_epoch(last)).filter(|&epoch| epoch >= 0);
+        let (at, leader_epoch) = (segment.chunk.next_offset(last), segment.chunk.leader_epoch(last));
         let timestamp = Some(segment.chunk.timestamp_ms(last)).filter(|ms| REPRESENTABLE_MS.contains(ms));
-        (epoch, timestamp)
+        ((leader_epoch >= 0).then_some(EpochMark { at, leader_epoch }), timestamp)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::NextOffset;
-use crate::batch::{ClaimId, PartitionKey};
+use crate::batch::{ClaimId, EpochMark, PartitionKey};
 use crate::consumer::catalog::TopicIdentity;
 use crate::db::{Db, blockers};
 pub(crate) use guard::Guard;
@@ -40,6 +40,8 @@ pub(crate) struct Claimed {
     pub(crate) key: PartitionKey,
     pub(crate) claim: ClaimId,
     pub(crate) next_offset: NextOffset,
+    /// The last record that was applied before it.
+    pub(crate) mark: Option<EpochMark>,
     /// Which topic the guard found behind the name; unknown before it has passed.
     pub(crate) identity: TopicIdentity,
 }
@@ -151,7 +153,7 @@ impl Claims {
                    drain_until = NULL, claimed_offset = old.next_offset, claimed_at = clock_timestamp(), \
                    applied_records = 0, applied_batches = 0 \
                  FROM old WHERE o.group_id = old.group_id AND o.topic = old.topic AND o.partition = old.partition \
-                 RETURNING o.topic, o.partition, o.epoch, o.claim_token, o.next_offset"
+                 RETURNING o.topic, o.partition, o.epoch, o.claim_token, o.next_offset, o.leader_epoch, o.leader_epoch_offset"
             )
         };
         Self {
@@ -240,6 +242,7 @@ impl Claims {
                 key: key(row),
                 claim: claim_id(row),
                 next_offset: next_offset(row),
+                mark: mark(row),
                 identity: TopicIdentity::default(),
             })
             .collect())
@@ -376,4 +379,11 @@ fn claim_id(row: &Row) -> ClaimId {
 
 fn next_offset(row: &Row) -> NextOffset {
     NextOffset::new(row.get("next_offset")).expect("the table's check constraint forbids negative offsets")
+}
+
+/// A position that an operator has moved back lies before the last record: then the epoch is checked there.
+fn mark(row: &Row) -> Option<EpochMark> {
+    let leader_epoch: i32 = row.get::<_, Option<i32>>("leader_epoch")?;
+    let at = NextOffset::new(row.get::<_, Option<i64>>("leader_epoch_offset")?)?;
+    Some(EpochMark { at: at.min(next_offset(row)), leader_epoch })
 }

@@ -8,7 +8,7 @@ pub(crate) mod ffi;
 pub(crate) mod poll;
 
 pub(crate) use budget::Budget;
-pub(crate) use buffer::PartitionBuffer;
+pub(crate) use buffer::{PartitionBuffer, Watch};
 pub(crate) use catalog::Catalog;
 pub(crate) use poll::Waker;
 

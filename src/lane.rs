@@ -32,6 +32,8 @@ pub(crate) enum Report {
     Ended { key: PartitionKey, claim: ClaimId, after: After },
     /// The closed buffer is gone from the lane: no batch of its claim is left.
     Idle { key: PartitionKey, claim: ClaimId },
+    /// The client has lost its position, it seems: fetch anew (from the vigil).
+    Restart { key: PartitionKey, claim: ClaimId },
 }
 
 /// Figures that lanes keep; read by the status.
@@ -110,9 +112,9 @@ impl Lane {
         for buffer in self.shared.buffers() {
             let peek = buffer.peek();
             if peek.closed.is_none()
-                && let Some(why) = peek.halt
+                && let Some(after) = peek.end
             {
-                self.end(&buffer, After::Halt(why));
+                self.end(&buffer, after);
             }
             if buffer.is_closed() {
                 // Between batches nothing is in flight: whatever was out has been resolved.

@@ -10,6 +10,7 @@ mod launch;
 mod signals;
 mod status;
 mod stop;
+mod vigil;
 
 use std::sync::Arc;
 

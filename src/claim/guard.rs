@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
+use tokio::sync::Notify;
 
 use super::{Claimed, DbError};
 use crate::NextOffset;
@@ -20,6 +21,8 @@ pub(crate) use verdict::{Position, Verdict};
 pub(crate) struct Guard {
     catalog: Catalog,
     db: Arc<Db>,
+    /// Woken when something of a running partition must be looked into; see the worker's vigil.
+    pub(crate) wake: Arc<Notify>,
     recorded: Arc<str>,
     complete: Arc<str>,
 }
@@ -54,9 +57,18 @@ impl Guard {
                  WHERE group_id = $1 AND topic = $2 RETURNING cluster_id, topic_id"
             )
             .into(),
+            wake: Arc::default(),
             catalog,
             db,
         }
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(crate) fn group(&self) -> &str {
+        &self.db.identity.group
     }
 
     /// What follows for each of `claimed`, in their order. Kafka is asked about all of them together, and only after

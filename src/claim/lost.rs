@@ -7,11 +7,11 @@ use crate::config::OnOffsetLost;
 use crate::consumer::catalog::Available;
 use crate::schema::SchemaName;
 
-/// The leader epoch belonged to the old position.
+/// The leader epoch belonged to a record before the loss.
 pub(super) fn sql(schema: &SchemaName) -> String {
     format!(
         "WITH moved AS ( \
-           UPDATE {} SET next_offset = $7, leader_epoch = NULL \
+           UPDATE {} SET next_offset = $7, leader_epoch = NULL, leader_epoch_offset = NULL \
            WHERE group_id = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND claim_token = $5 AND next_offset = $6 \
            RETURNING group_id, topic, partition) \
          INSERT INTO {} (group_id, topic, partition, kind, from_offset, to_offset, actor, reason) \

@@ -246,8 +246,10 @@ impl Obtain {
         let mut again = Vec::new();
         for ((assigned, mut claimed), verdict) in held.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Passed(identity) => {
+                Verdict::Passed { identity, available } => {
                     claimed.identity = identity;
+                    // Retention took the record itself, but not the position after it: nothing to compare with.
+                    claimed.mark = claimed.mark.filter(|mark| mark.at >= available.low);
                     self.send(assigned, Ok(claimed));
                 }
                 Verdict::Lost { why, .. } if self.on_lost == OnOffsetLost::Halt => {
@@ -255,7 +257,9 @@ impl Obtain {
                 }
                 Verdict::Lost { available, .. } => match self.step_over(&claimed, available).await {
                     // Guarded once more from there: retention may have gone on.
-                    Ok(Some(to)) => again.push((assigned, Claimed { next_offset: to, ..claimed })),
+                    Ok(Some(to)) => {
+                        again.push((assigned, Claimed { next_offset: to, mark: None, ..claimed }));
+                    }
                     // Somebody else has claimed or moved it.
                     Ok(None) => self.claim(vec![assigned]),
                     Err(error) => {

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Error;
 
+use crate::batch::{EpochMark, Part};
 use crate::db::Db;
 use crate::{Batch, Tx};
 
@@ -22,13 +23,15 @@ impl CompareAndSet {
         let fence = "o.next_offset = b.from_offset AND o.epoch = b.epoch AND o.claim_token = b.claim_token";
         let sql = format!(
             "WITH batch AS ( \
-               SELECT * FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[], $6::int8[], $7::uuid[], $8::int4[], $9::int8[], $10::int8[]) \
-                 AS b(topic, partition, from_offset, to_offset, epoch, claim_token, leader_epoch, record_ms, records)), \
+               SELECT * FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[], $6::int8[], $7::uuid[], $8::int4[], $9::int8[], $10::int8[], $12::int8[]) \
+                 AS b(topic, partition, from_offset, to_offset, epoch, claim_token, leader_epoch, record_ms, records, leader_epoch_offset)), \
              locked AS ( \
                SELECT b.* FROM batch b JOIN {offsets} o ON o.topic = b.topic AND o.partition = b.partition \
                WHERE o.group_id = $1 AND {fence} AND pg_current_xact_id() = $11::text::xid8 \
                ORDER BY o.topic, o.partition FOR UPDATE OF o) \
-             UPDATE {offsets} o SET next_offset = b.to_offset, leader_epoch = coalesce(b.leader_epoch, o.leader_epoch), \
+             UPDATE {offsets} o SET next_offset = b.to_offset, \
+               leader_epoch = CASE WHEN b.records > 0 THEN b.leader_epoch ELSE o.leader_epoch END, \
+               leader_epoch_offset = CASE WHEN b.records > 0 THEN b.leader_epoch_offset ELSE o.leader_epoch_offset END, \
                record_timestamp = coalesce(to_timestamp(b.record_ms / 1000.0), o.record_timestamp), \
                applied_records = o.applied_records + b.records, applied_batches = o.applied_batches + 1, \
                committed_at = clock_timestamp() \
@@ -46,8 +49,12 @@ impl CompareAndSet {
         let to: Vec<i64> = parts.iter().map(|part| part.to.get()).collect();
         let epochs: Vec<i64> = parts.iter().map(|part| part.claim.epoch).collect();
         let tokens: Vec<uuid::Uuid> = parts.iter().map(|part| part.claim.token).collect();
-        let (leader_epochs, record_ms): (Vec<Option<i32>>, Vec<Option<i64>>) =
-            parts.iter().map(crate::batch::Part::last_marks).unzip();
+        let (marks, record_ms): (Vec<Option<EpochMark>>, Vec<Option<i64>>) =
+            parts.iter().map(Part::last_marks).unzip();
+        let leader_epochs: Vec<Option<i32>> =
+            marks.iter().map(|mark| mark.map(|mark| mark.leader_epoch)).collect();
+        let epoch_offsets: Vec<Option<i64>> =
+            marks.iter().map(|mark| mark.map(|mark| mark.at.get())).collect();
         let records: Vec<i64> =
             parts.iter().map(|part| i64::try_from(part.len()).unwrap_or(i64::MAX)).collect();
         let client = tx.raw();
@@ -67,6 +74,7 @@ impl CompareAndSet {
                     &record_ms,
                     &records,
                     &tx.xact_id(),
+                    &epoch_offsets,
                 ],
             )
             .await?;

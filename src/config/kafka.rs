@@ -48,6 +48,7 @@ const FIXED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "true"),
+    ("fetch.error.backoff.ms", "500"),
     ("metadata.recovery.strategy", "none"),
     ("topic.blacklist", "^__consumer_offsets$,^__transaction_state$,^__share_group_state$"),
 ];

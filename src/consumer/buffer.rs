@@ -4,22 +4,30 @@
 //! A new claim gets a new buffer. So a record, a batch or a late answer of an older claim has nowhere to go
 //! (EO-3, EO-5): there is no "current buffer of a partition" to mix up.
 
+mod trust;
+mod watch;
+
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Budget;
 use crate::NextOffset;
-use crate::batch::{ClaimId, Part, PartitionKey, Segment};
-use crate::partition::Halt;
+use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, Segment};
+use crate::partition::{After, Halt};
 use crate::record::chunk::{Chunk, RawRecord};
+use trust::Trust;
+use watch::Signs;
+pub(crate) use watch::{Suspicion, Watch};
 
 /// Records of one partition under one claim, and the coverage `[from, to)` that they stand for.
 pub(crate) struct PartitionBuffer {
     pub(crate) key: PartitionKey,
     pub(crate) claim: ClaimId,
     budget: Arc<Budget>,
+    watch: Watch,
     state: Mutex<State>,
     held_bytes: AtomicUsize,
     paused: AtomicBool,
@@ -45,8 +53,15 @@ struct State {
     held_until: Option<Instant>,
     /// Nothing at or past this record's offset is handed out: it was rejected.
     stop: Option<(i64, Halt)>,
-    /// The client reported an error after everything below `to`.
-    failure: Option<Halt>,
+    /// What follows after everything below `to`: the client reported an error there, or lost its position.
+    failure: Option<After>,
+    /// What of it may be handed out.
+    trust: Trust,
+    signs: Signs,
+    /// The last record below `to`.
+    mark: Option<EpochMark>,
+    /// Where no record lay when the claim's `next_offset` was committed.
+    gap: Option<Range<i64>>,
 }
 
 /// What became of a record that was pushed.
@@ -69,8 +84,8 @@ pub(crate) struct Peek {
     pub(crate) held_until: Option<Instant>,
     /// Revoked or given up: drop it, at the latest (if a batch is out) at this instant.
     pub(crate) closed: Option<Instant>,
-    /// Set when nothing is left to take and nothing more will come.
-    pub(crate) halt: Option<Halt>,
+    /// Set when nothing is left to take and nothing more will come: what follows.
+    pub(crate) end: Option<After>,
 }
 
 impl PartitionBuffer {
@@ -79,6 +94,7 @@ impl PartitionBuffer {
             key,
             claim,
             budget,
+            watch: Watch::default(),
             state: Mutex::new(State {
                 from,
                 to: from,
@@ -92,6 +108,10 @@ impl PartitionBuffer {
                 held_until: None,
                 stop: None,
                 failure: None,
+                trust: Trust::new(Instant::now()),
+                signs: Signs::default(),
+                mark: None,
+                gap: None,
             }),
             held_bytes: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -114,6 +134,12 @@ impl PartitionBuffer {
         let mut state = self.lock();
         let Some(next) = NextOffset::after(record.offset) else { return Pushed::Dropped };
         if state.closed.is_some() || state.failure.is_some() || record.offset < state.to.get() {
+            let contradicts = watch::contradicts(state.gap.as_ref(), record.offset);
+            drop(state);
+            if contradicts {
+                let text = format!("a record lies at offset {}, where none was", record.offset);
+                self.suspect(&text, true);
+            }
             return Pushed::Dropped;
         }
         let chunk = state.open.get_or_insert_with(|| Chunk::for_records(record.weight()));
@@ -124,10 +150,17 @@ impl PartitionBuffer {
             state.seal();
         }
         state.records += 1;
+        state.mark =
+            (record.leader_epoch >= 0).then_some(EpochMark { at: next, leader_epoch: record.leader_epoch });
+        state.signs = Signs::default();
+        let doubted = state.arrived();
         state.advance(next);
         // Before the lock is released: whoever frees these bytes must find them charged.
         self.charge(weight);
         drop(state);
+        if doubted {
+            self.watch.wake.notify_one();
+        }
         Pushed::Kept
     }
 
@@ -135,16 +168,18 @@ impl PartitionBuffer {
     pub(crate) fn end_of_partition(&self, end: NextOffset) {
         let mut state = self.lock();
         if state.closed.is_none() && state.failure.is_none() && end > state.to {
+            let doubted = state.arrived();
             state.advance(end);
+            drop(state);
+            if doubted {
+                self.watch.wake.notify_one();
+            }
         }
     }
 
     /// The client cannot read on after what is here: what is here may still be applied (poll thread).
     pub(crate) fn fail(&self, halt: Halt) {
-        let mut state = self.lock();
-        if state.failure.is_none() {
-            state.failure = Some(halt);
-        }
+        self.finish(After::Halt(halt));
     }
 
     /// Where the client stands: fetching goes on from there, and error texts name it.
@@ -156,7 +191,8 @@ impl PartitionBuffer {
     /// record is given whatever its size. `None` if there is nothing to take, or a part is still out.
     pub(crate) fn take(&self, max_records: usize, max_bytes: usize) -> Option<Part> {
         let mut state = self.lock();
-        if state.in_flight || state.closed.is_some() || state.from == state.to || max_records == 0 {
+        let released = state.released();
+        if state.in_flight || state.closed.is_some() || state.from == released || max_records == 0 {
             return None;
         }
         let stop_at = state.stop.as_ref().map(|(offset, _)| *offset);
@@ -168,10 +204,15 @@ impl PartitionBuffer {
             for index in segment.range.clone() {
                 let weight = segment.chunk.weight(index);
                 let past_limit = records == max_records || (records > 0 && bytes + weight > max_bytes);
-                if past_limit || stop_at.is_some_and(|stop| segment.chunk.offset(index) >= stop) {
+                let offset = segment.chunk.offset(index);
+                let doubted = offset >= released.get();
+                if doubted || past_limit || stop_at.is_some_and(|stop| offset >= stop) {
                     if index > start {
                         segments.push(Segment { chunk: Arc::clone(&segment.chunk), range: start..index });
                         segment.range.start = index;
+                    }
+                    if doubted {
+                        to = Some(released);
                     }
                     to.get_or_insert(state.from);
                     break 'fill;
@@ -183,7 +224,7 @@ impl PartitionBuffer {
             segments.extend(state.sealed.pop_front());
         }
         // Nothing left behind: the coverage beyond the last record (markers, gaps) goes with it.
-        let to = if state.sealed.is_empty() { state.to } else { to? };
+        let to = if state.sealed.is_empty() { released } else { to? };
         if to == state.from {
             return None;
         }
@@ -272,19 +313,19 @@ impl PartitionBuffer {
     pub(crate) fn peek(&self) -> Peek {
         let state = self.lock();
         let rejected_next = state.stop.as_ref().filter(|(offset, _)| state.next_record() >= Some(*offset));
-        let halt = match rejected_next {
-            Some((_, halt)) if state.next_record().is_some() => Some(halt.clone()),
+        let end = match rejected_next {
+            Some((_, halt)) if state.next_record().is_some() => Some(After::Halt(halt.clone())),
             _ if state.from == state.to => state.failure.clone(),
             _ => None,
         };
         Peek {
             records: state.records,
-            waiting_since: state.waiting_since.filter(|_| halt.is_none()),
+            waiting_since: state.waiting_since.filter(|_| end.is_none() && state.from < state.released()),
             taken_at: state.taken_at,
             paused: self.paused.load(Ordering::Relaxed),
             held_until: state.held_until,
             closed: state.closed,
-            halt,
+            end,
         }
     }
 
@@ -335,6 +376,17 @@ impl State {
         debug_assert!(to > self.to, "coverage only grows");
         self.to = to;
         self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Something arrives that goes on at `to`; `true` if it must be looked into before it is handed out.
+    fn arrived(&mut self) -> bool {
+        let to = self.to;
+        self.trust.arrived(to, Instant::now())
+    }
+
+    /// Everything below may be handed out.
+    fn released(&self) -> NextOffset {
+        self.trust.limit().map_or(self.to, |limit| limit.min(self.to))
     }
 
     /// The offset of the next record that would be handed out.

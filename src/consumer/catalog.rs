@@ -189,6 +189,25 @@ impl Catalog {
         .await
     }
 
+    /// The ids of topics, in one request. A topic that does not exist (any more) is not in the answer.
+    ///
+    /// # Errors
+    /// If no broker answered.
+    pub(crate) async fn topic_ids(
+        &self,
+        topics: Vec<Arc<str>>,
+    ) -> Result<HashMap<Arc<str>, Option<String>>, KafkaError> {
+        self.ask(move |client| {
+            let until = Instant::now() + ANSWER_TIMEOUT;
+            let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+            let answer =
+                Question::topics(client, &names, until).answer(until).map_err(KafkaError::MetadataFetch)?;
+            let found = answer.topic_ids().into_iter();
+            Ok(found.filter_map(|(topic, id)| Some((Arc::from(topic), id.ok()?))).collect())
+        })
+        .await
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,

@@ -6,6 +6,7 @@
 //! Sources: `rdkafka.h` (events API, queues), `rdkafka_event.c` of librdkafka 2.12.1.
 #![allow(unsafe_code, clippy::cast_possible_truncation)]
 
+mod seek;
 pub(crate) mod topics;
 
 use std::ffi::{CStr, c_char, c_void};

@@ -4,13 +4,14 @@
 mod assignment;
 mod command;
 mod flow;
+mod validate;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -24,9 +25,12 @@ use crate::NextOffset;
 use crate::batch::PartitionKey;
 use crate::partition::Halt;
 use assignment::Assignment;
+use validate::Unvalidated;
 
 /// Longest wait for an event; commands wake the thread, so this only bounds how late a lost wake-up is noticed.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// A thread that was away for so long on top of a wait cannot tell a pause in the records from its own.
+const STALL: Duration = Duration::from_millis(50);
 /// Records taken off the client's queue before lanes are notified and commands are served.
 const RECORDS_PER_TURN: usize = 1_000;
 
@@ -98,6 +102,8 @@ impl Poller {
                 buffers: HashMap::new(),
                 last: None,
                 touched: Vec::new(),
+                unvalidated: Vec::new(),
+                awake_at: Instant::now(),
             };
             if !by_hand.is_empty() {
                 loop_.assign_by_hand(by_hand);
@@ -157,6 +163,9 @@ struct PollLoop {
     /// The buffer of the record before: records come in runs.
     last: Option<Fetching>,
     touched: Vec<Arc<Notify>>,
+    unvalidated: Vec<Unvalidated>,
+    /// When this thread last looked for an event.
+    awake_at: Instant,
 }
 
 /// A partition that is being fetched: its buffer, and the lane to notify.
@@ -164,6 +173,8 @@ struct PollLoop {
 struct Fetching {
     buffer: Arc<PartitionBuffer>,
     lane: Arc<Notify>,
+    /// Nothing is kept before the position was validated.
+    validated: bool,
 }
 
 impl PollLoop {
@@ -181,9 +192,12 @@ impl PollLoop {
                 }
             }
             self.settle();
-            let mut timeout = POLL_TIMEOUT;
+            self.validate(queue);
+            let mut timeout = if self.unvalidated.is_empty() { POLL_TIMEOUT } else { validate::RETRY };
             for _ in 0..RECORDS_PER_TURN {
-                let Some(event) = queue.poll(timeout) else { break };
+                let event = queue.poll(timeout);
+                self.notice_a_stall(timeout);
+                let Some(event) = event else { break };
                 self.on_event(event.kind());
                 timeout = Duration::ZERO;
             }
@@ -194,6 +208,17 @@ impl PollLoop {
             }
             self.regulate();
         }
+    }
+
+    /// What has come meanwhile may have waited in the client's queue, and the pauses in it cannot be seen any more.
+    fn notice_a_stall(&mut self, waited: Duration) {
+        let now = Instant::now();
+        if now.duration_since(self.awake_at) > waited + STALL {
+            for fetching in self.buffers.values().flat_map(HashMap::values) {
+                fetching.buffer.doubt_next();
+            }
+        }
+        self.awake_at = now;
     }
 
     fn on_event(&mut self, event: EventKind<'_>) {
@@ -229,7 +254,7 @@ impl PollLoop {
                 self.touched.push(Arc::clone(&fetching.lane));
             }
         }
-        let Some(Fetching { buffer, .. }) = &self.last else {
+        let Some(Fetching { buffer, validated: true, .. }) = &self.last else {
             self.counters.dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -249,12 +274,18 @@ impl PollLoop {
     fn on_partition_error(&mut self, place: &Place, code: RDKafkaErrorCode, text: &str) {
         let fetching =
             self.buffers.get(place.topic.as_str()).and_then(|partitions| partitions.get(&place.partition));
-        let Some(Fetching { buffer, lane }) = fetching else { return };
+        let Some(Fetching { buffer, lane, validated }) = fetching else { return };
         match code {
             RDKafkaErrorCode::PartitionEOF => {
-                if let Some(end) = NextOffset::new(place.offset) {
+                if let Some(end) = NextOffset::new(place.offset)
+                    && *validated
+                {
                     buffer.end_of_partition(end);
                 }
+            }
+            // The log does not have the position. Why, and what follows, is for the vigil to find out.
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                return buffer.suspect(text, false);
             }
             // The connection comes back by itself, and the fetch goes on where it stood.
             RDKafkaErrorCode::BrokerTransportFailure

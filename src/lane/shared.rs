@@ -31,7 +31,7 @@ impl LaneShared {
         self.lock().retain(|other| !Arc::ptr_eq(other, buffer));
     }
 
-    pub(super) fn buffers(&self) -> Vec<Arc<PartitionBuffer>> {
+    pub(crate) fn buffers(&self) -> Vec<Arc<PartitionBuffer>> {
         self.lock().clone()
     }
 

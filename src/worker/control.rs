@@ -17,7 +17,7 @@ use super::{Phase, launch};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
-use crate::claim::{ClaimOutcome, Claims, Obtain};
+use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain};
 use crate::config::Config;
 use crate::consumer::poll::{AssignmentId, Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
@@ -41,6 +41,8 @@ pub(super) struct Inboxes {
 /// A partition and what belongs to its present claim.
 pub(super) struct Entry {
     pub(super) machine: Partition,
+    /// What the last claim found, beside the position that the machine knows.
+    pub(super) claimed: Option<Claimed>,
     pub(super) buffer: Option<Arc<PartitionBuffer>>,
     pub(super) lane: usize,
     pub(super) fence_backoff: Backoff,
@@ -252,7 +254,13 @@ impl Control {
     pub(super) fn on_outcome(&mut self, ClaimOutcome { assigned, result }: ClaimOutcome) {
         let assignment = assigned.id;
         let input = match result {
-            Ok(claimed) => Input::Granted { assignment, claim: claimed.claim, from: claimed.next_offset },
+            Ok(claimed) => {
+                let granted = Input::Granted { assignment, claim: claimed.claim, from: claimed.next_offset };
+                if let Some(entry) = self.entries.get_mut(&claimed.key) {
+                    entry.claimed = Some(claimed);
+                }
+                granted
+            }
             Err((claimed, why)) => {
                 Input::Refused { assignment, claim: claimed.map(|claimed| claimed.claim), why }
             }
@@ -262,6 +270,7 @@ impl Control {
 
     pub(super) fn on_report(&mut self, report: Report) {
         let (key, input) = match report {
+            Report::Restart { key, claim } => return self.restart(&key, claim),
             Report::Ended { key, claim, after } => (key, Input::Ended { claim, after }),
             Report::Idle { key, claim } => (key, Input::Idle { claim }),
         };
@@ -370,6 +379,7 @@ impl Entry {
     pub(super) fn new() -> Self {
         Self {
             machine: Partition::new(),
+            claimed: None,
             buffer: None,
             lane: 0,
             fence_backoff: Backoff::new(FENCE_BACKOFF.0, FENCE_BACKOFF.1),

@@ -10,8 +10,9 @@ use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::Claims;
-use crate::consumer::PartitionBuffer;
+use crate::config::Isolation;
 use crate::consumer::poll::{Assigned, AssignmentId, Command, StartFetch};
+use crate::consumer::{PartitionBuffer, Watch};
 use crate::lane::LaneShared;
 use crate::partition::{Effect, Input, State};
 
@@ -55,7 +56,13 @@ impl Control {
     fn fetch(&mut self, key: &PartitionKey, assignment: AssignmentId, claim: ClaimId, from: NextOffset) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Some(poller) = &self.poller else { return };
-        let buffer = Arc::new(PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget)));
+        let claimed = entry.claimed.take().filter(|claimed| claimed.claim == claim);
+        let (mark, identity) = claimed.map(|claimed| (claimed.mark, claimed.identity)).unwrap_or_default();
+        let watch = Watch { identity, wake: Arc::clone(&self.obtain.guard.wake) };
+        // What a transaction has rolled back appears when uncommitted records are read: no contradiction.
+        let gap_is_empty = self.config.isolation == Isolation::ReadCommitted;
+        let buffer = PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget));
+        let buffer = Arc::new(buffer.watched(watch, mark, gap_is_empty));
         entry.lane = emptiest(&self.lanes);
         entry.buffer = Some(Arc::clone(&buffer));
         entry.mirror_sent = -1;
@@ -64,6 +71,14 @@ impl Control {
         lane.add(Arc::clone(&buffer));
         tracing::info!(partition = %key, next_offset = %from, epoch = claim.epoch, "claimed");
         poller.send(Command::Start(StartFetch { assignment, buffer, lane: Arc::clone(&lane.data) }));
+    }
+
+    /// The vigil found nothing wrong with the log, and yet the client cannot go on.
+    pub(super) fn restart(&self, key: &PartitionKey, claim: ClaimId) {
+        let buffer = self.entries.get(key).and_then(|entry| entry.buffer.as_ref());
+        if let (Some(poller), Some(buffer)) = (&self.poller, buffer.filter(|buffer| buffer.claim == claim)) {
+            poller.send(Command::Restart(Arc::clone(buffer)));
+        }
     }
 
     fn close(&mut self, key: &PartitionKey, claim: ClaimId, revoked: bool) {

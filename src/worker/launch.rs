@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::control::{Control, Inboxes};
 use super::heartbeat::{Heartbeat, HeldClaims};
+use super::vigil::Vigil;
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
@@ -41,7 +42,11 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
         launched = launch(&worker, owner) => launched.map(Some),
     };
     let ended = match launched {
-        Ok(Some(launched)) => launched.control.run(shutdown, launched.heartbeat).await,
+        Ok(Some(Launched { control, heartbeat, vigil })) => {
+            let ended = control.run(shutdown, heartbeat).await;
+            drop(vigil);
+            ended
+        }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -52,6 +57,7 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
 struct Launched {
     control: Control,
     heartbeat: Heartbeat,
+    vigil: AbortOnDropHandle<()>,
 }
 
 async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
@@ -90,6 +96,12 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let waker = Arc::new(Waker::default());
     let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
     let guard = Guard::new(catalog, Arc::clone(&db));
+    let vigil = Vigil::new(
+        guard.clone(),
+        config.on_offset_lost,
+        lanes.iter().map(|(shared, _)| Arc::clone(shared)).collect(),
+        report_sender,
+    );
     let obtain = Obtain::new(
         Arc::clone(&claims),
         guard,
@@ -113,7 +125,7 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         notice_sender,
         Inboxes { notices, outcomes, reports, taken },
     )?;
-    Ok(Launched { control, heartbeat })
+    Ok(Launched { control, heartbeat, vigil: AbortOnDropHandle::new(tokio::spawn(vigil.run())) })
 }
 
 fn start_lanes(

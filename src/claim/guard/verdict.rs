@@ -9,7 +9,7 @@ use crate::{ErrorKind, NextOffset};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The topic is the one that was recorded, and the position lies in its log.
-    Passed(TopicIdentity),
+    Passed { identity: TopicIdentity, available: Available },
     /// The records from the position up to `available.low` are gone: retention, or DeleteRecords.
     Lost { available: Available, why: Halt },
     /// No policy may step over this.
@@ -45,7 +45,7 @@ impl Position<'_> {
             Some(available) if self.next_offset > available.end => {
                 Verdict::Halted(self.beyond_the_end(available))
             }
-            Some(_) => Verdict::Passed(found.clone()),
+            Some(available) => Verdict::Passed { identity: found.clone(), available },
         }
     }
 
@@ -84,7 +84,7 @@ impl Position<'_> {
         )))
     }
 
-    fn lost(self, Available { low, end }: Available) -> Halt {
+    pub(crate) fn lost(self, Available { low, end }: Available) -> Halt {
         let Self { group, key, next_offset } = self;
         let count = low.get() - next_offset.get();
         guard(format!(
@@ -92,6 +92,17 @@ impl Position<'_> {
              at {end}): retention removed {count} offsets that were never applied; decide what the lost range means, \
              then set the group's offset (docs/operations.md, \"Move an offset\"), or restart with `on_offset_lost` = \
              earliest or latest, which steps over it and records the range"
+        ))
+    }
+
+    /// In range, and yet the client could not go on: the log it stood in ended before, and has grown again.
+    pub(crate) fn truncated(self, Available { low, end }: Available, sign: &str) -> Halt {
+        let Self { group, key, next_offset } = self;
+        guard(format!(
+            "group {group} has applied {key} up to offset {next_offset}, but the log was truncated before that, as by an \
+             unclean leader election, and has grown again (it holds offsets {low} to {end}; {sign}): find out which \
+             records the database now holds in excess, then set the group's offset (docs/operations.md, \"Move an \
+             offset\") and restart"
         ))
     }
 
@@ -124,6 +135,9 @@ mod tests {
     use super::*;
 
     const NEXT: NextOffset = NextOffset::new(4204).unwrap();
+    /// As librdkafka words it, shortened.
+    const SIGN: &str = "Partition log truncation detected at offset 4204 (leader epoch 7): broker end offset is 4100 \
+                        (offset leader epoch 7). Reset to INVALID.";
     const HELD: Available = Available { low: NextOffset::ZERO, end: NextOffset::new(5000).unwrap() };
 
     fn identity(cluster_id: &str, topic_id: &str) -> TopicIdentity {
@@ -158,7 +172,7 @@ mod tests {
     #[test]
     fn both_ends_belong_to_the_log() {
         for (low, end) in [(0, 4204), (4204, 4204), (4204, 9000), (0, 9000)] {
-            assert_eq!(judge(&recorded(), at(low, end)), Verdict::Passed(recorded()), "{low} to {end}");
+            assert!(matches!(judge(&recorded(), at(low, end)), Verdict::Passed { .. }), "{low} to {end}");
         }
         assert!(matches!(judge(&recorded(), at(4205, 9000)), Verdict::Lost { .. }));
         assert!(matches!(judge(&recorded(), at(0, 4203)), Verdict::Halted(_)));
@@ -178,7 +192,7 @@ mod tests {
     #[test]
     fn a_broker_that_has_no_ids_is_not_another_cluster() {
         let unknown = TopicIdentity::default();
-        assert_eq!(judge(&unknown, Some(HELD)), Verdict::Passed(unknown));
+        assert!(matches!(judge(&unknown, Some(HELD)), Verdict::Passed { .. }));
     }
 
     /// The on-call person searches `docs/errors.md` for what the worker said.
@@ -191,6 +205,9 @@ mod tests {
             text(judge(&identity("rBq7XmYbQpWk0yqv3n1dTw", "Qm0w1cXdT9qkUu5rjVh3PQ"), at(0, 5000))),
             text(judge(&recorded(), at(4300, 5000))),
             text(judge(&recorded(), at(0, 4100))),
+            Position { group: "fraud-rules-v2", key: &key, next_offset: NEXT }
+                .truncated(HELD, SIGN)
+                .to_string(),
             unrecorded("fraud-rules-v2", &key, NEXT).to_string(),
         ];
         for text in texts {

@@ -29,6 +29,10 @@ pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
         "the end-of-partition event carries the offset past markers and compaction gaps, without which lag never reaches 0",
     ),
     ("check.crcs", "a corrupt batch must be an error and not a record (EO-6)"),
+    (
+        "fetch.error.backoff.ms",
+        "the pause by which a topic that was deleted and created anew is noticed rests on it (EO-6)",
+    ),
     ("isolation.level", "use the setting `isolation`"),
     ("enabled_events", "the worker's event loop chooses its events"),
     ("log.queue", "the client's log goes through tracing"),

@@ -87,7 +87,7 @@ fn a_rejected_record_stops_the_partition_before_it() {
     assert_eq!((offsets(&part), part.to.get()), (vec![0, 1], 2));
     buffer.applied(&part);
     assert!(buffer.take(10, 1 << 20).is_none());
-    assert_eq!(buffer.peek().halt.unwrap().message, "bad");
+    assert_eq!(buffer.peek().end, Some(After::Halt(Halt::new(ErrorKind::Handler, "bad"))));
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn what_came_before_a_read_error_is_applied_and_then_it_halts() {
     push(&buffer, 0, b"");
     buffer.fail(Halt::new(ErrorKind::Guard, "corrupt"));
     assert_eq!(push(&buffer, 1, b""), Pushed::Dropped, "it may have stepped over records");
-    assert_eq!(buffer.peek().halt, None, "one record is still to be applied");
+    assert_eq!(buffer.peek().end, None, "one record is still to be applied");
     let part = buffer.take(10, 1 << 20).unwrap();
     buffer.applied(&part);
-    assert!(buffer.peek().halt.is_some());
+    assert!(buffer.peek().end.is_some());
 }
 
 #[test]
@@ -200,4 +200,65 @@ proptest! {
         prop_assert_eq!(budget.used(), 0);
         prop_assert_eq!(buffer.committed(), end);
     }
+}
+
+/// After a pause: neither records nor coverage before somebody has asked, later than they came, which topic this is.
+#[test]
+fn what_follows_a_pause_waits_for_a_look_at_the_topic() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    push(&buffer, 0, b"a");
+    let before = Instant::now();
+    buffer.doubt_next();
+    push(&buffer, 3, b"b");
+    push(&buffer, 4, b"c");
+    buffer.end_of_partition(NextOffset::new(9).unwrap());
+    let part = buffer.take(100, 1 << 20).unwrap();
+    assert_eq!((part.to.get(), offsets(&part)), (1, vec![0]), "what came before the pause goes on");
+    buffer.applied(&part);
+    assert!(buffer.is_doubted() && buffer.peek().waiting_since.is_none() && buffer.take(100, 1).is_none());
+    buffer.verified(before);
+    assert!(buffer.take(100, 1).is_none(), "asked too early");
+    std::thread::sleep(Duration::from_millis(1));
+    buffer.verified(Instant::now());
+    let part = buffer.take(100, 1 << 20).unwrap();
+    assert_eq!((part.from.get(), part.to.get(), offsets(&part)), (1, 9, vec![3, 4]));
+}
+
+/// A doubted record in the middle of a chunk: the coverage goes up to the pause, not only to the record before it.
+#[test]
+fn coverage_ends_where_the_doubt_begins() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    push(&buffer, 0, b"a");
+    buffer.end_of_partition(NextOffset::new(5).unwrap());
+    buffer.doubt_next();
+    push(&buffer, 7, b"b");
+    let part = buffer.take(100, 1 << 20).unwrap();
+    assert_eq!((part.to.get(), offsets(&part)), (5, vec![0]));
+}
+
+#[test]
+fn a_record_where_none_was_is_a_sign_and_an_old_one_is_not() {
+    let budget = budget();
+    let mark = EpochMark { at: NextOffset::new(7).unwrap(), leader_epoch: 3 };
+    let buffer = buffer(10, &budget).watched(Watch::default(), Some(mark), true);
+    assert_eq!(push(&buffer, 6, b"old"), Pushed::Dropped);
+    assert_eq!(buffer.suspicion(), None);
+    assert_eq!(push(&buffer, 8, b"new"), Pushed::Dropped);
+    assert!(buffer.suspicion().is_some_and(|suspicion| suspicion.confirmed));
+}
+
+/// An error may be the echo of a fetch that is over: only one that comes again, with no record between, is believed.
+#[test]
+fn a_sign_is_confirmed_by_the_next() {
+    let budget = budget();
+    let buffer = buffer(10, &budget);
+    buffer.suspect("lost", false);
+    buffer.set_aside_suspicion();
+    push(&buffer, 10, b"a");
+    buffer.suspect("lost", false);
+    assert_eq!(buffer.suspicion().map(|suspicion| suspicion.confirmed), Some(false));
+    buffer.suspect("lost", false);
+    assert_eq!(buffer.suspicion().map(|suspicion| suspicion.confirmed), Some(true));
 }

@@ -138,11 +138,12 @@ impl Assignment {
         }
     }
 
-    /// Ends a turn of commands: under an eager protocol, gives the client one list of what they came to.
-    pub(super) fn settle(&mut self) -> KafkaResult<()> {
+    /// Ends a turn of commands: under an eager protocol, gives the client one list of what they came to. `true` if it
+    /// did: then every fetch has begun anew.
+    pub(super) fn settle(&mut self) -> KafkaResult<bool> {
         match &mut self.whole {
-            Some(whole) if whole.is_stale() => whole.assign(&self.client, &mut self.fetched),
-            _ => Ok(()),
+            Some(whole) if whole.is_stale() => whole.assign(&self.client, &mut self.fetched).map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -160,9 +161,17 @@ impl Assignment {
 impl PollLoop {
     /// Lets the client know what the commands of this turn came to.
     pub(super) fn settle(&mut self) {
-        let Err(error) = self.assignment.settle() else { return };
+        let error = match self.assignment.settle() {
+            Ok(false) => return,
+            Ok(true) => {
+                let all = self.buffers.values().flat_map(HashMap::values);
+                let all: Vec<_> = all.map(|fetching| Arc::clone(&fetching.buffer)).collect();
+                return all.iter().for_each(|buffer| self.begin(buffer));
+            }
+            Err(error) => error,
+        };
         // Whatever was listed is not being fetched any more.
-        for Fetching { buffer, lane } in self.buffers.values().flat_map(HashMap::values) {
+        for Fetching { buffer, lane, .. } in self.buffers.values().flat_map(HashMap::values) {
             buffer.fail(Halt::client(&buffer.key, "start fetching", &error));
             lane.notify_one();
         }

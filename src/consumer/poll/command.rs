@@ -18,6 +18,8 @@ use crate::failpoint::failpoint;
 pub(crate) enum Command {
     /// Begin to fetch under a claim.
     Start(StartFetch),
+    /// Fetch anew, from where this buffer stands: the client has lost its position.
+    Restart(Arc<PartitionBuffer>),
     /// Fetch no more into this buffer; Kafka's assignment stays as it is.
     Halt(Arc<PartitionBuffer>),
     /// Copy positions to Kafka, asynchronously.
@@ -67,6 +69,7 @@ impl PollLoop {
     pub(super) fn on_command(&mut self, queue: &EventQueue, command: Command) {
         match command {
             Command::Start(start) => self.start(start),
+            Command::Restart(buffer) => self.restart(&buffer),
             Command::Halt(buffer) => self.halt(&buffer),
             Command::Mirror(entries) => {
                 self.mirror(queue, &entries);
@@ -87,11 +90,38 @@ impl PollLoop {
             return;
         }
         tracing::debug!(partition = %key, from = %buffer.covered_to(), epoch = buffer.claim.epoch, "fetching");
+        let fetching = Fetching { buffer: Arc::clone(&buffer), lane, validated: false };
+        self.buffers.entry(Box::from(&*key.topic)).or_default().insert(key.partition, fetching);
+        self.begin(&buffer);
+    }
+
+    fn restart(&mut self, buffer: &Arc<PartitionBuffer>) {
+        let Some(lane) = self.fetching(buffer).map(|fetching| Arc::clone(&fetching.lane)) else { return };
+        tracing::debug!(partition = %buffer.key, "fetching anew");
+        match self.assignment.fetch(buffer) {
+            Ok(()) => self.begin(buffer),
+            Err(error) => {
+                buffer.fail(crate::partition::Halt::client(&buffer.key, "fetch anew", &error));
+                lane.notify_one();
+            }
+        }
+    }
+
+    /// A fetch begins at the end of a buffer: nothing is kept of it before the last record was validated.
+    pub(super) fn begin(&mut self, buffer: &Arc<PartitionBuffer>) {
         self.last = None;
-        self.buffers
-            .entry(Box::from(&*key.topic))
-            .or_default()
-            .insert(key.partition, Fetching { buffer, lane });
+        let (_, mark) = buffer.resume_point();
+        let Some(fetching) = self.fetching(buffer) else { return };
+        fetching.validated = mark.is_none();
+        if let Some(mark) = mark {
+            self.validate_first(buffer, mark);
+        }
+    }
+
+    /// The entry of a buffer that is being fetched into.
+    pub(super) fn fetching(&mut self, buffer: &Arc<PartitionBuffer>) -> Option<&mut Fetching> {
+        let partitions = self.buffers.get_mut(&*buffer.key.topic)?;
+        partitions.get_mut(&buffer.key.partition).filter(|fetching| Arc::ptr_eq(&fetching.buffer, buffer))
     }
 
     fn halt(&mut self, buffer: &Arc<PartitionBuffer>) {

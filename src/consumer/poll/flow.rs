@@ -34,6 +34,8 @@ impl PollLoop {
         if resumable.is_empty() {
             return;
         }
+        // While it was paused nothing was fetched, and no pause would have shown.
+        resumable.iter().for_each(|buffer| buffer.doubt_next());
         match self.assignment.client().resume(&list(&resumable)) {
             Ok(()) => resumable.iter().for_each(|buffer| buffer.set_paused(false)),
             Err(error) => tracing::debug!(%error, "the client did not resume"),

@@ -18,6 +18,13 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Every row: partition and offset, with repeats.
+    pub(super) async fn rows(&self) -> TestResult<Vec<(i32, i64)>> {
+        let sql = "SELECT source_partition, source_offset FROM sink ORDER BY 1, 2";
+        let rows = self.database.query(sql, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     /// What the group has recorded: cluster id and topic id.
     pub(super) async fn recorded(&self) -> TestResult<(Option<String>, Option<String>)> {
         let sql = "SELECT cluster_id, topic_id FROM highwater.group_topic WHERE group_id = $1 AND topic = $2";
@@ -150,6 +157,48 @@ async fn core_an_open_transaction_is_no_truncated_log() -> TestResult {
     let oracle = Oracle::new(world.producer.ledger(), &world.topic).and(transactional.ledger(), &world.topic);
     oracle.compare(&world.database.client().await?, rows).await?.assert_exact();
     world.assert_balances().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// A pause in the records is what it takes to exchange a topic: what comes after one waits for a look at the topic.
+#[tokio::test]
+async fn core_a_topic_created_anew_under_a_running_worker_halts_whatever_it_holds() -> TestResult {
+    for count in [4, 10, 30] {
+        let mut world = World::new("exchanged", 2).await?;
+        // The client looks for itself, too: as soon as it can.
+        let settings = world.settings().kafka("topic.metadata.refresh.interval.ms", "100");
+        let worker = world.worker_with(settings, Sink::<()>::default());
+        world.produce(10).await?;
+        world.verify().await?;
+        let before = world.rows().await?;
+        world.recreate_topic(count).await?;
+        let why = halted(&worker, 1).await?;
+        halted(&worker, 0).await?;
+        assert!(
+            why.contains(&format!("at offset 10 of {}[1] with topic id", world.topic))
+                && why.contains("deleted and created anew"),
+            "{why}"
+        );
+        assert_eq!(world.rows().await?, before, "nothing of the new topic was applied");
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
+/// The look costs a slow partition one request each time, and a busy one nothing; both come through.
+#[tokio::test]
+async fn records_after_a_pause_come_through() -> TestResult {
+    let world = World::new("pauses", 2).await?;
+    let worker = world.worker(Sink::<()>::default());
+    for _ in 0..4 {
+        world.produce(5).await?;
+        world.caught_up().await?;
+        // A pause, which is what this test is about.
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    }
+    world.verify().await?;
+    assert_eq!(halted_now(&worker), [] as [i32; 0]);
     worker.stop().await?;
     Ok(())
 }

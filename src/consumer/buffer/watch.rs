@@ -1,0 +1,126 @@
+//! What the worker's vigil asks a buffer, and tells it (EO-6).
+
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::PartitionBuffer;
+use crate::NextOffset;
+use crate::batch::EpochMark;
+use crate::consumer::catalog::TopicIdentity;
+use crate::partition::After;
+
+/// What a buffer is watched by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch {
+    /// The topic that the claim's guard has seen.
+    pub(crate) identity: TopicIdentity,
+    /// Woken when there is something to look into.
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// A sign that the log is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Suspicion {
+    /// In the client's words, or ours.
+    pub(crate) text: String,
+    /// The sign came again after fetching was begun anew, or needs no second one. The first alone may be an echo of a
+    /// fetch that is over (PITFALLS 7).
+    pub(crate) confirmed: bool,
+}
+
+/// Signs of trouble since the last record.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    count: u32,
+    open: Option<Suspicion>,
+}
+
+impl PartitionBuffer {
+    /// Puts a new buffer under watch: its very first records are looked into, too. `mark` is the last record's end and
+    /// leader epoch as the claim has them; with `gap_is_empty`, no record may lie between it and the start.
+    pub(crate) fn watched(mut self, watch: Watch, mark: Option<EpochMark>, gap_is_empty: bool) -> Self {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.trust.interrupt();
+        state.mark = mark;
+        state.gap = mark.filter(|_| gap_is_empty).map(|mark| mark.at.get()..state.from.get());
+        self.watch = watch;
+        self
+    }
+
+    pub(crate) fn identity(&self) -> &TopicIdentity {
+        &self.watch.identity
+    }
+
+    /// Whether something waits for a look at the topic.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.lock().trust.limit().is_some()
+    }
+
+    /// Kafka was asked at `asked`, and it is still the same topic.
+    pub(crate) fn verified(&self, asked: Instant) {
+        self.lock().trust.verified(asked);
+    }
+
+    /// Whatever comes next is looked into (poll thread).
+    pub(crate) fn doubt_next(&self) {
+        self.lock().trust.interrupt();
+    }
+
+    /// Something is wrong with the log, to be looked into.
+    pub(crate) fn suspect(&self, text: &str, certain: bool) {
+        let mut state = self.lock();
+        if state.closed.is_some() || state.failure.is_some() {
+            return;
+        }
+        state.signs.count += 1;
+        let confirmed = certain || state.signs.count > 1;
+        state.signs.open = Some(Suspicion { text: text.to_owned(), confirmed });
+        drop(state);
+        self.watch.wake.notify_one();
+    }
+
+    pub(crate) fn suspicion(&self) -> Option<Suspicion> {
+        self.lock().signs.open.clone()
+    }
+
+    /// Forgets the present suspicion, not that there was one.
+    pub(crate) fn set_aside_suspicion(&self) {
+        self.lock().signs.open = None;
+    }
+
+    /// Hands out what is there, then ends like this.
+    pub(crate) fn finish(&self, after: After) {
+        let mut state = self.lock();
+        state.signs.open = None;
+        if state.failure.is_none() {
+            state.failure = Some(after);
+        }
+    }
+
+    /// Hands out nothing more, whatever is asked and answered: the worker has not closed it yet.
+    pub(crate) fn withdraw(&self) {
+        let mut state = self.lock();
+        state.signs.open = None;
+        let from = state.from;
+        state.trust.withdraw(from);
+    }
+
+    /// Where fetching goes on after what is here, and the last record before that.
+    pub(crate) fn resume_point(&self) -> (NextOffset, Option<EpochMark>) {
+        let state = self.lock();
+        (state.to, state.mark)
+    }
+
+    /// There is nothing to validate any more: the record that the mark is about is gone itself.
+    pub(crate) fn drop_mark(&self) {
+        self.lock().mark = None;
+    }
+}
+
+/// Whether a record lies where none was when the offset after it was committed.
+pub(super) fn contradicts(gap: Option<&Range<i64>>, offset: i64) -> bool {
+    gap.is_some_and(|gap| gap.contains(&offset))
+}
