@@ -58,7 +58,7 @@ pub use self::{
     error::{Error, Result},
     failpoints::{FAILPOINTS, at_failpoint, freeze_this_process},
     kafka::{
-        GroupDescription, GroupRow, GroupState, Kafka, Message, Producer, ReadRecord, ToolOutput,
+        Cluster, GroupDescription, GroupRow, GroupState, Kafka, Message, Producer, ReadRecord, ToolOutput,
         TransactionalProducer, quiet_client_config,
     },
     ledger::Ledger,

@@ -36,6 +36,11 @@ impl Halt {
             | RDKafkaErrorCode::UnknownPartition => {
                 "the topic was deleted, or deleted and created anew: its offsets no longer mean the same records"
             }
+            RDKafkaErrorCode::BadMessage => {
+                "the batch there is corrupt on the broker's disk, and nothing after it was applied: restore the \
+                 partition from a replica, or decide what the batch means and set the group's offset past it \
+                 (docs/operations.md, \"Move an offset\"), then restart"
+            }
             RDKafkaErrorCode::TopicAuthorizationFailed => "grant this client READ on the topic, then restart",
             _ => "look at the broker's log and at this partition's segment files, then restart",
         };

@@ -3,6 +3,7 @@
 mod admin;
 mod behind;
 mod client;
+mod cluster;
 mod group;
 mod jars;
 mod local;
@@ -18,6 +19,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     client::quiet_client_config,
+    cluster::Cluster,
     group::GroupState,
     producer::{Message, Producer, TransactionalProducer},
     read::ReadRecord,
@@ -50,6 +52,8 @@ pub struct Kafka {
     server: Server,
     admin: AdminClient<Quiet>,
     mock: Option<Mock>,
+    /// On which nodes the partitions of new topics are put; none for one anywhere.
+    replicas: Vec<i32>,
 }
 
 impl Kafka {
@@ -99,7 +103,10 @@ impl Kafka {
         let bootstrap = format!("127.0.0.1:{port}");
         let server = match backend {
             Backend::Containers => Server::Container(container(port, controller_port, own)),
-            _ => Server::Local(local::server(properties(port, controller_port, "127.0.0.1", own)).await?),
+            _ => {
+                let properties = properties(port, controller_port, "127.0.0.1", own);
+                Server::Local(local::server(properties, &cluster_id()).await?)
+            }
         };
         server.launch().await?;
         Self::ready(bootstrap, server, None).await
@@ -135,7 +142,7 @@ impl Kafka {
 
     async fn ready(bootstrap: String, server: Server, mock: Option<Mock>) -> Result<Self> {
         let admin = client::admin(&bootstrap)?;
-        let kafka = Self { bootstrap, server, admin, mock };
+        let kafka = Self { bootstrap, server, admin, mock, replicas: Vec::new() };
         kafka.wait_ready().await?;
         Ok(kafka)
     }

@@ -1,8 +1,10 @@
 //! What a claim refuses to read over: a vanished row, records that are gone, a log that ends too early, another topic
 //! (EO-6).
 
+mod damage;
 mod lost;
 mod topic;
+mod truncated;
 
 use crate::support::watch::{halted, halted_now, status_until};
 use crate::support::{Sink, TestResult, World};

@@ -16,7 +16,7 @@ fn block(world: &World<'_>, name: &str, to: i64, undo: &str) -> String {
         .replace(":to", &to.to_string())
 }
 
-fn reset(world: &World<'_>, partition: i32, to: i64, undo: &str) -> String {
+pub(crate) fn reset(world: &World<'_>, partition: i32, to: i64, undo: &str) -> String {
     block(world, "reset", to, undo).replace(":partition", &partition.to_string())
 }
 

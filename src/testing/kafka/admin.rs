@@ -52,7 +52,12 @@ impl Kafka {
         if let Some(mock) = &self.mock {
             return mock.create_topic(name, partitions);
         }
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let replicas = vec![&*self.replicas; usize::try_from(partitions).unwrap_or_default()];
+        let replication = match &*self.replicas {
+            [] => TopicReplication::Fixed(1),
+            _ => TopicReplication::Variable(&replicas),
+        };
+        let mut topic = NewTopic::new(name, partitions, replication);
         topic.config = config.to_vec();
         let results = self.admin.create_topics([&topic], &options()).await;
         only(results, || format!("create topic {name}"))?;

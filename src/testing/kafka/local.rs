@@ -24,26 +24,30 @@ use crate::testing::{
 
 /// Formatting and the broker in one command, so that one guard watches over both, on every start.
 const START: &str = r#"
-folder=$1 cluster=$2
-shift 2
+folder=$1 cluster=$(cat "$1/cluster")
+shift
 if [ ! -e "$folder/data/meta.properties" ]; then
     "$@" kafka.tools.StorageTool format --cluster-id "$cluster" --config "$folder/server.properties" || exit
 fi
 exec "$@" kafka.Kafka "$folder/server.properties"
 "#;
 
+/// The file in a broker's folder that names the cluster to be formatted.
+pub(super) const CLUSTER: &str = "cluster";
+
 /// A broker that is ready to be launched.
-pub(super) async fn server(properties: Vec<(String, String)>) -> Result<Local> {
+pub(super) async fn server(properties: Vec<(String, String)>, cluster: &str) -> Result<Local> {
     let runtime = tokio::runtime::Handle::current();
+    let cluster = cluster.to_owned();
     blocking(move || {
         let (java, jars) = (java()?, folder()?);
         let archive = class_archive(&java, &jars, &runtime)?;
-        prepared(&properties, &java_command(&java, &jars, archive.as_deref()))
+        prepared(&properties, &cluster, &java_command(&java, &jars, archive.as_deref()))
     })
     .await
 }
 
-fn prepared(properties: &[(String, String)], java_command: &[OsString]) -> Result<Local> {
+fn prepared(properties: &[(String, String)], cluster: &str, java_command: &[OsString]) -> Result<Local> {
     let folder = tempfile::Builder::new().prefix("highwater-kafka-").tempdir();
     // From the launch on, the server's guard removes it.
     let folder = folder.attempted(|| "create a temporary folder".to_owned())?.keep();
@@ -52,13 +56,9 @@ fn prepared(properties: &[(String, String)], java_command: &[OsString]) -> Resul
         writeln!(text, "{name}={value}").expect("writing to a String does not fail");
     }
     std::fs::write(folder.join("server.properties"), text)?;
+    std::fs::write(folder.join(CLUSTER), cluster)?;
     let mut command = Command::new("sh");
-    command
-        .args(["-c", START, "kafka"])
-        .arg(&folder)
-        .arg(cluster_id())
-        .args(java_command)
-        .current_dir(&folder);
+    command.args(["-c", START, "kafka"]).arg(&folder).args(java_command).current_dir(&folder);
     Ok(Local::new(command, None, folder, Signal::TERM, "KILL"))
 }
 
@@ -87,7 +87,8 @@ async fn record_classes(java: &Java, jars: &Path, archive: &Path) -> Result<()> 
     record.push(archive);
     let mut command = java_command(java, jars, None);
     command.insert(1, record);
-    let server = Server::Local(prepared(&properties(port, free_port()?, "127.0.0.1", &[]), &command)?);
+    let properties = properties(port, free_port()?, "127.0.0.1", &[]);
+    let server = Server::Local(prepared(&properties, &cluster_id(), &command)?);
     server.launch().await?;
     let listens = async || Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?);
     server.wait_ready("the broker whose classes are recorded", listens).await?;

@@ -34,11 +34,14 @@ impl World<'_> {
 }
 
 /// The new id, from the text that the on-call person reads.
-pub(super) fn new_topic_id(why: &str) -> &str {
-    why.split("now has id ")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next())
-        .expect("the text names the new id")
+fn new_topic_id(why: &str) -> &str {
+    id_after(why, "now has id ", ',')
+}
+
+/// What stands between two marks in a text.
+pub(super) fn id_after<'a>(why: &'a str, before: &str, after: char) -> &'a str {
+    let rest = why.split(before).nth(1).and_then(|rest| rest.split(after).next());
+    rest.unwrap_or_else(|| panic!("{why:?} names no id after {before:?}"))
 }
 
 /// Fewer, as many and more records than the group has applied: each halts, and each is accepted on purpose.

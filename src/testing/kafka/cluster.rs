@@ -1,0 +1,188 @@
+//! A cluster of several brokers, and damage that only a real one can take.
+
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+
+use super::{
+    Kafka,
+    client::{self, REQUEST_TIMEOUT, consumer},
+    cluster_id, jars, local, properties,
+};
+use crate::testing::{
+    error::{Attempted, Error, Result, blocking},
+    ports::free_port,
+    server::{Local, Server},
+    wait_until,
+};
+
+/// Several brokers (4.x, KRaft) as local processes, whatever the backend: they need Java and Maven.
+///
+/// Node 1 is the controller too, and is never killed. The partitions of topics that are created through
+/// [`Cluster::kafka`] have a replica on each of the other nodes, the first of which leads.
+#[derive(Debug)]
+pub struct Cluster {
+    kafka: Kafka,
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    /// Starts `brokers` brokers; returns when all of them have registered.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub async fn start(brokers: u16) -> Result<Self> {
+        blocking(jars::check_usable).await.attempted(|| "start a cluster of local brokers".to_owned())?;
+        let (id, controller_port) = (cluster_id(), free_port()?);
+        let (mut nodes, mut bootstrap) = (Vec::new(), Vec::new());
+        for node in 1..=brokers {
+            let port = free_port()?;
+            let (node_id, copies) = (node.to_string(), brokers.to_string());
+            let listeners = format!("PLAINTEXT://127.0.0.1:{port}");
+            let mut own = vec![
+                ("node.id", node_id.as_str()),
+                ("offsets.topic.replication.factor", copies.as_str()),
+                ("unclean.leader.election.interval.ms", "1000"),
+            ];
+            if node > 1 {
+                own.extend([("process.roles", "broker"), ("listeners", listeners.as_str())]);
+            }
+            let properties = properties(port, controller_port, "127.0.0.1", &own);
+            let server = Server::Local(local::server(properties, &id).await?);
+            server.launch().await?;
+            nodes.push(server);
+            bootstrap.push(format!("127.0.0.1:{port}"));
+        }
+        let bootstrap = bootstrap.join(",");
+        let admin = client::admin(&bootstrap)?;
+        let replicas = (2..=i32::from(brokers)).collect();
+        let kafka = Kafka { bootstrap, server: Server::External, admin, mock: None, replicas };
+        let cluster = Self { kafka, nodes };
+        for node in &cluster.nodes {
+            let registered = async || match cluster.registered().await? {
+                count if count == cluster.nodes.len() => Ok(()),
+                count => Err(Error::new(format!("{count} brokers have registered"))),
+            };
+            node.wait_ready("a broker of a cluster", registered).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// All of its brokers, as a client sees them. It cannot be stopped or killed as a whole.
+    #[must_use]
+    pub fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    /// SIGKILL for one broker; returns when it is gone.
+    ///
+    /// # Errors
+    /// When there is no such node, or it does not run.
+    pub async fn kill(&self, node: usize) -> Result<()> {
+        self.node(node)?.kill().await
+    }
+
+    /// Starts a broker again that was killed: same port, same data.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn revive(&self, node: usize) -> Result<()> {
+        self.node(node)?.launch().await
+    }
+
+    /// Waits until `node` leads a partition.
+    ///
+    /// # Errors
+    /// When it does not within a minute.
+    pub async fn led_by(&self, topic: &str, partition: i32, node: i32) -> Result<()> {
+        let what = format!("node {node} leads {topic}/{partition}");
+        wait_until(&what, Duration::from_secs(60), async || {
+            Ok((self.leader(topic, partition).await? == Some(node)).then_some(()))
+        })
+        .await
+    }
+
+    fn node(&self, node: usize) -> Result<&Server> {
+        let found = node.checked_sub(1).and_then(|index| self.nodes.get(index));
+        found.ok_or_else(|| Error::new(format!("there is no node {node}")))
+    }
+
+    async fn leader(&self, topic: &str, partition: i32) -> Result<Option<i32>> {
+        let (bootstrap, topic) = (self.kafka.bootstrap.clone(), topic.to_owned());
+        blocking(move || {
+            let metadata = consumer(&bootstrap, &[])?
+                .fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
+                .attempted(|| format!("fetch the metadata of {topic}"))?;
+            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let found = partitions.into_iter().find(|found| found.id() == partition);
+            Ok(found.map(|found| found.leader()).filter(|&leader| leader >= 0))
+        })
+        .await
+    }
+
+    async fn registered(&self) -> Result<usize> {
+        let bootstrap = self.kafka.bootstrap.clone();
+        blocking(move || {
+            Ok(consumer(&bootstrap, &[])?.fetch_metadata(None, REQUEST_TIMEOUT)?.brokers().len())
+        })
+        .await
+    }
+}
+
+impl Kafka {
+    /// Flips a bit of the batch that holds `offset`, on the disk of a local broker: stops it in good order before,
+    /// and starts it again after.
+    ///
+    /// # Errors
+    /// When it is no local process, or has no such batch.
+    pub async fn corrupt(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let segment = format!("data/{topic}-{partition}/00000000000000000000.log");
+        let segment = self.local("corrupt a batch")?.folder.join(segment);
+        self.stop().await?;
+        let mut log = std::fs::read(&segment)?;
+        flip(&mut log, offset)
+            .ok_or_else(|| Error::new(format!("no batch of {topic}/{partition} has {offset}")))?;
+        std::fs::write(&segment, log)?;
+        self.restart().await
+    }
+
+    /// Lets another, empty cluster take the place of this one, at the same address.
+    ///
+    /// # Errors
+    /// When it is no local process, or does not come up.
+    pub async fn replace_cluster(&self) -> Result<()> {
+        let folder = self.local("replace a cluster")?.folder.clone();
+        self.stop().await?;
+        std::fs::remove_dir_all(folder.join("data"))?;
+        std::fs::write(folder.join(local::CLUSTER), cluster_id())?;
+        self.restart().await
+    }
+
+    fn local(&self, attempt: &str) -> Result<&Local> {
+        match &self.server {
+            Server::Local(local) => Ok(local),
+            _ => Err(Error::new(format!(
+                "{attempt}: only local brokers can be reached into (HIGHWATER_TEST_BACKEND=local)"
+            ))),
+        }
+    }
+}
+
+/// Flips a bit in the last byte of the batch that holds `offset`: within what its checksum covers.
+fn flip(log: &mut [u8], offset: i64) -> Option<()> {
+    let mut at = 0;
+    loop {
+        let number = |from: usize, len: usize| {
+            let bytes = log.get(at + from..at + from + len)?;
+            Some(bytes.iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte)))
+        };
+        // Base offset, length of what follows, and after 11 bytes the last record's distance from the base.
+        let (base, length, last) = (number(0, 8)?, number(8, 4)?, number(23, 4)?);
+        let end = at + 12 + usize::try_from(length).ok()?;
+        if (base..=base + last).contains(&offset) {
+            *log.get_mut(end - 1)? ^= 1;
+            return Some(());
+        }
+        at = end;
+    }
+}
