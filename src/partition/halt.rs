@@ -61,3 +61,18 @@ impl fmt::Display for Halt {
         f.write_str(&self.message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_corrupt_batch_is_quoted_in_the_documentation() {
+        let key = PartitionKey { topic: "payments.tx_events".into(), partition: 3 };
+        let text = "MessageSet at offset 4204 (1189 bytes) failed CRC32C check (original 0x1b3f != calculated 0x2c4d)";
+        let offset = NextOffset::new(4204).unwrap();
+        let halt = Halt::unreadable(&key, offset, RDKafkaErrorCode::BadMessage, text);
+        let page = include_str!("../../docs/errors.md");
+        assert!(page.contains(&halt.message), "docs/errors.md does not quote\n{halt}");
+    }
+}
