@@ -84,14 +84,23 @@ impl Assignment {
         (answer, assigned)
     }
 
+    /// What a revoke takes away: what it lists; under an eager protocol all that there is, whatever it lists, for so
+    /// does the client.
+    fn taken_away(&self, listed: Vec<PartitionKey>) -> Vec<PartitionKey> {
+        if self.whole.is_none() {
+            return listed;
+        }
+        let unlisted = self.granted.keys().filter(|key| !listed.contains(key)).cloned();
+        let unlisted: Vec<_> = unlisted.collect();
+        [listed, unlisted].concat()
+    }
+
     /// Answers a revoke: unassigns what of it is really assigned, be it nothing (PITFALLS 5).
     fn revoke(&mut self, keys: &[PartitionKey]) -> KafkaResult<()> {
         for key in keys {
             self.granted.remove(key);
         }
         if let Some(whole) = &mut self.whole {
-            // All of it, whatever the event lists: so does the client.
-            self.granted.clear();
             self.fetched.clear();
             return whole.unassign(&self.client);
         }
@@ -200,7 +209,7 @@ impl PollLoop {
 
     pub(super) fn on_revoke(&mut self, places: &[Place]) {
         let began = Instant::now();
-        let keys = keys(places);
+        let keys = self.assignment.taken_away(keys(places));
         for key in &keys {
             self.forget(key, None);
         }
