@@ -1,6 +1,5 @@
 //! The command line: arguments in, exit code out. What the commands do is in the library.
 
-mod connect;
 mod migrate;
 mod offsets;
 mod table;
@@ -12,6 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use highwater::config::DatabaseConfig;
 use highwater::{Error, ErrorKind, PartialConfig, Result, migrate as schema};
 use tracing_subscriber::EnvFilter;
+
+/// By which the database's administrators know the command.
+const APPLICATION_NAME: &str = "highwater command";
 
 const AFTER_HELP: &str = "\
 Settings come from flags, then from the environment (HIGHWATER_POSTGRES_URL, HIGHWATER_SCHEMA,

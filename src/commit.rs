@@ -253,7 +253,7 @@ impl Commit {
         let db = Arc::clone(&self.db);
         tokio::spawn(async move {
             if let Some(cancel) = cancel {
-                let _ = tokio::time::timeout(PROMPTLY, cancel.cancel_query(tokio_postgres::NoTls)).await;
+                let _ = tokio::time::timeout(PROMPTLY, db.cancel(&cancel)).await;
             }
             let ended = tokio::time::timeout(PROMPTLY, async {
                 let client = db.control().await.ok()?;

@@ -1,24 +1,30 @@
 //! The Postgres edge: who we are there, pools, sessions, and backends that must go.
 
 pub(crate) mod blockers;
+mod connect;
 pub(crate) mod pooler;
 mod session;
+pub(crate) mod tls;
+pub(crate) mod url;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use sha2::{Digest, Sha256};
-use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{CancelToken, Config as PostgresConfig};
 use uuid::Uuid;
 
 use crate::claim::DbError;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::SchemaName;
+use crate::sqlstate::{Connection, classify};
 pub(crate) use blockers::{Backend, Blockers};
+use connect::Connector;
 
 /// Connections for the heartbeat, which keeps one, and for claims, releases and reads. Claims that wait for a lock
 /// take at most half of those.
@@ -53,49 +59,31 @@ impl Identity {
 pub(crate) struct Db {
     pub(crate) identity: Identity,
     pub(crate) schema: SchemaName,
+    connector: Connector,
     lanes: Pool,
     control: Pool,
+    /// Older connections lead to a server that is not what it was.
+    cleared: Arc<Mutex<Option<Instant>>>,
     pub(crate) blockers: Blockers,
 }
 
 impl Db {
     /// Makes the pools; connects to nothing yet.
     pub(crate) fn new(config: &Config, identity: Identity) -> Result<Self> {
-        let mut postgres: tokio_postgres::Config = config
-            .postgres_url
-            .expose()
-            .parse()
-            .map_err(|error: tokio_postgres::Error| {
-                // The parser's error may quote the URL, hence the password: only its source's text is safe.
-                let _ = error;
-                Error::configuration("postgres_url is not a valid connection string: expected postgres://user:password@host:port/database")
-            })?;
-        session::client_settings(&mut postgres, &identity.application_name());
-        let pool = |size: usize, settings: String| -> Result<Pool> {
-            let manager = Manager::from_config(
-                postgres.clone(),
-                NoTls,
-                ManagerConfig { recycling_method: RecyclingMethod::Fast },
-            );
-            Pool::builder(manager)
-                .max_size(size)
-                .runtime(Runtime::Tokio1)
-                .post_create(Hook::async_fn(move |client, _| {
-                    let settings = settings.clone();
-                    Box::pin(
-                        async move { session::prepare(client, &settings).await.map_err(HookError::Backend) },
-                    )
-                }))
-                .build()
-                .map_err(|error| {
-                    Error::new(ErrorKind::Internal, "could not build a connection pool").with_source(error)
-                })
-        };
+        let address = config.postgres_url.address().map_err(|defect| {
+            Error::configuration(format!("the address in postgres_url {defect}"))
+        })?;
+        let name = identity.application_name();
+        let connector = Connector::new(&address, |server| session::client_settings(server, &name))?;
+        let cleared = Arc::default();
+        let pool = |size: usize, settings: String| pool(&connector, &cleared, size, settings);
         let schema = config.schema.clone();
         Ok(Self {
             blockers: Blockers::new(&schema, &identity),
             lanes: pool(config.lanes, session::lane_settings(config))?,
             control: pool(CONTROL_CONNECTIONS, session::control_settings(config))?,
+            connector,
+            cleared,
             identity,
             schema,
         })
@@ -111,16 +99,64 @@ impl Db {
         self.lanes.get().await
     }
 
-    /// Drops every idle connection: the server is not what it was (demoted, restarted).
+    /// Drops every connection that was made before: the server is not what it was (demoted, restarted). Those in use
+    /// go when they are given back.
     pub(crate) fn clear(&self) {
+        *self.cleared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.lanes.retain(|_, _| false);
         self.control.retain(|_, _| false);
+    }
+
+    /// Clears the pools if this error says that the server is not what it was.
+    pub(crate) fn heed(&self, error: &DbError) {
+        let source = match error {
+            DbError::Postgres(source) => Some(source),
+            DbError::Pool(error) => postgres_error(error),
+            DbError::Other(_) => None,
+        };
+        if source.is_some_and(|source| classify(source).connection == Connection::DiscardAll) {
+            self.clear();
+        }
+    }
+
+    /// Cancels what runs on a connection of ours; see [`Connector::cancel`].
+    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), tokio_postgres::Error> {
+        self.connector.cancel(token).await
     }
 
     pub(crate) fn close(&self) {
         self.lanes.close();
         self.control.close();
     }
+}
+
+fn pool(
+    connector: &Connector,
+    cleared: &Arc<Mutex<Option<Instant>>>,
+    size: usize,
+    settings: String,
+) -> Result<Pool> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_connect(PostgresConfig::new(), connector.clone(), recycling);
+    let cleared = Arc::clone(cleared);
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .post_create(Hook::async_fn(move |client, _| {
+            let settings = settings.clone();
+            Box::pin(async move { session::prepare(client, &settings).await.map_err(HookError::Backend) })
+        }))
+        .pre_recycle(Hook::sync_fn(move |_, metrics| {
+            let cleared = *cleared.lock().unwrap_or_else(PoisonError::into_inner);
+            if cleared.is_some_and(|cleared| metrics.created <= cleared) {
+                return Err(HookError::message("the server is not what it was"));
+            }
+            Ok(())
+        }))
+        .build()
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "could not build a connection pool").with_source(error)
+        })
 }
 
 /// Makes an error of what no waiting cures (wrong credentials, no such database, no tables, no rights); gives

@@ -9,6 +9,8 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+use crate::db::tls;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -27,7 +29,7 @@ pub enum ErrorKind {
     /// Kafka can't give what Postgres says comes next: the offset is out of range, the topic was recreated, or it is
     /// another cluster (EO-6).
     Guard,
-    /// Kafka or Postgres refused the credentials. Retrying does not help.
+    /// Kafka or Postgres refused the credentials, or we the server's certificate. Retrying does not help.
     Authentication,
     /// The credentials are right, but the role lacks a privilege.
     Privilege,
@@ -108,8 +110,11 @@ impl Error {
     /// `attempt` completes "could not …".
     #[must_use]
     pub fn postgres(attempt: impl fmt::Display, source: tokio_postgres::Error) -> Self {
-        let kind = classify(&source);
-        Self::new(kind, format!("could not {attempt}")).with_source(source)
+        let hint = match tls::refusal(&source) {
+            Some(_) => ": the two sides did not agree on TLS; compare sslmode and sslrootcert with the server's set-up",
+            None => "",
+        };
+        Self::new(classify(&source), format!("could not {attempt}{hint}")).with_source(source)
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
@@ -203,9 +208,16 @@ fn classify(error: &tokio_postgres::Error) -> ErrorKind {
         }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => ErrorKind::Privilege,
         Some(_) => ErrorKind::Postgres,
-        None if is_client_side_authentication(error) => ErrorKind::Authentication,
+        None if is_client_side_authentication(error) || tls::refusal(error).is_some() => {
+            ErrorKind::Authentication
+        }
         None => ErrorKind::Postgres,
     }
+}
+
+/// Whether one side does not accept the other's credentials, certificates included.
+pub(crate) fn is_refused(error: &tokio_postgres::Error) -> bool {
+    classify(error) == ErrorKind::Authentication
 }
 
 /// Whether the *client* gave up authenticating: no password where the server asks for one, or a SCRAM exchange that

@@ -19,8 +19,12 @@ pub use statement::{Prepared, Statement};
 /// One simple query: begins, and learns the transaction's id and the backend's pid in the same round trip, without
 /// a prepared statement (works behind PgBouncer). `now()` is when the transaction began, so that a connection that
 /// was already inside one, where `BEGIN` only warns, gives itself away.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-    SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text, pg_catalog.pg_backend_pid(), \
+///
+/// Not `READ WRITE`: that would override `default_transaction_read_only`, by which an operator stops all writing
+/// before a switch-over. A server that was demoted has no transaction id to give.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SELECT CASE WHEN pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' \
+        THEN pg_catalog.pg_current_xact_id()::pg_catalog.text ELSE '' END, pg_catalog.pg_backend_pid(), \
     pg_catalog.now() OPERATOR(pg_catalog.=) pg_catalog.statement_timestamp()";
 
 /// A handler's view of the transaction in which the batch's rows and offsets are committed together.
@@ -53,7 +57,7 @@ pub struct Tx {
 }
 
 impl Tx {
-    /// Begins the transaction of a batch (`READ COMMITTED READ WRITE`), in one round trip.
+    /// Begins the transaction of a batch (`READ COMMITTED`, and only where writing is allowed), in one round trip.
     ///
     /// # Errors
     /// The connection is gone then: an answer may still be under way on it.
@@ -82,6 +86,9 @@ impl Tx {
         };
         if began_now != "t" {
             return Err(out_of_step("cannot begin a transaction: the connection was already inside one"));
+        }
+        if xact_id.is_empty() {
+            return Err(HandlerError::read_only());
         }
         xact_id.clone_into(&mut this.xact_id);
         this.backend_pid = backend_pid;

@@ -298,6 +298,7 @@ impl Obtain {
     }
 
     async fn wait_after(&self, error: &DbError, backoff: &mut Backoff, partitions: usize) {
+        self.claims.db().heed(error);
         let wait = backoff.next();
         tracing::warn!(partitions, %error, retry_in = ?wait, "could not claim; trying again");
         tokio::time::sleep(wait).await;

@@ -6,7 +6,7 @@ use clap::Args;
 use highwater::migrate::{DEFAULT_ROLE, Report, grants, migrate, plan, sql};
 use highwater::{Result, SchemaName};
 
-use super::{DatabaseArguments, connect};
+use super::{APPLICATION_NAME, DatabaseArguments};
 
 const AFTER_HELP: &str = "\
 Run it as the owner of the schema, once per release and before the workers; it may run while
@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
         return grants(&arguments.schema()?, &arguments.role);
     }
     let database = arguments.database.database()?;
-    let mut client = connect::connect(&database).await?;
+    let mut client = database.connect(APPLICATION_NAME).await?;
     let schema = &database.schema;
     if arguments.dry_run {
         return Ok(show_plan(&plan(&client, schema).await?, schema));

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
 
 use super::table::Table;
-use super::{DatabaseArguments, connect};
+use super::{APPLICATION_NAME, DatabaseArguments};
 
 const AFTER_HELP: &str = "\
 NEXT-OFFSET follows Kafka's convention: the next record to apply, 4204 when 4203 is done. OWNER
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
         Error::new(ErrorKind::Configuration, "no group: give --group NAME, or set HIGHWATER_GROUP")
     })?;
     let database = layer.finish_database()?;
-    let mut client = connect::connect(&database).await?;
+    let mut client = database.connect(APPLICATION_NAME).await?;
     highwater::migrate::check_version(&client, &database.schema).await?;
     describe(&mut client, &database.schema, &group)
         .await

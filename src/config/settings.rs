@@ -36,13 +36,36 @@ settings! {
 
     /// The database, `postgres://user:password@host:5432/database`. Its password is never logged.
     ///
-    /// It must be the primary, and the role should have no more rights than `highwater migrate --print-grants`
-    /// prints. TLS is not available yet: `sslmode` may be `disable` or `prefer`, and both connect without.
+    /// With several servers (`postgres://user@db-1:5432,db-2:5432/database`) the worker uses the one that takes
+    /// writes, asked for in this order (`load_balance_hosts=random`: in any), and follows when that changes: offsets
+    /// are never read from a standby. The role should have no more rights than `highwater migrate --print-grants`
+    /// prints.
+    ///
+    /// Parameters are written as for libpq. Of TLS:
+    ///
+    /// | parameter | meaning |
+    /// |---|---|
+    /// | `sslmode=disable` | never TLS |
+    /// | `allow` | TLS only if the server refuses to go without |
+    /// | `prefer` (default) | TLS if the server has it, else without |
+    /// | `require` | always TLS; whose server it is, is not asked unless an authority is known: then as `verify-ca` |
+    /// | `verify-ca` | the server's certificate must come from the authority |
+    /// | `verify-full` | and bear the host's name (or address): the one that stops an impostor |
+    /// | `sslrootcert=FILE` | the authority, in PEM; `system`: those that this machine trusts, only with `verify-full` |
+    /// | `sslcert=FILE`, `sslkey=FILE` | the worker's own certificate and its key, in PEM, the key without a passphrase |
+    /// | `sslcertmode`, `sslsni`, `sslnegotiation`, `ssl_min_protocol_version`, `ssl_max_protocol_version`, `channel_binding` | as in libpq |
+    ///
+    /// Without the parameters, `~/.postgresql/root.crt`, `postgresql.crt` and `postgresql.key` are taken if they are
+    /// there, as libpq does; variables such as `PGSSLMODE` are not read. Files are read again for every new
+    /// connection, so that renewed certificates need no restart. A server's certificate needs a *subject alternative
+    /// name* and must not be its own authority. Refused are `sslpassword`, `sslcrl`, service and password files,
+    /// GSSAPI, and whatever is not known. Over a Unix socket (`host=/var/run/postgresql`) TLS is not spoken. The
+    /// sessions' keepalives and time-outs are the worker's own.
     postgres_url: PostgresUrl {
         env: "HIGHWATER_POSTGRES_URL",
         kind: POSTGRES_URL,
         default: Required,
-        change: "Per environment; keep it in a secret.",
+        change: "Per environment; keep it in a secret. Across a network that others share: `sslmode=verify-full`.",
     }
 
     /// The consumer group: the name under which offsets are stored, in Postgres and mirrored in Kafka. It may be left

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tokio_postgres::config::{Host, SslMode};
+use crate::db::url::Address;
 
 /// Where a group begins in a topic that it has never read, as stored in `group_topic`.
 ///
@@ -137,29 +137,13 @@ impl PostgresUrl {
         self.0.is_empty()
     }
 
-    /// Refuses what the client could not parse. The messages hold nothing of the text, which may hold a password.
+    /// The address, read. The error holds nothing of the text, which may hold a password; it completes "setting …".
+    pub(crate) fn address(&self) -> Result<Address, String> {
+        Address::parse(&self.0)
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
-        let authority =
-            self.0.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
-        if authority.is_some_and(|authority| authority.matches('@').count() > 1) {
-            return Err("has two `@`: write the one in the password as %40".to_owned());
-        }
-        match self.0.parse::<tokio_postgres::Config>() {
-            Ok(parsed) if parsed.get_hosts().is_empty() => {
-                Err("names no host: write postgres://user@host/database".to_owned())
-            }
-            // Refused rather than left to fail at the connection, where it would look like an outage.
-            Ok(parsed) if parsed.get_ssl_mode() == SslMode::Require => {
-                Err("asks for TLS (sslmode=require), which is not available yet: use disable or prefer"
-                    .to_owned())
-            }
-            Ok(_) => Ok(()),
-            Err(_) => {
-                Err("is not a Postgres address: write postgres://user:password@host:5432/database, with \
-                           /, ?, # and % in the password percent-encoded; sslmode may be disable or prefer"
-                    .to_owned())
-            }
-        }
+        self.address().map(drop)
     }
 }
 
@@ -182,29 +166,12 @@ impl fmt::Display for PostgresUrl {
         if self.is_empty() {
             return f.write_str("(not set)");
         }
-        let Some(parsed) = self.check().ok().and_then(|()| self.0.parse::<tokio_postgres::Config>().ok())
-        else {
-            return f.write_str("(not a Postgres address)");
-        };
+        let Ok(address) = self.address() else { return f.write_str("(not a Postgres address)") };
         f.write_str("postgres://")?;
-        if let Some(user) = parsed.get_user() {
+        if let Some(user) = address.user() {
             write!(f, "{user}@")?;
         }
-        let ports = parsed.get_ports();
-        for (index, host) in parsed.get_hosts().iter().enumerate() {
-            if index > 0 {
-                f.write_str(",")?;
-            }
-            match host {
-                Host::Tcp(name) => f.write_str(name)?,
-                #[cfg(unix)]
-                Host::Unix(path) => write!(f, "{}", path.display())?,
-            }
-            if let Some(port) = ports.get(index).or(ports.first()) {
-                write!(f, ":{port}")?;
-            }
-        }
-        write!(f, "/{}", parsed.get_dbname().unwrap_or_default())
+        write!(f, "{}/{}", address.servers().join(","), address.database().unwrap_or_default())
     }
 }
 
@@ -237,15 +204,6 @@ mod tests {
             let error = url.check().unwrap_err();
             assert!(!format!("{url} {url:?} {error}").contains("s3cret"), "{error}");
         }
-    }
-
-    #[test]
-    fn tls_is_not_promised() {
-        for mode in ["require", "verify-full"] {
-            let url = PostgresUrl::from(format!("postgres://db/x?sslmode={mode}"));
-            assert!(url.check().unwrap_err().contains("sslmode"));
-        }
-        assert!(PostgresUrl::from("postgres://db/x?sslmode=prefer").check().is_ok());
     }
 
     #[test]

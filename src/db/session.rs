@@ -9,40 +9,46 @@ use crate::config::Config;
 /// Added to `max_processing_time` for the server's own limits, so that the worker's comes first and the server's
 /// only acts when the worker cannot.
 const GRACE: Duration = Duration::from_secs(5);
+/// A control transaction has a few statements, each of which is limited by itself.
+const CONTROL_STATEMENTS: u32 = 6;
 /// How long a dead peer may stay unnoticed, on either side.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of the client's side of the connection.
 pub(super) fn client_settings(config: &mut tokio_postgres::Config, application_name: &str) {
-    config.application_name(application_name);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(5));
-    }
     config
+        .application_name(application_name)
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(5))
         .keepalives_interval(Duration::from_secs(2))
         .keepalives_retries(3)
-        .tcp_user_timeout(PEER_TIMEOUT)
-        .target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        .tcp_user_timeout(PEER_TIMEOUT);
 }
 
 /// For the connections on which batches are applied.
 pub(super) fn lane_settings(config: &Config) -> String {
     let limit = config.max_processing_time + GRACE;
+    // The answer to COMMIT may take as long again as the batch.
     format!(
-        "{}SET idle_in_transaction_session_timeout = {idle};SET statement_timeout = {idle};",
+        "{}{}",
         common(config),
-        idle = limit.as_millis()
+        limits(limit, limit + config.max_processing_time)
     )
 }
 
 /// For claims and reads: nothing there takes longer than waiting for one lock.
 pub(super) fn control_settings(config: &Config) -> String {
-    let limit = (config.lock_timeout + GRACE).as_millis();
+    let limit = config.lock_timeout + GRACE;
+    format!("{}{}", common(config), limits(limit, CONTROL_STATEMENTS * limit))
+}
+
+/// `transaction_timeout` is there from Postgres 17 on.
+fn limits(statement: Duration, transaction: Duration) -> String {
+    let (statement, transaction) = (statement.as_millis(), transaction.as_millis());
     format!(
-        "{}SET idle_in_transaction_session_timeout = {limit};SET statement_timeout = {limit};",
-        common(config)
+        "SET idle_in_transaction_session_timeout = {statement};SET statement_timeout = {statement};\
+         SELECT set_config('transaction_timeout', '{transaction}', false) \
+         WHERE current_setting('server_version_num')::int >= 170000;"
     )
 }
 
@@ -63,4 +69,63 @@ fn common(config: &Config) -> String {
 /// Applies the settings to a new connection; one round trip.
 pub(super) async fn prepare(client: &Client, settings: &str) -> Result<(), Error> {
     client.batch_execute(settings).await
+}
+
+#[cfg(test)]
+mod tests {
+    use deadpool_postgres::Object;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::PartialConfig;
+    use crate::db::{Db, Identity};
+    use crate::testing::Postgres;
+
+    async fn show(client: &Object, setting: &str) -> String {
+        let row = client.query_one(&format!("SHOW {setting}"), &[]).await.expect(setting);
+        row.get(0)
+    }
+
+    /// PITFALLS 23, read back from the sessions themselves.
+    #[tokio::test]
+    async fn sessions_have_their_limits() {
+        let postgres = Postgres::shared().await.unwrap();
+        let config = PartialConfig::default()
+            .brokers(vec!["localhost:1".to_owned()])
+            .postgres_url(postgres.admin_url())
+            .group("g")
+            .topics(vec!["t".to_owned()])
+            .max_processing_time(Duration::from_secs(20))
+            .lock_timeout(Duration::from_millis(1500))
+            .finish()
+            .unwrap();
+        let identity = Identity { owner: Uuid::new_v4(), group: "g".into(), instance_id: None };
+        let name = identity.application_name();
+        let db = Db::new(&config, identity).unwrap();
+        let (lane, control) = (db.lane().await.unwrap(), db.control().await.unwrap());
+        for client in [&lane, &control] {
+            for (setting, value) in [
+                ("synchronous_commit", "on"),
+                ("default_transaction_isolation", "read committed"),
+                ("transaction_read_only", "off"),
+                ("lock_timeout", "1500ms"),
+                ("tcp_keepalives_idle", "5"),
+                ("tcp_keepalives_interval", "2"),
+                ("tcp_keepalives_count", "3"),
+                ("tcp_user_timeout", "10000"),
+                ("client_connection_check_interval", "2s"),
+                ("application_name", name.as_str()),
+            ] {
+                assert_eq!(show(client, setting).await, value, "{setting}");
+            }
+        }
+        let version: i32 = show(&lane, "server_version_num").await.parse().unwrap();
+        for (client, statement, transaction) in [(&lane, "25s", "45s"), (&control, "6500ms", "39s")] {
+            assert_eq!(show(client, "statement_timeout").await, statement);
+            assert_eq!(show(client, "idle_in_transaction_session_timeout").await, statement);
+            if version >= 170_000 {
+                assert_eq!(show(client, "transaction_timeout").await, transaction);
+            }
+        }
+    }
 }

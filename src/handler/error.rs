@@ -155,6 +155,14 @@ impl HandlerError {
         error
     }
 
+    /// The server takes no writes: it was demoted, and so is every other connection to it (25006, in advance).
+    pub(crate) fn read_only() -> Self {
+        let reason = "Postgres takes no writes: it was demoted, or default_transaction_read_only is on";
+        let mut error = Self::new(Class::Environment, reason);
+        error.0.verdict = Some(Verdict { connection: Connection::DiscardAll, ..Verdict::lost(Class::Environment) });
+        error
+    }
+
     /// The same error, but its connection must go.
     pub(crate) fn discarding(mut self) -> Self {
         let verdict = self.verdict();

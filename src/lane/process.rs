@@ -94,6 +94,7 @@ impl Lane {
         let rows = match self.rows(&keys).await {
             Ok(rows) => rows,
             Err(error) => {
+                self.claims.db().heed(&error);
                 self.put_back(taken);
                 return self.pause(&format!("cannot read the claims: {error}")).await;
             }

@@ -2,7 +2,9 @@
 
 mod copies;
 mod database;
+mod files;
 mod local;
+mod standby;
 
 use std::{path::Path, time::Duration};
 
@@ -71,6 +73,14 @@ impl Postgres {
     /// When it cannot be started.
     pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         Self::launch(Backend::current_for_own().await?, settings).await
+    }
+
+    /// As [`Postgres::start_with`], but always a local process: for a test that changes its files.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_local(settings: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(Backend::Local, settings).await
     }
 
     async fn external() -> Result<Self> {

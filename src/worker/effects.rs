@@ -149,6 +149,7 @@ async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backof
                 return rows.first().and_then(|row| row.owner).is_some_and(|owner| owner != me);
             }
             Err(error) if Instant::now() < until => {
+                claims.db().heed(&error);
                 tracing::debug!(partition = %key, %error, "could not release yet");
                 tokio::time::sleep(backoff.next()).await;
             }

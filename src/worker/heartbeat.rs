@@ -151,7 +151,10 @@ impl Heartbeat {
             // A hung connection must not end the heart: give up on it before the row is too old.
             match tokio::time::timeout(2 * INTERVAL, self.turn(connection, &mut pruned)).await {
                 Ok(Ok(connection)) => kept = Some(connection),
-                Ok(Err(error)) => tracing::debug!(%error, "the heartbeat was not written"),
+                Ok(Err(error)) => {
+                    self.db.heed(&error);
+                    tracing::debug!(%error, "the heartbeat was not written");
+                }
                 Err(_) => tracing::debug!("the heartbeat was not written in time"),
             }
         }

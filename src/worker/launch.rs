@@ -202,6 +202,7 @@ async fn first_heartbeat(db: &Db, heartbeat: &Heartbeat, mut backoff: Backoff) -
 
 /// A server that is away is waited for; a wrong password is not.
 async fn retry_or_fail(db: &Db, error: DbError, backoff: &mut Backoff) -> Result<()> {
+    db.heed(&error);
     let error = crate::db::into_fatal(error, &db.schema)?;
     let wait = backoff.next();
     tracing::warn!(%error, retry_in = ?wait, "cannot use Postgres yet; trying again");

@@ -2,11 +2,16 @@
 
 use crate::support::{Sink, TestResult, World};
 
-/// The block between the marks, with psql's variables filled in.
-fn block(world: &World<'_>, name: &str, to: i64, undo: &str) -> String {
+/// The SQL between the page's marks.
+fn sql(name: &str) -> &'static str {
     let page = include_str!("../../docs/operations.md");
     let block = page.split(&format!("<!-- {name}: begin -->")).nth(1).expect("the begin mark");
-    let block = block.split("```sql").nth(1).expect("a fence").split("```").next().expect("its end");
+    block.split("```sql").nth(1).expect("a fence").split("```").next().expect("its end")
+}
+
+/// With psql's variables filled in.
+fn block(world: &World<'_>, name: &str, to: i64, undo: &str) -> String {
+    let block = sql(name);
     let hole = block.lines().find(|line| line.starts_with("-- …")).expect("the place for the undo");
     block
         .replace(hole, undo)
@@ -94,6 +99,21 @@ async fn a_quiet_worker_notices_a_reset_and_the_balances_come_out_right() -> Tes
     world.caught_up().await?;
     world.assert_exact(true).await?;
     assert_eq!(worker.status().counters.fenced, 0, "an operator's reset is no zombie");
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions_are_found_by_group_and_instance() -> TestResult {
+    let world = World::new("sessions", 1).await?;
+    let instance = Some("pod-0".to_owned());
+    let worker = world.worker_with(world.settings().instance_id(instance), Sink::<()>::default());
+    world.produce(10).await?;
+    world.verify().await?;
+    let found = world.database.query(sql("sessions"), &[]).await?;
+    let ours = found.iter().filter(|row| row.get::<_, &str>(0) == world.group);
+    let instances: Vec<Option<&str>> = ours.map(|row| row.get(1)).collect();
+    assert!(instances.len() > 1 && instances.iter().all(|found| *found == Some("pod-0")), "{instances:?}");
     worker.stop().await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What every test stands on: a topic, a group, a database and a least-privilege role of its own; a sink that is
 //! not idempotent; the oracle.
 
+pub(crate) mod certificates;
 pub(crate) mod coverage;
 pub(crate) mod fleet;
 pub(crate) mod process;
