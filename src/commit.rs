@@ -3,16 +3,16 @@
 mod compare_and_set;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::claim::watch;
 use crate::db::{Backend, Db};
 use crate::failpoint::failpoint;
-use crate::handler::ErasedHandler;
+use crate::handler::{ErasedHandler, HandlerThread};
 use crate::sqlstate::{Class, Connection};
 use crate::{Batch, HandlerError, Tx};
 use compare_and_set::CompareAndSet;
@@ -35,6 +35,8 @@ pub(crate) enum Attempt {
     Panicked(String),
     /// `max_processing_time` passed before COMMIT was sent; nothing is durable.
     TimedOut,
+    /// As `TimedOut`; the handler blocks its thread, and so do too many that were given up before.
+    Crowded,
     /// The drain deadline passed before COMMIT was sent; nothing is durable.
     Cancelled,
     /// COMMIT may have been sent and its answer is not known: the next claim tells (EO-7).
@@ -49,11 +51,18 @@ pub(crate) struct Commit {
     db: Arc<Db>,
     compare_and_set: CompareAndSet,
     max_processing_time: Duration,
+    /// Handlers that were given up and block their threads.
+    abandoned: Arc<AtomicUsize>,
 }
 
 impl Commit {
     pub(crate) fn new(db: Arc<Db>, max_processing_time: Duration) -> Self {
-        Self { compare_and_set: CompareAndSet::new(&db), db, max_processing_time }
+        Self { compare_and_set: CompareAndSet::new(&db), db, max_processing_time, abandoned: Arc::default() }
+    }
+
+    /// A thread for the handlers of one lane.
+    pub(crate) fn handler_thread(&self) -> HandlerThread {
+        HandlerThread::new(Arc::clone(&self.abandoned))
     }
 
     /// Applies `batch`. `cancelled` ends it early, but only while COMMIT has not been sent.
@@ -61,6 +70,7 @@ impl Commit {
         &self,
         batch: &Arc<Batch>,
         handler: &Arc<dyn ErasedHandler>,
+        thread: &mut HandlerThread,
         cancelled: impl Future<Output = ()>,
     ) -> Attempt {
         // Everything up to COMMIT is under these two; COMMIT itself is not.
@@ -88,25 +98,33 @@ impl Commit {
         };
         failpoint!("batch_begun");
 
-        // 1. The rows. In a task of its own, so that a panic, or a handler that never yields, stays there.
+        // 1. The rows. On a thread apart, so that a panic, or a handler that blocks, stays there.
         let tx = if batch.is_empty() {
             tx
         } else {
-            let mut task = spawn(Arc::clone(batch), Arc::clone(handler), tx);
-            let joined = tokio::select! {
-                joined = watch(&self.db, left_behind.backend.pid, &mut task) => joined,
-                ended = &mut limit => {
-                    task.abort();
+            let mut running = match thread.run(Arc::clone(batch), Arc::clone(handler), tx) {
+                Ok(running) => running,
+                Err(error) => {
                     self.leave_behind(left_behind);
-                    return ended;
+                    let error = HandlerError::retry("the system gave no thread for the handler").with_source(error);
+                    return Attempt::Failed(error);
                 }
             };
-            match joined {
+            let handled = tokio::select! {
+                handled = watch(&self.db, left_behind.backend.pid, running.finished()) => handled,
+                ended = &mut limit => {
+                    self.leave_behind(left_behind);
+                    let crowded = !thread.give_up(running).await;
+                    let timed_out = matches!(ended, Attempt::TimedOut);
+                    return if crowded && timed_out { Attempt::Crowded } else { ended };
+                }
+            };
+            match handled {
                 Ok((Ok(()), tx)) => tx,
                 Ok((Err(error), tx)) => return self.failed(error, tx, left_behind).await,
                 Err(panic) => {
                     self.leave_behind(left_behind);
-                    return Attempt::Panicked(panic_message(panic));
+                    return Attempt::Panicked(panic);
                 }
             }
         };
@@ -271,24 +289,6 @@ struct LeftBehind {
     backend: Backend,
     /// `None` once COMMIT may have been sent: that is never cancelled (PITFALLS 24).
     cancel: Option<CancelToken>,
-}
-
-type Handled = (Result<(), HandlerError>, Tx);
-
-fn spawn(batch: Arc<Batch>, handler: Arc<dyn ErasedHandler>, mut tx: Tx) -> AbortOnDropHandle<Handled> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let handled = handler.handle(&batch, &mut tx).await;
-        (handled, tx)
-    }))
-}
-
-fn panic_message(error: tokio::task::JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else { return "the handler's task was cancelled".to_owned() };
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }
 
 fn pool_error(error: deadpool_postgres::PoolError) -> HandlerError {

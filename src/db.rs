@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::claim::DbError;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handler::MAX_ABANDONED;
 use crate::schema::SchemaName;
 use crate::sqlstate::{Connection, classify};
 pub(crate) use blockers::{Backend, Blockers};
@@ -29,6 +30,9 @@ use connect::Connector;
 /// Connections for the heartbeat, which keeps one, and for claims, releases and reads. Claims that wait for a lock
 /// take at most half of those.
 const CONTROL_CONNECTIONS: usize = 9;
+/// Beside one connection per lane: the pool counts those that handlers hold which were given up and block their
+/// threads. The server has ended these; a few are left over besides the limit, one per partition that it halted.
+const ABANDONED_CONNECTIONS: usize = MAX_ABANDONED + 1_000;
 
 /// Who this process is to the database.
 #[derive(Debug, Clone)]
@@ -80,7 +84,7 @@ impl Db {
         let schema = config.schema.clone();
         Ok(Self {
             blockers: Blockers::new(&schema, &identity),
-            lanes: pool(config.lanes, session::lane_settings(config))?,
+            lanes: pool(config.lanes + ABANDONED_CONNECTIONS, session::lane_settings(config))?,
             control: pool(CONTROL_CONNECTIONS, session::control_settings(config))?,
             connector,
             cleared,

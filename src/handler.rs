@@ -4,11 +4,13 @@ mod erased;
 mod error;
 mod function;
 mod router;
+mod thread;
 
 pub(crate) use erased::ErasedHandler;
 pub use error::{HandlerError, HandlerErrorKind};
 pub use function::{HandlerFn, HandlerFuture, handler_fn};
 pub(crate) use router::Router;
+pub(crate) use thread::{HandlerThread, MAX_ABANDONED};
 
 use crate::{Batch, Tx};
 
@@ -29,6 +31,7 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// The worker drops the future when the batch exceeds its processing time or its partitions are gone for good;
-    /// the transaction is then rolled back. Effects outside of the transaction stay.
+    /// the transaction is then rolled back. Effects outside of the transaction stay. A future that blocks its thread
+    /// cannot be dropped: it is left to itself, and whatever it still writes finds its connection closed.
     fn handle(&self, batch: &Batch, tx: &mut Tx) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }

@@ -19,7 +19,7 @@ use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::Claims;
 use crate::commit::Commit;
 use crate::consumer::{PartitionBuffer, Waker};
-use crate::handler::ErasedHandler;
+use crate::handler::{ErasedHandler, HandlerThread};
 use crate::partition::After;
 use caution::Caution;
 use fill::Fill;
@@ -63,6 +63,7 @@ pub(crate) struct Lane {
     pub(crate) claims: Arc<Claims>,
     pub(crate) commit: Arc<Commit>,
     pub(crate) handler: Arc<dyn ErasedHandler>,
+    thread: HandlerThread,
     pub(crate) limits: Limits,
     pub(crate) backoff: Backoff,
     pub(crate) counters: Arc<LaneCounters>,
@@ -86,7 +87,8 @@ impl Lane {
         waker: Arc<Waker>,
     ) -> Self {
         let caution = Caution::new(limits.max_records, backoff.clone());
-        Self { shared, claims, commit, handler, limits, backoff, counters, reports, waker, caution }
+        let thread = commit.handler_thread();
+        Self { shared, claims, commit, handler, thread, limits, backoff, counters, reports, waker, caution }
     }
 
     /// Applies batches until told to stop and nothing is left to report.

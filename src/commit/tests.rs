@@ -53,7 +53,9 @@ async fn attempt(database: &Database, text: &'static str, claim: ClaimId) -> Att
     buffer.push(&RawRecord { offset: 5, value: Some(b"v"), ..RawRecord::default() }, std::iter::empty());
     let batch = Arc::new(Batch::new(vec![buffer.take(10, 1 << 20).unwrap()]));
     let handler: Arc<dyn ErasedHandler> = Arc::new(Raw(text));
-    Commit::new(db, Duration::from_secs(30)).apply(&batch, &handler, std::future::pending()).await
+    let commit = Commit::new(db, Duration::from_secs(30));
+    let mut thread = commit.handler_thread();
+    commit.apply(&batch, &handler, &mut thread, std::future::pending()).await
 }
 
 const TOKEN: Uuid = Uuid::from_u128(50);

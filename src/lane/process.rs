@@ -11,6 +11,7 @@ use crate::batch::{Part, PartitionKey};
 use crate::claim::{DbError, OffsetRow};
 use crate::commit::Attempt;
 use crate::consumer::PartitionBuffer;
+use crate::handler::MAX_ABANDONED;
 use crate::partition::{After, Halt};
 use crate::sqlstate::{Class, Connection};
 use crate::{ErrorKind, HandlerError};
@@ -24,7 +25,7 @@ impl Lane {
     pub(super) async fn process(&mut self, taken: Taken) {
         let attempt = {
             let cancelled = Self::drain_deadline(&self.shared, &taken.buffers);
-            self.commit.apply(&taken.batch, &self.handler, cancelled).await
+            self.commit.apply(&taken.batch, &self.handler, &mut self.thread, cancelled).await
         };
         match attempt {
             Attempt::Applied => self.applied(&taken),
@@ -36,6 +37,7 @@ impl Lane {
                 self.culprit(&taken, ErrorKind::Handler, &why);
             }
             Attempt::TimedOut => self.timed_out(&taken).await,
+            Attempt::Crowded => self.crowded(&taken),
             Attempt::Cancelled => {
                 tracing::warn!(batch = ?taken.batch, "the drain deadline passed; the batch was cancelled");
                 self.put_back(&taken);
@@ -275,6 +277,19 @@ impl Lane {
                 After::Claim
             };
             self.end(buffer, after);
+        }
+    }
+
+    /// A thread that is blocked for good is lost until the process ends: there is a limit to that.
+    fn crowded(&mut self, taken: &Taken) {
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        let why = format!(
+            "the handler blocks its thread for longer than max_processing_time, and {MAX_ABANDONED} other handlers that \
+             were given up do so still; have it wait with await, or in spawn_blocking, then restart the worker"
+        );
+        for (part, buffer) in taken.pairs() {
+            buffer.abandoned(part);
+            self.end(buffer, After::Halt(Halt::new(ErrorKind::Handler, range(part, &why))));
         }
     }
 

@@ -14,8 +14,17 @@ use rustix::process::{Signal, getpid, kill_process};
 /// | `commit_sent` | COMMIT has been sent; its answer has not been read |
 /// | `commit_answered` | COMMIT has been answered; nobody in the worker knows yet |
 /// | `before_mirror` | positions are durable in Postgres and about to be copied to Kafka |
+/// | `before_heartbeat` | the heartbeat is due; beside the batches, once a second |
 pub const FAILPOINTS: &[&str] =
-    &["batch_begun", "rows_written", "before_commit", "commit_sent", "commit_answered", "before_mirror"];
+    &[
+    "batch_begun",
+    "rows_written",
+    "before_commit",
+    "commit_sent",
+    "commit_answered",
+    "before_mirror",
+    "before_heartbeat",
+];
 
 /// Runs `action` at the `nth` time (from 1) that this process passes the failpoint `name`, on the thread that
 /// passes it.

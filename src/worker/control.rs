@@ -142,7 +142,7 @@ impl Control {
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         self.board.set_phase(Phase::Running, None);
-        let ended = self.serve(shutdown).await;
+        let ended = self.serve(shutdown, &heart).await;
         self.board.set_phase(Phase::Stopping, None);
         if let Err(error) = &ended {
             tracing::error!(error = error.report(), "stopping");
@@ -165,7 +165,11 @@ impl Control {
         ended
     }
 
-    async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<()> {
+    async fn serve(
+        &mut self,
+        shutdown: impl Future<Output = ()>,
+        heart: &AbortOnDropHandle<()>,
+    ) -> Result<()> {
         tokio::pin!(shutdown);
         let mirror_on = self.config.mirror_interval.is_some();
         let mut mirror = tokio::time::interval(self.config.mirror_interval.unwrap_or(STATUS_INTERVAL));
@@ -186,7 +190,7 @@ impl Control {
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
                 _ = status.tick() => {
-                    self.check_parts()?;
+                    self.check_parts(heart)?;
                     self.changed = true;
                 }
             }

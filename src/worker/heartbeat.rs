@@ -14,6 +14,7 @@ use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::DbError;
 use crate::config::Config;
 use crate::db::Db;
+use crate::failpoint::failpoint;
 
 /// Heartbeats; *live* means younger than three of them.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -147,6 +148,7 @@ impl Heartbeat {
         let mut kept = None;
         loop {
             ticks.tick().await;
+            failpoint!("before_heartbeat");
             let connection = kept.take();
             // A hung connection must not end the heart: give up on it before the row is too old.
             match tokio::time::timeout(2 * INTERVAL, self.turn(connection, &mut pruned)).await {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::control::{Chore, Control};
 use super::launch::CLOSE_LIMIT;
 use crate::consumer::PartitionBuffer;
@@ -16,11 +18,13 @@ const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 
 impl Control {
     /// A lane or the poll thread that has died (a panic is the only way) would leave its partitions standing still
-    /// with nobody to say so: better the whole worker ends, and is started again.
-    pub(super) fn check_parts(&self) -> Result<()> {
+    /// with nobody to say so, and without a heartbeat any successor may take them for a dead process's: better the
+    /// whole worker ends, and is started again.
+    pub(super) fn check_parts(&self, heart: &AbortOnDropHandle<()>) -> Result<()> {
         let lane = self.lanes.iter().any(|(_, task)| task.is_finished()).then_some("a lane");
         let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
-        match lane.or(poller) {
+        let heart = heart.is_finished().then_some("the heartbeat");
+        match lane.or(poller).or(heart) {
             None => Ok(()),
             Some(part) => Err(Error::new(
                 ErrorKind::Internal,

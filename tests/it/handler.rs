@@ -1,6 +1,7 @@
 //! What handlers do wrong, and bad data: one partition halts, with a text that helps; nothing is lost or doubled; the
 //! others go on.
 
+mod blocking;
 mod misdeeds;
 mod narrowing;
 mod slow;
@@ -24,6 +25,8 @@ enum Misdeed {
     Sql(&'static str),
     /// As `Sql`, in one simple query.
     Batch(&'static str),
+    /// Runs a statement, then never ends.
+    Idle(&'static str),
     /// Runs a statement that fails, and returns Ok.
     Swallow(&'static str),
     Panic,
@@ -44,6 +47,10 @@ impl Fault for Bad {
         match self.misdeed {
             Misdeed::Sql(sql) => drop(tx.execute(sql, &[]).await?),
             Misdeed::Batch(sql) => tx.batch_execute(sql).await?,
+            Misdeed::Idle(sql) => {
+                tx.batch_execute(sql).await?;
+                std::future::pending().await
+            }
             Misdeed::Swallow(sql) => drop(tx.execute(sql, &[]).await.expect_err("it fails")),
             Misdeed::Panic => panic!("account 4711 has no branch"),
             Misdeed::Hang => std::future::pending().await,

@@ -180,9 +180,10 @@ async fn modes_mean_what_they_mean_to_libpq() -> TestResult {
 #[tokio::test]
 async fn a_worker_lives_over_verified_tls() -> TestResult {
     let authority = Authority::new("good");
-    let rules = "hostnossl highwater_tls all all reject\nhostssl all all all scram-sha-256 clientcert=verify-ca";
-    let rules = format!("hostnossl all postgres all scram-sha-256\nhostnossl all all all reject\n{rules}");
-    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), authority.server(&rules))?;
+    let rules = "hostnossl all postgres all scram-sha-256\n\
+                 hostnossl all all all reject\n\
+                 hostssl all all all scram-sha-256 clientcert=verify-ca";
+    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), authority.server(rules))?;
     let mut world =
         World::with("tls", Setup { kafka, postgres: &postgres, partitions: 3, topic_config: &[] }).await?;
     let plain = world.role.url.clone();
@@ -199,7 +200,8 @@ async fn a_worker_lives_over_verified_tls() -> TestResult {
     worker.stop().await?;
 
     // A server that the worker does not believe: it says so and ends, instead of trying for ever.
-    world.role.url = with(&Authority::new("unknown").root());
+    let unknown = Authority::new("unknown");
+    world.role.url = with(&unknown.root());
     let error = world.worker(Sink::<()>::default()).wait().await.expect_err("the server is not believed");
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Authentication, 5), "{error:?}");
     assert!(error.report().contains("sslrootcert"), "{}", error.report());

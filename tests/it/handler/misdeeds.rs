@@ -124,6 +124,23 @@ async fn a_missing_right_on_the_sink_halts_loudly() -> TestResult {
     Ok(())
 }
 
+/// Without a heartbeat a successor takes this process for dead.
+#[tokio::test]
+async fn a_heart_that_dies_ends_the_worker_with_an_error() -> TestResult {
+    let world = World::new("dead-heart", 2).await?;
+    world.produce(20).await?;
+    let more = [("HIGHWATER_TEST_FAILPOINT", "before_heartbeat=2*panic"), ("HIGHWATER_DRAIN_DEADLINE", "1s")];
+    let process = Process::start_with(&world, "worker", "plain", &more)?;
+    process.reached("before_heartbeat").await?;
+    let line = process.child.wait_for_line(|line| line.starts_with("error: "), PATIENCE).await?;
+    assert!(line.contains("the heartbeat has panicked"), "{line}");
+    assert_eq!(process.child.wait(PATIENCE).await?, 70);
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 /// A panic of Highwater's own, not of the handler: its partitions must not just stand still with nobody to say so.
 #[tokio::test]
 async fn a_lane_that_dies_ends_the_worker_with_an_error() -> TestResult {

@@ -1,0 +1,161 @@
+//! Where handlers run: on a thread of their lane's own.
+//!
+//! Not on the runtime's threads, because a handler may block (a lock, a synchronous client, a busy loop), and nobody
+//! can interrupt a thread. On a runtime whose thread is blocked the timers stand still, also those that would notice
+//! the batch's time-out, and with them the heartbeat, the claims and the other lanes: always on a runtime of one
+//! thread, and on a larger one whenever the blocked thread was the one that waited for timers and sockets
+//! (`docs/adr/0005-handler-threads.md` has the measurements). So what a handler can hold up is this thread alone.
+//!
+//! The future is polled here but lives in the runtime that runs the worker: `tokio::spawn`, timers, clients made
+//! elsewhere and `block_in_place` work as they do in a task.
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Aborted};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::ErasedHandler;
+use crate::{Batch, HandlerError, Tx};
+
+/// How long a handler that was told to end may take to give its thread back.
+const PROMPTLY: Duration = Duration::from_millis(100);
+/// How many handlers of a worker may go on blocking their threads after their batch was given up, before the next one
+/// halts its partition. Each holds a thread and the records of its batch.
+pub(crate) const MAX_ABANDONED: usize = 16;
+
+/// What a handler left: its verdict and its transaction, or the message of its panic.
+pub(crate) type Handled = Result<(Result<(), HandlerError>, Tx), String>;
+
+/// A lane's thread, made when it is first needed, and made anew when a handler does not give it back.
+#[derive(Debug)]
+pub(crate) struct HandlerThread {
+    jobs: Option<mpsc::Sender<Job>>,
+    abandoned: Arc<AtomicUsize>,
+}
+
+struct Job {
+    batch: Arc<Batch>,
+    handler: Arc<dyn ErasedHandler>,
+    tx: Tx,
+    abort: AbortRegistration,
+    /// `None` when it was told to end.
+    done: oneshot::Sender<Option<Handled>>,
+}
+
+/// A handler at work. Dropping it tells the handler to end.
+#[derive(Debug)]
+pub(crate) struct Running {
+    abort: AbortHandle,
+    done: oneshot::Receiver<Option<Handled>>,
+}
+
+impl HandlerThread {
+    /// `abandoned`: shared by the lanes of a worker.
+    pub(crate) fn new(abandoned: Arc<AtomicUsize>) -> Self {
+        Self { jobs: None, abandoned }
+    }
+
+    /// Has `handler` apply `batch`.
+    ///
+    /// # Errors
+    /// If the system gives no thread; the transaction is gone then.
+    pub(crate) fn run(
+        &mut self,
+        batch: Arc<Batch>,
+        handler: Arc<dyn ErasedHandler>,
+        tx: Tx,
+    ) -> io::Result<Running> {
+        let (abort, registration) = AbortHandle::new_pair();
+        let (answer, done) = oneshot::channel();
+        let mut job = Job { batch, handler, tx, abort: registration, done: answer };
+        loop {
+            let jobs = match self.jobs.take() {
+                Some(jobs) => jobs,
+                None => start()?,
+            };
+            match jobs.send(job) {
+                Ok(()) => {
+                    self.jobs = Some(jobs);
+                    return Ok(Running { abort, done });
+                }
+                // The thread has died: a destructor of the handler's panicked.
+                Err(mpsc::SendError(back)) => job = back,
+            }
+        }
+    }
+
+    /// Tells the handler to end, and leaves its thread to it if it blocks there. `false` if too many do by now.
+    pub(crate) async fn give_up(&mut self, mut running: Running) -> bool {
+        running.abort.abort();
+        if tokio::time::timeout(PROMPTLY, &mut running.done).await.is_ok() {
+            return true;
+        }
+        self.jobs = None;
+        let abandoned = Arc::clone(&self.abandoned);
+        let before = abandoned.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            abandoned = before + 1,
+            "the handler blocks its thread and cannot be interrupted; its transaction is gone, and the lane goes on \
+             with another thread: let handlers wait with await, or in spawn_blocking"
+        );
+        tokio::spawn(async move {
+            let _ = (&mut running.done).await;
+            abandoned.fetch_sub(1, Ordering::Relaxed);
+            tracing::info!("a handler that was given up has let go of its thread");
+        });
+        before < MAX_ABANDONED
+    }
+}
+
+impl Running {
+    /// Waits for the handler.
+    ///
+    /// # Cancel safety
+    /// Safe: it may be asked again.
+    pub(crate) async fn finished(&mut self) -> Handled {
+        match (&mut self.done).await {
+            Ok(Some(handled)) => handled,
+            Ok(None) | Err(_) => Err("the handler's thread has died".to_owned()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
+/// A thread that runs one job after the other, until the lane lets go of it.
+fn start() -> io::Result<mpsc::Sender<Job>> {
+    let runtime = Handle::current();
+    let (jobs, inbox) = mpsc::channel::<Job>();
+    let serve = move || inbox.into_iter().for_each(|job| job.run(&runtime));
+    std::thread::Builder::new().name("highwater-handler".to_owned()).spawn(serve)?;
+    Ok(jobs)
+}
+
+impl Job {
+    fn run(self, runtime: &Handle) {
+        let Self { batch, handler, mut tx, abort, done } = self;
+        let work = AssertUnwindSafe(async { handler.handle(&batch, &mut tx).await }).catch_unwind();
+        let ended = runtime.block_on(Abortable::new(work, abort));
+        // Whoever gave it up does not listen any more; then the transaction's connection goes here.
+        let _ = done.send(match ended {
+            Ok(Ok(verdict)) => Some(Ok((verdict, tx))),
+            Ok(Err(panic)) => Some(Err(panic_message(&*panic))),
+            Err(Aborted) => None,
+        });
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
