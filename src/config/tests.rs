@@ -134,6 +134,48 @@ fn mistyped_names_are_errors_with_a_suggestion() {
     assert!(text.contains(wrong.path().to_str().unwrap()), "{text}");
 }
 
+/// What is refused elsewhere is refused in the file, too, and the file is named.
+#[test]
+fn a_file_is_judged_like_the_environment() {
+    for (text, part) in [
+        ("linger = 20", "20ms"),
+        ("linger = '20'", "20ms"),
+        ("lanes = ['2']", "is a list"),
+        ("lanes = -1", "whole number"),
+        ("buffer_budget = '64MB'", "64MiB"),
+        ("topics = []", "name at least one"),
+        ("max_processing_time = '2s'\nlock_timeout = '3s'", "leaves no time"),
+        ("session_timeout = '3s'\nheartbeat_interval = '2s'", "a third"),
+        ("[kafka]\nauto.offset.reset = 'earliest'", "EO-6"),
+        ("[kafka]\n'group.id' = 'x'", "use the setting `group`"),
+        ("[kafka]\n'fetch.mim.bytes' = 1", "fetch.mim.bytes"),
+    ] {
+        let file = file(&format!("{text}\n"));
+        let variables: Vec<(&str, &str)> =
+            REQUIRED.iter().filter(|(name, _)| *name != "HIGHWATER_TOPICS").copied().collect();
+        let topics = PartialConfig::default();
+        let topics = if text.starts_with("topics") { topics } else { topics.topics(vec!["t".to_owned()]) };
+        let error = PartialConfig::from_sources(Some(file.path()), env(&variables))
+            .and_then(|layer| topics.or(layer).finish())
+            .expect_err(text);
+        let shown = error.to_string();
+        assert!(error.is_configuration() && shown.contains(part), "{text}: {shown}");
+        assert!(shown.contains(file.path().to_str().unwrap()), "{text}: {shown}");
+    }
+}
+
+/// Property by property, as setting by setting.
+#[test]
+fn the_strongest_source_of_a_property_wins() {
+    let file = file("[kafka]\n'client.rack' = 'file'\n'fetch.min.bytes' = 1\n'debug' = 'cgrp'\n");
+    let variables = [("HIGHWATER_KAFKA_CLIENT_RACK", "env"), ("HIGHWATER_KAFKA_FETCH_MIN_BYTES", "2")];
+    let sources =
+        PartialConfig::from_sources(Some(file.path()), env(&[REQUIRED, &variables].concat())).unwrap();
+    let config = PartialConfig::default().kafka("client.rack", "program").or(sources).finish().unwrap();
+    let found = ["client.rack", "fetch.min.bytes", "debug"].map(|property| config.kafka.get(property));
+    assert_eq!(found, [Some("program"), Some("2"), Some("cgrp")]);
+}
+
 #[test]
 fn what_kubernetes_and_the_tools_set_is_let_through() {
     with(&[

@@ -52,7 +52,7 @@ impl Drop for Opens {
 }
 
 impl Fault for Blocking {
-    async fn after(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+    async fn before(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         let bad = batch.records().any(|record| (record.partition(), record.offset()) == (0, 3));
         if !bad || *self.open.lock().expect("no panic under the lock") {
             return Ok(());
@@ -143,7 +143,7 @@ async fn too_many_blocked_handlers_halt_the_partition() -> TestResult {
     let world = World::new("crowd", 2).await?;
     let settings = world
         .settings()
-        .max_processing_time(Duration::from_millis(300))
+        .max_processing_time(Duration::from_millis(600))
         .single_record_timeouts(1_000_usize);
     let fault = Arc::new(Blocking::default());
     let _opens = Opens(Arc::clone(&fault));
