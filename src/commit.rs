@@ -106,7 +106,8 @@ impl Commit {
                 Ok(running) => running,
                 Err(error) => {
                     self.leave_behind(left_behind);
-                    let error = HandlerError::retry("the system gave no thread for the handler").with_source(error);
+                    let error =
+                        HandlerError::retry("the system gave no thread for the handler").with_source(error);
                     return Attempt::Failed(error);
                 }
             };

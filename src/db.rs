@@ -74,9 +74,10 @@ pub(crate) struct Db {
 impl Db {
     /// Makes the pools; connects to nothing yet.
     pub(crate) fn new(config: &Config, identity: Identity) -> Result<Self> {
-        let address = config.postgres_url.address().map_err(|defect| {
-            Error::configuration(format!("the address in postgres_url {defect}"))
-        })?;
+        let address = config
+            .postgres_url
+            .address()
+            .map_err(|defect| Error::configuration(format!("the address in postgres_url {defect}")))?;
         let name = identity.application_name();
         let connector = Connector::new(&address, |server| session::client_settings(server, &name))?;
         let cleared = Arc::default();

@@ -111,7 +111,9 @@ impl Error {
     #[must_use]
     pub fn postgres(attempt: impl fmt::Display, source: tokio_postgres::Error) -> Self {
         let hint = match tls::refusal(&source) {
-            Some(_) => ": the two sides did not agree on TLS; compare sslmode and sslrootcert with the server's set-up",
+            Some(_) => {
+                ": the two sides did not agree on TLS; compare sslmode and sslrootcert with the server's set-up"
+            }
             None => "",
         };
         Self::new(classify(&source), format!("could not {attempt}{hint}")).with_source(source)

@@ -82,7 +82,8 @@ impl Connector {
 
     /// Without TLS over a Unix socket, as libpq does: nobody listens there.
     async fn try_server(&self, server: &Config) -> Result<(Client, JoinHandle<()>), Error> {
-        let local = matches!(server.get_hosts(), [host] if !matches!(host, tokio_postgres::config::Host::Tcp(_)));
+        let local =
+            matches!(server.get_hosts(), [host] if !matches!(host, tokio_postgres::config::Host::Tcp(_)));
         let (first, second) = match (self.mode, local) {
             (Mode::Disable, _) | (_, true) => (Attempt::Plain, None),
             (Mode::Allow, _) => (Attempt::Plain, Some(Attempt::Encrypted)),

@@ -29,11 +29,7 @@ pub(super) fn client_settings(config: &mut tokio_postgres::Config, application_n
 pub(super) fn lane_settings(config: &Config) -> String {
     let limit = config.max_processing_time + GRACE;
     // The answer to COMMIT may take as long again as the batch.
-    format!(
-        "{}{}",
-        common(config),
-        limits(limit, limit + config.max_processing_time)
-    )
+    format!("{}{}", common(config), limits(limit, limit + config.max_processing_time))
 }
 
 /// For claims and reads: nothing there takes longer than waiting for one lock.

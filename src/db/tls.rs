@@ -241,7 +241,8 @@ impl Roots {
             Self::File(path) => {
                 for certificate in certificates(path, "sslrootcert")? {
                     store.add(certificate).map_err(|error| {
-                        let text = format!("sslrootcert {} holds no certificate of an authority", path.display());
+                        let text =
+                            format!("sslrootcert {} holds no certificate of an authority", path.display());
                         Error::configuration(text).with_source(error)
                     })?;
                 }
@@ -258,7 +259,10 @@ fn certificates(path: &Path, parameter: &str) -> Result<Vec<CertificateDer<'stat
     let read = CertificateDer::pem_file_iter(path).map_err(failed)?;
     let read = read.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     if read.is_empty() {
-        return Err(Error::configuration(format!("{parameter} {} holds no certificate in PEM", path.display())));
+        return Err(Error::configuration(format!(
+            "{parameter} {} holds no certificate in PEM",
+            path.display()
+        )));
     }
     Ok(read)
 }
@@ -290,10 +294,8 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = Error;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect> {
-        let Ok(connect) = MakeTlsConnect::<Socket>::make_tls_connect(
-            &mut MakeRustlsConnect::new(self.0.client()?),
-            host,
-        );
+        let Ok(connect) =
+            MakeTlsConnect::<Socket>::make_tls_connect(&mut MakeRustlsConnect::new(self.0.client()?), host);
         Ok(connect)
     }
 }

@@ -45,7 +45,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("gssdelegation", "GSSAPI is not supported: leave it out"),
     ("gsslib", "GSSAPI is not supported: leave it out"),
     ("krbsrvname", "GSSAPI is not supported: leave it out"),
-    ("passfile", "password files are not read: put the password into the address, and the address into a secret"),
+    (
+        "passfile",
+        "password files are not read: put the password into the address, and the address into a secret",
+    ),
     ("replication", "the worker needs ordinary sessions: leave it out"),
     ("require_auth", "it is not supported: use sslmode=verify-full, or channel_binding=require"),
     ("requirepeer", "it is not supported: use sslmode=verify-full"),
@@ -55,7 +58,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("sslcrl", "revocation lists are not supported: use certificates that do not live long"),
     ("sslcrldir", "revocation lists are not supported: use certificates that do not live long"),
     ("sslkeylogfile", "secrets of the connection are written nowhere: leave it out"),
-    ("sslpassword", "encrypted keys are not supported: keep the key without a passphrase, readable by the worker only"),
+    (
+        "sslpassword",
+        "encrypted keys are not supported: keep the key without a passphrase, readable by the worker only",
+    ),
 ];
 
 /// Parameters of libpq of which one value is what happens anyway.
@@ -113,7 +119,10 @@ impl Address {
             return Err(format!("has {hosts} hosts but {addresses} hostaddr: give each host one"));
         }
         if ports > 1 && ports != self.len() {
-            return Err(format!("has {} hosts but {ports} ports: give each host one, or one for all", self.len()));
+            return Err(format!(
+                "has {} hosts but {ports} ports: give each host one, or one for all",
+                self.len()
+            ));
         }
         let direct = self.config.get_ssl_negotiation() == SslNegotiation::Direct;
         if direct && matches!(self.tls.mode(), Mode::Disable | Mode::Allow | Mode::Prefer) {
@@ -146,7 +155,8 @@ impl Address {
     pub(crate) fn servers(&self) -> Vec<String> {
         (0..self.len())
             .map(|index| {
-                let host = match (self.config.get_hosts().get(index), self.config.get_hostaddrs().get(index)) {
+                let host = match (self.config.get_hosts().get(index), self.config.get_hostaddrs().get(index))
+                {
                     (Some(Host::Tcp(name)), _) => name.clone(),
                     #[cfg(unix)]
                     (Some(Host::Unix(path)), _) => path.display().to_string(),

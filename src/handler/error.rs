@@ -159,7 +159,8 @@ impl HandlerError {
     pub(crate) fn read_only() -> Self {
         let reason = "Postgres takes no writes: it was demoted, or default_transaction_read_only is on";
         let mut error = Self::new(Class::Environment, reason);
-        error.0.verdict = Some(Verdict { connection: Connection::DiscardAll, ..Verdict::lost(Class::Environment) });
+        error.0.verdict =
+            Some(Verdict { connection: Connection::DiscardAll, ..Verdict::lost(Class::Environment) });
         error
     }
 

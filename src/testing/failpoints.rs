@@ -15,8 +15,7 @@ use rustix::process::{Signal, getpid, kill_process};
 /// | `commit_answered` | COMMIT has been answered; nobody in the worker knows yet |
 /// | `before_mirror` | positions are durable in Postgres and about to be copied to Kafka |
 /// | `before_heartbeat` | the heartbeat is due; beside the batches, once a second |
-pub const FAILPOINTS: &[&str] =
-    &[
+pub const FAILPOINTS: &[&str] = &[
     "batch_begun",
     "rows_written",
     "before_commit",

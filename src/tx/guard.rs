@@ -90,7 +90,9 @@ impl Refusal {
             }
             Self::TwoPhase => "write to one database, and let another consumer group feed the other",
             Self::Savepoint => "use Tx::savepoint, Tx::rollback_to and Tx::release",
-            Self::TransactionMode => "the batch runs in READ COMMITTED, and may write; lock rows with FOR UPDATE",
+            Self::TransactionMode => {
+                "the batch runs in READ COMMITTED, and may write; lock rows with FOR UPDATE"
+            }
             Self::SessionSetting => "use SET LOCAL, or set it for the role: ALTER ROLE … IN DATABASE … SET",
             Self::ProtectedSetting => {
                 "leave it as the worker sets it; settings of the worker are in its configuration"

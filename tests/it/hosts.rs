@@ -86,7 +86,8 @@ async fn a_worker_follows_the_primary() -> TestResult {
 async fn a_server_may_take_no_writes_for_a_while() -> TestResult {
     let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::start_local(&[]))?;
     let world =
-        World::with("read-only", Setup { kafka, postgres: &postgres, partitions: 3, topic_config: &[] }).await?;
+        World::with("read-only", Setup { kafka, postgres: &postgres, partitions: 3, topic_config: &[] })
+            .await?;
     let settings = world.settings().retry_backoff_max(Duration::from_millis(500));
     let worker = world.worker_with(settings, Sink::<()>::default());
     world.produce(50).await?;
@@ -124,7 +125,8 @@ async fn a_worker_lives_on_a_unix_socket() -> TestResult {
     let (before, after) = world.role.url.split_once('@').expect("it has a user");
     let (_, database) = after.split_once('/').expect("it has a database");
     let port = postgres.port();
-    world.role.url = format!("{before}@/{database}?host={path}&port={port}&sslmode=verify-full&sslrootcert=system");
+    world.role.url =
+        format!("{before}@/{database}?host={path}&port={port}&sslmode=verify-full&sslrootcert=system");
     world.produce(20).await?;
     let worker = world.worker(Sink::<()>::default());
     world.verify().await?;

@@ -19,6 +19,9 @@ use Outcome::{Plain, Refused, Tls};
 
 const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
+/// What it is about, the role, the host's name, the server, more parameters, and the outcome per mode.
+type Row<'a> = (&'a str, &'a str, &'a str, &'a Postgres, String, [Outcome; 6]);
+
 /// A role of the server's rules: the superuser makes it.
 async fn role(database: &Database, name: &str) -> TestResult {
     Ok(database.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 's3cret'")).await?)
@@ -70,7 +73,7 @@ async fn modes_mean_what_they_mean_to_libpq() -> TestResult {
     let nobody = Refused("names no authority");
     let no_certificate = Refused("connection requires a valid client certificate");
     let foreign_certificate = Refused("UnknownCA");
-    let cells: &[(&str, &str, &str, &Postgres, String, [Outcome; 6])] = &[
+    let cells: &[Row<'_>] = &[
         ("good", "anybody", "localhost", &server, ca.clone(), [Plain, Plain, Tls, Tls, Tls, Tls]),
         ("by address", "anybody", "127.0.0.1", &server, ca.clone(), [Plain, Plain, Tls, Tls, Tls, Tls]),
         (
@@ -105,14 +108,7 @@ async fn modes_mean_what_they_mean_to_libpq() -> TestResult {
             ca.clone(),
             [Plain, Plain, Plain, no_tls, no_tls, no_tls],
         ),
-        (
-            "TLS demanded",
-            "encrypted",
-            "localhost",
-            &server,
-            ca.clone(),
-            [refuses, Tls, Tls, Tls, Tls, Tls],
-        ),
+        ("TLS demanded", "encrypted", "localhost", &server, ca.clone(), [refuses, Tls, Tls, Tls, Tls, Tls]),
         (
             "TLS rejected",
             "plain",
@@ -151,7 +147,14 @@ async fn modes_mean_what_they_mean_to_libpq() -> TestResult {
             "localhost",
             &server,
             format!("{ca}&{foreign}"),
-            [refuses, foreign_certificate, refuses, foreign_certificate, foreign_certificate, foreign_certificate],
+            [
+                refuses,
+                foreign_certificate,
+                refuses,
+                foreign_certificate,
+                foreign_certificate,
+                foreign_certificate,
+            ],
         ),
     ];
     for (what, user, host, postgres, parameters, expected) in cells {
@@ -166,13 +169,16 @@ async fn modes_mean_what_they_mean_to_libpq() -> TestResult {
     // The other form, the other ways to say it.
     let port = server.port();
     let pairs = |more: &str| {
-        format!("host=localhost hostaddr=127.0.0.1 port={port} user=anybody password=s3cret dbname=postgres {more}")
+        format!(
+            "host=localhost hostaddr=127.0.0.1 port={port} user=anybody password=s3cret dbname=postgres {more}"
+        )
     };
     check("pairs", &pairs(&format!("sslmode=verify-full {ca}")), Tls).await;
     check("pairs", &pairs(&format!("sslmode=verify-full {other}")), untrusted).await;
     check("channel binding", &pairs(&format!("sslmode=require channel_binding=require {ca}")), Tls).await;
     check("without a server name", &pairs(&format!("sslmode=verify-full sslsni=0 {ca}")), Tls).await;
-    check("only TLS 1.2", &pairs(&format!("sslmode=require {ca} ssl_max_protocol_version=TLSv1.2")), Tls).await;
+    check("only TLS 1.2", &pairs(&format!("sslmode=require {ca} ssl_max_protocol_version=TLSv1.2")), Tls)
+        .await;
     Ok(())
 }
 

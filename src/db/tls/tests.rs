@@ -24,10 +24,12 @@ fn files_are_looked_at_before_anything_is_connected_to() {
         path.display().to_string()
     };
     let made = rcgen::generate_simple_self_signed(["db".to_owned()]).unwrap();
-    let (certificate, key) = (file("a.crt", &made.cert.pem()), file("a.key", &made.signing_key.serialize_pem()));
+    let (certificate, key) =
+        (file("a.crt", &made.cert.pem()), file("a.key", &made.signing_key.serialize_pem()));
     let other = file("b.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
     let nothing = file("nothing", "hello");
-    let locked = file("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    let locked =
+        file("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     for (parameters, words) in [
         ("sslrootcert=/nowhere/ca.pem".to_owned(), "could not read sslrootcert /nowhere/ca.pem"),
         (format!("sslrootcert={nothing}"), "holds no certificate in PEM"),
@@ -45,7 +47,8 @@ fn files_are_looked_at_before_anything_is_connected_to() {
         }
     }
     let whole = format!("sslmode=verify-full&sslrootcert={certificate}&sslcert={certificate}&sslkey={key}");
-    let address = Address::parse(&format!("postgres://h/d?{whole}&ssl_min_protocol_version=TLSv1.3")).unwrap();
+    let address =
+        Address::parse(&format!("postgres://h/d?{whole}&ssl_min_protocol_version=TLSv1.3")).unwrap();
     assert_eq!(address.tls.protocol_versions(), [&version::TLS13]);
     assert!(Tls::new(address.tls).unwrap().is_some());
     // Files that a connection without TLS does not need may be missing.

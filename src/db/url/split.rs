@@ -133,8 +133,7 @@ mod tests {
     #[test]
     fn parameters_of_a_url_are_decoded() {
         let text = "postgres://u:a?b@h/d?sslrootcert=%2Fetc%2Fca%20x.pem&options=-c%20a%3Db&user=x@y";
-        let expected =
-            [pair("sslrootcert", "/etc/ca x.pem"), pair("options", "-c a=b"), pair("user", "x@y")];
+        let expected = [pair("sslrootcert", "/etc/ca x.pem"), pair("options", "-c a=b"), pair("user", "x@y")];
         assert_eq!(read(text).unwrap(), expected);
         let (form, parameters) = split(text).unwrap();
         let again = form.with(&[&parameters[2]]);

@@ -43,7 +43,10 @@ fn what_is_not_supported_is_refused_by_name() {
         ("ssl_max_protocol_version=TLSv1.1", "TLSv1.2 and TLSv1.3"),
         ("sslnegotiation=direct", "needs sslmode=require"),
         ("gssencmode=require", "gssencmode, which may only be disable or prefer"),
-        ("target_session_attrs=standby", "target_session_attrs, which may only be any or primary or read-write"),
+        (
+            "target_session_attrs=standby",
+            "target_session_attrs, which may only be any or primary or read-write",
+        ),
         ("target_session_attrs=read-only", "target_session_attrs"),
         ("require_auth=scram-sha-256", "require_auth"),
         ("service=x", "service files are not read"),
@@ -70,7 +73,8 @@ fn what_changes_nothing_is_taken() {
 
 #[test]
 fn every_server_gets_its_own_configuration() {
-    let address = read("postgres://u:p@a:1,b:2,[::1]:3/d?connect_timeout=7&options=-c%20x.y%3D1&sslmode=require");
+    let address =
+        read("postgres://u:p@a:1,b:2,[::1]:3/d?connect_timeout=7&options=-c%20x.y%3D1&sslmode=require");
     assert_eq!(address.servers(), ["a:1", "b:2", "::1:3"]);
     for (config, port) in address.configs().iter().zip(1..) {
         assert_eq!((config.get_hosts().len(), config.get_ports()), (1, [port].as_slice()));

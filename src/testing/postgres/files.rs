@@ -14,6 +14,10 @@ impl Postgres {
         let copy = format!(
             "COPY (SELECT unnest(string_to_array('{quoted}', E'\\n'))) TO PROGRAM 'umask 077; cat > \"{name}\"'"
         );
-        self.client().await?.batch_execute(&copy).await.attempted(|| format!("write the server's file {name}"))
+        self.client()
+            .await?
+            .batch_execute(&copy)
+            .await
+            .attempted(|| format!("write the server's file {name}"))
     }
 }

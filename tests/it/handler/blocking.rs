@@ -141,10 +141,8 @@ async fn a_handler_in_a_busy_loop_holds_up_its_partition_only() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_blocked_handlers_halt_the_partition() -> TestResult {
     let world = World::new("crowd", 2).await?;
-    let settings = world
-        .settings()
-        .max_processing_time(Duration::from_millis(600))
-        .single_record_timeouts(1_000_usize);
+    let settings =
+        world.settings().max_processing_time(Duration::from_millis(600)).single_record_timeouts(1_000_usize);
     let fault = Arc::new(Blocking::default());
     let _opens = Opens(Arc::clone(&fault));
     let worker = world.worker_with(settings.clone(), Sink { fault: Arc::clone(&fault), rows_only: true });

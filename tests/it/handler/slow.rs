@@ -63,14 +63,16 @@ async fn a_future_that_never_ends_is_cancelled_and_narrowed_to_its_record() -> T
 /// The server's own limits say the same as the worker's, and are heeded as such.
 #[tokio::test]
 async fn a_statement_that_the_server_ended_is_narrowed_to_its_record() -> TestResult {
-    is_cancelled("statement", Misdeed::Batch("SET LOCAL statement_timeout = '300ms'; SELECT pg_sleep(60)")).await
+    is_cancelled("statement", Misdeed::Batch("SET LOCAL statement_timeout = '300ms'; SELECT pg_sleep(60)"))
+        .await
 }
 
 #[tokio::test]
 async fn a_transaction_that_the_server_ended_is_narrowed_to_its_record() -> TestResult {
     let world = World::new("version", 1).await?;
     if world.number("SELECT current_setting('server_version_num')::int8").await? >= 170_000 {
-        is_cancelled("transaction", Misdeed::Batch("SELECT quick_transaction(); SELECT pg_sleep(60)")).await?;
+        is_cancelled("transaction", Misdeed::Batch("SELECT quick_transaction(); SELECT pg_sleep(60)"))
+            .await?;
     }
     Ok(())
 }

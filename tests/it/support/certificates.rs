@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use highwater::testing::{Postgres, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// Issues certificates; its own is a file that `sslrootcert` can name.
