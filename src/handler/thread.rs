@@ -27,7 +27,7 @@ use crate::{Batch, HandlerError, Tx};
 const PROMPTLY: Duration = Duration::from_millis(100);
 /// How many handlers of a worker may go on blocking their threads after their batch was given up, before the next one
 /// halts its partition. Each holds a thread and the records of its batch.
-pub(crate) const MAX_ABANDONED: usize = 16;
+pub(crate) const MAX_ABANDONED: usize = 8;
 
 /// What a handler left: its verdict and its transaction, or the message of its panic.
 pub(crate) type Handled = Result<(Result<(), HandlerError>, Tx), String>;

@@ -60,7 +60,7 @@ async fn modes_mean_what_they_mean_to_libpq() -> TestResult {
     let server = good.server(rules).await?;
     let without = Postgres::start_local(&[]).await?;
     for postgres in [&server, &without] {
-        let database = postgres.fresh_database("tls").await?.on(postgres);
+        let database = postgres.fresh_database("tls").await?;
         for name in ["anybody", "certified", "encrypted", "plain"] {
             role(&database, name).await?;
         }

@@ -148,7 +148,7 @@ async fn too_many_blocked_handlers_halt_the_partition() -> TestResult {
     let worker = world.worker_with(settings.clone(), Sink { fault: Arc::clone(&fault), rows_only: true });
     world.produce(10).await?;
     let why = halted(&worker, 0).await?;
-    assert!(why.contains("16 other handlers") && why.contains("spawn_blocking"), "{why}");
+    assert!(why.contains("8 other handlers") && why.contains("spawn_blocking"), "{why}");
     world.produce(10).await?;
     world.reached(1, 20).await?;
     fault.open();
