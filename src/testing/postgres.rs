@@ -4,7 +4,6 @@ mod copies;
 mod database;
 mod files;
 mod local;
-mod standby;
 
 use std::{path::Path, time::Duration};
 

@@ -31,10 +31,10 @@ async fn a_worker_follows_the_primary() -> TestResult {
     let (kafka, first) = tokio::try_join!(Kafka::shared(), Postgres::start_local(&[]))?;
     let mut world =
         World::with("hosts", Setup { kafka, postgres: &first, partitions: 3, topic_config: &[] }).await?;
-    let second = first.standby().await?;
+    let second = first.replica().await?;
     let admin = first.client().await?;
     // Not before the copy: the standby must not wait for a standby of its own.
-    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'").await?;
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
     admin.batch_execute("SELECT pg_reload_conf()").await?;
     let streams = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
     wait_until("the standby follows", PATIENCE, async || {
@@ -68,7 +68,7 @@ async fn a_worker_follows_the_primary() -> TestResult {
         Ok(())
     };
     world.under_load(switched).await?;
-    world.database = world.database.on(&second);
+    world.database = second.database(world.database.name());
     world.produce(50).await?;
     world.verify().await?;
     assert_eq!(halted_now(&worker), [] as [i32; 0], "{:#?}", worker.status());

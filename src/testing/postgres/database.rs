@@ -42,12 +42,6 @@ impl Database {
         }
     }
 
-    /// The database of the same name on another server: a standby of the first one.
-    #[must_use]
-    pub fn on(&self, postgres: &Postgres) -> Self {
-        Self::new(postgres, self.name.clone())
-    }
-
     /// Its name, which needs no quoting.
     #[must_use]
     pub fn name(&self) -> &str {
