@@ -4,7 +4,7 @@
 //! can interrupt a thread. On a runtime whose thread is blocked the timers stand still, also those that would notice
 //! the batch's time-out, and with them the heartbeat, the claims and the other lanes: always on a runtime of one
 //! thread, and on a larger one whenever the blocked thread was the one that waited for timers and sockets
-//! (`docs/adr/0006-handler-threads.md` has the measurements). So what a handler can hold up is this thread alone.
+//! (`docs/adr/0009-handler-threads.md` has the measurements). So what a handler can hold up is this thread alone.
 //!
 //! The future is polled here but lives in the runtime that runs the worker: `tokio::spawn`, timers, clients made
 //! elsewhere and `block_in_place` work as they do in a task.
