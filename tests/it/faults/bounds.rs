@@ -50,7 +50,10 @@ async fn memory_with_a_stopped_sink(hint: &str, per_partition: usize, limit_mib:
     let peak = proc_status(&worker, "VmHWM")? / 1024;
     println!("{produced} records: at most {stopped} MiB while the sink stood still, {peak} MiB in all");
     world.verify().await?;
-    assert!(peak < limit_mib, "{peak} MiB, {stopped} MiB of them while the sink stood still");
+    assert!(stopped < limit_mib, "{stopped} MiB while the sink stood still");
+    // The batches that are then under way, and what this handler makes of them, come on top: with small records, as
+    // much again as they are.
+    assert!(peak < 2 * limit_mib, "{peak} MiB in all");
     worker.stop().await?;
     Ok(())
 }
