@@ -96,6 +96,7 @@ impl Control {
             poller.send(Command::Stop { mirror: Vec::new(), mirror_limit: Duration::ZERO });
             poller.join(launch::CLOSE_LIMIT).await;
         }
+        self.deafen();
         // The loop goes on meanwhile: batches end, claims are given back, a stop is heard.
         self.rebuild.due = Instant::now() + wait;
         Ok(())

@@ -122,16 +122,20 @@ impl Control {
     }
 
     pub(super) fn start_client(&mut self) -> Result<()> {
-        // A channel of its own: what the client before still had to say is about assignments that are gone.
-        let (notices, inbox) = mpsc::unbounded_channel();
-        self.inboxes.notices = inbox;
+        self.deafen();
+        let notices = self.notices.clone();
         let poller =
-            launch::start_poller(&self.config, &self.properties, &self.board, &self.budget, notices.clone())?;
-        self.notices = notices;
+            launch::start_poller(&self.config, &self.properties, &self.board, &self.budget, notices)?;
         poller.register(&self.waker);
         self.poller = Some(poller);
         self.rebuild.started(Instant::now());
         Ok(())
+    }
+
+    /// Hears no more of the client before: what it still had to say is about assignments that are gone. Acted upon
+    /// while there is no client, one would be claimed and never fetched.
+    pub(super) fn deafen(&mut self) {
+        (self.notices, self.inboxes.notices) = mpsc::unbounded_channel();
     }
 
     /// Runs until `shutdown` or a fatal error, then gives everything back.
