@@ -1,5 +1,6 @@
 //! A topic, or a whole cluster, that only has the name of the one that was read.
 
+use highwater::Worker;
 use highwater::config::{Isolation, StartPolicy};
 use highwater::testing::{Message, Oracle, unique};
 
@@ -184,6 +185,31 @@ async fn core_a_topic_created_anew_under_a_running_worker_halts_whatever_it_hold
             "{why}"
         );
         assert_eq!(world.rows().await?, before, "nothing of the new topic was applied");
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
+/// Partitions by hand are not revoked when their topic goes away, as a group's are: here the vigil alone notices, and
+/// holds back what came after the pause.
+#[tokio::test]
+async fn the_vigil_alone_notices_a_topic_created_anew() -> TestResult {
+    for count in [10, 30] {
+        let mut world = World::new("unwatched", 1).await?;
+        world.produce(10).await?;
+        let built = Worker::builder()
+            .ignore_environment()
+            .settings(world.settings().kafka("topic.metadata.refresh.interval.ms", "100"))
+            .assign([(&*world.topic, 0)])
+            .build(Sink::<()>::default());
+        let worker = built.expect("the settings are valid").spawn();
+        world.verify().await?;
+        let epoch = world.owners().await?[&0].1;
+        world.recreate_topic(count).await?;
+        let why = halted(&worker, 0).await?;
+        assert!(why.contains("at offset 10 of") && why.contains("deleted and created anew"), "{why}");
+        world.assert_rows(0, 10).await?;
+        assert_eq!(world.owners().await?[&0].1, epoch, "no other claim was made: this was not its guard");
         worker.stop().await?;
     }
     Ok(())
