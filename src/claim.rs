@@ -3,6 +3,7 @@
 pub(crate) mod guard;
 mod holder;
 mod lost;
+pub(crate) mod mark;
 mod obtain;
 pub(crate) mod start;
 

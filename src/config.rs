@@ -28,12 +28,14 @@
 
 mod check;
 mod group;
+mod instant;
 mod kafka;
 mod parse;
 mod pattern;
 mod reference;
 mod settings;
 mod sources;
+mod start;
 mod subscription;
 mod table;
 mod topic_partition;
@@ -43,13 +45,15 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use self::group::{Assignor, GroupProtocol};
+pub(crate) use self::instant::epoch_ms;
 pub use self::kafka::{CLIENT_ID_PREFIX, KafkaProperties, client_properties};
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::reference::reference;
 use self::settings::SETTINGS;
 pub use self::settings::{Config, PartialConfig};
+pub use self::start::StartPolicy;
 pub use self::topic_partition::TopicPartition;
-pub use self::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
+pub use self::values::{Isolation, OnOffsetLost, PostgresUrl};
 
 use crate::error::Result;
 use crate::schema::SchemaName;

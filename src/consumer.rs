@@ -5,6 +5,7 @@ pub(crate) mod buffer;
 pub(crate) mod catalog;
 mod context;
 pub(crate) mod ffi;
+pub(crate) mod groups;
 pub(crate) mod poll;
 
 pub(crate) use budget::Budget;

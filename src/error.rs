@@ -43,6 +43,8 @@ pub enum ErrorKind {
     UnknownTopic,
     /// Another process joined the group under the same instance id.
     InstanceFenced,
+    /// A consumer that is not Highwater's is in the group: what Kafka gives to it does not reach this database.
+    ForeignMember,
     /// A check ran to its end and found a difference. Not a failure of the check.
     Difference,
     /// A bug in Highwater, or an environment in which nothing works (no file descriptors, no threads).
@@ -58,7 +60,7 @@ impl ErrorKind {
     /// | 1 | `Difference` |
     /// | 2 | `Configuration`, `UnknownTopic` |
     /// | 3 | `Schema` |
-    /// | 4 | `StartPolicy`, `Guard`, `InstanceFenced` |
+    /// | 4 | `StartPolicy`, `Guard`, `InstanceFenced`, `ForeignMember` |
     /// | 5 | `Authentication`, `Privilege` |
     /// | 70 | everything else |
     #[must_use]
@@ -67,7 +69,7 @@ impl ErrorKind {
             Self::Difference => 1,
             Self::Configuration | Self::UnknownTopic => 2,
             Self::Schema => 3,
-            Self::StartPolicy | Self::Guard | Self::InstanceFenced => 4,
+            Self::StartPolicy | Self::Guard | Self::InstanceFenced | Self::ForeignMember => 4,
             Self::Authentication | Self::Privilege => 5,
             Self::Kafka | Self::Postgres | Self::Handler | Self::Internal => 70,
         }
@@ -243,6 +245,7 @@ mod tests {
         (ErrorKind::StartPolicy, 4),
         (ErrorKind::Guard, 4),
         (ErrorKind::InstanceFenced, 4),
+        (ErrorKind::ForeignMember, 4),
         (ErrorKind::Authentication, 5),
         (ErrorKind::Privilege, 5),
         (ErrorKind::Kafka, 70),

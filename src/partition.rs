@@ -5,7 +5,7 @@
 //!                 Assigned              Granted
 //!   Unassigned ─────────────▶ Claiming ─────────▶ Running
 //!       ▲                      ▲  │                  │ Revoked, Ended(after)
-//!       │            FenceOver │  │ Refused          ▼
+//!       │  FenceOver, HaltOver │  │ Refused          ▼
 //!       │                   Fenced│               Draining
 //!       │                      ▲  ▼                  │ Idle: nothing of this claim can commit any more
 //!       │                      │ Halted ◀────────────┤
@@ -36,7 +36,7 @@ pub(crate) enum State {
     Draining { claim: ClaimId, after: After },
     /// Another live process holds the claim, though Kafka assigned the partition to us.
     Fenced,
-    /// Stopped with an error; needs an operator, or a new assignment.
+    /// Stopped with an error; needs an operator, a new assignment, or that the cause is seen to be over.
     Halted { why: Halt },
 }
 
@@ -65,6 +65,8 @@ pub(crate) enum Input {
     Idle { claim: ClaimId },
     /// The fence may be tried again.
     FenceOver,
+    /// What the partition halted for is seen to be over. Only for causes that can be watched; most need an operator.
+    HaltOver,
 }
 
 /// What is to be done.
@@ -143,14 +145,16 @@ impl Partition {
                 _ => Vec::new(),
             },
             Input::Idle { claim } => self.on_idle(claim),
-            Input::FenceOver => match (&self.state, self.assignment) {
-                (State::Fenced, Some(id)) => {
-                    self.state = State::Claiming;
-                    vec![Effect::Claim(id)]
-                }
-                _ => Vec::new(),
-            },
+            Input::FenceOver if self.state == State::Fenced => self.claim_anew(),
+            Input::HaltOver if matches!(self.state, State::Halted { .. }) => self.claim_anew(),
+            Input::FenceOver | Input::HaltOver => Vec::new(),
         }
+    }
+
+    fn claim_anew(&mut self) -> Vec<Effect> {
+        let Some(id) = self.assignment else { return Vec::new() };
+        self.state = State::Claiming;
+        vec![Effect::Claim(id)]
     }
 
     fn on_assigned(&mut self, id: AssignmentId) -> Vec<Effect> {

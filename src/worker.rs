@@ -7,6 +7,7 @@ mod effects;
 mod handle;
 mod heartbeat;
 mod launch;
+mod members;
 mod signals;
 mod status;
 mod stop;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::guard::{Unanswered, Verdict};
+use super::mark::Marks;
 use super::start::Start;
 use super::{Claimed, Claims, DbError, Guard};
 use crate::NextOffset;
@@ -86,6 +87,7 @@ pub(crate) struct Obtain {
     pub(crate) claims: Arc<Claims>,
     pub(crate) guard: Guard,
     pub(crate) start: Arc<Start>,
+    pub(crate) marks: Arc<Marks>,
     pub(crate) still: Arc<StillAssigned>,
     pub(crate) backoff: Backoff,
     on_lost: OnOffsetLost,
@@ -99,6 +101,7 @@ impl Obtain {
         claims: Arc<Claims>,
         guard: Guard,
         start: Arc<Start>,
+        marks: Arc<Marks>,
         backoff: Backoff,
         on_lost: OnOffsetLost,
         outcomes: mpsc::UnboundedSender<ClaimOutcome>,
@@ -108,6 +111,7 @@ impl Obtain {
             claims,
             guard,
             start,
+            marks,
             still,
             backoff,
             on_lost,
@@ -250,7 +254,7 @@ impl Obtain {
                     claimed.identity = identity;
                     // Retention took the record itself, but not the position after it: nothing to compare with.
                     claimed.mark = claimed.mark.filter(|mark| mark.at >= available.low);
-                    self.send(assigned, Ok(claimed));
+                    self.hand_over(assigned, claimed);
                 }
                 Verdict::Lost { why, .. } if self.on_lost == OnOffsetLost::Halt => {
                     self.send(assigned, Err((Some(claimed), why)));
@@ -290,6 +294,16 @@ impl Obtain {
         tracing::error!(partition = %claimed.key, from = %claimed.next_offset, %to, policy = self.on_lost.as_str(),
             "records were lost before they were applied; stepped over them, as configured, and recorded the range");
         Ok(Some(to))
+    }
+
+    /// Reports a claim that may be read under, as soon as its topic is marked in Kafka.
+    fn hand_over(&self, assigned: Assigned, claimed: Claimed) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.marks.hold(&claimed, || this.still.is_current(&assigned)).await;
+            // If it was revoked meanwhile, the state machine releases it.
+            this.send(assigned, Ok(claimed));
+        });
     }
 
     fn send(&self, assigned: Assigned, result: Result<Claimed, (Option<Claimed>, Halt)>) {

@@ -5,36 +5,41 @@
 //! partition past the recorded count was added and starts at its beginning.
 
 mod added;
+mod adopt;
 mod assigned;
+mod mark;
+mod near;
 mod pattern;
+mod policy;
 mod record;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use rdkafka::error::KafkaError;
+use uuid::Uuid;
 
 use super::DbError;
 use crate::backoff::Backoff;
-use crate::batch::PartitionKey;
 use crate::config::{Config, StartPolicy, TopicPartition, TopicPattern};
 use crate::consumer::Catalog;
 use crate::db::Db;
 use crate::error::{Error, ErrorKind, Result};
+pub(crate) use adopt::named;
 use pattern::Wanted;
 use record::Decision;
-
-/// How different (Jaro-Winkler) a group id may be to be named as a near miss.
-const NEAR_MISS: f64 = 0.85;
 
 /// Resolves start positions.
 #[derive(Debug)]
 pub(crate) struct Start {
     db: Arc<Db>,
     catalog: Catalog,
+    /// This database's, which marks what it mirrors to Kafka.
+    database_id: Uuid,
     policy: StartPolicy,
     program: String,
+    /// Where Kafka's own tools are told to look, in error texts.
+    bootstrap: String,
     backoff: Backoff,
     unknown_topic_timeout: Duration,
     /// What this worker subscribes to, by name and by pattern.
@@ -52,13 +57,21 @@ struct Known {
 }
 
 impl Start {
-    pub(crate) fn new(db: Arc<Db>, catalog: Catalog, config: &Config, backoff: Backoff) -> Self {
+    pub(crate) fn new(
+        db: Arc<Db>,
+        database_id: Uuid,
+        catalog: Catalog,
+        config: &Config,
+        backoff: Backoff,
+    ) -> Self {
         let (topics, patterns) = config.subscription();
         Self {
             db,
+            database_id,
             catalog,
             policy: config.start,
             program: config.program.clone(),
+            bootstrap: config.brokers.join(","),
             backoff,
             unknown_topic_timeout: config.unknown_topic_timeout,
             topics,
@@ -86,7 +99,8 @@ impl Start {
     ///
     /// # Errors
     /// If the policy is `Fail` and it does not, or another program runs under this group id, or there is no such
-    /// topic for `unknown_topic_timeout`. A broker or a database that is away is waited for.
+    /// topic for `unknown_topic_timeout`, or Kafka's offsets say that this is the wrong database, or they can't be
+    /// adopted. A broker or a database that is away is waited for.
     async fn ensure(&self, wanted: Wanted<'_>) -> Result<()> {
         let mut backoff = self.backoff.clone();
         let mut unknown_since = None;
@@ -97,6 +111,7 @@ impl Start {
             };
             let error = match error {
                 StartError::Db(error) => StartError::Db(crate::db::into_fatal(error, &self.db.schema)?),
+                StartError::Refused(error) => return Err(error),
                 other => other,
             };
             let wait = backoff.next();
@@ -110,12 +125,26 @@ impl Start {
         wanted: Wanted<'_>,
         unknown_since: &mut Option<Instant>,
     ) -> Result<Result<()>, StartError> {
-        // Before Kafka is asked: a mistyped group id must fail at once, and without joining.
         if let Some(program) = self.known_program(wanted).await? {
-            return Ok(self.same_program(wanted, &program));
+            if let Err(refused) = self.same_program(wanted, &program) {
+                return Ok(Err(refused));
+            }
+            return Ok(Ok(self.check_mirror(wanted).await?));
         }
+        let begun = self.begin(wanted, unknown_since).await;
+        // Another worker may have been first, and be another program. Then Kafka's offsets are its doing, and what was
+        // read of them counts for nothing.
+        match (self.known_program(wanted).await?, begun) {
+            (Some(program), _) => Ok(self.same_program(wanted, &program)),
+            (None, begun) => begun.map(Ok),
+        }
+    }
+
+    /// The first time.
+    async fn begin(&self, wanted: Wanted<'_>, unknown_since: &mut Option<Instant>) -> Result<(), StartError> {
+        // Before it is asked whether there is such a topic: a mistyped group id fails at once, and without joining.
         if self.policy == StartPolicy::Fail {
-            return Ok(Err(self.refusal(wanted).await?));
+            return Err(StartError::Refused(self.refusal(wanted).await?));
         }
         let found = self.look_up(wanted).await?;
         if found.is_empty() {
@@ -123,32 +152,12 @@ impl Start {
             if since.elapsed() < self.unknown_topic_timeout {
                 return Err(StartError::UnknownTopic);
             }
-            return Ok(Err(self.unknown(wanted)));
+            return Err(StartError::Refused(self.unknown(wanted).await));
         }
         if let Some(missing) = self.missing_partition(&found) {
-            return Ok(Err(missing));
+            return Err(StartError::Refused(missing));
         }
-        self.resolve(wanted, &found).await?;
-        // Another worker may have been first, and be another program.
-        let program = self.known_program(wanted).await?;
-        Ok(program.map_or(Ok(()), |program| self.same_program(wanted, &program)))
-    }
-
-    fn unknown(&self, wanted: Wanted<'_>) -> Error {
-        let (waited, way_out) = (self.unknown_topic_timeout, "correct the topics setting");
-        Error::new(
-            ErrorKind::UnknownTopic,
-            match wanted {
-                Wanted::Topic(topic) => format!(
-                    "topic {topic} does not exist, or this client may not describe it (waited {waited:?}): create it, or \
-                     {way_out}"
-                ),
-                Wanted::Pattern(pattern) => format!(
-                    "no topic matches {pattern}, or this client may not describe any that does (waited {waited:?}): create \
-                     one, or {way_out}"
-                ),
-            },
-        )
+        self.resolve(wanted, &found).await
     }
 
     /// Waits until there is something to read; a group that knows a topic from before may have lost it since.
@@ -164,7 +173,7 @@ impl Start {
                 Ok(_) => {
                     let since = unknown_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.unknown_topic_timeout {
-                        return Err(self.unknown(wanted));
+                        return Err(self.unknown(wanted).await);
                     }
                     tracing::warn!(%wanted, "no such topic exists yet; waiting");
                 }
@@ -203,26 +212,6 @@ impl Start {
         ))
     }
 
-    /// The error of policy `Fail`, with the group ids that look like this one.
-    async fn refusal(&self, wanted: Wanted<'_>) -> Result<Error, DbError> {
-        if self.one_off {
-            return Ok(self.one_off_refusal(wanted));
-        }
-        let client = self.db.control().await?;
-        let group = &*self.db.identity.group;
-        let rows = client
-            .query(
-                &format!(
-                    "SELECT DISTINCT group_id FROM {} ORDER BY group_id",
-                    self.db.schema.qualified("group_topic")
-                ),
-                &[],
-            )
-            .await?;
-        let others: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        Ok(Error::new(ErrorKind::StartPolicy, refusal_text(group, &wanted.to_string(), &others)))
-    }
-
     /// Resolves the policy for all partitions of what was found, in one transaction.
     async fn resolve(&self, wanted: Wanted<'_>, found: &[(String, i32)]) -> Result<(), StartError> {
         let mut looked_up = Vec::with_capacity(found.len());
@@ -232,10 +221,12 @@ impl Start {
             let positions = self.positions(topic, *partition_count, self.policy).await?;
             looked_up.push((topic, identity, positions));
         }
-        let reason = match wanted {
-            Wanted::Topic(_) => format!("start policy {}", self.policy.as_str()),
-            Wanted::Pattern(pattern) => format!("start policy {} under {pattern}", self.policy.as_str()),
+        let policy = &*self.policy.to_string();
+        let reason = &*match wanted {
+            Wanted::Topic(_) => format!("start policy {policy}"),
+            Wanted::Pattern(pattern) => format!("start policy {policy} under {pattern}"),
         };
+        let kind = if self.policy == StartPolicy::AdoptKafka { "adopt" } else { "start" };
         let mut client = self.db.control().await.map_err(DbError::from)?;
         let resolved = async {
             let transaction = client.transaction().await?;
@@ -248,8 +239,7 @@ impl Start {
             // In the order of their names, as every worker does: the locks are held until COMMIT.
             for (topic, identity, positions) in &looked_up {
                 self.lock(&transaction, topic).await?;
-                let decision =
-                    Decision { topic, policy: self.policy.as_str(), positions, identity, reason: &reason };
+                let decision = Decision { topic, kind, policy, positions, identity, reason };
                 self.record(&transaction, &decision).await?;
             }
             transaction.commit().await
@@ -257,44 +247,6 @@ impl Start {
         resolved.await.map_err(DbError::from)?;
         Ok(())
     }
-
-    /// Where each partition begins under a policy.
-    async fn positions(
-        &self,
-        topic: &str,
-        partition_count: i32,
-        policy: StartPolicy,
-    ) -> Result<Vec<i64>, StartError> {
-        let keys = (0..partition_count).map(|partition| PartitionKey { topic: topic.into(), partition });
-        let positions = try_join_all(keys.map(|key| async move {
-            let available = self.catalog.watermarks(&key).await?;
-            Ok::<_, KafkaError>(match policy {
-                StartPolicy::Latest => available.high.get(),
-                _ => available.low.get(),
-            })
-        }))
-        .await?;
-        Ok(positions)
-    }
-}
-
-fn refusal_text(group: &str, wanted: &str, others: &[String]) -> String {
-    let mut near: Vec<(f64, &String)> = others
-        .iter()
-        .map(|other| (strsim::jaro_winkler(&group.to_lowercase(), &other.to_lowercase()), other))
-        .filter(|(likeness, other)| *likeness >= NEAR_MISS && *other != group)
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut text = format!("group {group} has never read {wanted}, and the start policy is `fail`");
-    if !near.is_empty() {
-        let names: Vec<&str> = near.iter().take(3).map(|(_, name)| name.as_str()).collect();
-        text.push_str(&format!("; did you mean {}?", names.join(" or ")));
-    }
-    text.push_str(
-        "; if the group is new, start it once with HIGHWATER_START=earliest (all records that Kafka holds) or \
-         HIGHWATER_START=latest (only what comes from now on)",
-    );
-    text
 }
 
 /// Why the topic could not be looked up this time.
@@ -303,6 +255,10 @@ pub(crate) enum StartError {
     Db(DbError),
     Kafka(KafkaError),
     UnknownTopic,
+    /// The group's offsets changed while they were adopted.
+    Moved,
+    /// For good.
+    Refused(Error),
 }
 
 impl From<DbError> for StartError {
@@ -323,20 +279,8 @@ impl std::fmt::Display for StartError {
             Self::Db(error) => write!(f, "{error}"),
             Self::Kafka(error) => write!(f, "{error}"),
             Self::UnknownTopic => f.write_str("the topic does not exist yet"),
+            Self::Moved => f.write_str("the group's offsets in Kafka are still moving"),
+            Self::Refused(error) => write!(f, "{error}"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mistyped_group_id_names_the_one_that_was_meant() {
-        let others = ["fraud-rules-v2", "analytics-warehouse"].map(str::to_owned);
-        let text = refusal_text("fraud-rules-V2", "topic payments.tx_events", &others);
-        assert!(text.contains("did you mean fraud-rules-v2?"), "{text}");
-        assert!(!text.contains("analytics"), "{text}");
-        assert!(text.contains("HIGHWATER_START=earliest"), "{text}");
     }
 }

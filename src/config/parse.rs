@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::group::{Assignor, GroupProtocol};
+use super::start::StartPolicy;
 use super::topic_partition::{TopicPartition, check_partitions};
-use super::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
+use super::values::{Isolation, OnOffsetLost, PostgresUrl};
 use crate::schema::SchemaName;
 
 /// A value as its source wrote it.
@@ -94,7 +95,7 @@ pub(super) const SCHEMA: Kind<SchemaName> =
     Kind::plain("text", |raw| SchemaName::new(text(raw)?).map_err(|error| error.to_string()));
 
 pub(super) const START: Kind<StartPolicy> =
-    Kind::plain("`fail`, `earliest` or `latest`", |raw| text(raw)?.parse());
+    Kind::plain("`fail`, `earliest`, `latest`, `timestamp:…` or `adopt-kafka`", |raw| text(raw)?.parse());
 
 pub(super) const ON_OFFSET_LOST: Kind<OnOffsetLost> =
     Kind::plain("`halt`, `earliest` or `latest`", |raw| text(raw)?.parse());

@@ -11,10 +11,11 @@ use super::parse::{
     ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, POSTGRES_URL, Raw,
     SCHEMA, START, TEXT, bytes, count, duration, duration_or_off, list, optional_duration,
 };
+use super::start::StartPolicy;
 use super::table::DefaultValue::{self, Described, Required, Text};
 use super::table::{Given, Origin, Place, Setting, settings};
 use super::topic_partition::TopicPartition;
-use super::values::{Isolation, OnOffsetLost, PostgresUrl, StartPolicy};
+use super::values::{Isolation, OnOffsetLost, PostgresUrl};
 use crate::error::Result;
 use crate::schema::SchemaName;
 
@@ -113,6 +114,10 @@ settings! {
 
     /// Where the group begins in a topic that it has never read: `fail` refuses to start, `earliest` begins at the
     /// first record that Kafka still holds, `latest` at the end.
+    ///
+    /// `timestamp:2026-04-25T03:00:00Z` (RFC 3339, or milliseconds since 1970) begins in each partition at the first
+    /// record whose timestamp is not before that instant, at the end where there is none. `adopt-kafka` takes over what
+    /// Kafka's consumer group of the same name has committed: see [adoption.md](adoption.md).
     ///
     /// It is resolved once, for all partitions of the topic, and recorded; afterwards the offsets in Postgres are
     /// all that counts.

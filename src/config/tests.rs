@@ -222,7 +222,7 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
         ("HIGHWATER_TOPICS", "^a.*,^a.*", "twice"),
         ("HIGHWATER_TOPICS", "a,__consumer_offsets", "Kafka's own"),
         ("HIGHWATER_START", "sometime", "choose fail"),
-        ("HIGHWATER_START", "adopt-kafka", "not available yet"),
+        ("HIGHWATER_START", "timestamp:yesterday", "write it as 2026-04-25T03:00:00Z"),
         ("HIGHWATER_ON_OFFSET_LOST", "nearest", "choose halt, earliest or latest"),
         ("HIGHWATER_SCHEMA", "pg_catalog", "reserves"),
         ("HIGHWATER_LANES", "0", "between 1 and 256"),

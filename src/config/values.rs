@@ -5,49 +5,6 @@ use std::str::FromStr;
 
 use crate::db::url::Address;
 
-/// Where a group begins in a topic that it has never read, as stored in `group_topic`.
-///
-/// Resolved once for all partitions of the topic (DESIGN: EO-4); afterwards the position comes from Postgres alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum StartPolicy {
-    /// Refuse to start: a mistyped group id must not read a topic from some default position.
-    #[default]
-    Fail,
-    /// At the first record that Kafka still holds.
-    Earliest,
-    /// At the end: only records produced from now on.
-    Latest,
-}
-
-impl StartPolicy {
-    /// The policy as it is written in configuration and in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fail => "fail",
-            Self::Earliest => "earliest",
-            Self::Latest => "latest",
-        }
-    }
-}
-
-impl FromStr for StartPolicy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "fail" | "none" => Ok(Self::Fail),
-            "earliest" => Ok(Self::Earliest),
-            "latest" => Ok(Self::Latest),
-            later if later.starts_with("timestamp") || later.starts_with("adopt") => {
-                Err(format!("`{later}` is not available yet: choose fail, earliest or latest"))
-            }
-            other => Err(format!("`{other}` is not a start policy: choose fail, earliest or latest")),
-        }
-    }
-}
-
 /// What a worker does when the records at its offset are gone from Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -210,16 +167,5 @@ mod tests {
     fn several_hosts_are_shown() {
         let url = PostgresUrl::from("postgres://app@a:1,b:2/d?target_session_attrs=read-write");
         assert_eq!(url.to_string(), "postgres://app@a:1,b:2/d");
-    }
-
-    #[test]
-    fn later_policies_are_named_as_such() {
-        for text in ["timestamp:2024-01-01T00:00:00Z", "adopt-kafka"] {
-            assert!(text.parse::<StartPolicy>().unwrap_err().contains("not available yet"));
-        }
-        assert!("earlyest".parse::<StartPolicy>().unwrap_err().contains("choose fail"));
-        for policy in [StartPolicy::Fail, StartPolicy::Earliest, StartPolicy::Latest] {
-            assert_eq!(policy.as_str().parse(), Ok(policy));
-        }
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use tokio::sync::Semaphore;
 
@@ -17,7 +17,7 @@ use crate::NextOffset;
 use crate::batch::PartitionKey;
 
 /// How long one question may take before it counts as failed and is asked again.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions that may be under way at the same time: each blocks a thread.
 const QUESTIONS: usize = 16;
 
@@ -153,6 +153,34 @@ impl Catalog {
         .await
     }
 
+    /// By partition, from 0: the first offset whose record is not older than `timestamp_ms`, where there is one.
+    pub(crate) async fn offsets_at(
+        &self,
+        topic: &str,
+        partition_count: i32,
+        timestamp_ms: i64,
+    ) -> Result<Vec<Option<i64>>, KafkaError> {
+        let topic = topic.to_owned();
+        self.ask(move |client| {
+            let mut wanted = TopicPartitionList::new();
+            for partition in 0..partition_count {
+                wanted.add_partition_offset(&topic, partition, Offset::Offset(timestamp_ms))?;
+            }
+            let found = client.offsets_for_times(wanted, ANSWER_TIMEOUT)?;
+            let offset_of = |partition| {
+                let element = found.find_partition(&topic, partition);
+                let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+                element.error()?;
+                match element.offset() {
+                    Offset::Offset(offset) => Ok(Some(offset)),
+                    _ => Ok(None),
+                }
+            };
+            (0..partition_count).map(offset_of).collect()
+        })
+        .await
+    }
+
     /// Cluster, topic ids, first offsets and ends, for all of `keys` together: four requests under way at once.
     ///
     /// # Errors
@@ -208,7 +236,8 @@ impl Catalog {
         .await
     }
 
-    async fn ask<T: Send + 'static>(
+    /// Asks on a thread that may block.
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {

@@ -1,4 +1,4 @@
-//! The only unsafe module: a thin event loop over librdkafka's consumer queue.
+//! The only unsafe module, with its submodules: a thin event loop over librdkafka's consumer queue.
 //!
 //! The crate's own `poll` gives end-of-partition and error events without topic, partition or offset, and
 //! answers rebalances from a callback. Here every event is returned whole, and the caller answers.
@@ -6,6 +6,7 @@
 //! Sources: `rdkafka.h` (events API, queues), `rdkafka_event.c` of librdkafka 2.12.1.
 #![allow(unsafe_code, clippy::cast_possible_truncation)]
 
+pub(crate) mod groups;
 mod seek;
 pub(crate) mod topics;
 

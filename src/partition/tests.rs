@@ -73,6 +73,20 @@ fn a_halted_partition_starts_anew_only_with_a_new_assignment() {
     assert_eq!(partition.on(Input::Assigned(2)), [Effect::Claim(2)]);
 }
 
+#[test]
+fn a_halt_whose_cause_is_over_is_claimed_again_if_still_assigned() {
+    let mut partition = Partition::new();
+    partition.on(Input::Assigned(1));
+    assert_eq!(partition.on(Input::HaltOver), [], "it has not halted: its claim is under way");
+    partition.on(Input::Refused { assignment: 1, claim: None, why: halt() });
+    let mut revoked = partition.clone();
+    assert_eq!(partition.on(Input::HaltOver), [Effect::Claim(1)]);
+    assert_eq!(partition.on(Input::HaltOver), []);
+    revoked.on(Input::Revoked);
+    assert_eq!(revoked.on(Input::HaltOver), []);
+    assert!(revoked.is_gone());
+}
+
 /// What a world around the machine may do next. Claims are numbered, never reused.
 #[derive(Debug, Clone, Copy)]
 enum Move {
@@ -83,6 +97,7 @@ enum Move {
     End(u8),
     Idle,
     FenceOver,
+    HaltOver,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -93,6 +108,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         (0..3_u8).prop_map(Move::End),
         Just(Move::Idle),
         Just(Move::FenceOver),
+        Just(Move::HaltOver),
     ];
     prop::collection::vec(one, 1..60)
 }
@@ -138,6 +154,7 @@ proptest! {
                     Input::Idle { claim: *claim }
                 }
                 Move::FenceOver => Input::FenceOver,
+                Move::HaltOver => Input::HaltOver,
                 _ => continue,
             };
             for effect in partition.on(input) {

@@ -8,10 +8,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 use super::client::Rebuild;
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
+use super::members::Members;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::{Phase, launch};
 use crate::NextOffset;
@@ -23,7 +23,7 @@ use crate::consumer::poll::{AssignmentId, Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{LaneShared, Report};
-use crate::partition::{After, Input, Partition, State};
+use crate::partition::{After, Halt, Input, Partition, State};
 
 /// How often the status is refreshed when nothing happens.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +36,10 @@ pub(super) struct Inboxes {
     pub(super) outcomes: mpsc::UnboundedReceiver<ClaimOutcome>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     pub(super) taken: mpsc::UnboundedReceiver<TakenClaim>,
+    /// First mirror commits, whose acknowledgement claims wait for.
+    pub(super) marks: mpsc::UnboundedReceiver<MirrorEntry>,
+    /// Who else is in the group: why nothing may be claimed, or that this is over.
+    pub(super) findings: mpsc::UnboundedReceiver<Option<Halt>>,
 }
 
 /// A partition and what belongs to its present claim.
@@ -68,7 +72,6 @@ pub(super) struct Control {
     pub(super) waker: Arc<Waker>,
     pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
     properties: Vec<(String, String)>,
-    pub(super) mark: Arc<str>,
     notices: mpsc::UnboundedSender<Notice>,
     pub(super) inboxes: Inboxes,
     pub(super) poller: Option<Poller>,
@@ -76,6 +79,8 @@ pub(super) struct Control {
     pub(super) chores: JoinSet<Chore>,
     pub(super) rebuild: Rebuild,
     pub(super) joined: bool,
+    /// Set while a consumer that is not Highwater's is in the group.
+    pub(super) foreign: Option<Halt>,
     /// A partition's state changed since the status was last published.
     pub(super) changed: bool,
 }
@@ -92,7 +97,6 @@ impl Control {
         waker: Arc<Waker>,
         lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
         properties: Vec<(String, String)>,
-        database_id: Uuid,
         notices: mpsc::UnboundedSender<Notice>,
         inboxes: Inboxes,
     ) -> Result<Self> {
@@ -107,7 +111,6 @@ impl Control {
             waker,
             lanes,
             properties,
-            mark: format!("highwater/{database_id}").into(),
             notices,
             inboxes,
             poller: None,
@@ -115,6 +118,7 @@ impl Control {
             chores: JoinSet::new(),
             rebuild,
             joined: false,
+            foreign: None,
             changed: true,
         };
         this.start_client()?;
@@ -143,8 +147,10 @@ impl Control {
         mut self,
         shutdown: impl Future<Output = ()>,
         heartbeat: Heartbeat,
+        members: Members,
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
+        let _members = AbortOnDropHandle::new(tokio::spawn(members.run()));
         self.board.set_phase(Phase::Running, None);
         let ended = self.serve(shutdown, &heart).await;
         self.board.set_phase(Phase::Stopping, None);
@@ -186,6 +192,8 @@ impl Control {
                 Some(outcome) = self.inboxes.outcomes.recv() => self.on_outcome(outcome),
                 Some(report) = self.inboxes.reports.recv() => self.on_report(report),
                 Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
+                Some(entry) = self.inboxes.marks.recv() => self.send_mirror(vec![entry]),
+                Some(finding) = self.inboxes.findings.recv() => self.on_finding(finding),
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
@@ -225,8 +233,10 @@ impl Control {
                 if let Some(error) = mirrored.error {
                     tracing::debug!(?error, "Kafka refused a mirror commit; it is sent again");
                     self.entries.values_mut().for_each(|entry| entry.mirror_sent = -1);
+                    self.obtain.marks.refused(error);
                 }
                 for (topic, partition, offset) in mirrored.acknowledged {
+                    self.obtain.marks.acknowledged(&topic);
                     if let Some(entry) =
                         self.entries.get_mut(&PartitionKey { topic: topic.into(), partition })
                     {
@@ -262,6 +272,9 @@ impl Control {
     pub(super) fn on_outcome(&mut self, ClaimOutcome { assigned, result }: ClaimOutcome) {
         let assignment = assigned.id;
         let input = match result {
+            Ok(claimed) if let Some(why) = &self.foreign => {
+                Input::Refused { assignment, claim: Some(claimed.claim), why: why.clone() }
+            }
             Ok(claimed) => {
                 let granted = Input::Granted { assignment, claim: claimed.claim, from: claimed.next_offset };
                 if let Some(entry) = self.entries.get_mut(&claimed.key) {
@@ -324,13 +337,17 @@ impl Control {
     /// Copies to Kafka what is durable in Postgres and not copied yet (EO-8).
     fn mirror(&mut self) {
         let entries = self.mirror_entries();
+        self.send_mirror(entries);
+    }
+
+    fn send_mirror(&self, entries: Vec<MirrorEntry>) {
         if let (Some(poller), false) = (&self.poller, entries.is_empty()) {
             poller.send(Command::Mirror(entries));
         }
     }
 
     fn mirror_entries(&mut self) -> Vec<MirrorEntry> {
-        let mark = Arc::clone(&self.mark);
+        let mark = Arc::clone(self.obtain.marks.mark());
         self.entries
             .values_mut()
             .filter_map(|entry| {
@@ -343,7 +360,7 @@ impl Control {
     }
 
     pub(super) fn mirror_entry(&self, buffer: &PartitionBuffer) -> Option<MirrorEntry> {
-        mirror_entry(&self.mark, buffer)
+        mirror_entry(self.obtain.marks.mark(), buffer)
     }
 
     fn publish(&self) {
@@ -353,7 +370,10 @@ impl Control {
             .filter_map(|(key, entry)| {
                 let (state, detail) = match entry.machine.state() {
                     State::Unassigned => return None,
-                    State::Claiming => (PartitionState::Claiming, self.obtain.still.waiting_for(key)),
+                    State::Claiming => {
+                        let waiting = self.obtain.still.waiting_for(key);
+                        (PartitionState::Claiming, waiting.or_else(|| self.obtain.marks.waiting(key)))
+                    }
                     State::Running { .. } => (PartitionState::Running, None),
                     State::Draining { .. } => (PartitionState::Draining, None),
                     State::Fenced => (PartitionState::Fenced, None),

@@ -48,9 +48,14 @@ impl Control {
                 self.entries.remove(&key);
             }
         }
-        if !to_claim.is_empty() {
-            self.obtain.claim(to_claim);
+        if to_claim.is_empty() {
+            return;
         }
+        let Some(why) = self.foreign.clone() else { return self.obtain.claim(to_claim) };
+        let refused = |assigned: Assigned| {
+            (assigned.key, Input::Refused { assignment: assigned.id, claim: None, why: why.clone() })
+        };
+        self.feed(to_claim.into_iter().map(refused).collect());
     }
 
     fn fetch(&mut self, key: &PartitionKey, assignment: AssignmentId, claim: ClaimId, from: NextOffset) {

@@ -13,10 +13,12 @@ use uuid::Uuid;
 
 use super::control::{Control, Inboxes};
 use super::heartbeat::{Heartbeat, HeldClaims};
+use super::members::Members;
 use super::vigil::Vigil;
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
+use crate::claim::mark::Marks;
 use crate::claim::start::Start;
 use crate::claim::{Arbiter, Claims, DbError, Guard, Obtain};
 use crate::commit::Commit;
@@ -42,8 +44,8 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
         launched = launch(&worker, owner) => launched.map(Some),
     };
     let ended = match launched {
-        Ok(Some(Launched { control, heartbeat, vigil })) => {
-            let ended = control.run(shutdown, heartbeat).await;
+        Ok(Some(Launched { control, heartbeat, members, vigil })) => {
+            let ended = control.run(shutdown, heartbeat, members).await;
             drop(vigil);
             ended
         }
@@ -57,6 +59,7 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
 struct Launched {
     control: Control,
     heartbeat: Heartbeat,
+    members: Members,
     vigil: AbortOnDropHandle<()>,
 }
 
@@ -76,9 +79,9 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let db = Arc::new(Db::new(config, identity)?);
     let properties = properties(config, owner);
     let catalog = Catalog::new(&properties).map_err(refused_properties)?;
-    let start = Arc::new(Start::new(Arc::clone(&db), catalog.clone(), config, backoff.clone()));
 
     let database_id = connect(&db, backoff.clone()).await?;
+    let start = Arc::new(Start::new(Arc::clone(&db), database_id, catalog.clone(), config, backoff.clone()));
     let held = Arc::new(HeldClaims::default());
     let (taken_sender, taken) = mpsc::unbounded_channel();
     let heartbeat =
@@ -95,6 +98,11 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let (notice_sender, notices) = mpsc::unbounded_channel();
     let waker = Arc::new(Waker::default());
     let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
+    let (finding_sender, findings) = mpsc::unbounded_channel();
+    let members = Members::new(catalog.clone(), config.group.clone(), finding_sender);
+    let (mark_sender, marks) = mpsc::unbounded_channel();
+    // Without membership Kafka takes a commit only while the group is empty: nothing is held for want of one.
+    let mark_sender = config.mirror_interval.filter(|_| !config.is_assigned_by_hand()).map(|_| mark_sender);
     let guard = Guard::new(catalog, Arc::clone(&db));
     let vigil = Vigil::new(
         guard.clone(),
@@ -106,6 +114,7 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         Arc::clone(&claims),
         guard,
         start,
+        Arc::new(Marks::new(Arc::clone(&db), database_id, mark_sender)),
         backoff.clone(),
         config.on_offset_lost,
         outcome_sender,
@@ -121,11 +130,10 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         waker,
         lanes,
         properties,
-        database_id,
         notice_sender,
-        Inboxes { notices, outcomes, reports, taken },
+        Inboxes { notices, outcomes, reports, taken, marks, findings },
     )?;
-    Ok(Launched { control, heartbeat, vigil: AbortOnDropHandle::new(tokio::spawn(vigil.run())) })
+    Ok(Launched { control, heartbeat, members, vigil: AbortOnDropHandle::new(tokio::spawn(vigil.run())) })
 }
 
 fn start_lanes(

@@ -6,6 +6,8 @@ mod lost;
 mod topic;
 mod truncated;
 
+mod database;
+
 use crate::support::watch::{halted, halted_now, status_until};
 use crate::support::{Sink, TestResult, World};
 

@@ -1,5 +1,6 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
+mod adopt;
 mod assign;
 mod budget;
 mod clean;

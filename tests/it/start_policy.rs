@@ -1,30 +1,13 @@
 //! Where a group begins, and what it refuses to guess.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use highwater::config::StartPolicy;
-use highwater::testing::{quiet_client_config, wait_until};
-use highwater::{ErrorKind, Phase};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
+use highwater::testing::{Kafka, Postgres, wait_until};
+use highwater::{ErrorKind, PartitionState, Phase};
 
 use crate::support::watch::status_until;
-use crate::support::{PATIENCE, Sink, TestResult, World};
-
-/// Commits offsets to Kafka for the world's group, as somebody else's tooling might.
-async fn commit_to_kafka(world: &World<'_>, offset: i64) -> TestResult {
-    let (config, group) = (quiet_client_config(world.kafka.bootstrap()), world.group.clone());
-    let (topic, partitions) = (world.topic.clone(), world.partitions);
-    let commit = move || {
-        let consumer: BaseConsumer = config.clone().set("group.id", &group).create()?;
-        let mut offsets = TopicPartitionList::new();
-        for partition in 0..partitions {
-            offsets.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
-        }
-        consumer.commit(&offsets, CommitMode::Sync)
-    };
-    Ok(tokio::task::spawn_blocking(commit).await??)
-}
+use crate::support::{PATIENCE, Setup, Sink, TestResult, World};
 
 const DECIDED: &str = "SELECT count(*) FROM highwater.group_topic";
 
@@ -53,6 +36,23 @@ async fn core_policy_fail_refuses_before_it_joins_and_names_near_misses() -> Tes
     let known = world.worker_with(settings, Sink::<()>::default());
     world.verify().await?;
     known.stop().await?;
+    Ok(())
+}
+
+/// A group that only Kafka knows is a neighbour, too; and this one has another consumer's offsets to take over.
+#[tokio::test]
+async fn policy_fail_names_the_groups_of_kafka() -> TestResult {
+    let world = World::new("fail-kafka", 1).await?;
+    world.produce(5).await?;
+    world.commit_in_kafka(&[(0, 3)]).await?;
+    let fail = world.settings().start(StartPolicy::Fail);
+    let error = world.worker_with(fail.clone(), Sink::<()>::default()).wait().await.expect_err("it refuses");
+    assert!(error.to_string().contains("HIGHWATER_START=adopt-kafka takes them over"), "{error}");
+    let mistyped = fail.group(format!("{}x", world.group));
+    let error = world.worker_with(mistyped, Sink::<()>::default()).wait().await.expect_err("it refuses");
+    let text = error.to_string();
+    assert!(text.contains(&format!("Kafka knows {}", world.group)) && !text.contains("adopt"), "{text}");
+    assert_eq!(world.number(DECIDED).await?, 0);
     Ok(())
 }
 
@@ -85,6 +85,71 @@ async fn core_latest_begins_at_the_end_once_and_is_recorded() -> TestResult {
             (row.get(1), row.get(2), row.get(3), row.get(4));
         assert_eq!((first, last, count, distinct), (30, 49, 20, 20));
     }
+    Ok(())
+}
+
+/// In each partition the first record that is not older, and the end where there is none.
+#[tokio::test]
+async fn core_a_timestamp_is_resolved_for_each_partition() -> TestResult {
+    const T: i64 = 1_777_086_000_000;
+    // The records are older than the broker keeps them by default.
+    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::shared())?;
+    let setup = Setup { kafka, postgres, partitions: 3, topic_config: &[("retention.ms", "-1")] };
+    let world = World::with("timestamp", setup).await?;
+    let send = |partition: i32, timestamp_ms: i64| {
+        let message = world.message(partition).key(format!("p{partition}")).value("1");
+        world.producer.send(message.timestamp_ms(timestamp_ms))
+    };
+    for n in 0..10 {
+        // Offset 6 is the first that is not older; behind it an older one, which is read nevertheless.
+        send(0, if n == 8 { T - 5_000 } else { T - 6_000 + n * 1_000 })?;
+        send(1, T - 1_000 - n)?;
+    }
+    world.producer.flush().await?;
+    let policy = StartPolicy::Timestamp(UNIX_EPOCH + Duration::from_millis(T.unsigned_abs()));
+    let worker = world.worker_with(world.settings().start(policy), Sink::<()>::default());
+    world.caught_up().await?;
+    worker.stop().await?;
+    let decided = world.database.query("SELECT start_policy FROM highwater.group_topic", &[]).await?;
+    assert_eq!(decided[0].get::<_, &str>(0), "timestamp:2026-04-25T03:00:00Z");
+
+    // Resolved once: what comes later is read, be it older than the instant.
+    for partition in 0..3 {
+        send(partition, T - 1)?;
+    }
+    world.producer.flush().await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.caught_up().await?;
+    worker.stop().await?;
+    let rows = "SELECT source_partition, source_offset FROM sink ORDER BY 1, 2";
+    let rows = world.database.query(rows, &[]).await?;
+    let rows: Vec<(i32, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(rows, [(0, 6), (0, 7), (0, 8), (0, 9), (0, 10), (1, 10), (2, 0)]);
+    Ok(())
+}
+
+/// EO-4: between the decision and the claim there may be an hour and many records.
+#[tokio::test]
+async fn a_claim_long_after_the_decision_begins_where_that_was_made() -> TestResult {
+    let world = World::new("later", 2).await?;
+    world.produce(10).await?;
+    let hold = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN NEW.paused_reason := 'held by the test'; RETURN NEW; END $$; \
+                CREATE TRIGGER hold BEFORE INSERT ON highwater.consumer_offset FOR EACH ROW EXECUTE FUNCTION hold()";
+    world.database.execute(hold).await?;
+    let latest = world.settings().start(StartPolicy::Latest);
+    let worker = world.worker_with(latest, Sink::<()>::default());
+    status_until(&worker, "it claims", |status| status.partitions.len() == 2).await?;
+    world.produce(20).await?;
+    assert!(worker.status().partitions.iter().all(|partition| partition.state == PartitionState::Claiming));
+    world.database.execute("UPDATE highwater.consumer_offset SET paused_reason = NULL").await?;
+    world.caught_up().await?;
+    let rows = "SELECT source_partition, min(source_offset), count(DISTINCT source_offset), count(*) FROM sink GROUP BY 1";
+    for row in world.database.query(rows, &[]).await? {
+        assert_eq!((row.get::<_, i64>(1), row.get::<_, i64>(2), row.get::<_, i64>(3)), (10, 20, 20));
+    }
+    assert_eq!(world.number("SELECT count(*) FROM sink").await?, 40);
+    worker.stop().await?;
     Ok(())
 }
 
@@ -186,7 +251,8 @@ async fn core_an_unknown_topic_is_an_error_after_a_while() -> TestResult {
         world.settings().topics(vec![topic.clone()]).unknown_topic_timeout(Duration::from_millis(500));
     let error = world.worker_with(settings, Sink::<()>::default()).wait().await.expect_err("there is none");
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::UnknownTopic, 2));
-    assert!(error.to_string().contains(&topic), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&topic) && text.contains(&format!("did you mean {}", world.topic)), "{text}");
     assert_eq!(world.number(DECIDED).await?, 0);
     Ok(())
 }
@@ -213,12 +279,12 @@ async fn a_topic_that_comes_late_is_waited_for() -> TestResult {
 async fn core_offsets_in_kafka_are_never_a_position() -> TestResult {
     let world = World::new("nonsense", 2).await?;
     world.produce(50).await?;
-    commit_to_kafka(&world, 37).await?;
+    world.commit_in_kafka(&[(0, 37), (1, 37)]).await?;
     let worker = world.worker(Sink::<()>::default());
     world.verify().await?;
     worker.stop().await?;
     for nonsense in [3, 1_000_000] {
-        commit_to_kafka(&world, nonsense).await?;
+        world.commit_in_kafka(&[(0, nonsense), (1, nonsense)]).await?;
         world.produce(50).await?;
         let worker = world.worker(Sink::<()>::default());
         world.verify().await?;

@@ -43,7 +43,7 @@ impl Start {
         let mut client = self.db.control().await?;
         let transaction = client.transaction().await?;
         self.lock(&transaction, &key.topic).await?;
-        self.insert_rows(&transaction, &key.topic, &added, "partition added to the topic").await?;
+        self.insert_rows(&transaction, &key.topic, &added, "start", "partition added to the topic").await?;
         transaction
             .execute(
                 &format!(

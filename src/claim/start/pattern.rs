@@ -26,6 +26,15 @@ pub(crate) enum Wanted<'a> {
     Pattern(&'a TopicPattern),
 }
 
+impl Wanted<'_> {
+    pub(super) fn covers(&self, topic: &str) -> bool {
+        match self {
+            Self::Topic(name) => *name == topic,
+            Self::Pattern(pattern) => pattern.matches(topic),
+        }
+    }
+}
+
 impl fmt::Display for Wanted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -85,7 +94,7 @@ impl Start {
                 &[
                     &&*self.db.identity.group,
                     &pattern.as_str(),
-                    &self.policy.as_str(),
+                    &self.policy.to_string(),
                     &self.program,
                     &self.db.identity.owner,
                 ],
@@ -110,11 +119,15 @@ impl Start {
         let positions = match self.positions(topic, partition_count, StartPolicy::Earliest).await {
             Ok(positions) => positions,
             Err(StartError::Db(error)) => return Err(error),
-            Err(StartError::Kafka(_) | StartError::UnknownTopic) => return Ok(Ok(())),
+            Err(StartError::Refused(error)) => {
+                return Ok(Err(Halt::new(error.kind(), error.to_string())));
+            }
+            Err(StartError::Kafka(_) | StartError::UnknownTopic | StartError::Moved) => return Ok(Ok(())),
         };
         let decision = Decision {
             topic,
-            policy: StartPolicy::Earliest.as_str(),
+            kind: "start",
+            policy: &StartPolicy::Earliest.to_string(),
             positions: &positions,
             identity: &identity,
             reason: &format!("topic newly matched by {pattern}"),

@@ -9,6 +9,8 @@ use crate::consumer::catalog::TopicIdentity;
 /// Where a group starts in a topic, as it goes into `group_topic` and `consumer_offset`.
 pub(super) struct Decision<'a> {
     pub(super) topic: &'a str,
+    /// Of its events in `offset_event`.
+    pub(super) kind: &'a str,
     pub(super) policy: &'a str,
     /// By partition, from 0.
     pub(super) positions: &'a [i64],
@@ -24,7 +26,7 @@ impl Start {
         transaction: &Transaction<'_>,
         decision: &Decision<'_>,
     ) -> Result<bool, Error> {
-        let &Decision { topic, policy, positions, identity, reason } = decision;
+        let &Decision { topic, kind, policy, positions, identity, reason } = decision;
         let partition_count = i32::try_from(positions.len()).unwrap_or(i32::MAX);
         let inserted = transaction
             .execute(
@@ -49,7 +51,7 @@ impl Start {
             return Ok(false);
         }
         let numbered: Vec<(i32, i64)> = (0..).zip(positions.iter().copied()).collect();
-        self.insert_rows(transaction, topic, &numbered, reason).await?;
+        self.insert_rows(transaction, topic, &numbered, kind, reason).await?;
         tracing::info!(topic, partitions = partition_count, policy, reason, "start positions resolved");
         Ok(true)
     }
@@ -69,6 +71,7 @@ impl Start {
         transaction: &Transaction<'_>,
         topic: &str,
         positions: &[(i32, i64)],
+        kind: &str,
         reason: &str,
     ) -> Result<(), Error> {
         let (partitions, offsets): (Vec<i32>, Vec<i64>) = positions.iter().copied().unzip();
@@ -81,7 +84,7 @@ impl Start {
                        SELECT $1, $2, p, o FROM unnest($3::int4[], $4::int8[]) AS n(p, o) ORDER BY p \
                        ON CONFLICT DO NOTHING RETURNING partition, next_offset) \
                      INSERT INTO {} (group_id, topic, partition, kind, to_offset, actor, reason) \
-                     SELECT $1, $2, partition, 'start', next_offset, $5, $6 FROM new",
+                     SELECT $1, $2, partition, $7, next_offset, $5, $6 FROM new",
                     self.db.schema.qualified("consumer_offset"),
                     self.db.schema.qualified("offset_event")
                 ),
@@ -92,6 +95,7 @@ impl Start {
                     &offsets,
                     &format!("worker {}", self.db.identity.owner),
                     &reason,
+                    &kind,
                 ],
             )
             .await?;

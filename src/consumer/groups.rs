@@ -1,0 +1,60 @@
+//! What Kafka knows of consumer groups.
+
+use std::fmt;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Catalog;
+use super::catalog::ANSWER_TIMEOUT;
+pub(crate) use super::ffi::groups::{Committed, Member};
+use super::ffi::groups::{committed, group_ids, members};
+use crate::config::CLIENT_ID_PREFIX;
+
+impl Catalog {
+    /// The members of `group`; none if there is no such group.
+    pub(crate) async fn group_members(&self, group: &str) -> Result<Vec<Member>, KafkaError> {
+        let group = group.to_owned();
+        self.ask(move |client| members(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)).await
+    }
+
+    /// What `group` has committed, by topic and partition.
+    pub(crate) async fn group_offsets(&self, group: &str) -> Result<Vec<Committed>, KafkaError> {
+        let group = group.to_owned();
+        let mut found = self
+            .ask(move |client| committed(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp))
+            .await?;
+        found.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        Ok(found)
+    }
+
+    /// The ids of the groups that this client may see.
+    pub(crate) async fn group_ids(&self) -> Result<Vec<String>, KafkaError> {
+        self.ask(|client| group_ids(client, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)).await
+    }
+}
+
+impl Member {
+    /// Not one of ours: it takes records away from the group without applying them to this database.
+    pub(crate) fn is_foreign(&self) -> bool {
+        !self.client_id.starts_with(CLIENT_ID_PREFIX)
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.trim_start_matches('/');
+        write!(f, "member {} (client.id {}, host {host})", self.id, self.client_id)
+    }
+}
+
+/// Whether Kafka refused the question, rather than being away.
+pub(crate) fn is_refusal(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+        )
+    )
+}

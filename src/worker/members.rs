@@ -1,0 +1,110 @@
+//! Who else is in the group: a consumer that is not Highwater's takes records away from it.
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::mpsc;
+
+use super::control::Control;
+use crate::claim::start::named;
+use crate::consumer::Catalog;
+use crate::consumer::groups::{Member, is_refusal};
+use crate::error::ErrorKind;
+use crate::partition::{After, Halt, Input, State};
+
+/// How often the coordinator is asked; more seldom in a large group, where every worker asks, so that it has about
+/// five questions a second to answer.
+const INTERVAL: Duration = Duration::from_secs(3);
+const INTERVAL_PER_MEMBER: Duration = Duration::from_millis(200);
+
+/// Looks at the group's members every few seconds.
+pub(super) struct Members {
+    catalog: Catalog,
+    group: String,
+    /// Why nothing may be claimed; `None` when the last foreign member has left. Sent when it changes.
+    findings: mpsc::UnboundedSender<Option<Halt>>,
+}
+
+impl Members {
+    pub(super) fn new(
+        catalog: Catalog,
+        group: String,
+        findings: mpsc::UnboundedSender<Option<Halt>>,
+    ) -> Self {
+        Self { catalog, group, findings }
+    }
+
+    /// Looks until aborted. A question that fails changes nothing: what was seen last holds.
+    pub(super) async fn run(self) {
+        let (mut found, mut complained) = (None, false);
+        loop {
+            let mut interval = INTERVAL;
+            match self.catalog.group_members(&self.group).await {
+                Ok(members) => {
+                    let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
+                    interval = interval.max(INTERVAL_PER_MEMBER.saturating_mul(count));
+                    let now = self.judge(&members);
+                    if now != found {
+                        found.clone_from(&now);
+                        let _ = self.findings.send(now);
+                    }
+                }
+                Err(error) if for_good(&error) && !complained => {
+                    complained = true;
+                    tracing::warn!(
+                        group = self.group, %error,
+                        "Kafka does not tell who is in the group, so a consumer that is not Highwater's would not be \
+                         noticed: grant this client DESCRIBE on the group"
+                    );
+                }
+                Err(error) => {
+                    tracing::debug!(group = self.group, %error, "Kafka did not say who is in the group; asking again");
+                }
+            }
+            // Not all workers at once.
+            tokio::time::sleep(interval.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+        }
+    }
+
+    fn judge(&self, members: &[Member]) -> Option<Halt> {
+        let foreign: Vec<&Member> = members.iter().filter(|member| member.is_foreign()).collect();
+        let group = &self.group;
+        (!foreign.is_empty()).then(|| {
+            Halt::new(
+                ErrorKind::ForeignMember,
+                format!(
+                    "{} in group {group} and not Highwater's: what Kafka gives to it does not reach this database, and \
+                     what it writes may be written twice; stop it, or give it a group id of its own; once it has left, \
+                     this worker goes on by itself",
+                    named(&foreign)
+                ),
+            )
+        })
+    }
+}
+
+impl Control {
+    /// Somebody else's consumer is in the group, or has left it. What runs is ended and claimed again; while the
+    /// stranger is there, [`feed`](Self::feed) refuses every claim.
+    pub(super) fn on_finding(&mut self, finding: Option<Halt>) {
+        let input = |state: &State| match (state, &finding) {
+            (State::Running { claim }, Some(_)) => Some(Input::Ended { claim: *claim, after: After::Claim }),
+            (State::Halted { why }, None) if why.kind == ErrorKind::ForeignMember => Some(Input::HaltOver),
+            _ => None,
+        };
+        let inputs = self.entries.iter();
+        let inputs = inputs.filter_map(|(key, entry)| Some((key.clone(), input(entry.machine.state())?)));
+        let inputs = inputs.collect();
+        if finding.is_none() {
+            tracing::info!("no consumer but Highwater's is in the group any more: going on");
+        }
+        self.foreign = finding;
+        self.feed(inputs);
+    }
+}
+
+/// Asking again will not help: not allowed, or this broker has no such question.
+fn for_good(error: &KafkaError) -> bool {
+    let unsupported = [RDKafkaErrorCode::UnsupportedFeature, RDKafkaErrorCode::UnsupportedVersion];
+    is_refusal(error) || error.rdkafka_error_code().is_some_and(|code| unsupported.contains(&code))
+}
