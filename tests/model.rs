@@ -35,35 +35,35 @@ use model::world::Protocol;
 /// moment, a fail-over to an older database among them.
 #[test]
 fn a_zombie_and_a_fault() {
-    check("a zombie and a fault", Protocol { log: 1, ..Protocol::small() });
+    check("a zombie and a fault", &Protocol { log: 1, ..Protocol::small() });
 }
 
 /// The same, apart, with several batches.
 #[test]
 fn several_batches() {
-    check("a zombie, three records", Protocol { log: 3, faults: 0, ..Protocol::small() });
-    check("a fault, three records", Protocol { log: 3, moves: 0, ..Protocol::small() });
+    check("a zombie, three records", &Protocol { log: 3, faults: 0, ..Protocol::small() });
+    check("a fault, three records", &Protocol { log: 3, moves: 0, ..Protocol::small() });
 }
 
 /// An operator moves the offset, with and without undo, back and forth, beside a zombie.
 #[test]
 fn an_operator_moves_the_offset() {
-    check("reset", Protocol { log: 2, moves: 0, faults: 0, resets: 2, ..Protocol::small() });
-    check("reset beside a zombie", Protocol { log: 1, faults: 0, resets: 1, ..Protocol::small() });
+    check("reset", &Protocol { log: 2, moves: 0, faults: 0, resets: 2, ..Protocol::small() });
+    check("reset beside a zombie", &Protocol { log: 1, faults: 0, resets: 1, ..Protocol::small() });
 }
 
 /// A record is rejected, stored as a dead letter, read again after a reset, redriven.
 #[test]
 fn dead_letters() {
     let bad = Some(0);
-    check("dead letter", Protocol { log: 2, moves: 0, faults: 0, resets: 2, bad, ..Protocol::small() });
-    check("dead letter and a fault", Protocol { log: 1, moves: 0, resets: 1, bad, ..Protocol::small() });
+    check("dead letter", &Protocol { log: 2, moves: 0, faults: 0, resets: 2, bad, ..Protocol::small() });
+    check("dead letter and a fault", &Protocol { log: 1, moves: 0, resets: 1, bad, ..Protocol::small() });
 }
 
 /// Two workers start a group on a topic at once.
 #[test]
 fn start_policy() {
-    check("start policy", StartModel::new(Mutation::None));
+    check("start policy", &StartModel::new(Mutation::None));
 }
 
 mod mutation {
@@ -146,29 +146,29 @@ mod larger {
 
     #[test]
     #[ignore = "soak: minutes, and with --release"]
-    fn a_zombie_and_two_faults() {
-        check("a zombie and two faults", Protocol { log: 1, faults: 2, ..Protocol::small() });
+    fn two_faults() {
+        check("two faults", &Protocol { log: 1, moves: 0, faults: 2, ..Protocol::small() });
     }
 
     #[test]
     #[ignore = "soak: minutes, and with --release"]
     fn a_zombie_and_a_fault_in_several_batches() {
-        check("a zombie and a fault, two records", Protocol::small());
+        check("a zombie and a fault, two records", &Protocol::small());
     }
 
     #[test]
     #[ignore = "soak: minutes, and with --release"]
     fn three_workers() {
-        check("three workers", Protocol { workers: 3, log: 1, ..Protocol::small() });
+        check("three workers", &Protocol { workers: 3, log: 1, ..Protocol::small() });
     }
 
     #[test]
     #[ignore = "soak: minutes, and with --release"]
     fn an_operator_and_a_fault() {
         let bad = Some(1);
-        check("reset and a fault", Protocol { moves: 0, resets: 1, ..Protocol::small() });
-        check("dead letter, reset and a fault", Protocol { moves: 0, resets: 1, bad, ..Protocol::small() });
-        check("reset beside a zombie", Protocol { faults: 0, resets: 1, ..Protocol::small() });
-        check("dead letter beside a zombie", Protocol { faults: 0, resets: 1, bad, ..Protocol::small() });
+        check("reset and a fault", &Protocol { moves: 0, resets: 1, ..Protocol::small() });
+        check("dead letter, reset and a fault", &Protocol { moves: 0, resets: 1, bad, ..Protocol::small() });
+        check("reset beside a zombie", &Protocol { faults: 0, resets: 1, ..Protocol::small() });
+        check("dead letter beside a zombie", &Protocol { faults: 0, resets: 1, bad, ..Protocol::small() });
     }
 }

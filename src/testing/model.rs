@@ -94,7 +94,7 @@ impl Machine {
             Input::Idle { claim } => partition::Input::Idle { claim: claim.real() },
             Input::FenceOver => partition::Input::FenceOver,
         };
-        self.0.on(input).into_iter().map(Effect::plain).collect()
+        self.0.on(input).iter().map(Effect::plain).collect()
     }
 
     /// Where the partition stands.
@@ -199,9 +199,9 @@ impl After {
 }
 
 impl Effect {
-    fn plain(effect: partition::Effect) -> Self {
+    fn plain(effect: &partition::Effect) -> Self {
         use partition::Effect as Real;
-        match effect {
+        match *effect {
             Real::Claim(id) => Self::Claim(small(id)),
             Real::Fetch { assignment, claim, from } => Self::Fetch {
                 assignment: small(assignment),

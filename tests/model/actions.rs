@@ -171,10 +171,8 @@ impl Protocol {
     }
 
     fn machine(&self, world: &World, index: usize, worker: &Worker, actions: &mut Vec<Action>) {
-        if let Some(buffer) = &worker.buffer {
-            if buffer.closed && worker.batch.is_none() {
-                actions.push(Action::HearIdle(index));
-            }
+        if worker.buffer.is_some_and(|buffer| buffer.closed) && worker.batch.is_none() {
+            actions.push(Action::HearIdle(index));
         }
         if worker.is(Standing::Running) && self.lost(world, worker) {
             actions.push(Action::Heartbeat(index));

@@ -11,7 +11,7 @@ use super::cycles;
 
 /// Checks every reachable state, demands that every property holds and every fault was reached, and that no run goes
 /// on for ever.
-pub(crate) fn check<M>(what: &str, model: M)
+pub(crate) fn check<M>(what: &str, model: &M)
 where
     M: Model + Clone + Send + Sync + 'static,
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
@@ -38,7 +38,7 @@ where
     }
     checker.assert_properties();
     let finite = Instant::now();
-    let longest = cycles::longest_run(&model);
+    let longest = cycles::longest_run(model);
     println!(
         "  {:<74} holds: the longest has {longest} steps ({:.1} s)",
         "no run goes on for ever",
