@@ -4,6 +4,7 @@
 //! commit any more, that the buffer is idle.
 
 mod caution;
+pub(crate) mod decide;
 mod fill;
 mod process;
 mod shared;

@@ -40,6 +40,7 @@ mod db;
 pub mod error;
 mod failpoint;
 mod handler;
+mod invariants;
 mod lane;
 pub mod migrate;
 mod offset;

@@ -24,7 +24,7 @@ use crate::batch::ClaimId;
 use crate::consumer::poll::AssignmentId;
 
 /// Where a partition stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     /// Not ours.
     Unassigned,
@@ -41,7 +41,7 @@ pub(crate) enum State {
 }
 
 /// What follows when a claim has drained, if Kafka still assigns the partition to us.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum After {
     Claim,
     Fence,
@@ -85,7 +85,7 @@ pub(crate) enum Effect {
 }
 
 /// A partition's state, and what Kafka says of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Partition {
     assignment: Option<AssignmentId>,
     state: State,

@@ -44,6 +44,8 @@ mod failpoints;
 mod guard;
 mod kafka;
 mod ledger;
+#[doc(hidden)]
+pub mod model;
 mod oracle;
 mod ports;
 mod postgres;

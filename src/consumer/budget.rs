@@ -100,5 +100,44 @@ mod tests {
                 prop_assert!((0..4).any(|p| held[p] > 0 || !paused[p]), "all paused and nothing to consume");
             }
         }
+
+        /// As the poll thread does it: paused when a record comes in, resumed once a turn, with batches out that hold
+        /// their bytes until they are applied. Somebody can always go on, and once all is applied everybody can.
+        #[test]
+        fn no_order_of_fetching_taking_and_applying_deadlocks(
+            steps in prop::collection::vec((0..5_usize, 1..40_usize, 0..4_u8), 1..300)
+        ) {
+            let budget = Budget::new(100);
+            let (mut waiting, mut out, mut paused) = ([0_usize; 5], [0_usize; 5], [false; 5]);
+            for (p, bytes, step) in steps {
+                match step {
+                    0 if !paused[p] => {
+                        budget.charge(bytes);
+                        waiting[p] += bytes;
+                        paused[p] = budget.must_pause(waiting[p] + out[p]);
+                    }
+                    1 if out[p] == 0 => {
+                        out[p] = waiting[p].min(bytes);
+                        waiting[p] -= out[p];
+                    }
+                    2 => budget.release(std::mem::take(&mut out[p])),
+                    _ => resume(&budget, &mut paused, |p| waiting[p] + out[p]),
+                }
+                prop_assert!(budget.used() <= 100 + 5 * 40);
+                let to_apply = |p: usize| waiting[p] + out[p] > 0;
+                prop_assert!((0..5).any(|p| to_apply(p) || !paused[p]), "all paused and nothing to apply");
+            }
+            for p in 0..5 {
+                budget.release(waiting[p] + out[p]);
+            }
+            resume(&budget, &mut paused, |_| 0);
+            prop_assert_eq!((budget.used(), paused), (0, [false; 5]));
+        }
+    }
+
+    fn resume(budget: &Budget, paused: &mut [bool; 5], held: impl Fn(usize) -> usize) {
+        for (p, paused) in paused.iter_mut().enumerate() {
+            *paused &= !budget.may_resume(held(p));
+        }
     }
 }

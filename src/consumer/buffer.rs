@@ -16,6 +16,7 @@ use std::time::Instant;
 use super::Budget;
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, Segment};
+use crate::invariants;
 use crate::partition::{After, Halt};
 use crate::record::chunk::{Chunk, RawRecord};
 use trust::Trust;
@@ -229,6 +230,10 @@ impl PartitionBuffer {
             return None;
         }
         let part = Part { key: self.key.clone(), claim: self.claim, from: state.from, to, segments };
+        debug_assert!(
+            invariants::covered(part.from, part.to, part.records().map(|record| record.offset())),
+            "{part:?}"
+        );
         state.from = to;
         state.records -= records;
         state.in_flight = true;
@@ -243,7 +248,7 @@ impl PartitionBuffer {
     pub(crate) fn put_back(&self, part: Part) {
         let mut state = self.lock();
         debug_assert_eq!(part.claim, self.claim, "a part goes back where it came from");
-        debug_assert_eq!(part.to, state.from, "parts go back in the order they came");
+        debug_assert!(invariants::contiguous(part.to, state.from), "parts go back in the order they came");
         state.in_flight = false;
         if state.closed.is_some() {
             drop(state);
@@ -261,6 +266,7 @@ impl PartitionBuffer {
     /// The part was applied: its bytes are free, its end is durable.
     pub(crate) fn applied(&self, part: &Part) {
         self.lock().in_flight = false;
+        debug_assert_eq!(part.from.get(), self.committed(), "EO-2: parts are applied in the order they came");
         self.committed.store(part.to.get(), Ordering::Release);
         self.uncharge(part.weight());
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Lane;
+use super::caution::Caution;
+use super::{Lane, LaneShared, Limits};
 use crate::Batch;
 use crate::consumer::PartitionBuffer;
 use crate::consumer::buffer::Peek;
@@ -24,69 +25,75 @@ pub(super) struct Taken {
 type Ready = (Arc<PartitionBuffer>, Peek, Instant);
 
 impl Lane {
-    /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
-    pub(super) fn fill(&mut self) -> Fill {
-        let now = Instant::now();
-        let mut wake: Option<Instant> = None;
-        let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
-        let mut ready: Vec<Ready> = Vec::new();
-        for buffer in self.shared.buffers() {
-            let peek = buffer.peek();
-            match (peek.waiting_since, peek.held_until) {
-                (None, _) => {}
-                (Some(_), Some(until)) if until > now => earlier(until),
-                (Some(since), _) => ready.push((buffer, peek, since)),
-            }
-        }
-        let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
-        let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
-        let is_full = |(buffer, peek, _): &Ready| {
-            peek.paused || self.caution.alone(&buffer.key).is_some_and(|limit| peek.records >= limit)
-        };
-        let complete = records >= self.limits.target_records.min(self.limits.max_records)
-            || ready.iter().any(is_full)
-            || now >= oldest + self.limits.linger;
-        if !complete {
-            earlier(oldest + self.limits.linger);
-            return Fill::Wait(wake);
-        }
-        match self.take(ready) {
-            Some(taken) => Fill::Batch(taken),
-            None => Fill::Wait(wake),
-        }
-    }
-
-    /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
-    /// What one partition does not use of its share goes to the next.
-    fn take(&self, mut ready: Vec<Ready>) -> Option<Taken> {
-        ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
-        let alone = self.caution.alone(&ready.first()?.0.key);
-        if alone.is_some() {
-            ready.truncate(1);
-        } else {
-            ready.retain(|(buffer, ..)| self.caution.alone(&buffer.key).is_none());
-        }
-        let max_records = alone.unwrap_or(self.limits.max_records);
-        ready.truncate(max_records);
-        // Smallest first, so that the share of those that have less is handed on before it is needed.
-        ready.sort_by_key(|(_, peek, _)| peek.records);
-        let (mut records_left, mut bytes_left) = (max_records, self.limits.max_bytes);
-        let mut taken = Vec::with_capacity(ready.len());
-        let mut partitions_left = ready.len();
-        for (buffer, ..) in ready {
-            let share = |left: usize| (left / partitions_left).max(1);
-            if let Some(part) = buffer.take(share(records_left), share(bytes_left)) {
-                records_left = records_left.saturating_sub(part.len());
-                bytes_left = bytes_left.saturating_sub(part.weight());
-                taken.push((buffer, part));
-            }
-            partitions_left -= 1;
-        }
-        if taken.is_empty() {
-            return None;
-        }
-        taken.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
-        let (buffers, parts) = taken.into_iter().unzip();
-        Some(Taken { batch: Arc::new(Batch::new(parts)), buffers })
+    pub(super) fn fill(&self) -> Fill {
+        fill(&self.shared, &self.limits, &self.caution, Instant::now())
     }
 }
+
+/// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
+fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -> Fill {
+    let mut wake: Option<Instant> = None;
+    let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
+    let mut ready: Vec<Ready> = Vec::new();
+    for buffer in shared.buffers() {
+        let peek = buffer.peek();
+        match (peek.waiting_since, peek.held_until) {
+            (None, _) => {}
+            (Some(_), Some(until)) if until > now => earlier(until),
+            (Some(since), _) => ready.push((buffer, peek, since)),
+        }
+    }
+    let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
+    let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
+    let is_full = |(buffer, peek, _): &Ready| {
+        peek.paused || caution.alone(&buffer.key).is_some_and(|limit| peek.records >= limit)
+    };
+    let complete = records >= limits.target_records.min(limits.max_records)
+        || ready.iter().any(is_full)
+        || now >= oldest + limits.linger;
+    if !complete {
+        earlier(oldest + limits.linger);
+        return Fill::Wait(wake);
+    }
+    match take(ready, limits, caution) {
+        Some(taken) => Fill::Batch(taken),
+        None => Fill::Wait(wake),
+    }
+}
+
+/// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
+/// What one partition does not use of its share goes to the next.
+fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution) -> Option<Taken> {
+    ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
+    let alone = caution.alone(&ready.first()?.0.key);
+    if alone.is_some() {
+        ready.truncate(1);
+    } else {
+        ready.retain(|(buffer, ..)| caution.alone(&buffer.key).is_none());
+    }
+    let max_records = alone.unwrap_or(limits.max_records);
+    ready.truncate(max_records);
+    // Smallest first, so that the share of those that have less is handed on before it is needed.
+    ready.sort_by_key(|(_, peek, _)| peek.records);
+    let (mut records_left, mut bytes_left) = (max_records, limits.max_bytes);
+    let mut taken = Vec::with_capacity(ready.len());
+    let mut partitions_left = ready.len();
+    for (buffer, ..) in ready {
+        let share = |left: usize| (left / partitions_left).max(1);
+        if let Some(part) = buffer.take(share(records_left), share(bytes_left)) {
+            records_left = records_left.saturating_sub(part.len());
+            bytes_left = bytes_left.saturating_sub(part.weight());
+            taken.push((buffer, part));
+        }
+        partitions_left -= 1;
+    }
+    if taken.is_empty() {
+        return None;
+    }
+    taken.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
+    let (buffers, parts) = taken.into_iter().unzip();
+    Some(Taken { batch: Arc::new(Batch::new(parts)), buffers })
+}
+
+#[cfg(test)]
+mod tests;

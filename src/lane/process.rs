@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Lane;
+use super::decide::{Decision, decide};
 use super::fill::Taken;
 use crate::batch::{Part, PartitionKey};
 use crate::claim::{DbError, OffsetRow};
@@ -102,8 +103,12 @@ impl Lane {
             }
         };
         let me = self.claims.db().identity.owner;
-        let decisions: Vec<Decision> =
-            taken.batch.parts.iter().map(|part| decide(part, rows.get(&part.key), me)).collect();
+        let decisions: Vec<Decision> = taken
+            .batch
+            .parts
+            .iter()
+            .map(|part| decide(part.claim, part.from, rows.get(&part.key), me))
+            .collect();
         if decisions.iter().all(|decision| *decision == Decision::Ours) {
             // Every row is as it should be, and yet not all of them matched: only the transaction's id can have
             // differed. To try again would write the rows a second time.
@@ -308,32 +313,6 @@ impl Taken {
     }
 }
 
-/// What a row says about a part whose batch missed.
-#[derive(Debug, PartialEq, Eq)]
-enum Decision {
-    /// Still under our claim and where we left it: only another partition of the batch was lost.
-    Ours,
-    Over {
-        after: After,
-        taken_by_another: bool,
-    },
-}
-
-fn decide(part: &Part, row: Option<&OffsetRow>, me: uuid::Uuid) -> Decision {
-    let over = |after, taken_by_another| Decision::Over { after, taken_by_another };
-    let Some(row) = row else { return over(After::Claim, false) };
-    if row.claim == part.claim {
-        return if row.next_offset == part.from { Decision::Ours } else { over(After::Claim, false) };
-    }
-    let another = row.owner.is_some_and(|owner| owner != me);
-    if row.claim.epoch > part.claim.epoch && another && row.owner_live {
-        return over(After::Fence, true);
-    }
-    // A lower epoch or the same with another token: the database went back. No owner: a reset, or the successor
-    // has released. Owner not live: it may be claimed, if it is still assigned to us.
-    over(After::Claim, another)
-}
-
 /// The error without data of the user's: a log may not hold payloads. Errors of class 42 (syntax, names,
 /// privileges) quote statements and names only, and without them nobody could mend anything.
 fn describe(error: &HandlerError) -> String {
@@ -346,6 +325,3 @@ fn describe(error: &HandlerError) -> String {
 fn range(part: &Part, why: &str) -> String {
     format!("{} [{}, {}): {why}", part.key, part.from, part.to)
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,7 @@ use crate::batch::PartitionKey;
 use crate::{ErrorKind, NextOffset};
 
 /// Why a partition halted: what was attempted, where, and what the reader can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Halt {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,

@@ -1,3 +1,5 @@
+mod echoes;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

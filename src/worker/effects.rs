@@ -71,7 +71,7 @@ impl Control {
         entry.lane = emptiest(&self.lanes);
         entry.buffer = Some(Arc::clone(&buffer));
         entry.mirror_sent = -1;
-        self.held.hold(key, claim);
+        self.held.hold(Arc::clone(&buffer));
         let lane = &self.lanes[entry.lane].0;
         lane.add(Arc::clone(&buffer));
         tracing::info!(partition = %key, next_offset = %from, epoch = claim.epoch, "claimed");

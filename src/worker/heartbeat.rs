@@ -13,6 +13,7 @@ use super::{PartitionState, Phase};
 use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::DbError;
 use crate::config::Config;
+use crate::consumer::PartitionBuffer;
 use crate::db::Db;
 use crate::failpoint::failpoint;
 
@@ -21,32 +22,32 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often history is pruned.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The claims that this process holds, shared with the heartbeat.
+/// The claims that this process holds, shared with the heartbeat: their buffers, which know what is durable.
 #[derive(Debug, Default)]
-pub(super) struct HeldClaims(Mutex<HashMap<PartitionKey, ClaimId>>);
+pub(super) struct HeldClaims(Mutex<HashMap<PartitionKey, Arc<PartitionBuffer>>>);
 
 impl HeldClaims {
-    pub(super) fn hold(&self, key: &PartitionKey, claim: ClaimId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), claim);
+    pub(super) fn hold(&self, buffer: Arc<PartitionBuffer>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(buffer.key.clone(), buffer);
     }
 
     /// Forgets a claim; a later one of the same partition stays.
     pub(super) fn drop_if(&self, key: &PartitionKey, claim: ClaimId) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.get(key) == Some(&claim) {
+        if held.get(key).is_some_and(|buffer| buffer.claim == claim) {
             held.remove(key);
         }
     }
 
-    fn sorted(&self) -> Vec<(PartitionKey, ClaimId)> {
+    fn sorted(&self) -> Vec<Arc<PartitionBuffer>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut held: Vec<_> = held.iter().map(|(key, claim)| (key.clone(), *claim)).collect();
-        held.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut held: Vec<_> = held.values().cloned().collect();
+        held.sort_by(|a, b| a.key.cmp(&b.key));
         held
     }
 }
 
-/// A claim that the database no longer holds for us.
+/// A claim that the database no longer holds for us, or not where we left it.
 #[derive(Debug)]
 pub(super) struct TakenClaim {
     pub(super) key: PartitionKey,
@@ -95,14 +96,18 @@ impl Heartbeat {
                    commits_total = excluded.commits_total, fenced_total = excluded.fenced_total, \
                    retries_total = excluded.retries_total, dropped_total = excluded.dropped_total"
             ),
-            // Compared with the tokens held when the question was sent.
+            // Compared with the tokens held, and with what was known to be durable, when the question was sent: after a
+            // fail-over or a restore the row may stand further back under the very claim, and an idle partition has
+            // no commit that would miss.
             lost: format!(
                 "SELECT h.topic, h.partition, h.epoch, h.claim_token, (o.owner IS NOT NULL AND o.owner <> $6) AS by_other, \
                    EXISTS (SELECT FROM {status} w WHERE w.owner = o.owner AND w.owner <> $6 AND w.stopped_at IS NULL \
-                     AND w.heartbeat_at > clock_timestamp() - interval '3 seconds') AS by_live_other \
-                 FROM unnest($2::text[], $3::int4[], $4::int8[], $5::uuid[]) AS h(topic, partition, epoch, claim_token) \
+                     AND w.heartbeat_at > clock_timestamp() - interval '3 seconds') AS by_live_other, \
+                   coalesce(o.claim_token = h.claim_token AND o.epoch = h.epoch, false) AS went_back \
+                 FROM unnest($2::text[], $3::int4[], $4::int8[], $5::uuid[], $7::int8[]) \
+                   AS h(topic, partition, epoch, claim_token, committed) \
                  LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = h.topic AND o.partition = h.partition \
-                 WHERE o.claim_token IS DISTINCT FROM h.claim_token OR o.epoch <> h.epoch"
+                 WHERE o.claim_token IS DISTINCT FROM h.claim_token OR o.epoch <> h.epoch OR o.next_offset < h.committed"
             ),
             // Only by the current claim or a later one; a zombie's report is dropped. A partition whose row has
             // vanished is reported, too: that is when somebody must look.
@@ -222,18 +227,26 @@ impl Heartbeat {
         if held.is_empty() {
             return Ok(());
         }
-        let topics: Vec<&str> = held.iter().map(|(key, _)| &*key.topic).collect();
-        let partitions: Vec<i32> = held.iter().map(|(key, _)| key.partition).collect();
-        let epochs: Vec<i64> = held.iter().map(|(_, claim)| claim.epoch).collect();
-        let tokens: Vec<uuid::Uuid> = held.iter().map(|(_, claim)| claim.token).collect();
+        let topics: Vec<&str> = held.iter().map(|buffer| &*buffer.key.topic).collect();
+        let partitions: Vec<i32> = held.iter().map(|buffer| buffer.key.partition).collect();
+        let epochs: Vec<i64> = held.iter().map(|buffer| buffer.claim.epoch).collect();
+        let tokens: Vec<uuid::Uuid> = held.iter().map(|buffer| buffer.claim.token).collect();
+        let committed: Vec<i64> = held.iter().map(|buffer| buffer.committed()).collect();
         let identity = &self.db.identity;
         let statement = client.prepare_cached(&self.lost).await?;
         let rows = client
-            .query(&statement, &[&&*identity.group, &topics, &partitions, &epochs, &tokens, &identity.owner])
+            .query(
+                &statement,
+                &[&&*identity.group, &topics, &partitions, &epochs, &tokens, &identity.owner, &committed],
+            )
             .await?;
         for row in rows {
+            let key = PartitionKey { topic: row.get::<_, &str>(0).into(), partition: row.get(1) };
+            if row.get("went_back") {
+                tracing::warn!(partition = %key, "the database has gone back behind what was applied; claiming again");
+            }
             let _ = self.taken.send(TakenClaim {
-                key: PartitionKey { topic: row.get::<_, &str>(0).into(), partition: row.get(1) },
+                key,
                 claim: ClaimId { epoch: row.get(2), token: row.get(3) },
                 by_other: row.get(4),
                 by_live_other: row.get(5),

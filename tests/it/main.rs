@@ -22,4 +22,5 @@ mod start_policy;
 mod subscription;
 mod support;
 mod tls;
+mod went_back;
 mod zombie;

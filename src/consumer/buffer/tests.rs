@@ -1,3 +1,5 @@
+mod refetched;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

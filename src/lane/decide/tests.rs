@@ -1,25 +1,20 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::NextOffset;
-use crate::batch::ClaimId;
+use crate::batch::PartitionKey;
 
 const ME: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
 
-fn part() -> Part {
-    Part {
-        key: PartitionKey { topic: "t".into(), partition: 0 },
-        claim: ClaimId { epoch: 5, token: Uuid::from_u128(50) },
-        from: NextOffset::new(100).unwrap(),
-        to: NextOffset::new(110).unwrap(),
-        segments: Vec::new(),
-    }
+const CLAIM: ClaimId = ClaimId { epoch: 5, token: Uuid::from_u128(50) };
+
+fn from() -> NextOffset {
+    NextOffset::new(100).unwrap()
 }
 
 fn row(epoch: i64, token: u128, next_offset: i64, owner: Option<Uuid>, owner_live: bool) -> OffsetRow {
     OffsetRow {
-        key: part().key,
+        key: PartitionKey { topic: "t".into(), partition: 0 },
         claim: ClaimId { epoch, token: Uuid::from_u128(token) },
         next_offset: NextOffset::new(next_offset).unwrap(),
         owner,
@@ -55,6 +50,6 @@ fn the_decision_table_on_a_miss() {
         ("vanished", None, claim()),
     ];
     for (what, row, expected) in cases {
-        assert_eq!(decide(&part(), row.as_ref(), ME), expected, "{what}");
+        assert_eq!(decide(CLAIM, from(), row.as_ref(), ME), expected, "{what}");
     }
 }

@@ -1,0 +1,174 @@
+//! The protocol, checked: every interleaving of a small world, with faults.
+//!
+//! The world is Kafka's group, one row of `consumer_offset` with the rows of a sink beside it, and two or three
+//! workers. The workers run production code: the state machine of `src/partition.rs`, the decision table of
+//! `src/lane/decide.rs`, the predicates of `src/invariants.rs`. What the database and the group do is modelled:
+//! `model/database.rs` says what each statement does, `model/world.rs` who may step when, `model/properties.rs` what
+//! must hold. `model/start.rs` is a second, smaller model: two workers that start a group on a topic at once.
+//!
+//! ```sh
+//! cargo test --test model -- --nocapture              # prints states and depth
+//! cargo test --test model -- --ignored --nocapture    # the larger worlds; minutes, better with --release
+//! ```
+//!
+//! Each mutation breaks one rule of the protocol, and a test demands that the model notices (docs/guarantees.md).
+
+mod model {
+    pub(crate) mod actions;
+    pub(crate) mod cycles;
+    pub(crate) mod database;
+    pub(crate) mod mutation;
+    pub(crate) mod properties;
+    pub(crate) mod report;
+    pub(crate) mod start;
+    pub(crate) mod worker;
+    pub(crate) mod world;
+}
+
+use model::mutation::Mutation;
+use model::properties;
+use model::report::{check, counterexample};
+use model::start::{self, StartModel};
+use model::world::Protocol;
+
+/// A zombie, because the group has moved the partition and the worker has not heard; and one fault of any kind at any
+/// moment, a fail-over to an older database among them.
+#[test]
+fn a_zombie_and_a_fault() {
+    check("a zombie and a fault", &Protocol { log: 1, ..Protocol::small() });
+}
+
+/// The same, apart, with several batches.
+#[test]
+fn several_batches() {
+    check("a zombie, three records", &Protocol { log: 3, faults: 0, ..Protocol::small() });
+    check("a fault, three records", &Protocol { log: 3, moves: 0, ..Protocol::small() });
+}
+
+/// An operator moves the offset, with and without undo, back and forth, beside a zombie.
+#[test]
+fn an_operator_moves_the_offset() {
+    check("reset", &Protocol { log: 2, moves: 0, faults: 0, resets: 2, ..Protocol::small() });
+    check("reset beside a zombie", &Protocol { log: 1, faults: 0, resets: 1, ..Protocol::small() });
+}
+
+/// A record is rejected, stored as a dead letter, read again after a reset, redriven.
+#[test]
+fn dead_letters() {
+    let bad = Some(0);
+    check("dead letter", &Protocol { log: 2, moves: 0, faults: 0, resets: 2, bad, ..Protocol::small() });
+    check("dead letter and a fault", &Protocol { log: 1, moves: 0, resets: 1, bad, ..Protocol::small() });
+}
+
+/// Two workers start a group on a topic at once.
+#[test]
+fn start_policy() {
+    check("start policy", &StartModel::new(Mutation::None));
+}
+
+mod mutation {
+    use super::*;
+
+    fn breaks(mutation: Mutation, world: Protocol, property: &'static str) {
+        counterexample(&format!("{mutation:?}"), world.with(mutation), property);
+    }
+
+    #[test]
+    fn no_epoch() {
+        breaks(Mutation::NoEpoch, Protocol { log: 1, faults: 0, ..Protocol::small() }, properties::BOUNDED);
+    }
+
+    #[test]
+    fn no_token() {
+        breaks(Mutation::NoToken, Protocol { log: 1, ..Protocol::small() }, properties::FENCED);
+    }
+
+    #[test]
+    fn no_token_two_live_batches() {
+        breaks(Mutation::NoToken, Protocol { log: 1, ..Protocol::small() }, properties::ONE_BATCH);
+    }
+
+    #[test]
+    fn no_fence() {
+        breaks(Mutation::NoFence, Protocol { log: 1, faults: 0, ..Protocol::small() }, properties::FENCED);
+    }
+
+    #[test]
+    fn no_compare_and_set() {
+        let world = Protocol { moves: 0, ..Protocol::small() };
+        breaks(Mutation::NoCompareAndSet, world.clone(), properties::CONTIGUOUS);
+        breaks(Mutation::NoCompareAndSet, world, properties::NOT_SKIPPED);
+    }
+
+    #[test]
+    fn no_reclaim() {
+        let world = Protocol { moves: 0, ..Protocol::small() };
+        breaks(Mutation::NoReclaim, world.clone(), properties::RESOLVED);
+        breaks(Mutation::NoReclaim, world, properties::ONE_BATCH);
+    }
+
+    #[test]
+    fn unknown_is_applied() {
+        let world = Protocol { moves: 0, ..Protocol::small() };
+        breaks(Mutation::UnknownIsApplied, world, properties::MIRROR);
+    }
+
+    #[test]
+    fn single_statement_undo() {
+        let world = Protocol { moves: 0, faults: 0, resets: 1, ..Protocol::small() };
+        breaks(Mutation::SingleStatementUndo, world.clone(), properties::PROMISE);
+        breaks(Mutation::SingleStatementUndo, world, properties::NOT_TWICE);
+    }
+
+    #[test]
+    fn redrive_without_superseding() {
+        let world = Protocol { moves: 0, faults: 0, resets: 1, bad: Some(0), ..Protocol::small() };
+        breaks(Mutation::RedriveWithoutSuperseding, world, properties::NOT_TWICE);
+    }
+
+    #[test]
+    fn blind_heartbeat() {
+        breaks(Mutation::BlindHeartbeat, Protocol { moves: 0, ..Protocol::small() }, properties::ENABLED);
+    }
+
+    #[test]
+    fn start_per_partition() {
+        let world = || StartModel::new(Mutation::StartPerPartition);
+        counterexample("StartPerPartition", world(), start::NOTHING_SKIPPED);
+        counterexample("StartPerPartition", world(), start::ONE_POLICY);
+        counterexample("StartPerPartition", world(), start::ALL_OR_NONE);
+    }
+}
+
+/// The larger worlds: `cargo test --release --test model -- --ignored --nocapture`.
+mod larger {
+    use super::*;
+
+    #[test]
+    #[ignore = "soak: minutes, and with --release"]
+    fn two_faults() {
+        check("two faults", &Protocol { log: 1, moves: 0, faults: 2, ..Protocol::small() });
+    }
+
+    #[test]
+    #[ignore = "soak: minutes, and with --release"]
+    fn a_zombie_and_a_fault_in_several_batches() {
+        check("a zombie and a fault, two records", &Protocol::small());
+    }
+
+    #[test]
+    #[ignore = "soak: minutes, and with --release"]
+    fn three_workers() {
+        check("three workers", &Protocol { workers: 3, log: 1, ..Protocol::small() });
+    }
+
+    #[test]
+    #[ignore = "soak: minutes, and with --release"]
+    fn an_operator_and_a_fault() {
+        let bad = Some(1);
+        check("reset and a fault", &Protocol { moves: 0, resets: 1, ..Protocol::small() });
+        check("dead letter, reset and a fault", &Protocol { moves: 0, resets: 1, bad, ..Protocol::small() });
+        check("reset beside a zombie", &Protocol { faults: 0, resets: 1, ..Protocol::small() });
+        check("dead letter beside a zombie", &Protocol { faults: 0, resets: 1, bad, ..Protocol::small() });
+    }
+}
