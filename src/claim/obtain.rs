@@ -3,7 +3,7 @@
 //! A claim's statement is never cancelled: it may have been carried out. Its answer is always passed on, and a
 //! claim that came too late is released by its token.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +126,15 @@ impl Obtain {
         tokio::spawn(async move { this.claim_all(assigned).await });
     }
 
+    /// After a while, so that two that claim in turn leave each other time.
+    fn claim_later(&self, assigned: Assigned) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(this.backoff.clone().next()).await;
+            this.claim_all(vec![assigned]).await;
+        });
+    }
+
     /// First all free rows in one statement, then each of the rest on its own, so that one bad row delays only
     /// itself.
     async fn claim_all(self, mut assigned: Vec<Assigned>) {
@@ -213,6 +222,8 @@ impl Obtain {
     /// Guards what was claimed, all of it together, for as long as Kafka takes to answer.
     async fn granted(self, mut held: Vec<(Assigned, Claimed)>) {
         let mut backoff = self.backoff.clone();
+        // Found beyond the end once.
+        let mut beyond = HashSet::new();
         loop {
             let (current, revoked): (Vec<_>, Vec<_>) =
                 held.into_iter().partition(|(assigned, _)| self.still.is_current(assigned));
@@ -224,7 +235,7 @@ impl Obtain {
                 return;
             }
             held = match self.guarded(&current).await {
-                Ok(verdicts) => self.conclude(current, verdicts).await,
+                Ok(verdicts) => self.conclude(current, verdicts, &mut beyond).await,
                 Err(error) => {
                     tracing::debug!(partitions = current.len(), %error, "no answer to the guard; trying again");
                     current
@@ -246,6 +257,7 @@ impl Obtain {
         &self,
         held: Vec<(Assigned, Claimed)>,
         verdicts: Vec<Verdict>,
+        beyond: &mut HashSet<PartitionKey>,
     ) -> Vec<(Assigned, Claimed)> {
         let mut again = Vec::new();
         for ((assigned, mut claimed), verdict) in held.into_iter().zip(verdicts) {
@@ -265,13 +277,16 @@ impl Obtain {
                         again.push((assigned, Claimed { next_offset: to, mark: None, ..claimed }));
                     }
                     // Somebody else has claimed or moved it.
-                    Ok(None) => self.claim(vec![assigned]),
+                    Ok(None) => self.claim_later(assigned),
                     Err(error) => {
                         tracing::warn!(partition = %claimed.key, %error, "a lost range was not recorded; claiming again");
-                        self.claim(vec![assigned]);
+                        self.claim_later(assigned);
                     }
                 },
-                Verdict::Halted(why) => self.send(assigned, Err((Some(claimed), why))),
+                Verdict::Beyond(_) if beyond.insert(claimed.key.clone()) => again.push((assigned, claimed)),
+                Verdict::Beyond(why) | Verdict::Halted(why) => {
+                    self.send(assigned, Err((Some(claimed), why)));
+                }
                 Verdict::Unanswered => again.push((assigned, claimed)),
             }
         }

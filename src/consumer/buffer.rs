@@ -61,8 +61,10 @@ struct State {
     signs: Signs,
     /// The last record below `to`.
     mark: Option<EpochMark>,
-    /// Where no record lay when the claim's `next_offset` was committed.
+    /// Where no record lay when the present fetch began.
     gap: Option<Range<i64>>,
+    /// No record lies between the mark and the end of the coverage: true of `read_committed` alone.
+    gap_is_empty: bool,
 }
 
 /// What became of a record that was pushed.
@@ -113,6 +115,7 @@ impl PartitionBuffer {
                 signs: Signs::default(),
                 mark: None,
                 gap: None,
+                gap_is_empty: false,
             }),
             held_bytes: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -168,7 +171,14 @@ impl PartitionBuffer {
     /// The log has nothing (more) below `end`: markers and compaction gaps are covered too (poll thread).
     pub(crate) fn end_of_partition(&self, end: NextOffset) {
         let mut state = self.lock();
-        if state.closed.is_none() && state.failure.is_none() && end > state.to {
+        if state.closed.is_some() || state.failure.is_some() {
+            return;
+        }
+        if !state.signs.is_open() {
+            // The client has read up to here since: what it stumbled over before was an echo.
+            state.signs = Signs::default();
+        }
+        if end > state.to {
             let doubted = state.arrived();
             state.advance(end);
             drop(state);

@@ -18,6 +18,8 @@ use crate::batch::PartitionKey;
 
 /// How long one question may take before it counts as failed and is asked again.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one leader may take for its part of an answer.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Questions that may be under way at the same time: each blocks a thread.
 const QUESTIONS: usize = 16;
 
@@ -192,8 +194,11 @@ impl Catalog {
             let (names, topics) = topics_of(&keys);
             let cluster = Question::cluster(client, until);
             let topic_ids = Question::topics(client, &names, until);
-            let low = Question::offsets(client, &keys, OffsetSpec::Earliest, until);
-            let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, until);
+            // Each leader is asked by a request of its own, whose time begins only when the leaders are known: one that
+            // does not answer must be left out of the answer, not time the whole of it out.
+            let asked = Instant::now() + LEADER_TIMEOUT;
+            let low = Question::offsets(client, &keys, OffsetSpec::Earliest, asked);
+            let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, asked);
 
             let cluster_id = cluster.answer(until).map_err(KafkaError::MetadataFetch)?.cluster_id();
             let answer = topic_ids.answer(until).map_err(KafkaError::MetadataFetch)?;

@@ -13,6 +13,7 @@ use super::client::Rebuild;
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::members::Members;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
+use super::vigil::Vigil;
 use super::{Phase, launch};
 use crate::NextOffset;
 use crate::backoff::Backoff;
@@ -148,11 +149,13 @@ impl Control {
         shutdown: impl Future<Output = ()>,
         heartbeat: Heartbeat,
         members: Members,
+        vigil: Vigil,
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
+        let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
         let _members = AbortOnDropHandle::new(tokio::spawn(members.run()));
         self.board.set_phase(Phase::Running, None);
-        let ended = self.serve(shutdown, &heart).await;
+        let ended = self.serve(shutdown, &heart, &vigil).await;
         self.board.set_phase(Phase::Stopping, None);
         if let Err(error) = &ended {
             tracing::error!(error = error.report(), "stopping");
@@ -179,6 +182,7 @@ impl Control {
         &mut self,
         shutdown: impl Future<Output = ()>,
         heart: &AbortOnDropHandle<()>,
+        vigil: &AbortOnDropHandle<()>,
     ) -> Result<()> {
         tokio::pin!(shutdown);
         let mirror_on = self.config.mirror_interval.is_some();
@@ -202,7 +206,7 @@ impl Control {
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
                 _ = status.tick() => {
-                    self.check_parts(heart)?;
+                    self.check_parts(heart, vigil)?;
                     self.changed = true;
                 }
             }

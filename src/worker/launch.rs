@@ -45,9 +45,7 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
     };
     let ended = match launched {
         Ok(Some(Launched { control, heartbeat, members, vigil })) => {
-            let ended = control.run(shutdown, heartbeat, members).await;
-            drop(vigil);
-            ended
+            control.run(shutdown, heartbeat, members, vigil).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -60,7 +58,7 @@ struct Launched {
     control: Control,
     heartbeat: Heartbeat,
     members: Members,
-    vigil: AbortOnDropHandle<()>,
+    vigil: Vigil,
 }
 
 async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
@@ -133,7 +131,7 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         notice_sender,
         Inboxes { notices, outcomes, reports, taken, marks, findings },
     )?;
-    Ok(Launched { control, heartbeat, members, vigil: AbortOnDropHandle::new(tokio::spawn(vigil.run())) })
+    Ok(Launched { control, heartbeat, members, vigil })
 }
 
 fn start_lanes(

@@ -19,12 +19,17 @@ const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 impl Control {
     /// A lane or the poll thread that has died (a panic is the only way) would leave its partitions standing still
     /// with nobody to say so, and without a heartbeat any successor may take them for a dead process's: better the
-    /// whole worker ends, and is started again.
-    pub(super) fn check_parts(&self, heart: &AbortOnDropHandle<()>) -> Result<()> {
+    /// whole worker ends, and is started again. Without the vigil no record would be handed out after its next pause.
+    pub(super) fn check_parts(
+        &self,
+        heart: &AbortOnDropHandle<()>,
+        vigil: &AbortOnDropHandle<()>,
+    ) -> Result<()> {
         let lane = self.lanes.iter().any(|(_, task)| task.is_finished()).then_some("a lane");
         let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
         let heart = heart.is_finished().then_some("the heartbeat");
-        match lane.or(poller).or(heart) {
+        let vigil = vigil.is_finished().then_some("the vigil");
+        match lane.or(poller).or(heart).or(vigil) {
             None => Ok(()),
             Some(part) => Err(Error::new(
                 ErrorKind::Internal,

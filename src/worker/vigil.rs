@@ -21,7 +21,7 @@ use crate::claim::guard::{Position, Verdict};
 use crate::config::OnOffsetLost;
 use crate::consumer::PartitionBuffer;
 use crate::consumer::buffer::Suspicion;
-use crate::consumer::catalog::{Available, Survey, TopicIdentity};
+use crate::consumer::catalog::{Available, Survey};
 use crate::lane::{LaneShared, Report};
 use crate::partition::After;
 
@@ -102,7 +102,11 @@ impl Vigil {
         for (lane, buffer) in doubted {
             match found.get(&*buffer.key.topic) {
                 // Deleted, or not known yet to the broker that answered.
-                None => answered = false,
+                None => match buffer.failure() {
+                    // The client has said so, too. Nobody will ever tell what these records were.
+                    Some(after) => self.end(&buffer, after),
+                    None => answered = false,
+                },
                 Some(topic_id) if differ(topic_id.as_ref(), buffer.identity().topic_id.as_ref()) => {
                     others.push((lane, buffer));
                 }
@@ -156,8 +160,11 @@ impl Vigil {
         let suspicion = buffer.suspicion();
         match verdict {
             Verdict::Halted(why) => {
-                let truncated = same(buffer.identity(), found);
-                if !truncated || suspicion.is_some() || !self.beyond.insert(key.clone()) {
+                self.end(buffer, After::Halt(why));
+                return true;
+            }
+            Verdict::Beyond(why) => {
+                if suspicion.is_some() || !self.beyond.insert(key.clone()) {
                     self.end(buffer, After::Halt(why));
                 }
                 return true;
@@ -214,8 +221,4 @@ impl Vigil {
 /// What a broker does not tell cannot differ.
 fn differ(a: Option<&String>, b: Option<&String>) -> bool {
     matches!((a, b), (Some(a), Some(b)) if a != b)
-}
-
-fn same(a: &TopicIdentity, b: &TopicIdentity) -> bool {
-    !differ(a.cluster_id.as_ref(), b.cluster_id.as_ref()) && !differ(a.topic_id.as_ref(), b.topic_id.as_ref())
 }

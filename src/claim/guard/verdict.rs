@@ -12,6 +12,8 @@ pub(crate) enum Verdict {
     Passed { identity: TopicIdentity, available: Available },
     /// The records from the position up to `available.low` are gone: retention, or DeleteRecords.
     Lost { available: Available, why: Halt },
+    /// The log ends before the position. One answer alone may come from a leader of yesterday.
+    Beyond(Halt),
     /// No policy may step over this.
     Halted(Halt),
     /// Kafka left this partition out of its answer.
@@ -43,7 +45,7 @@ impl Position<'_> {
                 Verdict::Lost { available, why: self.lost(available) }
             }
             Some(available) if self.next_offset > available.end => {
-                Verdict::Halted(self.beyond_the_end(available))
+                Verdict::Beyond(self.beyond_the_end(available))
             }
             Some(available) => Verdict::Passed { identity: found.clone(), available },
         }
@@ -164,7 +166,7 @@ mod tests {
     #[track_caller]
     fn text(verdict: Verdict) -> String {
         match verdict {
-            Verdict::Lost { why, .. } | Verdict::Halted(why) => why.to_string(),
+            Verdict::Lost { why, .. } | Verdict::Beyond(why) | Verdict::Halted(why) => why.to_string(),
             other => panic!("{other:?} is no halt"),
         }
     }
@@ -175,7 +177,7 @@ mod tests {
             assert!(matches!(judge(&recorded(), at(low, end)), Verdict::Passed { .. }), "{low} to {end}");
         }
         assert!(matches!(judge(&recorded(), at(4205, 9000)), Verdict::Lost { .. }));
-        assert!(matches!(judge(&recorded(), at(0, 4203)), Verdict::Halted(_)));
+        assert!(matches!(judge(&recorded(), at(0, 4203)), Verdict::Beyond(_)));
         assert_eq!(judge(&recorded(), None), Verdict::Unanswered);
     }
 

@@ -264,3 +264,32 @@ fn a_sign_is_confirmed_by_the_next() {
     buffer.suspect("lost", false);
     assert_eq!(buffer.suspicion().map(|suspicion| suspicion.confirmed), Some(true));
 }
+
+/// A marker below the coverage may be cut off by a truncation, and a record take its place: a fetch that begins anew
+/// must not drop that record as an old one.
+#[test]
+fn a_record_in_the_place_of_a_marker_is_a_sign() {
+    let budget = budget();
+    let buffer = buffer(0, &budget).watched(Watch::default(), None, true);
+    let record = RawRecord { offset: 0, leader_epoch: 5, timestamp_ms: 0, key: None, value: Some(&b"a"[..]) };
+    assert_eq!(buffer.push(&record, std::iter::empty()), Pushed::Kept);
+    buffer.end_of_partition(NextOffset::new(5).unwrap());
+    assert_eq!(buffer.begins().map(|mark| mark.at.get()), Some(1), "the fetch goes on after the last record");
+    assert_eq!(push(&buffer, 0, b"a"), Pushed::Dropped);
+    assert_eq!(buffer.suspicion(), None, "an old record is no sign");
+    assert_eq!(push(&buffer, 3, b"new"), Pushed::Dropped);
+    assert!(buffer.suspicion().is_some_and(|suspicion| suspicion.confirmed));
+}
+
+#[test]
+fn an_end_of_partition_says_that_the_sign_before_was_an_echo() {
+    let budget = budget();
+    let buffer = buffer(10, &budget);
+    buffer.suspect("lost", false);
+    buffer.end_of_partition(NextOffset::new(10).unwrap());
+    assert!(buffer.suspicion().is_some(), "not one that is still to be looked into");
+    buffer.set_aside_suspicion();
+    buffer.end_of_partition(NextOffset::new(10).unwrap());
+    buffer.suspect("lost", false);
+    assert_eq!(buffer.suspicion().map(|suspicion| suspicion.confirmed), Some(false));
+}

@@ -38,6 +38,13 @@ pub(super) struct Signs {
     open: Option<Suspicion>,
 }
 
+impl Signs {
+    /// Whether there is one that nobody has looked into.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
 impl PartitionBuffer {
     /// Puts a new buffer under watch: its very first records are looked into, too. `mark` is the last record's end and
     /// leader epoch as the claim has them; with `gap_is_empty`, no record may lie between it and the start.
@@ -45,8 +52,9 @@ impl PartitionBuffer {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.trust.interrupt();
         state.mark = mark;
-        state.gap = mark.filter(|_| gap_is_empty).map(|mark| mark.at.get()..state.from.get());
+        state.gap_is_empty = gap_is_empty;
         self.watch = watch;
+        self.begins();
         self
     }
 
@@ -112,6 +120,22 @@ impl PartitionBuffer {
     pub(crate) fn resume_point(&self) -> (NextOffset, Option<EpochMark>) {
         let state = self.lock();
         (state.to, state.mark)
+    }
+
+    /// A fetch begins: at the last record's end where that is known, so that a record which has appeared since where
+    /// there was none (a marker that a truncation took away) is seen, and not dropped as an old one.
+    pub(crate) fn begins(&self) -> Option<EpochMark> {
+        let mut state = self.lock();
+        let mark = state.mark;
+        if let Some(mark) = mark.filter(|_| state.gap_is_empty) {
+            state.gap = Some(mark.at.get()..state.to.get());
+        }
+        mark
+    }
+
+    /// What the client's error said that ends this buffer, though something in it may still wait.
+    pub(crate) fn failure(&self) -> Option<After> {
+        self.lock().failure.clone()
     }
 
     /// There is nothing to validate any more: the record that the mark is about is gone itself.

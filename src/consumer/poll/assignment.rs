@@ -122,13 +122,18 @@ impl Assignment {
     /// through the assignment, never by seek: after a lost position the fetch state is dead for a seek (PITFALLS 7).
     pub(super) fn fetch(&mut self, buffer: &Arc<PartitionBuffer>) -> KafkaResult<()> {
         self.stop_fetching(std::slice::from_ref(&buffer.key));
-        self.fetched.insert(buffer.key.clone(), Arc::clone(buffer));
         if let Some(whole) = &mut self.whole {
+            self.fetched.insert(buffer.key.clone(), Arc::clone(buffer));
             whole.has_changed();
             return Ok(());
         }
         let list = list::of(std::iter::once(buffer))?;
         self.client.incremental_assign(&list)?;
+        // Only now: a revoke that lists what is not really assigned is refused as a whole (PITFALLS 5).
+        self.fetched.insert(buffer.key.clone(), Arc::clone(buffer));
+        if buffer.is_paused() {
+            return Ok(()); // by the budget, and fetched anew: it stays so
+        }
         // A pause by the application survives revoke and re-assign (PITFALLS 10).
         self.client.resume(&list)
     }

@@ -71,6 +71,12 @@ impl PollLoop {
             Command::Start(start) => self.start(start),
             Command::Restart(buffer) => self.restart(&buffer),
             Command::Halt(buffer) => self.halt(&buffer),
+            // The client begins no fetch while a commit is under way, which may take as long as its coordinator is
+            // away: then the next commits wait.
+            Command::Mirror(_) if !self.unvalidated.is_empty() => self.notify(Notice::Mirrored(Mirrored {
+                error: Some(RDKafkaErrorCode::InvalidTransactionalState),
+                acknowledged: Vec::new(),
+            })),
             Command::Mirror(entries) => {
                 self.mirror(queue, &entries);
             }
@@ -110,7 +116,7 @@ impl PollLoop {
     /// A fetch begins at the end of a buffer: nothing is kept of it before the last record was validated.
     pub(super) fn begin(&mut self, buffer: &Arc<PartitionBuffer>) {
         self.last = None;
-        let (_, mark) = buffer.resume_point();
+        let mark = buffer.begins();
         let Some(fetching) = self.fetching(buffer) else { return };
         fetching.validated = mark.is_none();
         if let Some(mark) = mark {

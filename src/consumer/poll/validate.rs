@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use super::{EventQueue, PollLoop};
 use crate::batch::{EpochMark, PartitionKey};
 use crate::consumer::PartitionBuffer;
-use crate::partition::Halt;
 
 /// The client's main thread answers a seek at once; this only bounds a hiccup.
 const SEEK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How soon a seek is tried again: the client refuses it until the fetch has begun.
 pub(super) const RETRY: Duration = Duration::from_millis(5);
-/// So long the client may refuse. Then something is wrong that a restart may cure.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How often that is said which takes so long.
+const SAID_EVERY: Duration = Duration::from_secs(30);
 
 /// A partition whose fetch has begun, and whose position is still to be validated.
 pub(super) struct Unvalidated {
@@ -47,15 +46,11 @@ impl PollLoop {
             match result {
                 // Whatever was fetched before is outdated for the client from here on.
                 Ok(()) => fetching.validated = true,
-                Err(_) if one.since.elapsed() < LIMIT => self.unvalidated.push(one),
+                Err(_) if one.since.elapsed() < SAID_EVERY => self.unvalidated.push(one),
+                // Nothing is kept meanwhile. A client that waits for its coordinator begins no fetch, so this may last.
                 Err(code) => {
-                    let why = format!(
-                        "cannot validate the position of {} in {LIMIT:?}: {code}; restart the worker",
-                        one.buffer.key
-                    );
-                    one.buffer.fail(Halt::new(crate::ErrorKind::Kafka, why));
-                    let lane = Arc::clone(&fetching.lane);
-                    lane.notify_one();
+                    tracing::warn!(partition = %one.buffer.key, ?code, "the client has not begun to fetch yet; waiting");
+                    self.unvalidated.push(Unvalidated { since: Instant::now(), ..one });
                 }
             }
         }

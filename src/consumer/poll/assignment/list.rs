@@ -50,9 +50,10 @@ impl WholeList {
     /// Takes everything from the client.
     pub(super) fn unassign(&mut self, client: &Client) -> KafkaResult<()> {
         self.stale = false;
-        self.await_stopped(client)?;
+        // Whatever it says: a revoke must be answered.
+        let stopped = self.await_stopped(client);
         self.stopping = true;
-        client.unassign()
+        client.unassign().and(stopped)
     }
 
     /// 2.12.1 aborts the process (`rktp->rktp_started`) if a partition is taken away a second time before it has
