@@ -21,7 +21,8 @@ impl World<'_> {
 
     /// Why a worker does not adopt.
     async fn refused(&self, kind: ErrorKind) -> String {
-        let error = self.adopting().wait().await.expect_err("it refuses");
+        let ended = tokio::time::timeout(PATIENCE, self.adopting().wait()).await;
+        let error = ended.expect("it refuses instead of running").expect_err("it refuses");
         assert_eq!((error.kind(), error.exit_code()), (kind, 4), "{error}");
         error.to_string()
     }

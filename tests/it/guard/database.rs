@@ -8,7 +8,7 @@ use highwater::config::StartPolicy;
 use highwater::testing::{Kafka, Postgres, Result};
 
 use crate::support::watch::status_until;
-use crate::support::{Setup, Sink, TestResult, World};
+use crate::support::{PATIENCE, Setup, Sink, TestResult, World};
 
 /// What an operator runs when Kafka's copy is to be forgotten.
 async fn delete_offsets(world: &World<'_>) -> TestResult {
@@ -23,7 +23,8 @@ impl World<'_> {
     /// Why a worker with this start policy refuses to start.
     async fn refusal(&self, start: StartPolicy) -> String {
         let worker = self.worker_with(self.settings().start(start), Sink::<()>::default());
-        let error = worker.wait().await.expect_err("it refuses");
+        let ended = tokio::time::timeout(PATIENCE, worker.wait()).await;
+        let error = ended.expect("it refuses instead of running").expect_err("it refuses");
         assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Guard, 4), "{error}");
         error.to_string()
     }
@@ -181,7 +182,7 @@ async fn core_the_mark_is_recorded_with_its_acknowledgement() -> TestResult {
     let worker = world.worker(Sink::<()>::default());
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    highwater::testing::wait_until("the mark waits", crate::support::PATIENCE, async || {
+    highwater::testing::wait_until("the mark waits", PATIENCE, async || {
         Ok((world.number(waiting).await? == 1).then_some(()))
     })
     .await?;
