@@ -112,6 +112,12 @@ impl Db {
         self.control.retain(|_, _| false);
     }
 
+    /// Whether a connection that is kept leads to the server that is meant now.
+    pub(crate) fn is_current(&self, connection: &Object) -> bool {
+        let cleared = *self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        cleared.is_none_or(|cleared| Object::metrics(connection).created > cleared)
+    }
+
     /// Clears the pools if this error says that the server is not what it was.
     pub(crate) fn heed(&self, error: &DbError) {
         let source = match error {

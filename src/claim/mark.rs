@@ -134,7 +134,11 @@ impl Marks {
             if self.heard().acknowledged.contains(topic) {
                 match self.record(topic).await {
                     Ok(()) => break,
-                    Err(error) => tracing::debug!(%error, "could not record the mirror's mark; trying again"),
+                    Err(error) => {
+                        self.db.heed(&error);
+                        tracing::debug!(%error, "could not record the mirror's mark; trying again");
+                        tokio::time::sleep(backoff.next()).await;
+                    }
                 }
             }
             if !still() {

@@ -125,6 +125,9 @@ impl Start {
         wanted: Wanted<'_>,
         unknown_since: &mut Option<Instant>,
     ) -> Result<Result<()>, StartError> {
+        if let Err(refused) = self.alone_in(wanted).await? {
+            return Ok(Err(refused));
+        }
         if let Some(program) = self.known_program(wanted).await? {
             if let Err(refused) = self.same_program(wanted, &program) {
                 return Ok(Err(refused));
@@ -132,6 +135,9 @@ impl Start {
             return Ok(Ok(self.check_mirror(wanted).await?));
         }
         let begun = self.begin(wanted, unknown_since).await;
+        if let Err(refused) = self.alone_in(wanted).await? {
+            return Ok(Err(refused));
+        }
         // Another worker may have been first, and be another program. Then Kafka's offsets are its doing, and what was
         // read of them counts for nothing.
         match (self.known_program(wanted).await?, begun) {
@@ -210,6 +216,20 @@ impl Start {
                 self.db.identity.group, self.program
             ),
         ))
+    }
+
+    /// What a pattern covers may have been recorded for another program, under its own name or another pattern.
+    async fn alone_in(&self, wanted: Wanted<'_>) -> Result<Result<()>, DbError> {
+        let Wanted::Pattern(_) = wanted else { return Ok(Ok(())) };
+        let client = self.db.control().await?;
+        let sql = format!(
+            "SELECT topic, program FROM {} WHERE group_id = $1 AND program <> $2 ORDER BY topic",
+            self.db.schema.qualified("group_topic")
+        );
+        let rows = client.query(&sql, &[&&*self.db.identity.group, &self.program]).await?;
+        let others = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, &str>(1)));
+        let mut others = others.filter(|(topic, _)| wanted.covers(topic));
+        Ok(others.next().map_or(Ok(()), |(topic, program)| self.same_program(Wanted::Topic(topic), program)))
     }
 
     /// Resolves the policy for all partitions of what was found, in one transaction.

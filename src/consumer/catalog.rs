@@ -1,7 +1,7 @@
 //! What Kafka knows of topics, asked through a client that is in no group and so never disturbs the one that is.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
@@ -66,6 +66,9 @@ pub(crate) struct Survey {
 pub(crate) struct Catalog {
     client: Arc<BaseConsumer<Context>>,
     questions: Arc<Semaphore>,
+    config: Arc<ClientConfig>,
+    /// The client for questions to a group's coordinator; see [`ask_coordinator`](Self::ask_coordinator).
+    coordinator: Arc<Mutex<Option<BaseConsumer<Context>>>>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -85,7 +88,12 @@ impl Catalog {
             }
         }
         let client = BaseConsumer::from_config_and_context(&config, Context)?;
-        Ok(Self { client: Arc::new(client), questions: Arc::new(Semaphore::new(QUESTIONS)) })
+        Ok(Self {
+            client: Arc::new(client),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            config: Arc::new(config),
+            coordinator: Arc::default(),
+        })
     }
 
     /// How many partitions the topic has; `None` if there is no such topic (or this client may not see it).
@@ -254,6 +262,27 @@ impl Catalog {
         })
         .await
         .unwrap_or_else(|_| Err(KafkaError::Canceled))
+    }
+
+    /// Asks a group's coordinator, one question at a time, through a client of its own that ends with the first question
+    /// that fails. librdkafka 2.12.1 aborts the process (`eonce->refcnt`) when a coordinator comes back after such a
+    /// question has timed out: the request that waits for it outlives the question, but not its client.
+    pub(super) async fn ask_coordinator<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        let (config, slot) = (Arc::clone(&self.config), Arc::clone(&self.coordinator));
+        self.ask(move |_| {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let client = match slot.take() {
+                Some(client) => client,
+                None => BaseConsumer::from_config_and_context(&config, Context)?,
+            };
+            let answer = question(&client)?;
+            *slot = Some(client);
+            Ok(answer)
+        })
+        .await
     }
 }
 

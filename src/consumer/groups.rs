@@ -14,14 +14,19 @@ impl Catalog {
     /// The members of `group`; none if there is no such group.
     pub(crate) async fn group_members(&self, group: &str) -> Result<Vec<Member>, KafkaError> {
         let group = group.to_owned();
-        self.ask(move |client| members(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)).await
+        self.ask_coordinator(move |client| {
+            members(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)
+        })
+        .await
     }
 
     /// What `group` has committed, by topic and partition.
     pub(crate) async fn group_offsets(&self, group: &str) -> Result<Vec<Committed>, KafkaError> {
         let group = group.to_owned();
         let mut found = self
-            .ask(move |client| committed(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp))
+            .ask_coordinator(move |client| {
+                committed(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)
+            })
             .await?;
         found.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         Ok(found)
@@ -57,4 +62,30 @@ pub(crate) fn is_refusal(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::ClusterAuthorizationFailed
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rdkafka::mocking::{MockCluster, MockCoordinator};
+
+    use super::*;
+
+    /// Without a client of its own for each failure, the second answer would find the first question's remains and abort
+    /// the process.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_coordinator_may_come_back_after_a_question_has_timed_out() {
+        let cluster = MockCluster::new(2).unwrap();
+        cluster.coordinator(MockCoordinator::Group("g".to_owned()), 2).unwrap();
+        let properties = [("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
+        let catalog = Catalog::new(&properties).unwrap();
+        cluster.broker_down(2).unwrap();
+        assert!(catalog.group_offsets("g").await.is_err(), "the coordinator is away");
+        cluster.broker_up(2).unwrap();
+        let until = Instant::now() + std::time::Duration::from_secs(30);
+        while let Err(error) = catalog.group_offsets("g").await {
+            assert!(Instant::now() < until, "{error}");
+        }
+    }
 }

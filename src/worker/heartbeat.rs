@@ -154,7 +154,7 @@ impl Heartbeat {
         loop {
             ticks.tick().await;
             failpoint!("before_heartbeat");
-            let connection = kept.take();
+            let connection = kept.take().filter(|connection| self.db.is_current(connection));
             // A hung connection must not end the heart: give up on it before the row is too old.
             match tokio::time::timeout(2 * INTERVAL, self.turn(connection, &mut pruned)).await {
                 Ok(Ok(connection)) => kept = Some(connection),

@@ -120,6 +120,29 @@ async fn core_a_partition_without_an_offset_is_named_with_the_command_that_commi
 }
 
 /// A committed offset that Kafka can't serve is the guard's to refuse, as for any position.
+/// An adoption that got no further than its rows, after which the old fleet was started once more: what that applied
+/// must not be applied again.
+#[tokio::test]
+async fn an_adoption_before_the_old_consumer_had_ended_is_refused() -> TestResult {
+    let world = World::new("adopt-early", 1).await?;
+    world.produce(20).await?;
+    world.commit_in_kafka(&[(0, 7)]).await?;
+    let worker = world.adopting();
+    world.caught_up().await?;
+    worker.stop().await?;
+    let rows = "SELECT count(*) FROM sink";
+    let applied = world.number(rows).await?;
+    // As if it had ended before its first claim.
+    world.database.execute("UPDATE highwater.group_topic SET mirror_marked_at = NULL").await?;
+    world.produce(20).await?;
+    world.commit_in_kafka(&[(0, 35)]).await?;
+    let error = tokio::time::timeout(PATIENCE, world.adopting().wait()).await?.expect_err("it is refused");
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Guard, 4));
+    assert!(error.to_string().contains("has committed offset 35 of partition 0 since"), "{error}");
+    assert_eq!(world.number(rows).await?, applied);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_offset_out_of_range_is_adopted_and_halts() -> TestResult {
     let world = World::new("adopt-range", 2).await?;

@@ -203,6 +203,24 @@ async fn core_policy_fail_refuses_a_pattern_that_the_group_never_ran() -> TestRe
     Ok(())
 }
 
+/// A pattern is not a way around the check: what it covers belongs to the program that has recorded it by name.
+#[tokio::test]
+async fn a_pattern_of_another_program_over_a_known_topic_is_refused() -> TestResult {
+    let world = World::new("pattern-program", 1).await?;
+    world.produce(5).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    let settings = world.pattern_settings(StartPolicy::Earliest).program("another");
+    let refused = tokio::time::timeout(PATIENCE, world.worker_with(settings, Sink::<()>::default()).wait());
+    let error = refused.await?.expect_err("it is refused");
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::StartPolicy, 4));
+    assert!(error.to_string().contains("belongs to program it, but this is another"), "{error}");
+    world.produce(5).await?;
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_pattern_that_matches_nothing_is_waited_for_and_then_an_error() -> TestResult {
     let mut world = World::new("nothing", 1).await?;

@@ -6,6 +6,7 @@ use rdkafka::error::KafkaError;
 
 use super::pattern::Wanted;
 use super::{Start, StartError};
+use crate::claim::DbError;
 use crate::claim::mark::{marked_by, mirror_mark};
 use crate::consumer::groups::{Committed, is_refusal};
 use crate::error::{Error, ErrorKind};
@@ -37,6 +38,9 @@ impl Start {
             match marked_by(&committed.metadata) {
                 Some(_) if *committed.metadata == *ours => {}
                 Some(by) => return Err(self.wrong_database(committed, by)),
+                None if self.went_on_after_adoption(committed).await? => {
+                    return Err(self.adopted_too_early(committed));
+                }
                 None => strangers += 1,
             }
         }
@@ -48,6 +52,33 @@ impl Start {
             );
         }
         Ok(())
+    }
+
+    /// Whether the old consumer has committed more since its offsets were adopted, and nothing was mirrored yet: an
+    /// adoption that did not get as far as its first claim, after which the old fleet was started once more.
+    async fn went_on_after_adoption(&self, committed: &Committed) -> Result<bool, StartError> {
+        let client = self.db.control().await.map_err(DbError::from)?;
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {} t JOIN {} o USING (group_id, topic) WHERE t.group_id = $1 AND t.topic = $2 \
+             AND o.partition = $3 AND t.start_policy = 'adopt-kafka' AND t.mirror_marked_at IS NULL AND o.next_offset < $4)",
+            self.db.schema.qualified("group_topic"),
+            self.db.schema.qualified("consumer_offset")
+        );
+        let group = &*self.db.identity.group;
+        let row = client
+            .query_one(&sql, &[&group, &committed.topic, &committed.partition, &committed.offset])
+            .await;
+        Ok(row.map_err(DbError::from)?.get(0))
+    }
+
+    fn adopted_too_early(&self, committed: &Committed) -> StartError {
+        let group = &self.db.identity.group;
+        let Committed { topic, partition, offset, .. } = committed;
+        refused(format!(
+            "group {group} adopted its offsets of topic {topic} before the old consumer had ended: that has committed \
+             offset {offset} of partition {partition} since; what it applied would be applied again; delete the group's \
+             rows of this topic from group_topic and consumer_offset, and adopt once more"
+        ))
     }
 
     /// For what the group does not know yet: there must be no mark at all, for whoever has marked has had rows.

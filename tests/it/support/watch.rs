@@ -71,6 +71,14 @@ impl World<'_> {
         .await
     }
 
+    /// Waits until this halt is reported, in the place of an earlier worker's.
+    pub(crate) async fn reported(&self, partition: i32, why: &str) -> Result<()> {
+        wait_until(&format!("partition {partition} is reported as halted: {why}"), PATIENCE, async || {
+            Ok((self.reported_halt(partition).await? == why).then_some(()))
+        })
+        .await
+    }
+
     /// EO-1 as it stands, whoever has halted: in one snapshot of the database the rows and the balances are those
     /// of exactly the records before each partition's `next_offset`. Returns these, by partition.
     pub(crate) async fn assert_consistent(&self) -> Result<BTreeMap<i32, i64>> {
