@@ -8,7 +8,7 @@ use std::{
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::Consumer,
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
 };
 
@@ -68,17 +68,25 @@ fn read(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<ReadRecord>
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => records.push(copied(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-            Some(Err(error)) => return Err(error).attempted(|| format!("read topic {topic}")),
-            None if Instant::now() > deadline => {
+            Some(Err(error)) if !is_passing(&error) => {
+                return Err(error).attempted(|| format!("read topic {topic}"));
+            }
+            _ if Instant::now() > deadline => {
                 return Err(Error::new(format!(
                     "read topic {topic}: no end of {open:?} within {READ_TIMEOUT:?}"
                 )));
             }
-            None => {}
+            _ => {}
         }
     }
     records.sort_by_key(|record: &ReadRecord| (record.partition, record.offset));
     Ok(records)
+}
+
+/// A broker is away, perhaps one of several that is not needed; the client tries again.
+fn is_passing(error: &KafkaError) -> bool {
+    let away = [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::AllBrokersDown];
+    error.rdkafka_error_code().is_some_and(|code| away.contains(&code))
 }
 
 fn copied(message: &BorrowedMessage<'_>) -> ReadRecord {

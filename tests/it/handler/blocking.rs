@@ -58,10 +58,10 @@ impl Fault for Blocking {
             return Ok(());
         }
         self.block();
-        // A zombie by now; only the last one's time may not be up yet.
-        let late = tx.execute("INSERT INTO sink VALUES ('late', 0, 0)", &[]).await;
+        // Before the write: a zombie's ends at the first wait.
         self.left.fetch_add(1, Ordering::SeqCst);
-        late?;
+        // A zombie by now; only the last one's time may not be up yet.
+        tx.execute("INSERT INTO sink VALUES ('late', 0, 0)", &[]).await?;
         Err(HandlerError::retry("opened just in time"))
     }
 }

@@ -99,8 +99,11 @@ async fn zombie(fleet: &mut Fleet<'_, '_>) -> Result<()> {
     .await?;
     // Its return makes an eager group give everything back, so that it may find its old claims released, not taken.
     if !fleet.protocol.eager {
-        let fenced = world.status_of(&owner, "fenced_total").await?;
-        assert!(fenced > fenced_before, "it counts its fencing");
+        wait_until("it counts its fencing", PATIENCE, async || {
+            let fenced = world.status_of(&owner, "fenced_total").await?;
+            Ok((fenced > fenced_before).then_some(()))
+        })
+        .await?;
     }
     fleet.members.push(super::Member { name: "a".to_owned(), process: zombie });
     fleet.settled(None).await?;
