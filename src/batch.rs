@@ -1,8 +1,9 @@
 //! What a handler is given, and what one transaction covers.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
@@ -112,12 +113,13 @@ impl Part {
 pub struct Batch {
     pub(crate) parts: Vec<Part>,
     len: usize,
+    prepared: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Batch {
     pub(crate) fn new(parts: Vec<Part>) -> Self {
         let len = parts.iter().map(Part::len).sum();
-        Self { parts, len }
+        Self { parts, len, prepared: Mutex::default() }
     }
 
     /// How many records the batch holds; a handler is never given an empty batch.
@@ -135,6 +137,19 @@ impl Batch {
     /// Every record: partition by partition, in offset order within each.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         self.parts.iter().flat_map(Part::records)
+    }
+
+    /// Keeps what [`Handler::prepare`](crate::Handler::prepare) made of this batch; what was kept before is dropped.
+    pub fn keep<T: Send + 'static>(&self, prepared: T) {
+        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(prepared));
+    }
+
+    /// Takes out what was [kept](Self::keep), if it is a `T`. `None` whenever the batch was not prepared, so a handler
+    /// must be able to do without.
+    #[must_use]
+    pub fn take_kept<T: Send + 'static>(&self) -> Option<T> {
+        let mut slot = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take()?.downcast().ok().map(|prepared| *prepared)
     }
 
     /// The records of each partition, for handlers that treat partitions apart.

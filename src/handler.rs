@@ -34,4 +34,14 @@ pub trait Handler: Send + Sync + 'static {
     /// the transaction is then rolled back. Effects outside of the transaction stay. A future that blocks its thread
     /// cannot be dropped: it is left to itself, and whatever it still writes finds its connection closed.
     fn handle(&self, batch: &Batch, tx: &mut Tx) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// Does in advance what needs no transaction (decoding, encoding) and [keeps](Batch::keep) what comes of it, while
+    /// the batch before is being written and committed. Does nothing unless overridden.
+    ///
+    /// Called under lag only, once per batch at most, on a thread of the worker's own; [`handle`](Self::handle) follows
+    /// with the same batch, or never. What goes wrong here is best left to `handle`, which meets it again: a panic
+    /// counts as "not prepared". The time it takes counts towards `max_processing_time`.
+    fn prepare(&self, batch: &Batch) {
+        let _ = batch;
+    }
 }

@@ -15,6 +15,9 @@ pub(crate) struct Router {
     routes: Vec<Route>,
 }
 
+/// A batch's records, by route.
+type Split = Vec<(usize, Batch)>;
+
 struct Route {
     /// A name, or a `^pattern`.
     topic: String,
@@ -48,8 +51,8 @@ impl Router {
         })
     }
 
-    /// The parts with records, by route.
-    fn split(&self, batch: &Batch) -> Result<BTreeMap<usize, Vec<Part>>, HandlerError> {
+    /// The records of each route.
+    fn split(&self, batch: &Batch) -> Result<Split, HandlerError> {
         let mut by_route: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
         for part in batch.parts.iter().filter(|part| part.len() > 0) {
             let route = self.find(&part.key.topic).ok_or_else(|| {
@@ -59,9 +62,10 @@ impl Router {
                     part.key.topic
                 ))
             })?;
+            // Parts are cheap to clone: the records stay where they are.
             by_route.entry(route).or_default().push(part.clone());
         }
-        Ok(by_route)
+        Ok(by_route.into_iter().map(|(route, parts)| (route, Batch::new(parts))).collect())
     }
 }
 
@@ -69,12 +73,23 @@ impl ErasedHandler for Router {
     /// One handler after the other, in the order of their routes; the first error ends the batch.
     fn handle<'a>(&'a self, batch: &'a Batch, tx: &'a mut Tx) -> HandlerFuture<'a> {
         Box::pin(async move {
-            for (route, parts) in self.split(batch)? {
-                // Parts are cheap to clone: the records stay where they are.
-                self.routes[route].handler.handle(&Batch::new(parts), tx).await?;
+            let split = match batch.take_kept::<Split>() {
+                Some(split) => split,
+                None => self.split(batch)?,
+            };
+            for (route, batch) in &split {
+                self.routes[*route].handler.handle(batch, tx).await?;
             }
             Ok(())
         })
+    }
+
+    fn prepare(&self, batch: &Batch) {
+        let Ok(split) = self.split(batch) else { return };
+        for (route, batch) in &split {
+            self.routes[*route].handler.prepare(batch);
+        }
+        batch.keep(split);
     }
 }
 
@@ -129,8 +144,8 @@ mod tests {
         let split = router().split(&Batch::new(batch)).unwrap();
         let split: Vec<(usize, Vec<(String, usize)>)> = split
             .into_iter()
-            .map(|(route, parts)| {
-                (route, parts.iter().map(|part| (part.key.to_string(), part.len())).collect())
+            .map(|(route, batch)| {
+                (route, batch.parts.iter().map(|part| (part.key.to_string(), part.len())).collect())
             })
             .collect();
         let expected =

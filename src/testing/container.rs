@@ -122,12 +122,24 @@ impl Container {
         docker(&["wait", &self.name]).await.map(drop)
     }
 
-    pub(super) async fn pause(&self) -> Result<()> {
-        docker(&["pause", &self.name]).await.map(drop)
+    /// SIGSTOP to every process inside. (`docker pause` needs a freezer of control groups that works, which not every
+    /// kernel has.)
+    pub(super) async fn freeze(&self) -> Result<()> {
+        self.signal_family("STOP").await?;
+        docker(&["kill", "--signal", "STOP", &self.name]).await.map(drop)
     }
 
-    pub(super) async fn unpause(&self) -> Result<()> {
-        docker(&["unpause", &self.name]).await.map(drop)
+    /// SIGCONT to every process inside.
+    pub(super) async fn thaw(&self) -> Result<()> {
+        docker(&["kill", "--signal", "CONT", &self.name]).await?;
+        self.signal_family("CONT").await
+    }
+
+    /// A signal to every process inside but the first, which no process inside may stop.
+    async fn signal_family(&self, signal: &str) -> Result<()> {
+        // One process alone is a family, too: then the shell's kill has nobody to signal.
+        let all = format!("kill -{signal} -1 || true");
+        docker(&["exec", "--user", "0", &self.name, "sh", "-c", &all]).await.map(drop)
     }
 
     pub(super) async fn is_running(&self) -> bool {

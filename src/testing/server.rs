@@ -60,7 +60,7 @@ impl Server {
         match self {
             Self::External => Err(not_ours("freeze")),
             Self::Local(local) => local.signal_family(Signal::STOP),
-            Self::Container(container) => container.pause().await,
+            Self::Container(container) => container.freeze().await,
         }
     }
 
@@ -68,7 +68,7 @@ impl Server {
         match self {
             Self::External => Err(not_ours("thaw")),
             Self::Local(local) => local.signal_family(Signal::CONT),
-            Self::Container(container) => container.unpause().await,
+            Self::Container(container) => container.thaw().await,
         }
     }
 

@@ -229,6 +229,7 @@ impl Fault for Hungry {
     async fn after(&self, _: &Batch, _: &mut Tx) -> std::result::Result<(), HandlerError> {
         static BATCHES: AtomicUsize = AtomicUsize::new(0);
         if BATCHES.fetch_add(1, Ordering::SeqCst) == 2 {
+            println!("no memory is left from here on");
             // Less than it has: nothing more can be mapped.
             let none = Rlimit { current: Some(0), ..getrlimit(Resource::As) };
             setrlimit(Resource::As, none).expect("a process may limit itself");
