@@ -7,7 +7,9 @@ use crate::{Batch, Tx};
 pub(crate) trait ErasedHandler: Send + Sync + 'static {
     fn handle<'a>(&'a self, batch: &'a Batch, tx: &'a mut Tx) -> HandlerFuture<'a>;
 
-    fn prepare(&self, batch: &Batch);
+    fn prepare(&self, batch: &Batch) {
+        let _ = batch;
+    }
 }
 
 impl<H: Handler> ErasedHandler for H {
