@@ -25,7 +25,8 @@ const PROMPTLY: Duration = Duration::from_secs(2);
 pub(crate) enum Attempt {
     /// Durable: rows and offsets.
     Applied,
-    /// Rolled back: the compare-and-set found fewer rows under their claim than the batch has partitions.
+    /// Rolled back: the compare-and-set found fewer rows under their claim than the batch has partitions. As far as is
+    /// known, the transaction was the one that began.
     Missed,
     /// Rolled back: somebody holds a partition's row for longer than `lock_timeout`.
     Locked,

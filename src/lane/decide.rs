@@ -11,7 +11,8 @@ use crate::partition::After;
 /// What a row says about a part whose batch missed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Still under our claim and where we left it: only another partition of the batch was lost.
+    /// Still under our claim and where we left it: only another partition of the batch was lost, or the database has
+    /// gone back since.
     Ours,
     Over {
         after: After,

@@ -110,9 +110,7 @@ impl Lane {
             .map(|part| decide(part.claim, part.from, rows.get(&part.key), me))
             .collect();
         if decisions.iter().all(|decision| *decision == Decision::Ours) {
-            // Every row is as it should be, and yet not all of them matched: only the transaction's id can have
-            // differed. To try again would write the rows a second time.
-            return self.smuggled(taken);
+            return self.missed_for_nothing(taken).await;
         }
         for ((part, buffer), decision) in taken.pairs().zip(decisions) {
             match decision {
@@ -128,6 +126,19 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Every row is as it should be, and yet not all of them matched: the database has gone back between the miss and
+    /// this look, or the other claim is gone again. The handler is not to blame; that the transaction's id has changed
+    /// would be [`Attempt::Smuggled`].
+    async fn missed_for_nothing(&mut self, taken: &Taken) {
+        if self.out_of_retries(taken) {
+            let why = "an update of its offset matches nothing, though its row is as this worker left it: look for a \
+                       trigger, a rule or row security on consumer_offset, then restart the worker";
+            return self.culprit(taken, ErrorKind::Schema, why);
+        }
+        self.put_back(taken);
+        self.pause("a compare-and-set missed, and the rows do not show why").await;
     }
 
     async fn rows(&self, keys: &[PartitionKey]) -> Result<HashMap<PartitionKey, OffsetRow>, DbError> {

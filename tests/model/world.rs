@@ -350,9 +350,11 @@ impl World {
             }
             Action::Compare(_) => batch.phase = Phase::Missed,
             Action::Decide(_) => {
-                // Of a batch of one partition, every row is as it should be: only its transaction can have been
-                // another (the handler ended it), and it halts.
-                let after = self.decide(&covered, me).unwrap_or(After::Halt);
+                // Every row is as it should be: the database has gone back since the miss.
+                let Some(after) = self.decide(&covered, me) else {
+                    self.workers[index].put_back();
+                    return Broken::NONE;
+                };
                 return self.workers[index].end(after);
             }
             Action::SendCommit(_) => {
