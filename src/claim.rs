@@ -3,6 +3,7 @@
 pub(crate) mod guard;
 mod holder;
 mod lost;
+mod lost_answer;
 pub(crate) mod mark;
 mod obtain;
 pub(crate) mod start;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, PoolError};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::NextOffset;
@@ -107,6 +109,7 @@ pub(crate) struct Claims {
     claim_free: String,
     claim_waiting: String,
     release: String,
+    release_lost: String,
     mark_draining: String,
     rows: String,
     unlocked: String,
@@ -140,7 +143,8 @@ impl Claims {
         let claim = |locking: &str| {
             format!(
                 "WITH old AS ( \
-                   SELECT o.* FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
+                   SELECT o.*, w.new_token FROM {offsets} o \
+                   JOIN unnest($2::text[], $3::int4[], $7::uuid[]) AS w(topic, partition, new_token) USING (topic, partition) \
                    WHERE o.group_id = $1 AND o.paused_reason IS NULL AND NOT {draining} AND NOT {held} \
                      AND o.claim_token = coalesce($6, o.claim_token) \
                    ORDER BY o.topic, o.partition FOR UPDATE OF o{locking}), \
@@ -150,7 +154,7 @@ impl Claims {
                    SELECT group_id, topic, partition, epoch, claim_token, claimed_by, instance_id, claimed_offset, next_offset, \
                      applied_records, applied_batches, claimed_at, committed_at \
                    FROM old WHERE claimed_at IS NOT NULL) \
-                 UPDATE {offsets} o SET epoch = old.epoch + 1, claim_token = gen_random_uuid(), owner = $4, claimed_by = $4, instance_id = $5, \
+                 UPDATE {offsets} o SET epoch = old.epoch + 1, claim_token = old.new_token, owner = $4, claimed_by = $4, instance_id = $5, \
                    drain_until = NULL, claimed_offset = old.next_offset, claimed_at = clock_timestamp(), \
                    applied_records = 0, applied_batches = 0 \
                  FROM old WHERE o.group_id = old.group_id AND o.topic = old.topic AND o.partition = old.partition \
@@ -160,6 +164,11 @@ impl Claims {
         Self {
             claim_free: claim(" SKIP LOCKED"),
             claim_waiting: claim(""),
+            // By token, which alone says all: nobody else has ever had it.
+            release_lost: format!(
+                "UPDATE {offsets} SET owner = NULL, drain_until = NULL \
+                 WHERE group_id = $1 AND topic = $2 AND partition = $3 AND claim_token = $4 AND owner = $5"
+            ),
             // By token: a late release matches nothing once somebody else has claimed.
             release: format!(
                 "UPDATE {offsets} SET owner = NULL, drain_until = NULL \
@@ -195,21 +204,30 @@ impl Claims {
         &self.db
     }
 
-    /// Claims those of `keys` whose rows are free, in one statement.
-    pub(crate) async fn claim_free(&self, keys: &[PartitionKey]) -> Result<Vec<Claimed>, DbError> {
+    /// Claims those of `keys` whose rows are free, in one statement. `tokens`, one per key: random and never used before,
+    /// made here so that a claim whose answer is lost can still be given back.
+    pub(crate) async fn claim_free(
+        &self,
+        keys: &[PartitionKey],
+        tokens: &[Uuid],
+    ) -> Result<Vec<Claimed>, DbError> {
         let client = self.db.control().await?;
-        self.claim(&client, &self.claim_free, keys, None).await
+        self.claim(&client, &self.claim_free, keys, tokens, None).await
     }
 
     /// Claims one row, waiting for its lock up to `lock_timeout`; after [`blockers::PATIENCE`] it looks for dead
     /// blockers. `None` if the row is missing, paused or draining, or, where nobody arbitrates, no longer as it was
     /// `seen`: whoever has claimed it during the wait is live, though the statement's snapshot does not know it.
-    pub(crate) async fn claim_waiting(&self, seen: &OffsetRow) -> Result<Option<Claimed>, DbError> {
+    pub(crate) async fn claim_waiting(
+        &self,
+        seen: &OffsetRow,
+        token: Uuid,
+    ) -> Result<Option<Claimed>, DbError> {
         let client = self.db.control().await?;
         let pid = backend_pid(&client).await?;
         let keys = std::slice::from_ref(&seen.key);
-        let token = (self.arbiter == Arbiter::Nobody).then_some(seen.claim.token);
-        let claim = self.claim(&client, &self.claim_waiting, keys, token);
+        let expected = (self.arbiter == Arbiter::Nobody).then_some(seen.claim.token);
+        let claim = self.claim(&client, &self.claim_waiting, keys, std::slice::from_ref(&token), expected);
         let claimed = watch(&self.db, pid, claim).await?;
         Ok(claimed.into_iter().next())
     }
@@ -219,10 +237,12 @@ impl Claims {
         client: &Object,
         sql: &str,
         keys: &[PartitionKey],
-        token: Option<Uuid>,
+        tokens: &[Uuid],
+        expected: Option<Uuid>,
     ) -> Result<Vec<Claimed>, DbError> {
         let (topics, partitions) = columns(keys);
         let identity = &self.db.identity;
+        debug_assert_eq!(keys.len(), tokens.len(), "each claim has a token of its own");
         let statement = client.prepare_cached(sql).await?;
         let rows = client
             .query(
@@ -233,7 +253,8 @@ impl Claims {
                     &partitions,
                     &identity.owner,
                     &identity.instance_id.as_deref(),
-                    &token,
+                    &expected,
+                    &tokens,
                 ],
             )
             .await?;
@@ -268,6 +289,15 @@ impl Claims {
             )
             .await?;
         Ok(released == 1)
+    }
+
+    /// Gives a row back that a claim may have taken whose answer was lost; `false` if it has not, or not yet.
+    pub(crate) async fn release_lost(&self, key: &PartitionKey, token: Uuid) -> Result<bool, DbError> {
+        let client = self.db.control().await?;
+        let identity = &self.db.identity;
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&&*identity.group, &&*key.topic, &key.partition, &token, &identity.owner];
+        Ok(client.execute(&self.release_lost, &parameters).await? == 1)
     }
 
     /// Asks successors to wait up to `limit` for a batch that is under way.

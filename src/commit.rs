@@ -212,6 +212,11 @@ impl Commit {
     }
 
     async fn failed(&self, error: HandlerError, tx: Tx, left_behind: LeftBehind) -> Attempt {
+        // What the server says between two statements does not reach the handler: to it, the connection was lost.
+        let error = match self.db.timed_out(left_behind.backend.pid) {
+            Some(sqlstate) if error.verdict().class == Class::Environment => error.timed_out(&sqlstate),
+            _ => error,
+        };
         self.heed(&error);
         if error.verdict().connection == Connection::Keep {
             self.roll_back(tx, left_behind).await;
@@ -276,8 +281,10 @@ impl Commit {
                 let _ = tokio::time::timeout(PROMPTLY, db.cancel(&cancel)).await;
             }
             let ended = tokio::time::timeout(PROMPTLY, async {
-                let client = db.control().await.ok()?;
-                db.blockers.end_own(&client, &backend).await.ok()
+                let client = db.lease().await.ok()?;
+                let ended = db.blockers.end_own(&client, &backend).await.ok()?;
+                client.give_back();
+                Some(ended)
             });
             // If it fails, whoever the backend blocks will end it.
             let ended = ended.await.ok().flatten();

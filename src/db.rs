@@ -2,6 +2,8 @@
 
 pub(crate) mod blockers;
 mod connect;
+mod ended;
+mod lease;
 pub(crate) mod pooler;
 mod session;
 pub(crate) mod tls;
@@ -26,6 +28,7 @@ use crate::schema::SchemaName;
 use crate::sqlstate::{Connection, classify};
 pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
+pub(crate) use lease::Lease;
 
 /// Connections for the heartbeat, which keeps one, and for claims, releases and reads. Claims that wait for a lock
 /// take at most half of those.
@@ -99,6 +102,11 @@ impl Db {
         self.control.get().await
     }
 
+    /// As [`control`](Self::control), for work that a time-out may interrupt.
+    pub(crate) async fn lease(&self) -> Result<Lease, PoolError> {
+        Ok(Lease::new(self.control.get().await?))
+    }
+
     /// A connection for a lane's batches.
     pub(crate) async fn lane(&self) -> Result<Object, PoolError> {
         self.lanes.get().await
@@ -128,6 +136,12 @@ impl Db {
         if source.is_some_and(|source| classify(source).connection == Connection::DiscardAll) {
             self.clear();
         }
+    }
+
+    /// The SQLSTATE with which the server ended a session for having idled, or lasted, for too long: whoever used it
+    /// next was told only that it is closed.
+    pub(crate) fn timed_out(&self, pid: i32) -> Option<String> {
+        self.connector.ended(pid)
     }
 
     /// Cancels what runs on a connection of ours; see [`Connector::cancel`].

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use uuid::Uuid;
 
 use super::guard::{Unanswered, Verdict};
+use super::lost_answer::LostAnswers;
 use super::mark::Marks;
-use super::start::Start;
+use super::start::{Added, Start};
 use super::{Claimed, Claims, DbError, Guard};
 use crate::NextOffset;
 use crate::backoff::Backoff;
@@ -26,6 +28,8 @@ use crate::partition::Halt;
 const WAITING_CLAIMS: usize = 4;
 /// How often a row is looked at that its draining owner will release any moment.
 const DRAINING_POLL: Duration = Duration::from_millis(25);
+/// First and longest wait before Kafka is asked again where a partition without a row begins.
+const UNANSWERED_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How often a row is looked at that another live process holds, where nobody arbitrates.
 const HELD_POLL: Duration = Duration::from_millis(250);
 /// How often a row is looked at that an operator has paused.
@@ -139,14 +143,22 @@ impl Obtain {
     /// itself.
     async fn claim_all(self, mut assigned: Vec<Assigned>) {
         let mut backoff = self.backoff.clone();
+        let mut lost = LostAnswers::default();
         loop {
             // Only what is assigned at the moment of sending.
-            assigned.retain(|assigned| self.still.is_current(assigned));
+            assigned.retain(|assigned| {
+                let current = self.still.is_current(assigned);
+                if !current {
+                    lost.give_back(&self.claims, &assigned.key);
+                }
+                current
+            });
             if assigned.is_empty() {
                 return;
             }
             let keys: Vec<_> = assigned.iter().map(|assigned| assigned.key.clone()).collect();
-            match self.claims.claim_free(&keys).await {
+            let tokens: Vec<_> = keys.iter().map(|_| Uuid::new_v4()).collect();
+            match self.claims.claim_free(&keys, &tokens).await {
                 Ok(claimed) => {
                     let mut held = Vec::with_capacity(claimed.len());
                     for claimed in claimed {
@@ -160,38 +172,56 @@ impl Obtain {
                     tokio::spawn(async move { this.granted(held).await });
                     break;
                 }
-                Err(error) => self.wait_after(&error, &mut backoff, assigned.len()).await,
+                Err(error) => {
+                    lost.note(&error, &keys, &tokens);
+                    self.wait_after(&error, &mut backoff, assigned.len()).await;
+                }
             }
         }
         for assigned in assigned {
-            let this = self.clone();
-            tokio::spawn(async move { this.claim_one(assigned).await });
+            let (this, lost) = (self.clone(), lost.of(&assigned.key));
+            tokio::spawn(async move { this.claim_one(assigned, lost).await });
         }
     }
 
-    async fn claim_one(self, assigned: Assigned) {
+    /// `lost`: of earlier claims for the same assignment.
+    async fn claim_one(self, assigned: Assigned, mut lost: LostAnswers) {
         let mut backoff = self.backoff.clone();
+        let mut unanswered = Backoff::new(UNANSWERED_WAIT.0, UNANSWERED_WAIT.1);
         while self.still.is_current(&assigned) {
-            match self.try_one(&assigned).await {
+            let token = Uuid::new_v4();
+            match self.try_one(&assigned, token).await {
                 Ok(Step::Claimed(claimed)) => {
                     self.still.note(&assigned, None);
                     return self.granted(vec![(assigned, claimed)]).await;
                 }
                 Ok(Step::Refused(why)) => return self.send(assigned, Err((None, why))),
                 Ok(Step::Wait(pause)) => tokio::time::sleep(pause).await,
-                Err(error) => self.wait_after(&error, &mut backoff, 1).await,
+                Ok(Step::Unanswered(why)) => {
+                    let wait = unanswered.next();
+                    if self.still.note(&assigned, Some(why.clone())) {
+                        tracing::warn!(partition = %assigned.key, "{why}");
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => {
+                    lost.note(&error, std::slice::from_ref(&assigned.key), &[token]);
+                    self.wait_after(&error, &mut backoff, 1).await;
+                }
             }
         }
+        lost.give_back(&self.claims, &assigned.key);
     }
 
-    async fn try_one(&self, assigned: &Assigned) -> Result<Step, DbError> {
+    async fn try_one(&self, assigned: &Assigned, token: Uuid) -> Result<Step, DbError> {
         let key = &assigned.key;
         let row = self.claims.rows(std::slice::from_ref(key)).await?.pop();
         let Some(row) = row else {
-            return match self.start.added_partition(key).await? {
-                Ok(()) => Ok(Step::Wait(DRAINING_POLL)),
-                Err(why) => Ok(Step::Refused(why)),
-            };
+            return Ok(match self.start.added_partition(key).await? {
+                Ok(Added::Recorded) => Step::Wait(Duration::ZERO),
+                Ok(Added::Unanswered(why)) => Step::Unanswered(why),
+                Err(why) => Step::Refused(why),
+            });
         };
         if let Some(reason) = &row.paused_reason {
             if self.still.note(assigned, Some(format!("paused by an operator: {reason}"))) {
@@ -216,7 +246,7 @@ impl Obtain {
             return Ok(Step::Wait(Duration::ZERO));
         }
         // No row: it was paused, began to drain or vanished since. The next look says which.
-        Ok(self.claims.claim_waiting(&row).await?.map_or(Step::Wait(DRAINING_POLL), Step::Claimed))
+        Ok(self.claims.claim_waiting(&row, token).await?.map_or(Step::Wait(DRAINING_POLL), Step::Claimed))
     }
 
     /// Guards what was claimed, all of it together, for as long as Kafka takes to answer.
@@ -338,4 +368,6 @@ enum Step {
     Claimed(Claimed),
     Refused(Halt),
     Wait(Duration),
+    /// Kafka does not say where a partition without a row begins.
+    Unanswered(String),
 }

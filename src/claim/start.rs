@@ -25,6 +25,7 @@ use crate::config::{Config, StartPolicy, TopicPartition, TopicPattern};
 use crate::consumer::Catalog;
 use crate::db::Db;
 use crate::error::{Error, ErrorKind, Result};
+pub(in crate::claim) use added::Added;
 pub(crate) use adopt::named;
 use pattern::Wanted;
 use record::Decision;

@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::Catalog;
 use super::catalog::ANSWER_TIMEOUT;
 pub(crate) use super::ffi::groups::{Committed, Member};
-use super::ffi::groups::{committed, group_ids, members};
+use super::ffi::groups::{Wanted, committed, group_ids, members};
 use crate::config::CLIENT_ID_PREFIX;
 
 impl Catalog {
@@ -20,14 +20,46 @@ impl Catalog {
         .await
     }
 
-    /// What `group` has committed, by topic and partition.
-    pub(crate) async fn group_offsets(&self, group: &str) -> Result<Vec<Committed>, KafkaError> {
+    /// What `group` has committed of the topics that `covers` names, by topic and partition. An open transaction hides
+    /// nothing: the offset before it is told.
+    pub(crate) async fn group_offsets(
+        &self,
+        group: &str,
+        covers: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Committed>, KafkaError> {
+        self.committed(group, Wanted::All, covers).await
+    }
+
+    /// What `group` has committed of a topic, and nobody is about to replace.
+    ///
+    /// # Errors
+    /// Also while a producer's open transaction holds an offset of this topic.
+    pub(crate) async fn stable_offsets(
+        &self,
+        group: &str,
+        topic: &str,
+        partition_count: i32,
+    ) -> Result<Vec<Committed>, KafkaError> {
+        let wanted = Wanted::Stable { topic: topic.to_owned(), partition_count };
+        self.committed(group, wanted, |found| found == topic).await
+    }
+
+    async fn committed(
+        &self,
+        group: &str,
+        wanted: Wanted,
+        covers: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Committed>, KafkaError> {
         let group = group.to_owned();
         let mut found = self
             .ask_coordinator(move |client| {
-                committed(client, &group, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)
+                committed(client, &group, &wanted, ANSWER_TIMEOUT).map_err(KafkaError::AdminOp)
             })
             .await?;
+        // Another topic's error is nobody's business here.
+        found.retain(|(topic, _)| covers(topic));
+        let found: Result<Vec<_>, _> = found.into_iter().map(|(_, committed)| committed).collect();
+        let mut found = found.map_err(KafkaError::AdminOp)?;
         found.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         Ok(found)
     }
@@ -81,10 +113,10 @@ mod tests {
         let properties = [("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
         let catalog = Catalog::new(&properties).unwrap();
         cluster.broker_down(2).unwrap();
-        assert!(catalog.group_offsets("g").await.is_err(), "the coordinator is away");
+        assert!(catalog.group_offsets("g", |_| true).await.is_err(), "the coordinator is away");
         cluster.broker_up(2).unwrap();
         let until = Instant::now() + std::time::Duration::from_secs(30);
-        while let Err(error) = catalog.group_offsets("g").await {
+        while let Err(error) = catalog.group_offsets("g", |_| true).await {
             assert!(Instant::now() < until, "{error}");
         }
     }

@@ -1,18 +1,21 @@
 //! Getting a session: which server of several, with or without TLS, and only of a primary.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, Socket};
+use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, SimpleQueryMessage, Socket};
 
+use super::ended::Ended;
 use super::tls::{Mode, Tls};
 use super::url::Address;
 use crate::config::DatabaseConfig;
 use crate::error::{self, ErrorKind};
+use crate::sqlstate::{Class, classify};
 
 /// How long one server may take to answer, unless the address says otherwise; as long again for the rest.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +28,7 @@ pub(crate) struct Connector {
     mode: Mode,
     /// `None`: never.
     tls: Option<Tls>,
+    ended: Ended,
 }
 
 /// One try to get a session of one server.
@@ -50,7 +54,13 @@ impl Connector {
             set(server);
         }
         let tls = Tls::new(address.tls.clone())?;
-        Ok(Self { servers, random_order: address.random_order(), mode: address.tls.mode(), tls })
+        Ok(Self {
+            servers,
+            random_order: address.random_order(),
+            mode: address.tls.mode(),
+            tls,
+            ended: Ended::default(),
+        })
     }
 
     /// Asks one server after the other; one that is no primary counts as away.
@@ -112,9 +122,14 @@ impl Connector {
         };
         server.ssl_mode(mode);
         match &self.tls {
-            Some(tls) if attempt != Attempt::Plain => open(&server, tls.clone()).await,
-            _ => open(&server, NoTls).await,
+            Some(tls) if attempt != Attempt::Plain => open(&server, tls.clone(), &self.ended).await,
+            _ => open(&server, NoTls, &self.ended).await,
         }
+    }
+
+    /// The SQLSTATE with which the server ended the session of this backend for having taken too long, if it did.
+    pub(super) fn ended(&self, pid: i32) -> Option<String> {
+        self.ended.why(pid)
     }
 
     /// Cancels what runs on the connection of `token`, over TLS if that connection was.
@@ -129,14 +144,18 @@ impl Connector {
     }
 }
 
-async fn open<T>(server: &Config, tls: T) -> Result<(Client, JoinHandle<()>), Error>
+async fn open<T>(server: &Config, tls: T, ended: &Ended) -> Result<(Client, JoinHandle<()>), Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
     let (client, connection) = server.connect(tls).await?;
+    let pid = Arc::new(OnceLock::new());
+    let (known, noted) = (Arc::clone(&pid), ended.clone());
     let driven = tokio::spawn(async move {
-        match connection.await {
+        // Kept until the end is noted: with it goes what the client waits for.
+        tokio::pin!(connection);
+        match (&mut connection).await {
             Ok(()) => {}
             // Our own doing, mostly: a backend that was given up.
             Err(error) if error.code() == Some(&SqlState::ADMIN_SHUTDOWN) => {
@@ -145,9 +164,23 @@ where
             Err(error) => {
                 let sqlstate = error.code().map(SqlState::code);
                 tracing::warn!(%error, sqlstate, "a connection to Postgres ended");
+                if let (Some(&pid), true) = (known.get(), classify(&error).class == Class::OwnTimeout)
+                    && let Some(why) = error.code()
+                {
+                    noted.note(pid, why);
+                }
             }
         }
     });
+    let answer = client.simple_query("SELECT pg_catalog.pg_backend_pid()").await?;
+    let found = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    if let Some(found) = found {
+        ended.begun(found);
+        let _ = pid.set(found);
+    }
     Ok((client, driven))
 }
 

@@ -155,6 +155,13 @@ impl HandlerError {
         error
     }
 
+    /// The same failure, but the server had ended the session for having taken too long.
+    pub(crate) fn timed_out(self, sqlstate: &str) -> Self {
+        let reason =
+            format!("postgres ended the session with SQLSTATE {sqlstate}, for the batch had taken too long");
+        Self::lost_connection(Class::OwnTimeout, reason).with_source(self)
+    }
+
     /// The server takes no writes: it was demoted, and so is every other connection to it (25006, in advance).
     pub(crate) fn read_only() -> Self {
         let reason = "Postgres takes no writes: it was demoted, or default_transaction_read_only is on";

@@ -311,8 +311,10 @@ impl Lane {
 
     async fn answers_quickly(&self) -> bool {
         let answer = async {
-            let client = self.claims.db().control().await.ok()?;
-            client.simple_query("SELECT 1").await.ok()
+            let client = self.claims.db().lease().await.ok()?;
+            let answer = client.simple_query("SELECT 1").await.ok()?;
+            client.give_back();
+            Some(answer)
         };
         matches!(tokio::time::timeout(QUICK_ANSWER, answer).await, Ok(Some(_)))
     }

@@ -14,7 +14,7 @@ use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::DbError;
 use crate::config::Config;
 use crate::consumer::PartitionBuffer;
-use crate::db::Db;
+use crate::db::{Db, Lease};
 use crate::failpoint::failpoint;
 
 /// Heartbeats; *live* means younger than three of them.
@@ -154,8 +154,8 @@ impl Heartbeat {
         loop {
             ticks.tick().await;
             failpoint!("before_heartbeat");
-            let connection = kept.take().filter(|connection| self.db.is_current(connection));
-            // A hung connection must not end the heart: give up on it before the row is too old.
+            let connection = kept.take().filter(|connection: &Lease| self.db.is_current(connection));
+            // A hung connection must not end the heart: give up on it, and not to the pool, before the row is too old.
             match tokio::time::timeout(2 * INTERVAL, self.turn(connection, &mut pruned)).await {
                 Ok(Ok(connection)) => kept = Some(connection),
                 Ok(Err(error)) => {
@@ -167,10 +167,10 @@ impl Heartbeat {
         }
     }
 
-    async fn turn(&mut self, connection: Option<Object>, pruned: &mut Instant) -> Result<Object, DbError> {
+    async fn turn(&mut self, connection: Option<Lease>, pruned: &mut Instant) -> Result<Lease, DbError> {
         let client = match connection {
             Some(connection) => connection,
-            None => self.db.control().await?,
+            None => self.db.lease().await?,
         };
         self.write(&client).await?;
         self.look_for_lost(&client).await?;

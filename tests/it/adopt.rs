@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use highwater::config::StartPolicy;
-use highwater::testing::{Result, wait_until};
+use highwater::testing::{Result, unique, wait_until};
 use highwater::{ErrorKind, PartitionState, WorkerHandle};
 
-use crate::support::foreign::Foreign;
+use crate::support::foreign::{Foreign, OpenOffsets};
 use crate::support::watch::{halted, halted_now, status_until};
 use crate::support::{PATIENCE, Sink, TestResult, World};
 use python::Python;
@@ -119,7 +119,6 @@ async fn core_a_partition_without_an_offset_is_named_with_the_command_that_commi
     Ok(())
 }
 
-/// A committed offset that Kafka can't serve is the guard's to refuse, as for any position.
 /// An adoption that got no further than its rows, after which the old fleet was started once more: what that applied
 /// must not be applied again.
 #[tokio::test]
@@ -143,6 +142,7 @@ async fn an_adoption_before_the_old_consumer_had_ended_is_refused() -> TestResul
     Ok(())
 }
 
+/// A committed offset that Kafka can't serve is the guard's to refuse, as for any position.
 #[tokio::test]
 async fn an_offset_out_of_range_is_adopted_and_halts() -> TestResult {
     let world = World::new("adopt-range", 2).await?;
@@ -154,6 +154,45 @@ async fn an_offset_out_of_range_is_adopted_and_halts() -> TestResult {
     world.reached(1, 10).await?;
     assert_eq!(world.number("SELECT count(*) FROM sink").await?, 6);
     worker.stop().await?;
+    Ok(())
+}
+
+/// What another program is about to commit is waited for where it is adopted, and nowhere else.
+#[tokio::test]
+async fn an_open_transaction_of_another_program_delays_only_the_adoption_of_its_topic() -> TestResult {
+    let world = World::new("adopt-open", 1).await?;
+    world.produce(20).await?;
+    world.commit_in_kafka(&[(0, 4)]).await?;
+    let other = unique("adopt-open-other");
+    world.kafka.create_topic(&other, 1).await?;
+    let (others, ours) =
+        (OpenOffsets::begin(&world, &other, 3).await?, OpenOffsets::begin(&world, &world.topic, 7).await?);
+    let worker = world.adopting();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(world.decided().await?, 0, "nothing is adopted while it is about to change");
+    ours.commit().await?;
+    // And the other topic's is still open.
+    world.caught_up().await?;
+    assert_eq!(world.adopted().await?, [(0, 7)]);
+    worker.stop().await?;
+    others.commit().await?;
+    Ok(())
+}
+
+/// No other policy takes a position from Kafka, and a mark that stands is seen below the one that is about to replace it.
+#[tokio::test]
+async fn an_open_transaction_of_another_program_does_not_delay_a_start() -> TestResult {
+    let world = World::new("open-start", 1).await?;
+    world.produce(20).await?;
+    let ours = OpenOffsets::begin(&world, &world.topic, 7).await?;
+    for _ in 0..2 {
+        // The first resolves; the second finds the group known.
+        let worker = world.worker(Sink::<()>::default());
+        world.verify().await?;
+        worker.stop().await?;
+        world.produce(20).await?;
+    }
+    ours.commit().await?;
     Ok(())
 }
 

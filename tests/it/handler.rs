@@ -7,6 +7,7 @@ mod narrowing;
 mod slow;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use highwater::{Batch, HandlerError, Tx};
 
@@ -27,6 +28,8 @@ enum Misdeed {
     Batch(&'static str),
     /// Runs a statement, then never ends.
     Idle(&'static str),
+    /// Runs a statement, does something else for half a second, and goes on.
+    Pause(&'static str),
     /// Runs a statement that fails, and returns Ok.
     Swallow(&'static str),
     Panic,
@@ -50,6 +53,11 @@ impl Fault for Bad {
             Misdeed::Idle(sql) => {
                 tx.batch_execute(sql).await?;
                 std::future::pending().await
+            }
+            Misdeed::Pause(sql) => {
+                tx.batch_execute(sql).await?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                tx.batch_execute("SELECT 1").await?;
             }
             Misdeed::Swallow(sql) => drop(tx.execute(sql, &[]).await.expect_err("it fails")),
             Misdeed::Panic => panic!("account 4711 has no branch"),

@@ -1,5 +1,6 @@
 //! Partitions that have no row yet.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::Start;
@@ -8,12 +9,21 @@ use crate::batch::PartitionKey;
 use crate::claim::DbError;
 use crate::partition::Halt;
 
+/// What became of a partition that had no row.
+#[derive(Debug)]
+pub(in crate::claim) enum Added {
+    /// It has one now.
+    Recorded,
+    /// Kafka does not say where it begins: look again after a while.
+    Unanswered(String),
+}
+
 impl Start {
     /// A partition without a row: added to the topic since, or vanished.
     pub(in crate::claim) async fn added_partition(
         &self,
         key: &PartitionKey,
-    ) -> Result<Result<(), Halt>, DbError> {
+    ) -> Result<Result<Added, Halt>, DbError> {
         let group = &*self.db.identity.group;
         let Some(known) = self.known(&key.topic).await? else { return self.newly_matched(key).await };
         if key.partition < known.partition_count {
@@ -29,15 +39,17 @@ impl Start {
         }
         // Added partitions start at their beginning, whatever the policy: a record must not be missed because
         // it was produced before the group noticed the partition.
-        let Ok(Some(now)) = self.catalog.partition_count(&key.topic).await else {
-            return Ok(Ok(())); // Kafka does not answer; the caller looks again.
+        let now = match self.catalog.partition_count(&key.topic).await {
+            Ok(Some(now)) => now,
+            Ok(None) => return Ok(Ok(Added::no_topic())),
+            Err(error) => return Ok(Ok(Added::unanswered(&error))),
         };
         let mut added = Vec::new();
         for partition in known.partition_count..now {
             let key = PartitionKey { topic: Arc::clone(&key.topic), partition };
             match self.catalog.watermarks(&key).await {
                 Ok(available) => added.push((partition, available.low.get())),
-                Err(_) => return Ok(Ok(())),
+                Err(error) => return Ok(Ok(Added::unanswered(&error))),
             }
         }
         let mut client = self.db.control().await?;
@@ -55,6 +67,16 @@ impl Start {
             .await?;
         transaction.commit().await?;
         tracing::info!(topic = &*key.topic, from = known.partition_count, to = now, "the topic has grown");
-        Ok(Ok(()))
+        Ok(Ok(Added::Recorded))
+    }
+}
+
+impl Added {
+    pub(super) fn unanswered(error: &impl Display) -> Self {
+        Self::Unanswered(format!("Kafka does not say where it begins ({error}); trying again"))
+    }
+
+    pub(super) fn no_topic() -> Self {
+        Self::Unanswered("Kafka assigns it, but does not know its topic; trying again".to_owned())
     }
 }

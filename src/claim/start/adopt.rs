@@ -3,7 +3,6 @@
 //! Kafka's offset is the next record to read, as ours is. What the other consumer has done with the records before
 //! it is its own affair; that nobody goes on doing so is what the members are looked at for.
 
-use super::pattern::Wanted;
 use super::{Start, StartError};
 use crate::consumer::catalog::Watermarks;
 use crate::consumer::groups::{Committed, Member};
@@ -17,22 +16,26 @@ impl Start {
     ///
     /// The group is looked at twice, and its offsets before and after that: a consumer that is in it is seen, and one
     /// that came and went has committed something, or it does not matter.
-    pub(super) async fn adopted(
-        &self,
-        topic: &str,
-        partition_count: i32,
-        committed: &[Committed],
-    ) -> Result<Vec<i64>, StartError> {
+    pub(super) async fn adopted(&self, topic: &str, partition_count: i32) -> Result<Vec<i64>, StartError> {
+        let committed = self.stable(topic, partition_count).await?;
+        self.refuse_forgotten(&committed).await?;
         self.refuse_foreign(topic).await?;
         let available = self.watermarks(topic, partition_count).await?;
         self.refuse_foreign(topic).await?;
-        if self.committed(Wanted::Topic(topic)).await? != committed {
+        if self.stable(topic, partition_count).await? != committed {
             return Err(StartError::Moved);
         }
-        adopt(&available, committed).map_err(|missing| {
+        adopt(&available, &committed).map_err(|missing| {
             let message = self.nothing_to_adopt(topic, &missing);
             StartError::Refused(Error::new(ErrorKind::StartPolicy, message))
         })
+    }
+
+    /// The offsets to begin at: unlike a mark, one that is about to be replaced is worth waiting for.
+    async fn stable(&self, topic: &str, partition_count: i32) -> Result<Vec<Committed>, StartError> {
+        let group = &self.db.identity.group;
+        let committed = self.catalog.stable_offsets(group, topic, partition_count).await;
+        committed.map_err(|error| self.unanswered(error))
     }
 
     async fn refuse_foreign(&self, topic: &str) -> Result<(), StartError> {

@@ -15,10 +15,8 @@ impl Start {
     /// What the group has committed in Kafka, by topic and partition.
     pub(super) async fn committed(&self, wanted: Wanted<'_>) -> Result<Vec<Committed>, StartError> {
         let group = &self.db.identity.group;
-        let mut committed =
-            self.catalog.group_offsets(group).await.map_err(|error| self.unanswered(error))?;
-        committed.retain(|committed| wanted.covers(&committed.topic));
-        Ok(committed)
+        let committed = self.catalog.group_offsets(group, |topic| wanted.covers(topic)).await;
+        committed.map_err(|error| self.unanswered(error))
     }
 
     /// For what the group knows: the mirror must not be another database's.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use deadpool_postgres::Transaction;
 use rdkafka::error::KafkaError;
 
+use super::added::Added;
 use super::record::Decision;
 use super::{Start, StartError};
 use crate::ErrorKind;
@@ -105,24 +106,31 @@ impl Start {
 
     /// A topic that the group does not know, and yet is assigned: newly matched, so it starts at its beginning. The
     /// outer error means that Postgres did not answer; if Kafka does not, the caller looks again.
-    pub(super) async fn newly_matched(&self, key: &PartitionKey) -> Result<Result<(), Halt>, DbError> {
+    pub(super) async fn newly_matched(&self, key: &PartitionKey) -> Result<Result<Added, Halt>, DbError> {
         let topic = &*key.topic;
         let pattern = match self.covering(topic).await? {
             Ok(pattern) => pattern,
             Err(why) => return Ok(Err(why)),
         };
-        let Ok(Some(partition_count)) = self.catalog.partition_count(topic).await else {
-            return Ok(Ok(()));
+        let partition_count = match self.catalog.partition_count(topic).await {
+            Ok(Some(count)) => count,
+            Ok(None) => return Ok(Ok(Added::no_topic())),
+            Err(error) => return Ok(Ok(Added::unanswered(&error))),
         };
         // As in `resolve`: the identity comes first.
-        let Ok(identity) = self.catalog.identity(topic).await else { return Ok(Ok(())) };
+        let identity = match self.catalog.identity(topic).await {
+            Ok(identity) => identity,
+            Err(error) => return Ok(Ok(Added::unanswered(&error))),
+        };
         let positions = match self.positions(topic, partition_count, StartPolicy::Earliest).await {
             Ok(positions) => positions,
             Err(StartError::Db(error)) => return Err(error),
             Err(StartError::Refused(error)) => {
                 return Ok(Err(Halt::new(error.kind(), error.to_string())));
             }
-            Err(StartError::Kafka(_) | StartError::UnknownTopic | StartError::Moved) => return Ok(Ok(())),
+            Err(error @ (StartError::Kafka(_) | StartError::UnknownTopic | StartError::Moved)) => {
+                return Ok(Ok(Added::unanswered(&error)));
+            }
         };
         let decision = Decision {
             topic,
@@ -137,7 +145,7 @@ impl Start {
         self.lock(&transaction, topic).await?;
         self.record(&transaction, &decision).await?;
         transaction.commit().await?;
-        Ok(Ok(()))
+        Ok(Ok(Added::Recorded))
     }
 
     /// The pattern by which Kafka assigned a topic, or why there is none.

@@ -22,7 +22,7 @@ impl Start {
         let committed = self.committed(Wanted::Topic(topic)).await?;
         self.refuse_forgotten(&committed).await?;
         match policy {
-            StartPolicy::AdoptKafka => self.adopted(topic, partition_count, &committed).await,
+            StartPolicy::AdoptKafka => self.adopted(topic, partition_count).await,
             StartPolicy::Timestamp(instant) => self.positions_at(topic, partition_count, instant).await,
             StartPolicy::Latest => {
                 let available = self.watermarks(topic, partition_count).await?;

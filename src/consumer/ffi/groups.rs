@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as rdsys;
@@ -84,25 +85,52 @@ pub(crate) fn members(
     }
 }
 
-/// All that the group has committed, of whatever topic. An offset that a producer's open transaction is about to
-/// commit is an error (`UnstableOffsetCommit`): ask again.
+/// Which of a group's committed offsets are asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// All of them, of whatever topic, as they stand: what a producer's open transaction is about to commit is not
+    /// waited for.
+    All,
+    /// Those of one topic's partitions, from 0. One that an open transaction is about to commit is an error
+    /// (`UnstableOffsetCommit`): ask again. Asked of no other topic, for one such offset fails the whole answer.
+    Stable { topic: String, partition_count: i32 },
+}
+
+/// A topic's name, and what is committed of one of its partitions.
+pub(crate) type OfTopic = (String, Result<Committed, RDKafkaErrorCode>);
+
+/// What the group has committed. A partition that fails by itself (a topic that this client may not see) comes with its
+/// own error.
 pub(crate) fn committed(
     client: &Client,
     group: &str,
+    wanted: &Wanted,
     timeout: Duration,
-) -> Result<Vec<Committed>, RDKafkaErrorCode> {
+) -> Result<Vec<OfTopic>, RDKafkaErrorCode> {
     let group = c_string(group)?;
     let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout)?;
-    // SAFETY: options and client are valid; a NULL list asks for all partitions; the request is copied and
-    // destroyed here, and so is the error, if there is one.
+    let list = match wanted {
+        Wanted::All => None,
+        Wanted::Stable { topic, partition_count } => {
+            let mut list = TopicPartitionList::new();
+            (0..*partition_count).for_each(|partition| {
+                list.add_partition(topic, partition);
+            });
+            Some(list)
+        }
+    };
+    // SAFETY: options and client are valid; a NULL list asks for all partitions; list and request are copied, and what
+    // is made here is destroyed here, as is the error, if there is one.
     unsafe {
-        let refused = rdsys::rd_kafka_AdminOptions_set_require_stable_offsets(call.options.as_ptr(), 1);
+        let stable = i32::from(list.is_some());
+        let refused = rdsys::rd_kafka_AdminOptions_set_require_stable_offsets(call.options.as_ptr(), stable);
         if !refused.is_null() {
             let code = rdsys::rd_kafka_error_code(refused);
             rdsys::rd_kafka_error_destroy(refused);
             return Err(code.into());
         }
-        let mut request = rdsys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), ptr::null());
+        let partitions = list.as_ref().map_or(ptr::null(), |list| list.ptr().cast_const());
+        let mut request = rdsys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), partitions);
         let client = client.client().native_ptr();
         rdsys::rd_kafka_ListConsumerGroupOffsets(
             client,
@@ -126,11 +154,11 @@ pub(crate) fn committed(
         let Some(list) = rdsys::rd_kafka_group_result_partitions(group).as_ref() else {
             return Ok(Vec::new());
         };
-        array(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+        Ok(array(list.elems, usize::try_from(list.cnt).unwrap_or(0))
             .iter()
             .filter(|element| element.offset >= 0 || error_code(element.err).is_some())
-            .map(|element| committed_offset(element))
-            .collect()
+            .map(|element| (text(element.topic), committed_offset(element)))
+            .collect())
     }
 }
 

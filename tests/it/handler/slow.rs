@@ -11,7 +11,8 @@ use crate::support::{PATIENCE, Sink, TestResult, World};
 /// What keeps a handler's statements from changing these does not look into functions.
 const LIMITS: &str = "
     CREATE FUNCTION quick_transaction() RETURNS text LANGUAGE sql
-        AS $$ SELECT set_config('transaction_timeout', '300ms', true) $$;
+        AS $$ SELECT set_config('transaction_timeout', '0', true); -- or the timer that runs would stay
+              SELECT set_config('transaction_timeout', '300ms', true) $$;
     CREATE FUNCTION quick_idling() RETURNS text LANGUAGE sql
         AS $$ SELECT set_config('idle_in_transaction_session_timeout', '300ms', true) $$;";
 
@@ -80,6 +81,18 @@ async fn a_transaction_that_the_server_ended_is_narrowed_to_its_record() -> Test
 #[tokio::test]
 async fn a_transaction_that_idles_too_long_for_the_server_is_narrowed_to_its_record() -> TestResult {
     is_cancelled("idling", Misdeed::Idle("SELECT quick_idling()")).await
+}
+
+/// The server says so between two statements, where nobody listens: the next one finds the connection closed, as if the
+/// network had lost it.
+#[tokio::test]
+async fn a_handler_that_pauses_too_long_between_statements_is_narrowed_to_its_record() -> TestResult {
+    is_cancelled("pause", Misdeed::Pause("SELECT quick_idling()")).await?;
+    let world = World::new("version", 1).await?;
+    if world.number("SELECT current_setting('server_version_num')::int8").await? >= 170_000 {
+        is_cancelled("pause-long", Misdeed::Pause("SELECT quick_transaction()")).await?;
+    }
+    Ok(())
 }
 
 /// A lock of somebody else's is no record's fault: the batch waits by itself, for as long as it takes.

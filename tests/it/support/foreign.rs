@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use highwater::testing::{Result, quiet_client_config};
+use highwater::testing::{Result, quiet_client_config, unique};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::World;
@@ -24,6 +25,37 @@ impl World<'_> {
             let consumer: BaseConsumer = config.create()?;
             consumer.commit(&list, CommitMode::Sync)
         };
+        Ok(tokio::task::spawn_blocking(commit).await.expect("it does not panic")?)
+    }
+}
+
+/// A transaction of somebody else's that is about to commit offsets of the group.
+pub(crate) struct OpenOffsets(BaseProducer);
+
+impl OpenOffsets {
+    /// Sends the offset of partition 0 of `topic`, and leaves the transaction open for longer than any test.
+    pub(crate) async fn begin(world: &World<'_>, topic: &str, offset: i64) -> Result<Self> {
+        let mut config = quiet_client_config(world.kafka.bootstrap());
+        config.set("group.id", &world.group);
+        let mut producer = quiet_client_config(world.kafka.bootstrap());
+        producer.set("transactional.id", unique("offsets")).set("transaction.timeout.ms", "600000");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(offset))?;
+        let begin = move || {
+            let limit = Duration::from_secs(30);
+            let consumer: BaseConsumer = config.create()?;
+            let group = consumer.group_metadata().expect("it has a group id");
+            let producer: BaseProducer = producer.create()?;
+            producer.init_transactions(limit)?;
+            producer.begin_transaction()?;
+            producer.send_offsets_to_transaction(&list, &group, limit)?;
+            Ok::<_, rdkafka::error::KafkaError>(producer)
+        };
+        Ok(Self(tokio::task::spawn_blocking(begin).await.expect("it does not panic")?))
+    }
+
+    pub(crate) async fn commit(self) -> Result<()> {
+        let commit = move || self.0.commit_transaction(Duration::from_secs(30));
         Ok(tokio::task::spawn_blocking(commit).await.expect("it does not panic")?)
     }
 }
