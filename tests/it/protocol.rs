@@ -35,6 +35,12 @@ const EAGER: Protocol = Protocol {
     assignor: "range",
     eager: true,
 };
+const ROUND_ROBIN: Protocol = Protocol {
+    settings: &[("HIGHWATER_ASSIGNOR", "roundrobin")],
+    group_type: "Classic",
+    assignor: "roundrobin",
+    eager: true,
+};
 const CONSUMER: Protocol = Protocol {
     settings: &[("HIGHWATER_GROUP_PROTOCOL", "consumer")],
     group_type: "Consumer",

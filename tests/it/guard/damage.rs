@@ -11,8 +11,18 @@ use crate::support::{Setup, Sink, TestResult, World};
 /// The client reports a corrupt batch once and reads on after it: nothing after it may be applied.
 #[tokio::test]
 async fn a_corrupt_batch_halts_its_partition_before_it() -> TestResult {
+    a_corrupt_batch(&[]).await
+}
+
+/// The checksum is over what is compressed: the damage must not come out as other records.
+#[tokio::test]
+async fn a_corrupt_compressed_batch_halts_its_partition_before_it() -> TestResult {
+    a_corrupt_batch(&[("compression.type", "zstd")]).await
+}
+
+async fn a_corrupt_batch(topic_config: &[(&str, &str)]) -> TestResult {
     let (kafka, postgres) = tokio::try_join!(Kafka::start(), Postgres::shared())?;
-    let setup = Setup { kafka: &kafka, postgres, partitions: 2, topic_config: &[] };
+    let setup = Setup { kafka: &kafka, postgres, partitions: 2, topic_config };
     let world = World::with("corrupt", setup).await?;
     for _ in 0..3 {
         // A batch of its own each time.

@@ -1,9 +1,13 @@
 //! Records that retention removed before they were applied, under each policy (EO-1, EO-6).
 
-use highwater::config::OnOffsetLost;
+use std::time::Duration;
 
-use crate::support::watch::{halted, halted_now};
-use crate::support::{Sink, TestResult, World};
+use highwater::config::OnOffsetLost;
+use highwater::testing::wait_until;
+use highwater::{PartialConfig, WorkerHandle};
+
+use crate::support::watch::{halted, halted_now, status_until};
+use crate::support::{PATIENCE, Sink, TestResult, World};
 
 impl World<'_> {
     /// What was recorded as lost, by partition: from, to, actor and reason.
@@ -100,6 +104,101 @@ async fn workers_that_race_record_a_loss_once() -> TestResult {
     for worker in workers {
         worker.stop().await?;
     }
+    Ok(())
+}
+
+/// A sink that takes nothing for a while, and a buffer that is soon full of these records.
+const RECORDS: usize = 1_000;
+const VALUE: usize = 4 << 10;
+const BUDGET: usize = 1 << 20;
+
+impl World<'_> {
+    fn small(&self, on_lost: OnOffsetLost) -> PartialConfig {
+        self.settings()
+            .on_offset_lost(on_lost)
+            .buffer_budget(BUDGET)
+            .lock_timeout(Duration::from_millis(200))
+            .retry_backoff_max(Duration::from_millis(500))
+    }
+
+    async fn produce_large(&self, count: usize) -> TestResult {
+        let padding = "x".repeat(VALUE);
+        let record = |partition: i32, n: usize| (format!("p{partition}"), format!("{} {padding}", n % 7));
+        self.producer.fill(&self.topic, self.partitions, count, record).await?;
+        Ok(())
+    }
+
+    /// A running partition whose sink stands still: what it has fetched fills the budget, what it has not is removed.
+    async fn outrun(&self, on_lost: OnOffsetLost) -> TestResult<WorkerHandle> {
+        let worker = self.worker_with(self.small(on_lost), Sink::<()>::default());
+        status_until(&worker, "it is ready", |status| status.ready && status.partitions.len() == 1).await?;
+        let other = self.database.client().await?;
+        other.batch_execute("BEGIN; LOCK TABLE balances IN EXCLUSIVE MODE").await?;
+        self.produce_large(RECORDS).await?;
+        wait_until("the budget has paused it", PATIENCE, async || {
+            let held: usize = worker.status().partitions.iter().map(|status| status.held_bytes).sum();
+            Ok((held >= BUDGET / 2).then_some(()))
+        })
+        .await?;
+        self.kafka.delete_records(&self.topic, 0, 900).await?;
+        // Longer than the vigil's round: it sees that the first record is past what is applied.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(halted_now(&worker), [] as [i32; 0], "what it holds may still be applied");
+        other.batch_execute("COMMIT").await?;
+        Ok(worker)
+    }
+}
+
+/// What was fetched before retention removed it is applied; what was not halts, or is stepped over, from exactly there.
+#[tokio::test]
+async fn retention_that_passes_a_paused_partition_halts_it_behind_what_it_holds() -> TestResult {
+    let world = World::new("outrun", 1).await?;
+    let worker = world.outrun(OnOffsetLost::Halt).await?;
+    let why = halted(&worker, 0).await?;
+    let next = world.next_offset(0).await?.expect("a row");
+    assert!(0 < next && next < 900, "{next}");
+    assert!(why.contains(&format!("from offset {next}")) && why.contains("now at 900"), "{why}");
+    world.assert_ranges(0, &[0..next]).await?;
+    assert_eq!(world.losses().await?, []);
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn retention_that_passes_a_paused_partition_is_stepped_over_and_recorded() -> TestResult {
+    let world = World::new("outrun-on", 1).await?;
+    let worker = world.outrun(OnOffsetLost::Earliest).await?;
+    world.reached(0, 1_000).await?;
+    let losses = world.losses().await?;
+    let [(0, from, 900, ..)] = losses[..] else { panic!("{losses:?}") };
+    assert!(0 < from && from < 900, "{from}");
+    world.assert_ranges(0, &[0..from, 900..1_000]).await?;
+    assert_eq!(halted_now(&worker), [] as [i32; 0]);
+    worker.stop().await?;
+    Ok(())
+}
+
+/// All of it is in memory: nothing is lost, and nobody says so.
+#[tokio::test]
+async fn retention_that_passes_only_what_is_in_memory_loses_nothing() -> TestResult {
+    let world = World::new("in-memory", 1).await?;
+    let worker = world.worker_with(world.small(OnOffsetLost::Halt), Sink::<()>::default());
+    status_until(&worker, "it is ready", |status| status.ready && status.partitions.len() == 1).await?;
+    let other = world.database.client().await?;
+    other.batch_execute("BEGIN; LOCK TABLE balances IN EXCLUSIVE MODE").await?;
+    world.produce(100).await?;
+    wait_until("all is fetched", PATIENCE, async || {
+        Ok((worker.status().counters.fetched_records >= 100).then_some(()))
+    })
+    .await?;
+    world.kafka.delete_records(&world.topic, 0, 73).await?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    other.batch_execute("COMMIT").await?;
+    world.reached(0, 100).await?;
+    world.assert_ranges(0, &[0..100]).await?;
+    assert_eq!(halted_now(&worker), [] as [i32; 0]);
+    assert_eq!(world.losses().await?, []);
+    worker.stop().await?;
     Ok(())
 }
 

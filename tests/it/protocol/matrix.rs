@@ -3,7 +3,7 @@
 
 use highwater::testing::{Result, wait_until};
 
-use super::{CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol};
+use super::{CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol, ROUND_ROBIN};
 use crate::support::fleet::Owners;
 use crate::support::{PATIENCE, TestResult, World};
 
@@ -140,6 +140,11 @@ async fn cooperative_static() -> TestResult {
 #[tokio::test]
 async fn core_eager_dynamic() -> TestResult {
     cell(EAGER, DYNAMIC).await
+}
+
+#[tokio::test]
+async fn eager_round_robin() -> TestResult {
+    cell(ROUND_ROBIN, DYNAMIC).await
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use highwater::testing::Result;
 
-use super::{CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol, SMALL_BATCHES, configure_group};
+use super::{
+    CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol, ROUND_ROBIN, SMALL_BATCHES, configure_group,
+};
 use crate::support::{PATIENCE, Process, TestResult, World};
 
 /// Far longer than a restart takes on a busy machine; nothing waits for its end.
@@ -127,6 +129,28 @@ async fn core_classic_a_second_process_of_the_same_name_ends_the_first() -> Test
     let second = named(&world, "second", COOPERATIVE)?;
     assert_eq!(first.child.wait(PATIENCE).await?, 4, "InstanceFenced");
     assert!(first.wrote("give every process an instance id of its own"));
+    second.claimed().await?;
+    world.produce(50).await?;
+    world.verify().await?;
+    second.stop().await?;
+    world.assert_ledger_gapless().await?;
+    Ok(())
+}
+
+/// Two assignors do not mix. Who comes second waits, says why, and takes over when the first has gone.
+#[tokio::test]
+async fn a_member_with_another_assignor_waits_and_says_so() -> TestResult {
+    let world = World::new("inconsistent", 2).await?;
+    world.produce(50).await?;
+    let first = Process::start_with(&world, "first", "plain", COOPERATIVE.settings)?;
+    first.claimed().await?;
+    let second = Process::start_with(&world, "second", "plain", ROUND_ROBIN.settings)?;
+    let told = |line: &str| line.contains("share its partitions out by another assignor");
+    second.child.wait_for_line(told, PATIENCE).await?;
+    world.produce(50).await?;
+    world.verify().await?;
+    assert!(!second.wrote("claimed partition="));
+    first.stop().await?;
     second.claimed().await?;
     world.produce(50).await?;
     world.verify().await?;
