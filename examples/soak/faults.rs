@@ -1,5 +1,6 @@
 //! Carrying out a schedule, and seeing that each fault really happened.
 
+mod past;
 mod processes;
 mod servers;
 

@@ -134,7 +134,7 @@ impl<'a> Fleet<'a> {
             let sql = "SELECT count(*) FILTER (WHERE w.owner IS NULL), count(DISTINCT w.process_id) \
                        FROM highwater.consumer_offset o LEFT JOIN highwater.worker_status w USING (owner) \
                        WHERE o.group_id = $1";
-            let rows = self.servers.database.query(sql, &[&GROUP]).await?;
+            let rows = self.servers.database().query(sql, &[&GROUP]).await?;
             let (free, holders): (i64, i64) = (rows[0].get(0), rows[0].get(1));
             Ok((free == 0 && usize::try_from(holders) == Ok(WORKERS)).then_some(()))
         });
@@ -151,7 +151,7 @@ impl<'a> Fleet<'a> {
     /// What `owner` holds, with the epochs of its claims.
     pub(crate) async fn holds(&self, owner: &str) -> highwater::testing::Result<BTreeSet<(i32, i64)>> {
         let sql = "SELECT partition, epoch FROM highwater.consumer_offset WHERE owner::text = $1";
-        let rows = self.servers.database.query(sql, &[&owner]).await?;
+        let rows = self.servers.database().query(sql, &[&owner]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 

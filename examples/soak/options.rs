@@ -17,8 +17,8 @@ Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (
 the others have taken over, then SIGCONT), rolling (restart of the whole fleet by SIGTERM).
 Faults on servers (one at a time, while those on processes go on): postgres-kill, storm (pg_terminate_backend), cut-…
 (a connection lost in a transaction, at COMMIT, at its answer, after its answer), half-open and latency (on the way to
-PostgreSQL), kafka-kill, kafka-cut, kafka-half-open, rewind (PostgreSQL goes back to an older copy, as in a fail-over
-to a replica that lagged).
+PostgreSQL), kafka-kill, kafka-cut, kafka-half-open, rewind (a backup of PostgreSQL is put back), fail-over (to a
+replica that had fallen behind).
 
 The last line is `missing N, duplicates M`; exit status 0 only if both are 0, the balances and the coverage ledger are
 right, and every fault was seen to happen. HIGHWATER_TEST_BACKEND=local is needed: servers in containers cannot go back.";

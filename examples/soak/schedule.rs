@@ -4,6 +4,7 @@
 //! Each is a row of rounds; a round holds every fault of its kind, some several times, in a random order, so that
 //! none is left to chance.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -39,6 +40,8 @@ pub(crate) enum Fault {
     KafkaHalfOpen { length: Duration },
     /// PostgreSQL goes back to a copy that is so much older.
     Rewind { behind: Duration },
+    /// The primary dies, and a replica that has received nothing for so long takes its place.
+    FailOver { behind: Duration },
 }
 
 impl Fault {
@@ -60,6 +63,7 @@ impl Fault {
             Self::KafkaCut { .. } => "kafka-cut",
             Self::KafkaHalfOpen { .. } => "kafka-half-open",
             Self::Rewind { .. } => "rewind",
+            Self::FailOver { .. } => "fail-over",
         }
     }
 }
@@ -115,6 +119,13 @@ pub(crate) fn fingerprint(seed: u64) -> String {
     digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Every kind of fault: a round of either sequence holds them all.
+pub(crate) fn kinds() -> BTreeSet<&'static str> {
+    let mut rng = Rng::with_seed(0);
+    let (processes, servers) = (processes(&mut rng), servers(&mut rng));
+    processes.iter().chain(&servers).map(Fault::kind).collect()
+}
+
 fn processes(rng: &mut Rng) -> Vec<Fault> {
     let mut faults = vec![Fault::Rolling];
     faults.extend((0..2).map(|_| Fault::Zombie { worker: rng.usize(1..=WORKERS) }));
@@ -135,6 +146,7 @@ fn servers(rng: &mut Rng) -> Vec<Fault> {
         Fault::KafkaCut { down: milliseconds(rng, 500, 4_000) },
         Fault::KafkaHalfOpen { length: milliseconds(rng, 3_000, 9_000) },
         Fault::Rewind { behind: milliseconds(rng, 1_000, 5_000) },
+        Fault::FailOver { behind: milliseconds(rng, 1_000, 5_000) },
     ];
     for cut in [Cut::Transaction, Cut::Commit, Cut::Answer, Cut::Answered] {
         faults.extend((0..2).map(|_| Fault::Cut(cut)));

@@ -1,5 +1,6 @@
 //! PostgreSQL and Kafka, each behind a proxy as far as the workers are concerned.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use highwater::testing::{Backend, Database, Kafka, Postgres, Proxy};
@@ -12,12 +13,19 @@ pub(crate) struct Servers {
     pub(crate) kafka: Kafka,
     /// The workers' way to Kafka; the producers go straight.
     pub(crate) to_kafka: Proxy,
-    pub(crate) postgres: Postgres,
     /// The workers' way to PostgreSQL.
     pub(crate) to_postgres: Proxy,
-    pub(crate) database: Database,
+    /// Exchanged by fail-overs.
+    primary: RwLock<Primary>,
     /// Of the workers' role, through the proxy.
     pub(crate) worker_url: String,
+}
+
+/// The server that is written to.
+#[derive(Clone)]
+pub(crate) struct Primary {
+    pub(crate) postgres: Arc<Postgres>,
+    pub(crate) database: Database,
 }
 
 impl Servers {
@@ -41,12 +49,30 @@ impl Servers {
             "PostgreSQL, Kafka, topic {TOPIC} ({PARTITIONS} partitions), tables and roles: {:.1?}",
             began.elapsed()
         );
-        Ok(Self { kafka, to_kafka, postgres, to_postgres, database, worker_url })
+        let primary = RwLock::new(Primary { postgres: Arc::new(postgres), database });
+        Ok(Self { kafka, to_kafka, to_postgres, primary, worker_url })
+    }
+
+    /// The present primary.
+    pub(crate) fn primary(&self) -> Primary {
+        self.primary.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its database.
+    pub(crate) fn database(&self) -> Database {
+        self.primary().database
+    }
+
+    /// From now on another one is the primary; the workers' next connections lead to it.
+    pub(crate) fn fail_over_to(&self, primary: Primary) -> Result {
+        self.to_postgres.lead_to(primary.database.url())?;
+        *self.primary.write().unwrap_or_else(PoisonError::into_inner) = primary;
+        Ok(())
     }
 
     /// One number from the database.
     pub(crate) async fn number(&self, sql: &str) -> Result<i64> {
-        let rows = self.database.query(sql, &[]).await?;
+        let rows = self.database().query(sql, &[]).await?;
         Ok(rows.first().ok_or("a query without a row")?.get(0))
     }
 

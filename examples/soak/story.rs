@@ -12,13 +12,15 @@ use crate::faults::{Faults, Seen};
 use crate::fleet::{Fleet, TOLD};
 use crate::options::Options;
 use crate::produce::Production;
-use crate::schedule::{Schedule, fingerprint};
+use crate::schedule::{Schedule, fingerprint, kinds};
 use crate::servers::Servers;
 use crate::transactions::{self, Produced};
 use crate::{GROUP, PARTITIONS, Result, TOPIC, tally};
 
 /// One payment in so many is produced in a Kafka transaction.
 const IN_TRANSACTIONS: u64 = 5;
+/// A run of this length has time for every kind of fault; a shorter one only says which it had not.
+const LONG: Duration = Duration::from_secs(15 * 60);
 /// How long the fleet may take to apply what is left when the faults are over.
 const DRAIN: Duration = Duration::from_secs(300);
 
@@ -37,8 +39,12 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
     if told.is_err() || options.verbose {
         fleet.last_words();
     }
-    let (seen, findings) = told?;
-    println!("\n{}", Report { seen: &seen, fleet: &fleet, findings: &findings });
+    let (mut seen, findings) = told?;
+    let never: Vec<&str> = kinds().into_iter().filter(|kind| !seen.by_kind.contains_key(kind)).collect();
+    if !never.is_empty() && options.duration >= LONG {
+        seen.in_vain.push(format!("{}, in all that time", never.join(", ")));
+    }
+    println!("\n{}", Report { options, seen: &seen, never: &never, fleet: &fleet, findings: &findings });
     Ok(seen.in_vain.is_empty() && findings.is_exact())
 }
 
@@ -84,7 +90,7 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
         offsets.insert(partition, (end, mirrored.map(|(offset, _)| offset)));
     }
     let place = Place { topic: TOPIC, group: GROUP };
-    let findings = check(&expected, &servers.database.client().await?, place, &offsets).await?;
+    let findings = check(&expected, &servers.database().client().await?, place, &offsets).await?;
     Ok((faults.seen(), findings))
 }
 
@@ -127,7 +133,7 @@ async fn drain(servers: &Servers, fleet: &Fleet<'_>) -> Result {
     });
     if let Err(error) = drained.await {
         let sql = "SELECT partition, state, detail FROM highwater.partition_status WHERE state <> 'running'";
-        for row in servers.database.query(sql, &[]).await? {
+        for row in servers.database().query(sql, &[]).await? {
             let (partition, state, detail): (i32, String, Option<String>) =
                 (row.get(0), row.get(1), row.get(2));
             println!("partition {partition} is {state}: {}", detail.unwrap_or_default());
@@ -139,7 +145,10 @@ async fn drain(servers: &Servers, fleet: &Fleet<'_>) -> Result {
 
 /// The last words.
 struct Report<'a> {
+    options: &'a Options,
     seen: &'a Seen,
+    /// Kinds of faults that a short run did not come to.
+    never: &'a [&'a str],
     fleet: &'a Fleet<'a>,
     findings: &'a Findings,
 }
@@ -150,9 +159,13 @@ impl std::fmt::Display for Report<'_> {
         for text in &self.seen.in_vain {
             writeln!(f, "NOT SEEN TO HAPPEN: {text}")?;
         }
+        if !self.never.is_empty() {
+            writeln!(f, "too short a run for {}", self.never.join(", "))?;
+        }
         let told: Vec<String> =
             self.fleet.told().iter().zip(TOLD).map(|(count, (what, _))| format!("{count} {what}")).collect();
         writeln!(f, "the workers told of {}", told.join(", "))?;
+        writeln!(f, "for docs/guarantees.md: {}", tally::row(self.options, self.seen, self.fleet.told()))?;
         write!(f, "{}", self.findings)
     }
 }

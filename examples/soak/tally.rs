@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::faults::{Faults, Seen};
+use crate::fleet::TOLD;
+use crate::options::Options;
 use crate::produce::Production;
 use crate::servers::Servers;
-use crate::{GROUP, PARTITIONS, Result, TOPIC};
+use crate::{GROUP, PARTITIONS, Result, TOPIC, WORKERS};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A server that is away must not hold up the tally.
@@ -38,6 +40,27 @@ pub(crate) fn faults_line(seen: &Seen) -> String {
     if kinds.is_empty() { "none yet".to_owned() } else { kinds.join(", ") }
 }
 
+/// A row of the table in `docs/guarantees.md`, without the records.
+pub(crate) fn row(options: &Options, seen: &Seen, told: [usize; TOLD.len()]) -> String {
+    let sum = |kinds: &[&str]| -> usize { kinds.iter().filter_map(|kind| seen.by_kind.get(kind)).sum() };
+    let [unknown, fencings, ..] = told;
+    format!(
+        "| {} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {unknown} | {fencings} |",
+        options.seed,
+        crate::schedule::fingerprint(options.seed),
+        options.duration.as_secs() / 60,
+        sum(&["kill"]),
+        sum(&["zombie"]),
+        sum(&["cut-transaction", "cut-commit", "cut-answer", "cut-answered", "kafka-cut", "storm"]),
+        sum(&["half-open", "latency", "kafka-half-open"]),
+        WORKERS * sum(&["rolling"]),
+        sum(&["postgres-kill"]),
+        sum(&["kafka-kill"]),
+        sum(&["fail-over"]),
+        sum(&["rewind"]),
+    )
+}
+
 /// Offsets between the ends of the log and the positions, aborted records and markers included.
 pub(crate) async fn lag(servers: &Servers) -> Result<i64> {
     let mut ends = 0;
@@ -45,6 +68,6 @@ pub(crate) async fn lag(servers: &Servers) -> Result<i64> {
         ends += servers.kafka.watermarks(TOPIC, partition).await?.1;
     }
     let sql = "SELECT coalesce(sum(next_offset), 0)::int8 FROM highwater.consumer_offset WHERE group_id = $1";
-    let rows = servers.database.query(sql, &[&GROUP]).await?;
+    let rows = servers.database().query(sql, &[&GROUP]).await?;
     Ok(ends - rows[0].get::<_, i64>(0))
 }

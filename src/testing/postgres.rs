@@ -25,7 +25,7 @@ use super::{
 
 const SUPERUSER: &str = "postgres";
 /// How long a replica may take to notice that it has no primary any more.
-const DETACH_TIMEOUT: Duration = Duration::from_secs(30);
+const DETACH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The image for [`Backend::Containers`].
 pub(super) fn image() -> String {

@@ -17,9 +17,9 @@ use super::{
 };
 
 /// How long a server may take to answer after its start, on a busy machine.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long a server may take to end after it was told to.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A server of the kit.
 #[derive(Debug)]

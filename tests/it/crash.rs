@@ -1,7 +1,5 @@
 //! Workers killed with SIGKILL at named places: whoever comes next applies what is left, once (EO-1, EO-4).
 
-use std::time::Duration;
-
 use highwater::testing::wait_until;
 
 use crate::support::{PATIENCE, Process, Sink, TestResult, World};
@@ -71,7 +69,7 @@ async fn a_dropped_worker_is_really_gone() -> TestResult {
     world.verify().await?;
     worker.abort().await;
     let live = "SELECT count(*) FROM highwater.worker_status WHERE heartbeat_at > clock_timestamp() - interval '3 seconds'";
-    wait_until("the dropped worker counts as gone", Duration::from_secs(10), async || {
+    wait_until("the dropped worker counts as gone", PATIENCE, async || {
         Ok((world.number(live).await? == 0).then_some(()))
     })
     .await?;

@@ -4,6 +4,7 @@
 //! What takes minutes is `#[ignore]`d; `docs/testing.md` says how to run it.
 
 mod bounds;
+mod brokers;
 mod kafka;
 mod kills;
 mod network;

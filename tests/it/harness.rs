@@ -8,7 +8,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
 };
 
-const A_MINUTE: Duration = Duration::from_secs(60);
+use crate::support::PATIENCE;
 
 /// What a perfect sink would do.
 async fn copy_into_table(kafka: &Kafka, topic: &str, client: &tokio_postgres::Client) -> Result<()> {
@@ -154,7 +154,7 @@ async fn core_a_killed_postgres_comes_back_with_its_port_and_data() -> Result<()
     client.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await?;
 
     postgres.kill().await?;
-    wait_until("the client notices", A_MINUTE, async || Ok(client.is_closed().then_some(()))).await?;
+    wait_until("the client notices", PATIENCE, async || Ok(client.is_closed().then_some(()))).await?;
     assert!(database.client().await.is_err());
     postgres.restart().await?;
     assert_eq!(database.count("t").await?, 1, "what was not committed is gone");
@@ -202,20 +202,20 @@ async fn core_lines_and_the_end_of_a_child_are_seen() -> Result<()> {
     command.args(["-c", "trap 'printf bye; exit 7' TERM; echo \"ready $MARK\"; echo careful >&2; while :; do sleep 0.05; done"]);
     command.env("MARK", "x1");
     let child = Child::spawn("talker", &command)?;
-    assert_eq!(child.wait_for_line(|line| line.starts_with("ready"), A_MINUTE).await?, "ready x1");
-    child.wait_for_line(|line| line == "careful", A_MINUTE).await?;
+    assert_eq!(child.wait_for_line(|line| line.starts_with("ready"), PATIENCE).await?, "ready x1");
+    child.wait_for_line(|line| line == "careful", PATIENCE).await?;
     let mark = child.mark();
     child.freeze()?;
     child.term()?;
     assert_eq!(child.exit_status(), None, "a frozen process handles nothing");
     child.thaw()?;
-    assert_eq!(child.wait_for_line_from(mark, |line| line == "bye", A_MINUTE).await?, "bye");
-    assert_eq!(child.wait(A_MINUTE).await?, 7);
+    assert_eq!(child.wait_for_line_from(mark, |line| line == "bye", PATIENCE).await?, "bye");
+    assert_eq!(child.wait(PATIENCE).await?, 7);
     assert_eq!(child.stdout(), "ready x1\nbye\n");
     assert!(child.kill().is_err(), "it has ended");
 
     let silent = Child::spawn("silent", Command::new("sh").args(["-c", "echo oops >&2"]))?;
-    let error = silent.wait_for_line(|line| line == "ready", A_MINUTE).await.expect_err("no such line");
+    let error = silent.wait_for_line(|line| line == "ready", PATIENCE).await.expect_err("no such line");
     assert!(error.to_string().contains("[silent] oops"), "{error}");
     Ok(())
 }
@@ -237,14 +237,14 @@ async fn core_children_die_with_the_parent() -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["harness::parent_that_dies", "--exact", "--ignored", "--nocapture"]);
     let parent = Child::spawn("parent", &command)?;
-    let line = parent.wait_for_line(|line| line.starts_with("started "), 3 * A_MINUTE).await?;
+    let line = parent.wait_for_line(|line| line.starts_with("started "), 2 * PATIENCE).await?;
     let [_, broker, database, worker] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let answers = |address: &str| std::net::TcpStream::connect(address).is_ok();
     let lives = |pid: &str| std::path::Path::new("/proc").join(pid).join("exe").exists();
     assert!(answers(broker) && answers(database) && lives(worker), "{line}");
 
     parent.kill()?;
-    wait_until("the servers and the worker are gone", A_MINUTE, async || {
+    wait_until("the servers and the worker are gone", PATIENCE, async || {
         Ok((!answers(broker) && !answers(database) && !lives(worker)).then_some(()))
     })
     .await

@@ -1,6 +1,6 @@
 //! Servers that are away, die, come back or stand still; and credentials that do not do.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use highwater::testing::{Kafka, Postgres, wait_until};
 use highwater::{ErrorKind, PartitionState, Phase, WorkerHandle};
@@ -47,10 +47,9 @@ async fn core_a_wrong_password_ends_the_worker_at_once() -> TestResult {
     let mut world = World::new("password", 1).await?;
     let right = world.role.url.clone();
     world.role.url = right.replace(&world.role.password, "wrong");
-    let began = Instant::now();
-    let error = world.worker(Sink::<()>::default()).wait().await.expect_err("it is refused");
+    let ended = tokio::time::timeout(PATIENCE, world.worker(Sink::<()>::default()).wait()).await;
+    let error = ended.expect("it is not retried for ever").expect_err("it is refused");
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Authentication, 5), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "it is not retried: {:?}", began.elapsed());
     assert!(!format!("{error:?}").contains("wrong"), "the password is in no text");
 
     let process = Process::start(&world, "refused", "plain")?;
@@ -215,9 +214,7 @@ async fn a_worker_stops_in_time_though_postgres_is_away() -> TestResult {
     world.verify().await?;
     postgres.kill().await?;
     world.produce(20).await?;
-    let began = Instant::now();
-    worker.stop().await?;
-    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
+    tokio::time::timeout(PATIENCE, worker.stop()).await.expect("it does not wait for the server")?;
     postgres.restart().await?;
     let worker = world.worker_with(settings, Sink::<()>::default());
     world.verify().await?;

@@ -8,7 +8,7 @@ use highwater::testing::Child;
 use crate::support::{TestResult, example};
 
 /// For servers, a kill, a zombie and the check on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One run for both: the check passes, one row is deleted and another doubled, and the same check must find just that.
 #[tokio::test]

@@ -18,7 +18,7 @@ pub(crate) use sink::{Fault, Sink};
 pub(crate) use world::{Setup, World};
 
 /// How long anything may take on a busy machine. A wait that ends with it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

@@ -131,12 +131,10 @@ async fn frozen_with_locks(role: &str, failpoint: &str) -> TestResult {
     zombie.reached(failpoint).await?;
     let heir = Process::start_with(&world, "heir", "plain", &SMALL_BATCHES)?;
     heir.claimed().await?;
-    let began = std::time::Instant::now();
     world.produce(50).await?;
+    // Had the server's own limit, or the zombie, freed the locks, it would have had no reason to.
     heir.child.wait_for_line(|line| line.contains(ENDED_A_BACKEND), PATIENCE).await?;
     world.verify().await?;
-    // The server's own limit is max_processing_time and five seconds more.
-    assert!(began.elapsed().as_secs() < 20, "it took {:?}", began.elapsed());
 
     zombie.child.thaw()?;
     healthy_again(&world, &zombie).await?;

@@ -3,7 +3,7 @@
 use highwater::testing::model::Standing;
 use stateright::Property;
 
-use super::database::{Covered, Letter};
+use super::database::{Covered, Letter, Lock};
 use super::worker::{self, Phase, Worker};
 use super::world::{Broken, Protocol, World};
 
@@ -107,11 +107,30 @@ fn seen_with_moves() -> Seen {
         sometimes("seen: a batch is out while the partition drains", |_, world| {
             any(world, |worker| worker.is(Standing::Draining) && worker.open_batch().is_some())
         }),
+        sometimes("seen: a batch is cancelled at the drain deadline", |_, world| {
+            let abandoned = world.lock.filter(|lock| lock.client.is_none() && !lock.commit_sent);
+            any(world, |worker| {
+                let closed = worker.buffer.filter(|buffer| buffer.closed && worker.batch.is_none());
+                closed.is_some_and(|buffer| abandoned.is_some_and(|lock| lock.batch.claim == buffer.claim))
+            })
+        }),
     ]
 }
 
 fn seen_with_faults() -> Seen {
     vec![
+        sometimes("seen: a claim is carried out and its answer lost", |_, world| {
+            (0..world.workers.len()).any(|index| world.has_a_claim_unknowingly(index))
+        }),
+        sometimes("seen: a batch runs into its time limit", |model, world| {
+            let abandoned = world.lock.filter(|lock| lock.client.is_none() && !lock.commit_sent);
+            let undisturbed = world.moves == model.moves && world.workers.iter().all(Worker::is_up);
+            undisturbed
+                && any(world, |worker| {
+                    let given_up = |lock: Lock| worker.releases.contains(&lock.batch.claim);
+                    worker.life == 0 && !worker.unresolved && abandoned.is_some_and(given_up)
+                })
+        }),
         sometimes("seen: COMMIT is carried out and its answer lost", |_, world| {
             any(world, |worker| {
                 worker.batch.is_some_and(|batch| batch.phase == Phase::Committed && !batch.connected)
@@ -238,6 +257,16 @@ impl World {
     fn stands_for(&self, model: &Protocol, offset: u8) -> u8 {
         let open = model.bad == Some(offset) && self.durable.letter == Some(Letter::Open);
         self.durable.times_applied(offset) + u8::from(open)
+    }
+
+    /// The row is this worker's, under a claim of which it has never heard.
+    fn has_a_claim_unknowingly(&self, index: usize) -> bool {
+        let worker = &self.workers[index];
+        let Some(row) = self.durable.row.filter(|row| row.owner == Some(self.owner_id(index))) else {
+            return false;
+        };
+        let heard = worker.machine.claim() == Some(row.claim) || worker.releases.contains(&row.claim);
+        !heard && worker.asked.first().is_some_and(|asked| asked.answer.is_none())
     }
 
     fn kept(&self, model: &Protocol, offset: u8) -> bool {

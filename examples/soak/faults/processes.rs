@@ -71,7 +71,7 @@ impl Faults<'_> {
 
     async fn fenced(&self, owner: &str) -> Result<i64> {
         let sql = "SELECT fenced_total FROM highwater.worker_status WHERE owner::text = $1";
-        let rows = self.servers.database.query(sql, &[&owner]).await?;
+        let rows = self.servers.database().query(sql, &[&owner]).await?;
         Ok(rows.first().ok_or("the worker has no status")?.get(0))
     }
 

@@ -3,16 +3,13 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use highwater::testing::{Cut, wait_until};
+use highwater::testing::Cut;
 use highwater::tokio_postgres::{self, NoTls};
 
 use super::Faults;
+use crate::Result;
 use crate::fleet::PATIENCE;
 use crate::schedule::Fault;
-use crate::{GROUP, Result};
-
-/// The sum of all positions: what is applied.
-const APPLIED: &str = "SELECT coalesce(sum(next_offset), 0)::int8 FROM highwater.consumer_offset";
 
 impl Faults<'_> {
     /// Does it; returns what was seen.
@@ -27,6 +24,7 @@ impl Faults<'_> {
             Fault::KafkaCut { down } => self.kafka_cut(down).await,
             Fault::KafkaHalfOpen { length } => self.kafka_half_open(length).await,
             Fault::Rewind { behind } => self.rewind(behind).await,
+            Fault::FailOver { behind } => self.fail_over(behind).await,
             other => Err(format!("{other:?} is no fault of a server").into()),
         }
     }
@@ -34,11 +32,12 @@ impl Faults<'_> {
     async fn postgres_kill(&self, down: Duration) -> Result<String> {
         let _alone = self.postgres.lock().await;
         let started = "SELECT extract(epoch FROM pg_postmaster_start_time())::int8";
+        let postgres = self.servers.primary().postgres;
         let before = self.servers.number(started).await?;
-        self.servers.postgres.kill().await?;
-        let gone = TcpStream::connect((self.servers.postgres.host(), self.servers.postgres.port())).is_err();
+        postgres.kill().await?;
+        let gone = TcpStream::connect((postgres.host(), postgres.port())).is_err();
         tokio::time::sleep(down).await;
-        self.servers.postgres.restart().await?;
+        postgres.restart().await?;
         let after = self.servers.number(started).await?;
         if !gone || after < before {
             return Err(format!("still reachable: {}, started at {before} and {after}", !gone).into());
@@ -141,26 +140,5 @@ impl Faults<'_> {
             return Err("nothing tried to pass".into());
         }
         Ok(format!("{withheld} bytes were withheld for up to {length:.1?}"))
-    }
-
-    /// As a fail-over to a replica that lagged, or the restore of a backup: rows and offsets go back together.
-    async fn rewind(&self, behind: Duration) -> Result<String> {
-        let _alone = self.postgres.lock().await;
-        let backup = self.servers.postgres.backup().await?;
-        let old = self.servers.number(APPLIED).await?;
-        let mark = "CREATE TABLE newer_than_the_copy ()";
-        self.servers.database.execute(mark).await?;
-        tokio::time::sleep(behind).await;
-        let applied = wait_until("something is applied that the copy lacks", PATIENCE, async || {
-            let rows = self.servers.database.query(APPLIED, &[]).await?;
-            Ok(Some(rows[0].get::<_, i64>(0)).filter(|applied| *applied > old))
-        })
-        .await?;
-        self.servers.postgres.restore(&backup).await?;
-        let newer = "SELECT count(*) FROM pg_class WHERE relname = 'newer_than_the_copy'";
-        if self.servers.number(newer).await? != 0 {
-            return Err("the database is as it was".into());
-        }
-        Ok(format!("group {GROUP} went back from {applied} applied offsets to about {old}"))
     }
 }

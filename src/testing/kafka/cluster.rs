@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
+use rdkafka::{consumer::Consumer, metadata::MetadataPartition};
 
 use super::{
     Kafka,
@@ -15,6 +15,9 @@ use crate::testing::{
     server::{Local, Server},
     wait_until,
 };
+
+/// How long a new leader or a replica that catches up may take on a busy machine.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Several brokers (4.x, KRaft) as local processes, whatever the backend: they need Java and Maven.
 ///
@@ -93,11 +96,24 @@ impl Cluster {
     /// Waits until `node` leads a partition.
     ///
     /// # Errors
-    /// When it does not within a minute.
+    /// When it does not within two minutes.
     pub async fn led_by(&self, topic: &str, partition: i32, node: i32) -> Result<()> {
         let what = format!("node {node} leads {topic}/{partition}");
-        wait_until(&what, Duration::from_secs(60), async || {
+        wait_until(&what, CHANGE_TIMEOUT, async || {
             Ok((self.leader(topic, partition).await? == Some(node)).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until `node` has caught up with the leader of a partition, so that it may lead next.
+    ///
+    /// # Errors
+    /// When it does not within two minutes.
+    pub async fn in_sync(&self, topic: &str, partition: i32, node: i32) -> Result<()> {
+        let what = format!("node {node} is in sync with the leader of {topic}/{partition}");
+        wait_until(&what, CHANGE_TIMEOUT, async || {
+            let found = self.look(topic, partition, move |found| found.isr().contains(&node)).await?;
+            Ok((found == Some(true)).then_some(()))
         })
         .await
     }
@@ -108,14 +124,25 @@ impl Cluster {
     }
 
     async fn leader(&self, topic: &str, partition: i32) -> Result<Option<i32>> {
+        let leader = self.look(topic, partition, MetadataPartition::leader).await?;
+        Ok(leader.filter(|&leader| leader >= 0))
+    }
+
+    /// What the brokers say of a partition, if they know it.
+    async fn look<T: Send + 'static>(
+        &self,
+        topic: &str,
+        partition: i32,
+        look: impl Fn(&MetadataPartition) -> T + Send + 'static,
+    ) -> Result<Option<T>> {
         let (bootstrap, topic) = (self.kafka.bootstrap.clone(), topic.to_owned());
         blocking(move || {
             let metadata = consumer(&bootstrap, &[])?
                 .fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
                 .attempted(|| format!("fetch the metadata of {topic}"))?;
             let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            let found = partitions.into_iter().find(|found| found.id() == partition);
-            Ok(found.map(|found| found.leader()).filter(|&leader| leader >= 0))
+            let mut found = partitions.into_iter().filter(|found| found.id() == partition);
+            Ok(found.next().map(look))
         })
         .await
     }

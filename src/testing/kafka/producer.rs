@@ -20,7 +20,7 @@ use crate::testing::{
 };
 
 /// How long outstanding records may take to be acknowledged.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A record to be sent: `Message::to("orders").partition(0).key("k").value("v")`.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use super::{Kafka, client::consumer};
 use crate::testing::error::{Attempted, Error, Result, blocking};
 
 /// How long a whole topic may take to be read.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A record as it is in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,44 @@ use crate::support::{Setup, Sink, TestResult, World};
 /// The sum of all epochs: how often anything was claimed.
 const CLAIMS: &str = "SELECT sum(epoch)::int8 FROM highwater.consumer_offset";
 
+/// Nothing passes between the workers and Kafka, and nobody is told: for longer than the session, and than any request
+/// may take. The database stays within reach.
+#[tokio::test]
+async fn half_open_for_longer_than_every_time_out() -> TestResult {
+    let ((kafka, ways), postgres) = tokio::try_join!(Kafka::start_behind(1), Postgres::shared())?;
+    let setup = Setup { kafka: &kafka, postgres, partitions: 4, topic_config: &[] };
+    let world = World::with("kafka-half", setup).await?;
+    let settings = || -> PartialConfig {
+        let behind = small_batches(world.settings()).brokers(vec![ways[0].address().to_string()]);
+        // The session's is 6 s; a request's is a minute unless set.
+        behind.kafka("socket.timeout.ms", "10000")
+    };
+    let workers = [0, 1].map(|_| world.worker_with(settings(), Sink::<()>::default()));
+    world
+        .under_load(async {
+            for _ in 0..2 {
+                world.held_by(2).await?;
+                world.progress(50).await?;
+                let before = ways[0].withheld_bytes();
+                ways[0].stall();
+                // Nothing to wait for.
+                tokio::time::sleep(Duration::from_secs(13)).await;
+                assert!(ways[0].withheld_bytes() > before, "something was under way");
+                ways[0].resume();
+            }
+            world.held_by(2).await?;
+            world.progress(50).await
+        })
+        .await?;
+    world.verify().await?;
+    for worker in workers {
+        assert_eq!(halted_now(&worker), [] as [i32; 0], "{:#?}", worker.status());
+        worker.stop().await?;
+    }
+    world.assert_ledger_gapless().await?;
+    Ok(())
+}
+
 /// Cut, slow and half-open for both; then for one of them, which cannot reach its coordinator but its database: the
 /// other takes over, and they do not fence each other for ever.
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater::testing::{Backend, Kafka, Postgres, Result, unique};
 use highwater::{Batch, HandlerError, Tx};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{assert_unharmed, small_batches, tries_again};
 use crate::support::{Fault, PATIENCE, Process, Setup, Sink, TestResult, World};
@@ -164,6 +165,39 @@ async fn core_a_read_only_primary_is_waited_for() -> TestResult {
     world.verify().await?;
     assert_unharmed(&worker);
     worker.stop().await?;
+    Ok(())
+}
+
+/// An immediate stop, as an operator in a hurry does it: every backend says so (57P02) wherever it is, also in answer
+/// to COMMIT, and the server recovers from its log when it is started again.
+#[tokio::test]
+async fn an_immediate_stop_under_load() -> TestResult {
+    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::start())?;
+    let Some(pid) = postgres.pid() else {
+        eprintln!("skipped: the server is no process of this machine's");
+        return Ok(());
+    };
+    let setup = Setup { kafka, postgres: &postgres, partitions: 2, topic_config: &[] };
+    let world = World::with("immediate", setup).await?;
+    let worker = world.worker_with(small_batches(world.settings()), Sink::<()>::default());
+    let mut pid = Some(pid);
+    world
+        .under_load(async {
+            for _ in 0..3 {
+                world.progress(50).await?;
+                let server = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).expect("it runs");
+                kill_process(server, Signal::QUIT).expect("a server of ours may be signalled");
+                // Waits for its end first.
+                postgres.restart().await?;
+                pid = postgres.pid();
+            }
+            world.progress(50).await
+        })
+        .await?;
+    world.verify().await?;
+    assert_unharmed(&worker);
+    worker.stop().await?;
+    world.assert_ledger_gapless().await?;
     Ok(())
 }
 
