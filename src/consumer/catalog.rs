@@ -66,8 +66,9 @@ pub(crate) struct Survey {
 pub(crate) struct Catalog {
     client: Arc<BaseConsumer<Context>>,
     questions: Arc<Semaphore>,
-    config: Arc<ClientConfig>,
-    /// The client for questions to a group's coordinator; see [`ask_coordinator`](Self::ask_coordinator).
+    /// Properties of the client for questions to a group's coordinator.
+    of_coordinator: Arc<ClientConfig>,
+    /// That client; see [`ask_coordinator`](Self::ask_coordinator).
     coordinator: Arc<Mutex<Option<BaseConsumer<Context>>>>,
 }
 
@@ -88,10 +89,14 @@ impl Catalog {
             }
         }
         let client = BaseConsumer::from_config_and_context(&config, Context)?;
+        // A consumer that never subscribes joins no group, but librdkafka 2.12.1 follows a null pointer when a coordinator
+        // that is asked for offsets answers that it is none (any more), unless the client has a group.
+        let group = properties.iter().find(|(name, _)| name == "group.id");
+        config.set("group.id", group.map_or("highwater", |(_, group)| group.as_str()));
         Ok(Self {
             client: Arc::new(client),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
-            config: Arc::new(config),
+            of_coordinator: Arc::new(config),
             coordinator: Arc::default(),
         })
     }
@@ -266,12 +271,12 @@ impl Catalog {
 
     /// Asks a group's coordinator, one question at a time, through a client of its own that ends with the first question
     /// that fails. librdkafka 2.12.1 aborts the process (`eonce->refcnt`) when a coordinator comes back after such a
-    /// question has timed out: the request that waits for it outlives the question, but not its client.
+    /// request has timed out: so none does, and whoever has waited long enough ends the client with the request in it.
     pub(super) async fn ask_coordinator<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
-        let (config, slot) = (Arc::clone(&self.config), Arc::clone(&self.coordinator));
+        let (config, slot) = (Arc::clone(&self.of_coordinator), Arc::clone(&self.coordinator));
         self.ask(move |_| {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             let client = match slot.take() {

@@ -98,11 +98,16 @@ pub(crate) fn is_refusal(error: &KafkaError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
+    use rdkafka::ClientConfig;
+    use rdkafka::config::FromClientConfigAndContext;
+    use rdkafka::consumer::BaseConsumer;
     use rdkafka::mocking::{MockCluster, MockCoordinator};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
+    use crate::consumer::context::Context;
 
     /// Without a client of its own for each failure, the second answer would find the first question's remains and abort
     /// the process.
@@ -115,9 +120,61 @@ mod tests {
         cluster.broker_down(2).unwrap();
         assert!(catalog.group_offsets("g", |_| true).await.is_err(), "the coordinator is away");
         cluster.broker_up(2).unwrap();
-        let until = Instant::now() + std::time::Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(30);
         while let Err(error) = catalog.group_offsets("g", |_| true).await {
             assert!(Instant::now() < until, "{error}");
         }
+    }
+
+    /// As it does for a moment after a broker's restart. A client without a group would end the process by a signal.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_coordinator_may_say_that_it_is_none() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.coordinator(MockCoordinator::Group("g".to_owned()), 1).unwrap();
+        let properties = [("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
+        let catalog = Catalog::new(&properties).unwrap();
+        let not_here = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[not_here; 3]);
+        let until = Instant::now() + Duration::from_secs(30);
+        let mut refused = 0;
+        while let Err(error) = catalog.group_offsets("g", |_| true).await {
+            refused += 1;
+            assert!(Instant::now() < until, "{error}");
+        }
+        assert!(refused > 0, "the errors were met");
+    }
+    /// Whenever it comes back: while a question waits for it, when that was given up, while the client ends. Had the
+    /// request a time-out of its own, the process would abort within seconds.
+    #[test]
+    fn a_coordinator_may_come_back_at_any_moment() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.coordinator(MockCoordinator::Group("g".to_owned()), 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "g");
+        let until = Instant::now() + Duration::from_secs(8);
+        let ask = || {
+            let (mut answered, mut given_up) = (0, 0);
+            while Instant::now() < until {
+                let client = BaseConsumer::from_config_and_context(&config, Context).unwrap();
+                let limit = || Duration::from_millis(fastrand::u64(200..600));
+                while Instant::now() < until && committed(&client, "g", &Wanted::All, limit()).is_ok() {
+                    answered += 1;
+                }
+                given_up += 1;
+            }
+            (answered, given_up)
+        };
+        let counts = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            while Instant::now() < until {
+                cluster.broker_down(1).unwrap();
+                std::thread::sleep(Duration::from_millis(fastrand::u64(100..900)));
+                cluster.broker_up(1).unwrap();
+                std::thread::sleep(Duration::from_millis(fastrand::u64(100..400)));
+            }
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(counts.iter().any(|(answered, _)| *answered > 0), "{counts:?}");
+        assert!(counts.iter().any(|(_, given_up)| *given_up > 1), "{counts:?}");
     }
 }

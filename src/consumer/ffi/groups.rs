@@ -19,6 +19,10 @@ use super::{Client, error_code, text};
 
 /// Beyond the request's own time-out, after which the client itself gives the answer.
 const GRACE: Duration = Duration::from_secs(1);
+/// The longest that a request may take: in effect until its client ends. One to a coordinator must not time out by
+/// itself: if the coordinator comes back before the client is gone, librdkafka 2.12.1 frees the request's state twice
+/// (`eonce->refcnt > 0`). Ended with its client, it is freed once.
+const WITH_ITS_CLIENT: Duration = Duration::from_hours(1);
 
 /// A member of a group, as its coordinator shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub(crate) struct Committed {
     pub(crate) metadata: String,
 }
 
-/// The group's members; none if there is no such group.
+/// The group's members; none if there is no such group. After an error the client must be dropped.
 pub(crate) fn members(
     client: &Client,
     group: &str,
@@ -46,7 +50,7 @@ pub(crate) fn members(
 ) -> Result<Vec<Member>, RDKafkaErrorCode> {
     let group = c_string(group)?;
     let mut groups = [group.as_ptr()];
-    let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, timeout)?;
+    let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, WITH_ITS_CLIENT)?;
     // SAFETY: client, options and queue are valid; the one name is copied.
     unsafe {
         let client = client.client().native_ptr();
@@ -58,7 +62,7 @@ pub(crate) fn members(
             call.queue.as_ptr(),
         );
     }
-    let answer = call.answer()?;
+    let answer = call.answer(timeout)?;
     // SAFETY: the event is of this call, the only one on its queue; what the accessors return lives as long as it.
     unsafe {
         let result = rdsys::rd_kafka_event_DescribeConsumerGroups_result(answer.event.as_ptr());
@@ -100,7 +104,7 @@ pub(crate) enum Wanted {
 pub(crate) type OfTopic = (String, Result<Committed, RDKafkaErrorCode>);
 
 /// What the group has committed. A partition that fails by itself (a topic that this client may not see) comes with its
-/// own error.
+/// own error. After an error of the whole the client must be dropped.
 pub(crate) fn committed(
     client: &Client,
     group: &str,
@@ -108,7 +112,7 @@ pub(crate) fn committed(
     timeout: Duration,
 ) -> Result<Vec<OfTopic>, RDKafkaErrorCode> {
     let group = c_string(group)?;
-    let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout)?;
+    let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, WITH_ITS_CLIENT)?;
     let list = match wanted {
         Wanted::All => None,
         Wanted::Stable { topic, partition_count } => {
@@ -141,7 +145,7 @@ pub(crate) fn committed(
         );
         rdsys::rd_kafka_ListConsumerGroupOffsets_destroy(request);
     }
-    let answer = call.answer()?;
+    let answer = call.answer(timeout)?;
     // SAFETY: the event is of this call; what the accessors return lives as long as it.
     unsafe {
         let result = rdsys::rd_kafka_event_ListConsumerGroupOffsets_result(answer.event.as_ptr());
@@ -170,7 +174,7 @@ pub(crate) fn group_ids(client: &Client, timeout: Duration) -> Result<Vec<String
         let client = client.client().native_ptr();
         rdsys::rd_kafka_ListConsumerGroups(client, call.options.as_ptr(), call.queue.as_ptr());
     }
-    let answer = call.answer()?;
+    let answer = call.answer(timeout + GRACE)?;
     // SAFETY: the event is of this call; what the accessors return lives as long as it.
     unsafe {
         let result = rdsys::rd_kafka_event_ListConsumerGroups_result(answer.event.as_ptr());
@@ -185,12 +189,15 @@ pub(crate) fn group_ids(client: &Client, timeout: Duration) -> Result<Vec<String
 struct Call<'c> {
     options: NonNull<rdsys::rd_kafka_AdminOptions_t>,
     queue: NonNull<rdsys::rd_kafka_queue_t>,
-    timeout: Duration,
     client: PhantomData<&'c Client>,
 }
 
 impl<'c> Call<'c> {
-    fn new(client: &'c Client, operation: AdminOp, timeout: Duration) -> Result<Self, RDKafkaErrorCode> {
+    fn new(
+        client: &'c Client,
+        operation: AdminOp,
+        request_timeout: Duration,
+    ) -> Result<Self, RDKafkaErrorCode> {
         let client = client.client().native_ptr();
         // SAFETY: the client is valid, and outlives both by `'c`; `drop` releases them.
         let (options, queue) = unsafe {
@@ -200,8 +207,8 @@ impl<'c> Call<'c> {
             // Neither fails short of an allocation that does, which aborts.
             return Err(RDKafkaErrorCode::Fail);
         };
-        let call = Self { options, queue, timeout, client: PhantomData };
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let call = Self { options, queue, client: PhantomData };
+        let timeout_ms = i32::try_from(request_timeout.as_millis()).unwrap_or(i32::MAX);
         let mut why: [c_char; 1] = [0];
         // SAFETY: the options are valid; at most one byte of the reason is written.
         let refused = unsafe {
@@ -216,8 +223,8 @@ impl<'c> Call<'c> {
     }
 
     /// Waits for the answer, which is an error if the whole call failed.
-    fn answer(&self) -> Result<Answer, RDKafkaErrorCode> {
-        let limit_ms = i32::try_from((self.timeout + GRACE).as_millis()).unwrap_or(i32::MAX);
+    fn answer(&self, timeout: Duration) -> Result<Answer, RDKafkaErrorCode> {
+        let limit_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is valid; the event is destroyed by `Answer`.
         let event = unsafe { rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), limit_ms) };
         let answer = Answer { event: NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut)? };
