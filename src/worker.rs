@@ -8,6 +8,7 @@ mod handle;
 mod heartbeat;
 mod launch;
 mod members;
+mod pulse;
 mod signals;
 mod status;
 mod stop;

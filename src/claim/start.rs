@@ -153,7 +153,7 @@ impl Start {
         if self.policy == StartPolicy::Fail {
             return Err(StartError::Refused(self.refusal(wanted).await?));
         }
-        let found = self.look_up(wanted).await?;
+        let found = self.look_up(wanted, true).await?;
         if found.is_empty() {
             let since = unknown_since.get_or_insert_with(Instant::now);
             if since.elapsed() < self.unknown_topic_timeout {
@@ -175,7 +175,7 @@ impl Start {
         let mut backoff = self.backoff.clone();
         let mut unknown_since: Option<Instant> = None;
         loop {
-            match self.look_up(wanted).await {
+            match self.look_up(wanted, false).await {
                 Ok(found) if !found.is_empty() => return self.missing_partition(&found).map_or(Ok(()), Err),
                 Ok(_) => {
                     let since = unknown_since.get_or_insert_with(Instant::now);

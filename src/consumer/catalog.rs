@@ -120,14 +120,20 @@ impl Catalog {
         .await
     }
 
-    /// All topics that this client may see, and how many partitions each has.
-    pub(crate) async fn topics(&self) -> Result<Vec<(String, i32)>, KafkaError> {
+    /// All topics that this client may see, and how many partitions each has, or why Kafka does not tell just now.
+    pub(crate) async fn topics(&self) -> Result<Vec<(String, Result<i32, RDKafkaErrorCode>)>, KafkaError> {
         self.ask(|client| {
             let metadata = client.fetch_metadata(None, ANSWER_TIMEOUT)?;
-            let usable = metadata.topics().iter().filter(|topic| topic.error().is_none());
-            let counted = usable.filter_map(|topic| {
-                let count = i32::try_from(topic.partitions().len()).ok().filter(|&count| count > 0)?;
-                Some((topic.name().to_owned(), count))
+            let counted = metadata.topics().iter().map(|topic| {
+                let count = match topic.error() {
+                    Some(error) => Err(RDKafkaErrorCode::from(error)),
+                    // There is no topic without a partition, but a broker may not know of any yet.
+                    None => i32::try_from(topic.partitions().len())
+                        .ok()
+                        .filter(|&count| count > 0)
+                        .ok_or(RDKafkaErrorCode::LeaderNotAvailable),
+                };
+                (topic.name().to_owned(), count)
             });
             Ok(counted.collect())
         })

@@ -57,6 +57,8 @@ pub(crate) struct PollCounters {
     pub(crate) dropped_records: AtomicU64,
     pub(crate) fetched_records: AtomicU64,
     pub(crate) rebalances: AtomicU64,
+    /// Turns of the loop, ten a second at least.
+    pub(crate) turns: AtomicU64,
 }
 
 /// Makes the present poll thread look at the budget again. Weak: the client must not be closed by whoever wakes it.
@@ -180,6 +182,7 @@ struct Fetching {
 impl PollLoop {
     fn run(mut self, queue: &EventQueue) {
         loop {
+            self.counters.turns.fetch_add(1, Ordering::Relaxed);
             loop {
                 match self.commands.try_recv() {
                     Ok(Command::Stop { mirror, mirror_limit }) => {

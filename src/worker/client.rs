@@ -57,12 +57,7 @@ impl Rebuild {
 }
 
 impl Control {
-    pub(super) async fn on_client_error(
-        &mut self,
-        code: RDKafkaErrorCode,
-        fatal: bool,
-        text: &str,
-    ) -> Result<()> {
+    pub(super) fn on_client_error(&mut self, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Result<()> {
         if let Some(error) = ends_the_worker(&self.config, code, fatal, text) {
             return Err(error);
         }
@@ -94,7 +89,8 @@ impl Control {
         self.joined = false;
         if let Some(poller) = self.poller.take() {
             poller.send(Command::Stop { mirror: Vec::new(), mirror_limit: Duration::ZERO });
-            poller.join(launch::CLOSE_LIMIT).await;
+            // Closing may take long, and the loop has other things to do: a stop, the batches that are out, releases.
+            self.closing.spawn(poller.join(launch::CLOSE_LIMIT));
         }
         self.deafen();
         // The loop goes on meanwhile: batches end, claims are given back, a stop is heard.

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::client::Rebuild;
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::members::Members;
+use super::pulse::Pulse;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::vigil::Vigil;
 use super::{Phase, launch};
@@ -79,6 +80,9 @@ pub(super) struct Control {
     pub(super) entries: BTreeMap<PartitionKey, Entry>,
     pub(super) chores: JoinSet<Chore>,
     pub(super) rebuild: Rebuild,
+    /// A client that has failed, and is being closed: the next one must not be in the group beside it.
+    pub(super) closing: JoinSet<bool>,
+    pub(super) pulse: Pulse,
     pub(super) joined: bool,
     /// Set while a consumer that is not Highwater's is in the group.
     pub(super) foreign: Option<Halt>,
@@ -118,6 +122,8 @@ impl Control {
             entries: BTreeMap::new(),
             chores: JoinSet::new(),
             rebuild,
+            closing: JoinSet::new(),
+            pulse: Pulse::new(Instant::now()),
             joined: false,
             foreign: None,
             changed: true,
@@ -192,7 +198,7 @@ impl Control {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return Ok(()),
-                Some(notice) = self.inboxes.notices.recv() => self.on_notice(notice).await?,
+                Some(notice) = self.inboxes.notices.recv() => self.on_notice(notice)?,
                 Some(outcome) = self.inboxes.outcomes.recv() => self.on_outcome(outcome),
                 Some(report) = self.inboxes.reports.recv() => self.on_report(report),
                 Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
@@ -201,7 +207,10 @@ impl Control {
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
-                () = tokio::time::sleep_until(self.rebuild.due().into()), if self.poller.is_none() => {
+                Some(_) = self.closing.join_next(), if !self.closing.is_empty() => {}
+                () = tokio::time::sleep_until(self.rebuild.due().into()),
+                    if self.poller.is_none() && self.closing.is_empty() =>
+                {
                     self.start_client()?;
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
@@ -216,7 +225,7 @@ impl Control {
         }
     }
 
-    async fn on_notice(&mut self, notice: Notice) -> Result<()> {
+    fn on_notice(&mut self, notice: Notice) -> Result<()> {
         match notice {
             Notice::Assigned(assigned) => {
                 self.joined = true;
@@ -259,7 +268,7 @@ impl Control {
                 }
                 tracing::warn!(topic, ?code, text, "Kafka reports an error for the topic");
             }
-            Notice::ClientError { code, fatal, text } => self.on_client_error(code, fatal, &text).await?,
+            Notice::ClientError { code, fatal, text } => self.on_client_error(code, fatal, &text)?,
         }
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! The soft stop: a revoke of everything, then the mirror, then out of the group (DESIGN 3.10).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::control::{Chore, Control};
 use super::launch::CLOSE_LIMIT;
+use super::pulse::Finding;
 use crate::consumer::PartitionBuffer;
 use crate::consumer::poll::{Command, Notice};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,7 +23,7 @@ impl Control {
     /// with nobody to say so, and without a heartbeat any successor may take them for a dead process's: better the
     /// whole worker ends, and is started again. Without the vigil no record would be handed out after its next pause.
     pub(super) fn check_parts(
-        &self,
+        &mut self,
         heart: &AbortOnDropHandle<()>,
         vigil: &AbortOnDropHandle<()>,
     ) -> Result<()> {
@@ -29,6 +31,23 @@ impl Control {
         let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
         let heart = heart.is_finished().then_some("the heartbeat");
         let vigil = vigil.is_finished().then_some("the vigil");
+        let turns = self.poller.is_some().then(|| self.board.poll.turns.load(Ordering::Relaxed));
+        match self.pulse.look(turns, Instant::now()) {
+            Finding::Moves => {}
+            Finding::Slow(still) => {
+                tracing::error!(
+                    ?still,
+                    "the poll thread does not move: nothing is fetched, and no rebalance answered"
+                );
+            }
+            Finding::Hangs(still) => {
+                let text = format!(
+                    "the poll thread has hung for {still:?} in a call of the Kafka client: nothing is lost; restart the \
+                     worker, and report it with the log above"
+                );
+                return Err(Error::new(ErrorKind::Internal, text));
+            }
+        }
         match lane.or(poller).or(heart).or(vigil) {
             None => Ok(()),
             Some(part) => Err(Error::new(
@@ -73,6 +92,8 @@ impl Control {
                 );
             }
         }
+        // One that had failed before: it knows its own limit.
+        while self.closing.join_next().await.is_some() {}
         tracing::info!(elapsed = ?began.elapsed(), "stopped");
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::added::Added;
 use super::record::Decision;
@@ -36,6 +36,29 @@ impl Wanted<'_> {
     }
 }
 
+/// The topics that have a count, by name.
+fn counted(
+    found: impl Iterator<Item = (String, Result<i32, RDKafkaErrorCode>)>,
+    strict: bool,
+) -> Result<Vec<(String, i32)>, KafkaError> {
+    use RDKafkaErrorCode as Code;
+    let mut topics = Vec::new();
+    for (topic, count) in found {
+        match count {
+            Ok(count) => topics.push((topic, count)),
+            // Deleted just now.
+            Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {}
+            Err(code) if strict => {
+                tracing::warn!(topic, ?code, "Kafka tells nothing of a topic that the pattern matches");
+                return Err(KafkaError::MetadataFetch(code));
+            }
+            Err(_) => {}
+        }
+    }
+    topics.sort();
+    Ok(topics)
+}
+
 impl fmt::Display for Wanted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,18 +69,21 @@ impl fmt::Display for Wanted<'_> {
 }
 
 impl Start {
-    /// The topics that there are now, by name, and how many partitions each has.
-    pub(super) async fn look_up(&self, wanted: Wanted<'_>) -> Result<Vec<(String, i32)>, KafkaError> {
+    /// The topics that there are now, by name, and how many partitions each has. One that matches a pattern, but of which
+    /// Kafka tells nothing just now, is left out; `strict`: is an error, since it would count as new later.
+    pub(super) async fn look_up(
+        &self,
+        wanted: Wanted<'_>,
+        strict: bool,
+    ) -> Result<Vec<(String, i32)>, KafkaError> {
         match wanted {
             Wanted::Topic(topic) => {
                 let count = self.catalog.partition_count(topic).await?;
                 Ok(count.map(|count| (topic.to_owned(), count)).into_iter().collect())
             }
             Wanted::Pattern(pattern) => {
-                let mut topics = self.catalog.topics().await?;
-                topics.retain(|(topic, _)| pattern.matches(topic));
-                topics.sort();
-                Ok(topics)
+                let all = self.catalog.topics().await?;
+                counted(all.into_iter().filter(|(topic, _)| pattern.matches(topic)), strict)
             }
         }
     }
@@ -175,5 +201,26 @@ impl Start {
                 "group {group} has no start position for topic {topic}: it was never resolved; restart the worker"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Left out of a resolution, it would be taken for a new topic later, and start at its beginning.
+    #[test]
+    fn a_topic_of_which_kafka_tells_nothing_is_waited_for_where_a_pattern_is_resolved() {
+        let found = || {
+            let unknown = RDKafkaErrorCode::UnknownTopicOrPartition;
+            [("b", Ok(2)), ("gone", Err(unknown)), ("a", Ok(1))]
+                .map(|(topic, count)| (topic.to_owned(), count))
+        };
+        let expected = [("a".to_owned(), 1), ("b".to_owned(), 2)];
+        assert_eq!(counted(found().into_iter(), true).unwrap(), expected);
+        let doubtful =
+            || found().into_iter().chain([("c".to_owned(), Err(RDKafkaErrorCode::LeaderNotAvailable))]);
+        assert!(counted(doubtful(), true).is_err());
+        assert_eq!(counted(doubtful(), false).unwrap(), expected);
     }
 }

@@ -159,3 +159,22 @@ async fn a_lane_that_dies_ends_the_worker_with_an_error() -> TestResult {
     worker.stop().await?;
     Ok(())
 }
+
+/// A thread that hangs in the client has not panicked; its partitions would stand still, and stay this member's.
+#[tokio::test]
+async fn a_poll_thread_that_hangs_ends_the_worker_with_an_error() -> TestResult {
+    let world = World::new("hung-poll", 2).await?;
+    world.produce(20).await?;
+    let more = [("HIGHWATER_TEST_FAILPOINT", "before_mirror=hang"), ("HIGHWATER_DRAIN_DEADLINE", "1s")];
+    let process = Process::start_with(&world, "worker", "plain", &more)?;
+    process.reached("before_mirror").await?;
+    let line = process.child.wait_for_line(|line| line.starts_with("error: "), PATIENCE).await?;
+    assert!(line.contains("the poll thread has hung for"), "{line}");
+    assert_eq!(process.child.wait(PATIENCE).await?, 70);
+    world.assert_consistent().await?;
+
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}

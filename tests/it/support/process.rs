@@ -154,7 +154,7 @@ fn worker_process() {
     }
 }
 
-/// Arms `name=kill`, `name=freeze`, `name=panic`, `name=N*kill`.
+/// Arms `name=kill`, `name=freeze`, `name=panic`, `name=hang`, `name=N*kill`.
 fn arm(failpoint: &str) {
     let (name, action) = failpoint.split_once('=').expect("name=action");
     let (nth, action) =
@@ -162,13 +162,17 @@ fn arm(failpoint: &str) {
     let signal = match action {
         "kill" => Some(Signal::KILL),
         "freeze" => Some(Signal::STOP),
-        "panic" => None,
+        "panic" | "hang" => None,
         other => panic!("there is no action {other}"),
     };
+    let hangs = action == "hang";
     let name = *FAILPOINTS.iter().find(|known| **known == name).expect("a known failpoint");
     at_failpoint(name, nth, move || {
         println!("reached failpoint {name}");
         match signal {
+            None if hangs => loop {
+                std::thread::park();
+            },
             None => panic!("at failpoint {name}"),
             Some(Signal::STOP) => freeze_this_process(),
             Some(signal) => kill_process(getpid(), signal).expect("a process may signal itself"),
