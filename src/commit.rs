@@ -2,6 +2,7 @@
 
 mod compare_and_set;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use crate::claim::watch;
 use crate::db::{Backend, Db};
 use crate::failpoint::failpoint;
-use crate::handler::{ErasedHandler, HandlerThread};
+use crate::handler::{ErasedHandler, HandlerThread, Running};
 use crate::sqlstate::{Class, Connection};
 use crate::{Batch, HandlerError, Tx};
 use compare_and_set::CompareAndSet;
@@ -46,6 +47,34 @@ pub(crate) enum Attempt {
     Smuggled,
 }
 
+/// What ended the work on a batch before COMMIT was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    TimedOut,
+    Cancelled,
+}
+
+impl From<Ended> for Attempt {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::TimedOut => Self::TimedOut,
+            Ended::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl Ended {
+    /// Leaves its thread to work that does not end by being told to.
+    pub(crate) async fn after<T: Send + 'static>(
+        self,
+        thread: &mut HandlerThread,
+        running: Running<T>,
+    ) -> Attempt {
+        let crowded = !thread.give_up(running).await;
+        if crowded && self == Self::TimedOut { Attempt::Crowded } else { self.into() }
+    }
+}
+
 /// Applies batches.
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -66,22 +95,22 @@ impl Commit {
         HandlerThread::new(Arc::clone(&self.abandoned))
     }
 
-    /// Applies `batch`. `cancelled` ends it early, but only while COMMIT has not been sent.
+    /// What ends the work on a batch: everything up to COMMIT is under it, COMMIT itself is not.
+    pub(crate) async fn limit(&self, cancelled: impl Future<Output = ()>) -> Ended {
+        tokio::select! {
+            () = tokio::time::sleep(self.max_processing_time) => Ended::TimedOut,
+            () = cancelled => Ended::Cancelled,
+        }
+    }
+
+    /// Applies `batch`, within [`limit`](Self::limit).
     pub(crate) async fn apply(
         &self,
         batch: &Arc<Batch>,
         handler: &Arc<dyn ErasedHandler>,
         thread: &mut HandlerThread,
-        cancelled: impl Future<Output = ()>,
+        mut limit: Pin<&mut impl Future<Output = Ended>>,
     ) -> Attempt {
-        // Everything up to COMMIT is under these two; COMMIT itself is not.
-        let limit = async {
-            tokio::select! {
-                () = tokio::time::sleep(self.max_processing_time) => Attempt::TimedOut,
-                () = cancelled => Attempt::Cancelled,
-            }
-        };
-        tokio::pin!(limit);
         let tx = tokio::select! {
             begun = self.begin() => match begun {
                 Ok(tx) => tx,
@@ -89,8 +118,8 @@ impl Commit {
             },
             ended = &mut limit => return match ended {
                 // The batch has not even begun: that is Postgres' slowness, not the batch's.
-                Attempt::TimedOut => Attempt::Failed(HandlerError::retry("Postgres gave no connection in time")),
-                ended => ended,
+                Ended::TimedOut => Attempt::Failed(HandlerError::retry("Postgres gave no connection in time")),
+                Ended::Cancelled => Attempt::Cancelled,
             },
         };
         let mut left_behind = LeftBehind {
@@ -116,9 +145,7 @@ impl Commit {
                 handled = watch(&self.db, left_behind.backend.pid, running.finished()) => handled,
                 ended = &mut limit => {
                     self.leave_behind(left_behind);
-                    let crowded = !thread.give_up(running).await;
-                    let timed_out = matches!(ended, Attempt::TimedOut);
-                    return if crowded && timed_out { Attempt::Crowded } else { ended };
+                    return ended.after(thread, running).await;
                 }
             };
             match handled {
@@ -144,7 +171,7 @@ impl Commit {
                 compared = watch(&self.db, left_behind.backend.pid, compared) => compared,
                 ended = &mut limit => {
                     self.leave_behind(left_behind);
-                    return ended;
+                    return ended.into();
                 }
             }
         };

@@ -10,7 +10,7 @@ pub(crate) use erased::ErasedHandler;
 pub use error::{HandlerError, HandlerErrorKind};
 pub use function::{HandlerFn, HandlerFuture, handler_fn};
 pub(crate) use router::Router;
-pub(crate) use thread::{HandlerThread, MAX_ABANDONED};
+pub(crate) use thread::{HandlerThread, MAX_ABANDONED, Running};
 
 use crate::{Batch, Tx};
 

@@ -3,6 +3,7 @@
 //! A lane decides nothing about claims. It reports what ends one, and, once nothing of a closed buffer can
 //! commit any more, that the buffer is idle.
 
+mod ahead;
 mod caution;
 pub(crate) mod decide;
 mod fill;
@@ -22,6 +23,7 @@ use crate::commit::Commit;
 use crate::consumer::{PartitionBuffer, Waker};
 use crate::handler::{ErasedHandler, HandlerThread};
 use crate::partition::After;
+use ahead::Ahead;
 use caution::Caution;
 use fill::Fill;
 pub(crate) use shared::LaneShared;
@@ -65,6 +67,8 @@ pub(crate) struct Lane {
     pub(crate) commit: Arc<Commit>,
     pub(crate) handler: Arc<dyn ErasedHandler>,
     thread: HandlerThread,
+    /// Where the batch behind the present one is prepared.
+    preparer: HandlerThread,
     pub(crate) limits: Limits,
     pub(crate) backoff: Backoff,
     pub(crate) counters: Arc<LaneCounters>,
@@ -88,19 +92,40 @@ impl Lane {
         waker: Arc<Waker>,
     ) -> Self {
         let caution = Caution::new(limits.max_records, backoff.clone());
-        let thread = commit.handler_thread();
-        Self { shared, claims, commit, handler, thread, limits, backoff, counters, reports, waker, caution }
+        let (thread, preparer) = (commit.handler_thread(), commit.handler_thread());
+        Self {
+            shared,
+            claims,
+            commit,
+            handler,
+            thread,
+            preparer,
+            limits,
+            backoff,
+            counters,
+            reports,
+            waker,
+            caution,
+        }
     }
 
     /// Applies batches until told to stop and nothing is left to report.
     pub(crate) async fn run(mut self) {
+        let mut ahead: Option<Ahead> = None;
         loop {
+            if let Some(ahead) = ahead.take_if(|ahead| ahead.is_ended()) {
+                self.put_back(&ahead.taken);
+            }
             self.sweep();
+            if let Some(next) = ahead.take() {
+                ahead = self.process(next).await;
+                continue;
+            }
             if self.shared.is_stopping() && self.shared.is_empty() {
                 return;
             }
             match self.fill() {
-                Fill::Batch(batch) => self.process(batch).await,
+                Fill::Batch(batch) => ahead = self.process(batch.into()).await,
                 Fill::Wait(None) => self.shared.data.notified().await,
                 Fill::Wait(Some(until)) => {
                     let until = tokio::time::Instant::from_std(until);
@@ -121,7 +146,7 @@ impl Lane {
             }
             if buffer.is_closed() {
                 // Between batches nothing is in flight: whatever was out has been resolved.
-                debug_assert!(!buffer.in_flight(), "a lane has one batch at a time");
+                debug_assert!(!buffer.in_flight(), "what is prepared of a closed buffer was put back");
                 self.shared.remove(&buffer);
                 self.report(Report::Idle { key: buffer.key.clone(), claim: buffer.claim });
             }

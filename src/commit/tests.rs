@@ -55,7 +55,8 @@ async fn attempt(database: &Database, text: &'static str, claim: ClaimId) -> Att
     let handler: Arc<dyn ErasedHandler> = Arc::new(Raw(text));
     let commit = Commit::new(db, Duration::from_secs(30));
     let mut thread = commit.handler_thread();
-    commit.apply(&batch, &handler, &mut thread, std::future::pending()).await
+    let limit = std::pin::pin!(std::future::pending());
+    commit.apply(&batch, &handler, &mut thread, limit).await
 }
 
 const TOKEN: Uuid = Uuid::from_u128(50);

@@ -23,6 +23,9 @@ use trust::Trust;
 use watch::Signs;
 pub(crate) use watch::{Suspicion, Watch};
 
+/// A lane's batch, and the one behind it.
+const MAX_OUT: u8 = 2;
+
 /// Records of one partition under one claim, and the coverage `[from, to)` that they stand for.
 pub(crate) struct PartitionBuffer {
     pub(crate) key: PartitionKey,
@@ -49,7 +52,9 @@ struct State {
     waiting_since: Option<Instant>,
     /// When something was last taken, for turns between partitions.
     taken_at: Option<Instant>,
-    in_flight: bool,
+    /// How many parts were handed out and are neither applied nor given up: at most the lane's batch, and the one that is
+    /// prepared behind it.
+    out: u8,
     closed: Option<Instant>,
     held_until: Option<Instant>,
     /// Nothing at or past this record's offset is handed out: it was rejected.
@@ -106,7 +111,7 @@ impl PartitionBuffer {
                 records: 0,
                 waiting_since: None,
                 taken_at: None,
-                in_flight: false,
+                out: 0,
                 closed: None,
                 held_until: None,
                 stop: None,
@@ -199,11 +204,11 @@ impl PartitionBuffer {
     }
 
     /// Takes up to `max_records` and about `max_bytes` off the front, with the coverage they stand for; one
-    /// record is given whatever its size. `None` if there is nothing to take, or a part is still out.
+    /// record is given whatever its size. `None` if there is nothing to take, or too much is out.
     pub(crate) fn take(&self, max_records: usize, max_bytes: usize) -> Option<Part> {
         let mut state = self.lock();
         let released = state.released();
-        if state.in_flight || state.closed.is_some() || state.from == released || max_records == 0 {
+        if state.out >= MAX_OUT || state.closed.is_some() || state.from == released || max_records == 0 {
             return None;
         }
         let stop_at = state.stop.as_ref().map(|(offset, _)| *offset);
@@ -246,7 +251,7 @@ impl PartitionBuffer {
         );
         state.from = to;
         state.records -= records;
-        state.in_flight = true;
+        state.out += 1;
         state.taken_at = Some(Instant::now());
         if state.from == state.to {
             state.waiting_since = None;
@@ -254,17 +259,20 @@ impl PartitionBuffer {
         Some(part)
     }
 
-    /// Puts back what was taken and not applied.
+    /// Puts back what was taken and not applied; the part that was taken last goes first.
     pub(crate) fn put_back(&self, part: Part) {
         let mut state = self.lock();
         debug_assert_eq!(part.claim, self.claim, "a part goes back where it came from");
-        debug_assert!(invariants::contiguous(part.to, state.from), "parts go back in the order they came");
-        state.in_flight = false;
+        state.out -= 1;
         if state.closed.is_some() {
             drop(state);
             self.uncharge(part.weight());
             return;
         }
+        debug_assert!(
+            invariants::contiguous(part.to, state.from),
+            "parts go back in the reverse order of their coming"
+        );
         state.from = part.from;
         state.records += part.len();
         for segment in part.segments.into_iter().rev() {
@@ -275,7 +283,7 @@ impl PartitionBuffer {
 
     /// The part was applied: its bytes are free, its end is durable.
     pub(crate) fn applied(&self, part: &Part) {
-        self.lock().in_flight = false;
+        self.lock().out -= 1;
         debug_assert_eq!(part.from.get(), self.committed(), "EO-2: parts are applied in the order they came");
         self.committed.store(part.to.get(), Ordering::Release);
         self.uncharge(part.weight());
@@ -283,7 +291,7 @@ impl PartitionBuffer {
 
     /// The part will not be applied under this claim: whether it was is for the next claim to say (EO-7).
     pub(crate) fn abandoned(&self, part: &Part) {
-        self.lock().in_flight = false;
+        self.lock().out -= 1;
         self.uncharge(part.weight());
     }
 
@@ -323,7 +331,7 @@ impl PartitionBuffer {
     }
 
     pub(crate) fn in_flight(&self) -> bool {
-        self.lock().in_flight
+        self.lock().out > 0
     }
 
     pub(crate) fn peek(&self) -> Peek {
@@ -331,7 +339,8 @@ impl PartitionBuffer {
         let rejected_next = state.stop.as_ref().filter(|(offset, _)| state.next_record() >= Some(*offset));
         let end = match rejected_next {
             Some((_, halt)) if state.next_record().is_some() => Some(After::Halt(halt.clone())),
-            _ if state.from == state.to => state.failure.clone(),
+            // What is out is applied before that.
+            _ if state.from == state.to && state.out == 0 => state.failure.clone(),
             _ => None,
         };
         Peek {

@@ -10,7 +10,7 @@
 //! elsewhere and `block_in_place` work as they do in a task.
 
 use std::io;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -39,20 +39,14 @@ pub(crate) struct HandlerThread {
     abandoned: Arc<AtomicUsize>,
 }
 
-struct Job {
-    batch: Arc<Batch>,
-    handler: Arc<dyn ErasedHandler>,
-    tx: Tx,
-    abort: AbortRegistration,
-    /// `None` when it was told to end.
-    done: oneshot::Sender<Option<Handled>>,
-}
+type Job = Box<dyn FnOnce(&Handle) + Send>;
 
 /// A handler at work. Dropping it tells the handler to end.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct Running<T> {
     abort: AbortHandle,
-    done: oneshot::Receiver<Option<Handled>>,
+    /// `None` when it was told to end.
+    done: oneshot::Receiver<Option<T>>,
 }
 
 impl HandlerThread {
@@ -69,15 +63,53 @@ impl HandlerThread {
         &mut self,
         batch: Arc<Batch>,
         handler: Arc<dyn ErasedHandler>,
-        tx: Tx,
-    ) -> io::Result<Running> {
+        mut tx: Tx,
+    ) -> io::Result<Running<Handled>> {
+        self.start(|abort, done| {
+            Box::new(move |runtime| {
+                let work = AssertUnwindSafe(async { handler.handle(&batch, &mut tx).await }).catch_unwind();
+                let ended = runtime.block_on(Abortable::new(work, abort));
+                // Whoever gave it up does not listen any more; then the transaction's connection goes here.
+                let _ = done.send(match ended {
+                    Ok(Ok(verdict)) => Some(Ok((verdict, tx))),
+                    Ok(Err(panic)) => Some(Err(panic_message(&*panic))),
+                    Err(Aborted) => None,
+                });
+            })
+        })
+    }
+
+    /// Has `handler` prepare `batch`; a panic counts as done.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(crate) fn prepare(
+        &mut self,
+        batch: Arc<Batch>,
+        handler: Arc<dyn ErasedHandler>,
+    ) -> io::Result<Running<()>> {
+        self.start(|_, done| {
+            Box::new(move |runtime| {
+                let _entered = runtime.enter();
+                let _ = catch_unwind(AssertUnwindSafe(|| handler.prepare(&batch)));
+                // Not held for longer than the lane does.
+                drop(batch);
+                let _ = done.send(Some(()));
+            })
+        })
+    }
+
+    fn start<T>(
+        &mut self,
+        job: impl FnOnce(AbortRegistration, oneshot::Sender<Option<T>>) -> Job,
+    ) -> io::Result<Running<T>> {
         let (abort, registration) = AbortHandle::new_pair();
         let (answer, done) = oneshot::channel();
-        let mut job = Job { batch, handler, tx, abort: registration, done: answer };
+        let mut job = job(registration, answer);
         loop {
             let jobs = match self.jobs.take() {
                 Some(jobs) => jobs,
-                None => start()?,
+                None => spawn()?,
             };
             match jobs.send(job) {
                 Ok(()) => {
@@ -91,7 +123,7 @@ impl HandlerThread {
     }
 
     /// Tells the handler to end, and leaves its thread to it if it blocks there. `false` if too many do by now.
-    pub(crate) async fn give_up(&mut self, mut running: Running) -> bool {
+    pub(crate) async fn give_up<T: Send + 'static>(&mut self, mut running: Running<T>) -> bool {
         running.abort.abort();
         if tokio::time::timeout(PROMPTLY, &mut running.done).await.is_ok() {
             return true;
@@ -113,7 +145,7 @@ impl HandlerThread {
     }
 }
 
-impl Running {
+impl Running<Handled> {
     /// Waits for the handler.
     ///
     /// # Cancel safety
@@ -126,33 +158,29 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Running<()> {
+    /// Waits until the preparation has ended, be it by its thread's death.
+    ///
+    /// # Cancel safety
+    /// Safe until it has ended.
+    pub(crate) async fn ended(&mut self) {
+        let _ = (&mut self.done).await;
+    }
+}
+
+impl<T> Drop for Running<T> {
     fn drop(&mut self) {
         self.abort.abort();
     }
 }
 
 /// A thread that runs one job after the other, until the lane lets go of it.
-fn start() -> io::Result<mpsc::Sender<Job>> {
+fn spawn() -> io::Result<mpsc::Sender<Job>> {
     let runtime = Handle::current();
     let (jobs, inbox) = mpsc::channel::<Job>();
-    let serve = move || inbox.into_iter().for_each(|job| job.run(&runtime));
+    let serve = move || inbox.into_iter().for_each(|job| job(&runtime));
     std::thread::Builder::new().name("highwater-handler".to_owned()).spawn(serve)?;
     Ok(jobs)
-}
-
-impl Job {
-    fn run(self, runtime: &Handle) {
-        let Self { batch, handler, mut tx, abort, done } = self;
-        let work = AssertUnwindSafe(async { handler.handle(&batch, &mut tx).await }).catch_unwind();
-        let ended = runtime.block_on(Abortable::new(work, abort));
-        // Whoever gave it up does not listen any more; then the transaction's connection goes here.
-        let _ = done.send(match ended {
-            Ok(Ok(verdict)) => Some(Ok((verdict, tx))),
-            Ok(Err(panic)) => Some(Err(panic_message(&*panic))),
-            Err(Aborted) => None,
-        });
-    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -50,6 +50,11 @@ impl Caution {
         self.suspects.get(key).map(|suspect| suspect.records)
     }
 
+    /// Whether no partition is looked at apart.
+    pub(super) fn is_calm(&self) -> bool {
+        self.suspects.is_empty()
+    }
+
     /// A batch was applied.
     pub(super) fn relax<'a>(&mut self, keys: impl Iterator<Item = &'a PartitionKey>) {
         if self.suspects.is_empty() && self.strikes.is_empty() {

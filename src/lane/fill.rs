@@ -32,17 +32,8 @@ impl Lane {
 
 /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
 fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -> Fill {
-    let mut wake: Option<Instant> = None;
+    let (ready, mut wake) = ready(shared, now);
     let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
-    let mut ready: Vec<Ready> = Vec::new();
-    for buffer in shared.buffers() {
-        let peek = buffer.peek();
-        match (peek.waiting_since, peek.held_until) {
-            (None, _) => {}
-            (Some(_), Some(until)) if until > now => earlier(until),
-            (Some(since), _) => ready.push((buffer, peek, since)),
-        }
-    }
     let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
     let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
     let is_full = |(buffer, peek, _): &Ready| {
@@ -59,6 +50,35 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
         Some(taken) => Fill::Batch(taken),
         None => Fill::Wait(wake),
     }
+}
+
+/// The batch behind the present one: only where waiting would not make it larger, and where nothing calls for caution.
+pub(super) fn fill_ahead(
+    shared: &LaneShared,
+    limits: &Limits,
+    caution: &Caution,
+    now: Instant,
+) -> Option<Taken> {
+    let (ready, _) = ready(shared, now);
+    let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
+    let cannot_grow = records >= limits.max_records || ready.iter().any(|(_, peek, _)| peek.paused);
+    let lags = records >= limits.target_records.min(limits.max_records);
+    if cannot_grow && lags && caution.is_calm() { take(ready, limits, caution) } else { None }
+}
+
+/// What may be taken, and when more may be.
+fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
+    let mut wake: Option<Instant> = None;
+    let mut ready: Vec<Ready> = Vec::new();
+    for buffer in shared.buffers() {
+        let peek = buffer.peek();
+        match (peek.waiting_since, peek.held_until) {
+            (None, _) => {}
+            (Some(_), Some(until)) if until > now => wake = Some(wake.map_or(until, |wake| wake.min(until))),
+            (Some(since), _) => ready.push((buffer, peek, since)),
+        }
+    }
+    (ready, wake)
 }
 
 /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Lane;
+use super::ahead::Ahead;
 use super::decide::{Decision, decide};
 use super::fill::Taken;
 use crate::batch::{Part, PartitionKey};
@@ -23,11 +24,23 @@ const LOCKED_HOLD: Duration = Duration::from_millis(500);
 const QUICK_ANSWER: Duration = Duration::from_secs(1);
 
 impl Lane {
-    pub(super) async fn process(&mut self, taken: Taken) {
-        let attempt = {
-            let cancelled = Self::drain_deadline(&self.shared, &taken.buffers);
-            self.commit.apply(&taken.batch, &self.handler, &mut self.thread, cancelled).await
+    /// Applies a batch; what it returns is the next one, on which work has begun.
+    pub(super) async fn process(&mut self, Ahead { taken, preparing }: Ahead) -> Option<Ahead> {
+        let (attempt, ahead) = self.attempt(&taken, preparing).await;
+        let ahead = if matches!(attempt, Attempt::Applied) {
+            ahead
+        } else {
+            // First: parts go back in the reverse order of their coming.
+            if let Some(ahead) = ahead {
+                self.put_back(&ahead.taken);
+            }
+            None
         };
+        self.conclude(taken, attempt).await;
+        ahead
+    }
+
+    async fn conclude(&mut self, taken: Taken, attempt: Attempt) {
         match attempt {
             Attempt::Applied => self.applied(&taken),
             Attempt::Missed => self.missed(&taken).await,
@@ -68,7 +81,7 @@ impl Lane {
         }
     }
 
-    fn put_back(&self, taken: &Taken) {
+    pub(super) fn put_back(&self, taken: &Taken) {
         for (part, buffer) in taken.pairs() {
             buffer.put_back(part.clone());
         }

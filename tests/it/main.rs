@@ -1,6 +1,7 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
 mod adopt;
+mod ahead;
 mod assign;
 mod budget;
 mod clean;

@@ -1,5 +1,6 @@
 mod refetched;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -66,15 +67,33 @@ fn one_record_is_given_whatever_its_size() {
 }
 
 #[test]
-fn nothing_is_handed_out_twice_at_a_time() {
+fn one_batch_and_the_one_behind_it_are_out_and_never_more() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    for offset in 0..4 {
+        push(&buffer, offset, b"");
+    }
+    let part = buffer.take(1, 1 << 20).unwrap();
+    let behind = buffer.take(1, 1 << 20).unwrap();
+    assert_eq!((part.to, offsets(&behind)), (behind.from, vec![1]));
+    assert!(buffer.take(1, 1 << 20).is_none(), "EO-5");
+    buffer.put_back(behind);
+    buffer.put_back(part);
+    assert_eq!(offsets(&buffer.take(10, 1 << 20).unwrap()), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_read_error_ends_the_buffer_only_when_nothing_is_out() {
     let budget = budget();
     let buffer = buffer(0, &budget);
     push(&buffer, 0, b"");
     push(&buffer, 1, b"");
-    let part = buffer.take(1, 1 << 20).unwrap();
-    assert!(buffer.take(1, 1 << 20).is_none(), "EO-5");
-    buffer.put_back(part);
-    assert_eq!(offsets(&buffer.take(10, 1 << 20).unwrap()), [0, 1]);
+    buffer.fail(Halt::new(ErrorKind::Guard, "corrupt"));
+    let (part, behind) = (buffer.take(1, 1 << 20).unwrap(), buffer.take(1, 1 << 20).unwrap());
+    buffer.applied(&part);
+    assert_eq!(buffer.peek().end, None, "what is behind may still be applied");
+    buffer.applied(&behind);
+    assert!(buffer.peek().end.is_some());
 }
 
 #[test]
@@ -149,7 +168,7 @@ proptest! {
         let budget = Arc::new(Budget::new(1 << 30));
         let buffer = buffer(5, &budget);
         let (mut end, mut pushed, mut applied) = (5, Vec::new(), Vec::new());
-        let (mut out, mut position) = (None::<Part>, 5);
+        let (mut out, mut position) = (VecDeque::<Part>::new(), 5);
         for step in steps {
             match step {
                 Step::Push(gap, size) => {
@@ -162,28 +181,29 @@ proptest! {
                     end += gap;
                     buffer.end_of_partition(NextOffset::new(end).unwrap());
                 }
-                Step::Take(records, bytes) if out.is_none() => {
-                    out = buffer.take(records, bytes);
-                    match &out {
+                Step::Take(records, bytes) if out.len() < 2 => {
+                    let position = out.back().map_or(position, |part| part.to.get());
+                    match buffer.take(records, bytes) {
                         Some(part) => {
                             prop_assert_eq!(part.from.get(), position);
                             prop_assert!(part.to > part.from && part.to.get() <= end);
                             prop_assert!(part.len() <= records);
                             prop_assert!(part.len() <= 1 || part.weight() <= bytes);
                             prop_assert!(part.records().all(|record| (position..part.to.get()).contains(&record.offset())));
+                            out.push_back(part);
                         }
                         None => prop_assert_eq!(position, end, "there was something to take"),
                     }
                 }
                 Step::Apply => {
-                    if let Some(part) = out.take() {
+                    if let Some(part) = out.pop_front() {
                         applied.extend(offsets(&part));
                         position = part.to.get();
                         buffer.applied(&part);
                     }
                 }
                 Step::PutBack => {
-                    if let Some(part) = out.take() {
+                    if let Some(part) = out.pop_back() {
                         buffer.put_back(part);
                     }
                 }
@@ -191,7 +211,7 @@ proptest! {
             }
             prop_assert_eq!(buffer.held_bytes(), budget.used());
         }
-        if let Some(part) = out.take() {
+        while let Some(part) = out.pop_back() {
             buffer.put_back(part);
         }
         while let Some(part) = buffer.take(7, 5_000) {

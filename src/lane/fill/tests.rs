@@ -82,6 +82,27 @@ fn a_batch_waits_for_its_linger_or_until_it_is_full() {
 }
 
 #[test]
+fn a_batch_is_taken_ahead_only_when_waiting_would_not_make_it_larger() {
+    let (shared, buffers) = lane(&[vec![1; 25], vec![1; 3]]);
+    let ahead = |caution: &Caution| fill_ahead(&shared, &limits(), caution, Instant::now());
+    let present = batch(fill(&shared, &limits(), &caution(), Instant::now()));
+    assert_eq!(shape(&present), [(0, 7), (1, 3)]);
+    let mut careful = caution();
+    careful.separate([&buffers[1].key].into_iter());
+    assert!(ahead(&careful).is_none(), "after a failure one step at a time");
+    let behind = ahead(&caution()).expect("ten more are waiting");
+    assert_eq!(shape(&behind), [(0, 10)]);
+    assert_eq!(behind.batch.parts[0].from, present.batch.parts[0].to);
+    assert!(ahead(&caution()).is_none(), "one, not more");
+
+    let (shared, buffers) = lane(&[vec![1; 9]]);
+    let limits = Limits { target_records: 5, ..limits() };
+    assert!(fill_ahead(&shared, &limits, &caution(), Instant::now()).is_none(), "one more may come");
+    buffers[0].set_paused(true);
+    assert!(fill_ahead(&shared, &limits, &caution(), Instant::now()).is_some(), "it cannot grow");
+}
+
+#[test]
 fn what_one_does_not_use_of_its_share_goes_to_the_others() {
     let (shared, _) = lane(&[vec![1; 50], vec![1; 2], vec![1; 50]]);
     assert_eq!(shape(&batch(fill(&shared, &limits(), &caution(), Instant::now()))), [(0, 4), (1, 2), (2, 4)]);

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -13,7 +15,7 @@ enum Step {
     Take(usize, usize),
     Apply,
     PutBack,
-    /// The outcome is unknown: the part is given up and the buffer closed.
+    /// The outcome is unknown: what is behind goes back, the part is given up and the buffer closed.
     Abandon,
     Close,
 }
@@ -52,7 +54,7 @@ proptest! {
     fn fetched_again_and_closed_at_any_time((log, end) in log(), steps in steps()) {
         let budget = Arc::new(Budget::new(1 << 30));
         let buffer = buffer(5, &budget);
-        let (mut cursor, mut applied, mut out, mut position) = (5, Vec::new(), None::<Part>, 5);
+        let (mut cursor, mut applied, mut out, mut position) = (5, Vec::new(), VecDeque::<Part>::new(), 5);
         for step in steps {
             match step {
                 Step::Fetch(count) => {
@@ -73,30 +75,37 @@ proptest! {
                 Step::Refetch(back) => cursor = (buffer.covered_to().get() - back).max(5),
                 Step::Take(records, bytes) => {
                     let part = buffer.take(records, bytes);
-                    if out.is_some() || buffer.is_closed() {
+                    let from = out.back().map_or(position, |part| part.to.get());
+                    if out.len() == 2 || buffer.is_closed() {
                         prop_assert!(part.is_none(), "EO-5");
                     } else if let Some(part) = part {
-                        prop_assert_eq!(part.from.get(), position, "neither a gap nor an overlap");
-                        out = Some(part);
+                        prop_assert_eq!(part.from.get(), from, "neither a gap nor an overlap");
+                        out.push_back(part);
                     } else {
-                        prop_assert_eq!(buffer.covered_to().get(), position, "there was something to take");
+                        prop_assert_eq!(buffer.covered_to().get(), from, "there was something to take");
                     }
                 }
                 Step::Apply => {
-                    if let Some(part) = out.take() {
+                    if let Some(part) = out.pop_front() {
                         applied.extend(offsets(&part));
                         position = part.to.get();
                         buffer.applied(&part);
                     }
                 }
                 Step::PutBack => {
-                    if let Some(part) = out.take() {
+                    if let Some(part) = out.pop_back() {
                         buffer.put_back(part);
                     }
                 }
                 Step::Abandon => {
-                    if let Some(part) = out.take() {
-                        buffer.abandoned(&part);
+                    if let Some(behind) = out.pop_back() {
+                        match out.pop_back() {
+                            Some(part) => {
+                                buffer.put_back(behind);
+                                buffer.abandoned(&part);
+                            }
+                            None => buffer.abandoned(&behind),
+                        }
                         buffer.close(Instant::now());
                     }
                 }
@@ -107,9 +116,7 @@ proptest! {
             let below: Vec<_> = log.iter().map(|(offset, _)| *offset).filter(|offset| *offset < position).collect();
             prop_assert_eq!(&applied, &below, "lost, repeated, or out of order");
         }
-        if let Some(part) = out.take() {
-            buffer.abandoned(&part);
-        }
+        out.drain(..).for_each(|part| buffer.abandoned(&part));
         buffer.close(Instant::now());
         prop_assert_eq!(budget.used(), 0);
     }

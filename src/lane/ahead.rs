@@ -1,0 +1,68 @@
+//! The batch behind the present one: under lag it is taken, and its handler prepares it, while the present one is
+//! written and committed.
+//!
+//! Nothing of it is written before the present batch is durable: it begins where that one ends, and if that one is not
+//! applied, it goes back to where it came from.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Lane;
+use super::fill::{Taken, fill_ahead};
+use crate::commit::Attempt;
+use crate::handler::Running;
+
+/// A batch, and the work that may have begun on it.
+pub(super) struct Ahead {
+    pub(super) taken: Taken,
+    pub(super) preparing: Option<Running<()>>,
+}
+
+impl From<Taken> for Ahead {
+    fn from(taken: Taken) -> Self {
+        Self { taken, preparing: None }
+    }
+}
+
+impl Ahead {
+    /// Whether something of it must not be applied any more.
+    pub(super) fn is_ended(&self) -> bool {
+        self.taken.buffers.iter().any(|buffer| buffer.is_closed())
+    }
+}
+
+impl Lane {
+    /// Applies a batch once its preparation has ended, and meanwhile looks after the one behind it.
+    pub(super) async fn attempt(
+        &mut self,
+        taken: &Taken,
+        preparing: Option<Running<()>>,
+    ) -> (Attempt, Option<Ahead>) {
+        let limit = self.commit.limit(Self::drain_deadline(&self.shared, &taken.buffers));
+        tokio::pin!(limit);
+        // Not inside the transaction: it would hold its snapshot and its locks for longer than it must.
+        if let Some(mut running) = preparing {
+            tokio::select! {
+                () = running.ended() => {}
+                ended = &mut limit => return (ended.after(&mut self.preparer, running).await, None),
+            }
+        }
+        let apply = self.commit.apply(&taken.batch, &self.handler, &mut self.thread, limit);
+        tokio::pin!(apply);
+        let mut ahead = None;
+        loop {
+            if ahead.is_none()
+                && let Some(taken) = fill_ahead(&self.shared, &self.limits, &self.caution, Instant::now())
+            {
+                // Without a thread it is not prepared, which is no harm.
+                let preparing =
+                    self.preparer.prepare(Arc::clone(&taken.batch), Arc::clone(&self.handler)).ok();
+                ahead = Some(Ahead { taken, preparing });
+            }
+            tokio::select! {
+                attempt = &mut apply => return (attempt, ahead),
+                () = self.shared.data.notified(), if ahead.is_none() => {}
+            }
+        }
+    }
+}
