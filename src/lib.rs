@@ -47,6 +47,7 @@ mod offset;
 mod partition;
 mod record;
 pub mod schema;
+pub mod sink;
 mod sqlstate;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -60,6 +61,7 @@ pub use handler::{Handler, HandlerError, HandlerErrorKind, HandlerFn, HandlerFut
 pub use offset::NextOffset;
 pub use record::{Record, RecordId};
 pub use schema::SchemaName;
+pub use sink::{Table, TableSink};
 pub use tx::{Prepared, Savepoint, Statement, Tx};
 pub use worker::{
     Counters, PartitionState, PartitionStatus, Phase, Worker, WorkerBuilder, WorkerHandle, WorkerStatus,

@@ -136,10 +136,6 @@ fn classify_client(error: &tokio_postgres::Error) -> Verdict {
 ///
 /// Read from the error's context, where the word for "line" is translated but the form `COPY t, line 5` is not;
 /// anything less plain gives `None`, and the caller bisects.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for the ready-made table sink, which writes one row per record")
-)]
 pub(crate) fn copy_line(error: &DbError) -> Option<u64> {
     line_in(error.where_()?)
 }

@@ -7,12 +7,14 @@ mod savepoint;
 mod statement;
 
 use std::fmt;
+use std::sync::{Arc, Weak};
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::{ClientWrapper, Object, StatementCache};
 use tokio_postgres::{CancelToken, SimpleQueryMessage};
 
 use crate::HandlerError;
 use crate::sqlstate::{Class, Verdict};
+pub(crate) use copy::Ahead;
 pub use savepoint::Savepoint;
 pub use statement::{Prepared, Statement};
 
@@ -54,6 +56,9 @@ pub struct Tx {
     copied: bool,
     /// Requests and answers may be out of step: nothing may be sent any more. Holds what to answer instead.
     broken: Option<Class>,
+    /// Something that is right only as a whole was begun and has not ended: nothing may be committed.
+    unfinished: bool,
+    on_commit: Vec<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Tx {
@@ -73,6 +78,8 @@ impl Tx {
             last_savepoint: 0,
             copied: false,
             broken: None,
+            unfinished: false,
+            on_commit: Vec::new(),
         };
         let answer =
             this.raw().simple_query(BEGIN).await.map_err(|error| HandlerError::from(error).discarding())?;
@@ -119,6 +126,11 @@ impl Tx {
     /// Whether requests and answers are still in step. To be asked after the handler, before the compare-and-set.
     pub(crate) fn usable(&self) -> Result<(), HandlerError> {
         match self.broken {
+            None if self.unfinished => Err(HandlerError::lost_connection(
+                Class::RetryThenHalt,
+                "a table sink was interrupted or failed before all rows were written; pass its error on, and do not \
+                 drop its future",
+            )),
             None => Ok(()),
             Some(class) => Err(HandlerError::lost_connection(
                 class,
@@ -130,6 +142,9 @@ impl Tx {
 
     /// The connection, for the pool; only after the server confirmed COMMIT.
     pub(crate) fn into_connection(mut self) -> Object {
+        for action in self.on_commit.drain(..) {
+            action();
+        }
         self.connection.take().expect("the connection leaves only with the Tx")
     }
 
@@ -147,8 +162,30 @@ impl Tx {
     }
 
     fn client(&self) -> Result<&ClientWrapper, HandlerError> {
-        self.usable()?;
-        Ok(self.raw())
+        match self.broken {
+            None => Ok(self.raw()),
+            Some(_) => self.usable().map(|()| self.raw()),
+        }
+    }
+
+    /// From here on nothing may be committed until [`end_part`](Self::end_part): what is dropped between them leaves
+    /// the transaction unusable.
+    pub(crate) fn begin_part(&mut self) {
+        self.unfinished = true;
+    }
+
+    pub(crate) fn end_part(&mut self) {
+        self.unfinished = false;
+    }
+
+    /// Has `action` done once the server has confirmed COMMIT.
+    pub(crate) fn on_commit(&mut self, action: impl FnOnce() + Send + Sync + 'static) {
+        self.on_commit.push(Box::new(action));
+    }
+
+    /// Names the session, as long as it lasts.
+    pub(crate) fn session(&self) -> Weak<StatementCache> {
+        Arc::downgrade(&self.raw().statement_cache)
     }
 
     /// Asks for a number that nobody can have asked for before.

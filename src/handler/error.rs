@@ -171,6 +171,33 @@ impl HandlerError {
         error
     }
 
+    /// A table is not what it was when its catalogue entry was read.
+    pub(crate) fn schema_changed(reason: impl Into<String>) -> Self {
+        Self::new(Class::RetryThenHalt, reason)
+    }
+
+    /// The server, or a look at the catalogue, says that tables or columns are not what they were thought to be.
+    pub(crate) fn is_of_the_schema(&self) -> bool {
+        match self.sqlstate() {
+            Some(code) => code.starts_with("42") || matches!(code, "22P03" | "0A000"),
+            None => self.0.class == Class::RetryThenHalt,
+        }
+    }
+
+    /// The same error, but trying again may help.
+    pub(crate) fn worth_another_try(mut self) -> Self {
+        let verdict = self.verdict();
+        self.0.verdict = Some(verdict);
+        self.0.class = Class::RetryThenHalt;
+        self
+    }
+
+    /// The same error, and the record that it is about.
+    pub(crate) fn at_record(mut self, record: RecordId) -> Self {
+        self.0.record = Some(record);
+        self
+    }
+
     /// The same error, but its connection must go.
     pub(crate) fn discarding(mut self) -> Self {
         let verdict = self.verdict();

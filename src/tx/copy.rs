@@ -1,7 +1,8 @@
 //! `COPY … FROM STDIN`.
 
 use bytes::Bytes;
-use tokio_postgres::CopyInSink;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{CopyInSink, Row};
 
 use super::statement::{cached, check};
 use super::{Tx, guard};
@@ -32,6 +33,52 @@ impl Tx {
             Ok(sink) => {
                 self.broken = None;
                 Ok(sink)
+            }
+            Err(error) => {
+                let error = HandlerError::from(error).discarding();
+                self.break_with(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What [`Tx::copy_in_behind`] sends before its `COPY`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead<'a> {
+    pub(crate) lock: &'a str,
+    pub(crate) query: &'a str,
+    pub(crate) parameter: &'a str,
+}
+
+impl Tx {
+    /// As [`copy_in`](Self::copy_in), in one round trip with a statement that locks and a query whose answer comes
+    /// before any row is sent. For texts of our own: they are not checked.
+    pub(crate) async fn copy_in_behind(
+        &mut self,
+        ahead: Ahead<'_>,
+        copy: &str,
+    ) -> Result<(Vec<Row>, CopyInSink<Bytes>), HandlerError> {
+        let client = self.client()?;
+        // Whatever has to be prepared is prepared first: a request that follows the COPY's is not answered before the
+        // COPY ends, and so must not be needed for it to begin.
+        let lock = cached(client, ahead.lock).await?;
+        let query = cached(client, ahead.query).await?;
+        let copy = cached(client, copy).await?;
+        self.broken = Some(Class::RetryThenHalt);
+        self.copied = true;
+        let (client, parameters) = (self.raw(), [&ahead.parameter as &(dyn ToSql + Sync)]);
+        let (locked, rows, sink) = tokio::join!(
+            client.execute(&lock, &[]),
+            client.query(&query, &parameters),
+            client.copy_in(&copy),
+        );
+        // The first error is the cause of the others.
+        let begun = locked.and_then(|_| Ok((rows?, sink?)));
+        match begun {
+            Ok(begun) => {
+                self.broken = None;
+                Ok(begun)
             }
             Err(error) => {
                 let error = HandlerError::from(error).discarding();

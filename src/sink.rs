@@ -1,0 +1,198 @@
+//! The ready-made handler: rows by binary `COPY`.
+
+mod buffer;
+mod catalog;
+mod encode;
+mod json;
+mod numeric;
+mod object;
+mod plan;
+mod row;
+mod rows;
+mod send;
+mod sort;
+mod stage;
+mod table;
+mod target;
+mod text;
+mod time;
+mod value;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use row::Row;
+pub use rows::{Rows, TableRows};
+pub use table::{Table, Tables};
+pub use target::Nul;
+pub use value::{Json, Sql, ToColumn};
+
+use crate::{Batch, Handler, HandlerError, Record, Tx};
+use buffer::Pool;
+use encode::{Encoded, Mapping, encode};
+use plan::{Plan, TablePlan};
+use stage::Sessions;
+
+#[doc = include_str!("../docs/table-sink.md")]
+pub struct TableSink {
+    tables: Vec<Table>,
+    mapping: Box<Mapping>,
+    /// As the catalogue was when it was last read; `None` before the first batch, and after a change.
+    plan: Mutex<Option<Arc<Plan>>>,
+    pool: Pool,
+    sessions: Sessions,
+}
+
+/// A batch that was encoded ahead.
+struct Prepared {
+    plan: Arc<Plan>,
+    encoded: Vec<Encoded>,
+}
+
+impl TableSink {
+    /// A sink that writes to one [`Table`], or to several (an array of them), the rows that `mapping` makes of each
+    /// record.
+    ///
+    /// The mapping is called for every record once or more often (a batch that is rolled back is applied again, and
+    /// batches are encoded ahead), from several threads; it should depend on nothing but the record.
+    pub fn new<T, F>(tables: T, mapping: F) -> Self
+    where
+        T: Tables,
+        F: Fn(&Record<'_>, &mut Rows<'_>) -> Result<(), HandlerError> + Send + Sync + 'static,
+    {
+        Self {
+            tables: tables.into_tables(),
+            mapping: Box::new(mapping),
+            plan: Mutex::default(),
+            pool: Pool::default(),
+            sessions: Sessions::default(),
+        }
+    }
+
+    /// A sink for records whose values are JSON objects: each column takes the field of its name; see
+    /// [`Rows::push_json`].
+    ///
+    /// A tombstone deletes from a [`Table::upsert`] the row of the record's key: a JSON object with the key's columns
+    /// or, if that is one column, its text. To the other modes a tombstone is a bad record.
+    ///
+    /// ```
+    /// use highwater::{Table, TableSink};
+    ///
+    /// let sink = TableSink::json(Table::append("payments", ["merchant_id", "tx_id", "amount"]));
+    /// ```
+    pub fn json(table: Table) -> Self {
+        Self::new(table, |_, rows| rows.push_record())
+    }
+
+    fn known(&self) -> Option<Arc<Plan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn read(&self, tx: &Tx) -> Result<Arc<Plan>, HandlerError> {
+        let plan = Arc::new(catalog::read(&self.tables, tx).await?);
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// What is not the plan any more is not forgotten: another lane may have read it anew.
+    fn forget(&self, plan: &Arc<Plan>) {
+        let mut known = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan)) {
+            *known = None;
+        }
+    }
+
+    fn encode(&self, plan: &Arc<Plan>, batch: &Batch) -> Result<Prepared, HandlerError> {
+        if plan.tables.is_empty() {
+            return Err(HandlerError::fatal("a table sink was given no table"));
+        }
+        let encoded = encode(plan, &self.pool, &*self.mapping, batch)?;
+        Ok(Prepared { plan: Arc::clone(plan), encoded })
+    }
+
+    /// The batch's rows, and whether the catalogue was read for them just now.
+    async fn rows(&self, batch: &Batch, tx: &Tx) -> Result<(Prepared, bool), HandlerError> {
+        if let Some(plan) = self.known() {
+            let prepared = batch.take_kept::<Prepared>().filter(|kept| Arc::ptr_eq(&kept.plan, &plan));
+            match prepared.map_or_else(|| self.encode(&plan, batch), Ok) {
+                Ok(prepared) => return Ok((prepared, false)),
+                // Before a record is rejected: would it fit the columns as they are now?
+                Err(error) => {
+                    tracing::debug!(%error, "reading the catalogue again before a record is rejected")
+                }
+            }
+        }
+        let plan = self.read(tx).await?;
+        Ok((self.encode(&plan, batch)?, true))
+    }
+
+    async fn write(&self, rows: &Prepared, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        let used: Vec<(&TablePlan, &Encoded)> =
+            rows.plan.tables.iter().zip(&rows.encoded).filter(|(_, rows)| !rows.rows.is_empty()).collect();
+        for (plan, rows) in &used {
+            if let Some(stage) = &plan.stage {
+                self.sessions.ensure(stage, tx).await?;
+                send::copy(plan, rows, &self.pool, batch, tx).await?;
+                stage.keep_last(tx).await?;
+            }
+        }
+        // What refers to a row goes before the row.
+        for (plan, rows) in used.iter().rev() {
+            if let Some(stage) = plan.stage.as_ref().filter(|_| rows.deletes) {
+                stage.delete(tx).await?;
+            }
+        }
+        for (plan, rows) in &used {
+            match &plan.stage {
+                Some(stage) => stage.insert(tx).await?,
+                None => send::copy(plan, rows, &self.pool, batch, tx).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Handler for TableSink {
+    /// # Cancel safety
+    /// A dropped future leaves the transaction unusable: the batch is rolled back.
+    async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        let (rows, fresh) = self.rows(batch, tx).await?;
+        tx.begin_part();
+        match self.write(&rows, batch, tx).await {
+            Ok(()) => {
+                tx.end_part();
+                send::give_back(rows.encoded, &self.pool);
+                Ok(())
+            }
+            Err(error) => {
+                if error.sqlstate().is_some() {
+                    // The server refuses what follows; no need to refuse it here, and a savepoint may undo it.
+                    tx.end_part();
+                }
+                if !error.is_of_the_schema() {
+                    return Err(error);
+                }
+                self.forget(&rows.plan);
+                // The catalogue may say by now what is wrong, better than this error.
+                Err(if fresh { error } else { error.worth_another_try() })
+            }
+        }
+    }
+
+    fn prepare(&self, batch: &Batch) {
+        if let Some(plan) = self.known()
+            && let Ok(prepared) = self.encode(&plan, batch)
+        {
+            batch.keep(prepared);
+        }
+    }
+}
+
+impl fmt::Debug for TableSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableSink").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The bytes of a batch's rows, as they are sent: large pieces that are used again.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+/// One piece, and one message to the server. Larger ones gain nothing measurable, smaller ones cost a wake-up each.
+pub(crate) const SEGMENT_BYTES: usize = 256 * 1024;
+/// What is kept for the next batches: about two of 50,000 ordinary rows.
+const KEPT_SEGMENTS: usize = 48;
+
+/// Pieces that wait to be used again.
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Mutex<Vec<BytesMut>>);
+
+impl Pool {
+    pub(crate) fn take(&self) -> BytesMut {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // A row begins below the limit and may end behind it.
+        kept.unwrap_or_else(|| BytesMut::with_capacity(SEGMENT_BYTES + SEGMENT_BYTES / 16))
+    }
+
+    /// Takes a piece back, if nobody else holds it and it is not larger than usual.
+    pub(crate) fn give(&self, segment: Bytes) {
+        let Ok(mut segment) = segment.try_into_mut() else { return };
+        segment.clear();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if segment.capacity() >= SEGMENT_BYTES
+            && segment.capacity() <= 2 * SEGMENT_BYTES
+            && kept.len() < KEPT_SEGMENTS
+        {
+            kept.push(segment);
+        }
+    }
+}
+
+/// Where a row lies, and which record of the batch it came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowRef {
+    pub(crate) segment: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) record: u32,
+}
+
+/// One table's rows, growing.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    full: Vec<Bytes>,
+    pub(crate) current: BytesMut,
+    pub(crate) rows: Vec<RowRef>,
+    /// Whether a row is there only to be deleted.
+    pub(crate) deletes: bool,
+}
+
+impl Buffer {
+    /// Where the next row begins.
+    pub(crate) fn begin(&mut self, pool: &Pool) -> usize {
+        if self.current.len() >= SEGMENT_BYTES || self.current.capacity() == 0 {
+            let full = std::mem::replace(&mut self.current, pool.take());
+            if !full.is_empty() {
+                self.full.push(full.freeze());
+            }
+        }
+        self.current.len()
+    }
+
+    /// The row that began at `start` is whole. `None` if it is too large to be told where it is.
+    pub(crate) fn end(&mut self, start: usize, record: usize) -> Option<()> {
+        self.rows.push(RowRef {
+            segment: u32::try_from(self.full.len()).ok()?,
+            start: u32::try_from(start).ok()?,
+            end: u32::try_from(self.current.len()).ok()?,
+            record: u32::try_from(record).ok()?,
+        });
+        Some(())
+    }
+
+    pub(crate) fn finish(mut self) -> (Vec<Bytes>, Vec<RowRef>, bool) {
+        if !self.current.is_empty() {
+            self.full.push(self.current.freeze());
+        }
+        (self.full, self.rows, self.deletes)
+    }
+}
+
+/// The bytes of a row.
+pub(crate) fn row_bytes<'a>(segments: &'a [Bytes], row: &RowRef) -> &'a [u8] {
+    &segments[row.segment as usize][row.start as usize..row.end as usize]
+}
+
+/// The fields of a row: `None` is NULL.
+pub(crate) fn fields(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = row.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            rest = after;
+            return Some(None);
+        };
+        let (field, after) = after.split_at_checked(length)?;
+        rest = after;
+        Some(Some(field))
+    })
+}

@@ -1,0 +1,248 @@
+//! Reads from the catalogue what the tables look like, and checks that the sink fits them.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::plan::{Column, Plan, TablePlan, quote, quoted};
+use super::stage;
+use super::table::{Mode, Table};
+use super::target::{Kind, Target};
+use crate::{HandlerError, Tx};
+
+const COLUMNS: &str = "\
+    SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::pg_catalog.text, \
+        a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod, \
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> '', \
+        coalesce(co.collisdeterministic, true), a.atttypid, \
+        CASE WHEN a.attcollation <> t.typcollation \
+            THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END \
+    FROM pg_catalog.pg_class AS c \
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+    JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
+    LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = a.attcollation \
+    LEFT JOIN pg_catalog.pg_namespace AS con ON con.oid = co.collnamespace \
+    WHERE c.oid = pg_catalog.to_regclass($1) ORDER BY a.attnum";
+
+/// Unique B-trees over plain columns, the primary key first.
+const INDEXES: &str = "\
+    SELECT i.indisprimary, ARRAY( \
+        SELECT a.attname::pg_catalog.text \
+        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (number, place) \
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+        WHERE k.place <= i.indnkeyatts ORDER BY k.place) \
+    FROM pg_catalog.pg_index AS i \
+    JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
+    JOIN pg_catalog.pg_am AS m ON m.oid = c.relam \
+    WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND m.amname = 'btree' \
+        AND i.indexprs IS NULL AND i.indpred IS NULL \
+    ORDER BY i.indisprimary DESC, i.indexrelid";
+
+/// What the columns are called, and their types; asked before every `COPY`, under its lock.
+pub(crate) const TYPES: &str = "\
+    SELECT attname::pg_catalog.text, atttypid FROM pg_catalog.pg_attribute \
+    WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+
+/// A column as the catalogue has it.
+struct Found {
+    name: String,
+    sql_type: String,
+    type_id: u32,
+    has_modifier: bool,
+    required: bool,
+    generated: bool,
+    deterministic: bool,
+    collation: Option<String>,
+}
+
+struct Index {
+    primary: bool,
+    columns: Vec<String>,
+}
+
+/// Reads all tables of a sink: a few round trips, at first use and after a change.
+///
+/// # Errors
+/// [Fatal](HandlerError::fatal) if a table cannot take what the sink writes.
+pub(crate) async fn read(tables: &[Table], tx: &Tx) -> Result<Plan, HandlerError> {
+    let mut plans = Vec::with_capacity(tables.len());
+    for table in tables {
+        plans.push(read_table(table, tx).await?);
+    }
+    Ok(Plan { tables: plans })
+}
+
+/// The answer to [`TYPES`].
+pub(crate) fn types(rows: &[Row]) -> Vec<(&str, u32)> {
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn read_table(table: &Table, tx: &Tx) -> Result<TablePlan, HandlerError> {
+    let misfit = |what: String| HandlerError::fatal(format!("table {}: {what}", table.name));
+    let name: [&(dyn ToSql + Sync); 1] = [&table.name];
+    let (rows, indexes) = tokio::try_join!(tx.query(COLUMNS, &name), tx.query(INDEXES, &name))?;
+    let Some(first) = rows.first() else {
+        return Err(misfit("there is no such table, or this role may not use its schema".to_owned()));
+    };
+    let (sql_name, relkind): (String, String) = (first.get(0), first.get(1));
+    if !matches!(relkind.as_str(), "r" | "p" | "f") {
+        return Err(misfit("it is no table".to_owned()));
+    }
+    let found: Vec<Found> = rows
+        .iter()
+        .map(|row| Found {
+            name: row.get(2),
+            sql_type: row.get(3),
+            has_modifier: row.get::<_, i32>(4) != -1,
+            required: row.get(5),
+            generated: row.get(6),
+            deterministic: row.get(7),
+            type_id: row.get(8),
+            collation: row.get(9),
+        })
+        .collect();
+    let indexes: Vec<Index> =
+        indexes.iter().map(|row| Index { primary: row.get(0), columns: row.get(1) }).collect();
+
+    let names: Vec<&str> = table
+        .columns
+        .iter()
+        .map(String::as_str)
+        .chain(table.sources.iter().map(|(_, column)| column.as_str()))
+        .collect();
+    check(table, &names, &found).map_err(misfit)?;
+    // The driver finds out about types of the user's own (enums, domains, arrays of them). Not from the cache of
+    // statements, which may be older than the columns.
+    let statement = format!("SELECT {} FROM {sql_name}", quoted(names.iter().copied()));
+    let statement = tx.raw().prepare(&statement).await?;
+    let types = statement.columns().iter().map(|column| column.type_().clone());
+    let columns: Vec<Column> = names
+        .iter()
+        .zip(types)
+        .filter_map(|(name, ty)| {
+            let found = found.iter().find(|found| found.name == *name)?;
+            Some(Column {
+                name: found.name.clone(),
+                sql_type: found.sql_type.clone(),
+                type_id: found.type_id,
+                collation: found.collation.clone(),
+                target: Target::new(ty, table.nul),
+            })
+        })
+        .collect();
+
+    let key = key(table, &names, &indexes).map_err(misfit)?;
+    let key_is_exact = key.iter().all(|&position| {
+        let found = found.iter().find(|found| found.name == names[position]);
+        found.is_some_and(|found| is_exact(&columns[position].target, found))
+    });
+    let extra = match table.mode {
+        Mode::Upsert if key_is_exact => 1,
+        Mode::Upsert => 2,
+        Mode::Append | Mode::InsertIgnore => 0,
+    };
+    let fields = i16::try_from(columns.len() + extra).map_err(|_| misfit("too many columns".to_owned()))?;
+    let mut plan = TablePlan {
+        name: table.name.clone(),
+        copy: format!("COPY {sql_name} ({}) FROM STDIN (FORMAT binary)", quoted(names.iter().copied())),
+        // The lock that writing takes anyway, a moment earlier.
+        lock: format!("LOCK TABLE ONLY {sql_name} IN ROW EXCLUSIVE MODE"),
+        sql_name,
+        mode: table.mode,
+        columns,
+        given: table.columns.len(),
+        sources: table.sources.iter().map(|(source, _)| *source).collect(),
+        key,
+        key_is_exact,
+        stage: None,
+        fields,
+    };
+    if table.mode != Mode::Append {
+        let stage = stage::Stage::new(&plan);
+        plan.copy.clone_from(&stage.copy);
+        plan.stage = Some(stage);
+    }
+    Ok(plan)
+}
+
+fn check(table: &Table, names: &[&str], found: &[Found]) -> Result<(), String> {
+    if table.columns.is_empty() {
+        return Err("no columns are given".to_owned());
+    }
+    for (place, name) in names.iter().enumerate() {
+        let Some(column) = found.iter().find(|found| found.name == *name) else {
+            let near = found.iter().map(|found| found.name.as_str());
+            let near =
+                near.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+            let hint = near.map(|near| format!("; is {near} meant?")).unwrap_or_default();
+            return Err(format!("there is no column {name}{hint}"));
+        };
+        if column.generated {
+            return Err(format!("column {name} is generated by the table itself: leave it out"));
+        }
+        if names[..place].contains(name) {
+            return Err(format!("column {name} is given twice"));
+        }
+    }
+    match found.iter().find(|found| found.required && !names.contains(&found.name.as_str())) {
+        Some(column) => Err(format!(
+            "column {} ({}) is NOT NULL without a default, and no value is given for it",
+            column.name, column.sql_type
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The positions of the columns by which rows are found or sorted.
+fn key(table: &Table, names: &[&str], indexes: &[Index]) -> Result<Vec<usize>, String> {
+    let position = |column: &String| names.iter().position(|name| name == column);
+    if let Some(columns) = &table.key {
+        let key: Option<Vec<usize>> = columns.iter().map(position).collect();
+        let key = key.filter(|key| !key.is_empty());
+        let key = key.ok_or("the key has a column that is not among those written")?;
+        let same = |index: &Index| {
+            index.columns.len() == columns.len()
+                && columns.iter().all(|column| index.columns.contains(column))
+        };
+        if table.mode == Mode::Upsert && !indexes.iter().any(same) {
+            return Err(format!("there is no unique index on exactly the key ({})", columns.join(", ")));
+        }
+        return Ok(key);
+    }
+    if table.mode == Mode::Upsert {
+        let index = match indexes {
+            [] => return Err("an upsert needs a primary key or a unique index".to_owned()),
+            [index] => index,
+            [index, ..] if index.primary => index,
+            _ => return Err("several unique indexes could be the key: choose with Table::key".to_owned()),
+        };
+        let key: Option<Vec<usize>> = index.columns.iter().map(position).collect();
+        return key.ok_or_else(|| {
+            format!(
+                "the key ({}) has a column that is not among those written; choose with Table::key",
+                index.columns.join(", ")
+            )
+        });
+    }
+    if !table.sorted {
+        return Ok(Vec::new());
+    }
+    // The columns with which an index begins are enough to be near in it.
+    let leading = |index: &Index| -> Vec<usize> { index.columns.iter().map_while(position).collect() };
+    Ok(indexes.iter().map(leading).find(|key| !key.is_empty()).unwrap_or_default())
+}
+
+/// Whether two keys are equal to the server if, and only if, their encodings are the same. A modifier may round or
+/// cut what is sent, a collation or `char(n)` may call different texts equal.
+fn is_exact(target: &Target, found: &Found) -> bool {
+    // The driver names the type beneath a domain.
+    let plain = target.ty.oid() == found.type_id && target.ty != Type::BPCHAR && target.ty.name() != "citext";
+    let kind = target.kind;
+    kind.equal_as_bytes() && plain && !found.has_modifier && (kind != Kind::Text || found.deterministic)
+}
+
+/// A column's definition, for a stage.
+pub(crate) fn definition(column: &Column) -> String {
+    let collation = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+    format!("{} {}{collation}", quote(&column.name), column.sql_type)
+}

@@ -1,0 +1,57 @@
+//! From records to rows: runs the user's mapping and takes what it pushes as `COPY`'s binary tuples.
+
+use bytes::Bytes;
+
+use super::buffer::{Buffer, Pool, RowRef};
+use super::plan::{Plan, TablePlan};
+use super::rows::Rows;
+use super::sort;
+use crate::{Batch, HandlerError, Record};
+
+/// What a user gives: from a record to rows.
+pub(crate) type Mapping = dyn Fn(&Record<'_>, &mut Rows<'_>) -> Result<(), HandlerError> + Send + Sync;
+
+/// One table's rows of a batch, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) segments: Vec<Bytes>,
+    pub(crate) rows: Vec<RowRef>,
+    /// Which rows are sent, and in which order. `None`: all, as they are.
+    pub(crate) order: Option<Vec<u32>>,
+    /// Whether a row is there only to be deleted.
+    pub(crate) deletes: bool,
+}
+
+impl Encoded {
+    /// The record of the row that was sent as the `line`th, from 1; by its place in the batch.
+    pub(crate) fn record_of_line(&self, line: u64) -> Option<usize> {
+        let place = usize::try_from(line.checked_sub(1)?).ok()?;
+        let row = match &self.order {
+            Some(order) => *order.get(place)? as usize,
+            None => place,
+        };
+        Some(self.rows.get(row)?.record as usize)
+    }
+}
+
+/// Runs `mapping` over every record; gives one `Encoded` per table.
+///
+/// # Errors
+/// The mapping's, or those of [`Rows::push`]: nothing was sent then.
+pub(crate) fn encode(
+    plan: &Plan,
+    pool: &Pool,
+    mapping: &Mapping,
+    batch: &Batch,
+) -> Result<Vec<Encoded>, HandlerError> {
+    let mut buffers: Vec<Buffer> = plan.tables.iter().map(|_| Buffer::default()).collect();
+    for (index, record) in batch.records().enumerate() {
+        mapping(&record, &mut Rows::new(plan, pool, &mut buffers, record, index))?;
+    }
+    let finish = |(buffer, plan): (Buffer, &TablePlan)| {
+        let (segments, rows, deletes) = buffer.finish();
+        let order = sort::order(plan, &segments, &rows);
+        Encoded { segments, rows, order, deletes }
+    };
+    Ok(buffers.into_iter().zip(&plan.tables).map(finish).collect())
+}

@@ -1,0 +1,58 @@
+//! JSON values into columns, by the column's type. Whatever does not fit is the record's fault.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, BytesMut};
+use serde_json::value::RawValue;
+
+use super::target::{Defect, Kind, Put, Target, Written};
+use super::{numeric, text, value};
+
+/// `raw`: one JSON value, as it stands in the record.
+pub(crate) fn put(raw: &str, target: &Target, out: &mut BytesMut) -> Put {
+    let raw = raw.trim_ascii();
+    let first = raw.bytes().next().unwrap_or(b'n');
+    if first == b'n' {
+        return Ok(Written::Null);
+    }
+    match (target.kind, first) {
+        (Kind::Other, _) => Err(Defect::Mismatch("JSON")),
+        (Kind::Json | Kind::Jsonb, _) => text::put_json_text(raw, target, out),
+        (_, b'"') => text::put_loose_text(&unquoted(raw)?, target, out),
+        (Kind::Array, b'[') => {
+            let values: Vec<&RawValue> =
+                serde_json::from_str(raw).map_err(|_| Defect::Json("a malformed array"))?;
+            value::put_array(values.into_iter(), target, out)
+        }
+        (_, b'{') => Err(Defect::Json("an object")),
+        (_, b'[') => Err(Defect::Json("an array")),
+        (Kind::Text, _) => text::put_plain(raw.as_bytes(), target.nul, out),
+        (Kind::Bool, b't' | b'f') => {
+            out.put_u8(u8::from(first == b't'));
+            Ok(Written::Value)
+        }
+        (_, b't' | b'f') => Err(Defect::Json("a boolean")),
+        (Kind::Numeric, _) => numeric::put_text(raw, out),
+        (Kind::Float4 | Kind::Float8, _) => {
+            let value = raw.parse().map_err(|_| Defect::Invalid("not a number"))?;
+            if f64::is_infinite(value) {
+                return Err(Defect::Invalid("out of the range of double precision"));
+            }
+            text::put_float(value, target, out)
+        }
+        (Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Timestamp | Kind::Timestamptz, _) => {
+            let value = raw.parse().map_err(|_| Defect::Invalid("not an integer of 64 bits"))?;
+            text::put_int(value, target, out, "a JSON number")
+        }
+        _ => Err(Defect::Json("a number")),
+    }
+}
+
+/// A string's text; borrowed, unless there is an escape in it.
+pub(crate) fn unquoted(raw: &str) -> Result<Cow<'_, str>, Defect> {
+    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner {
+        Some(inner) if memchr::memchr(b'\\', inner.as_bytes()).is_none() => Ok(Cow::Borrowed(inner)),
+        _ => serde_json::from_str(raw).map(Cow::Owned).map_err(|_| Defect::Json("a malformed string")),
+    }
+}

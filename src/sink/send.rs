@@ -1,0 +1,107 @@
+//! `COPY`: sends rows, checks that the columns are still those they were encoded for, and finds the record of a row
+//! that the server refuses.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use bytes::{BufMut, Bytes};
+use futures_util::SinkExt;
+
+use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
+use super::catalog;
+use super::encode::Encoded;
+use super::plan::TablePlan;
+use crate::sqlstate::copy_line;
+use crate::tx::Ahead;
+use crate::{Batch, HandlerError, HandlerErrorKind, Tx};
+
+/// Signature, no flags, no extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const TRAILER: &[u8] = b"\xff\xff";
+/// Messages that may be on their way while the next one is filled.
+const IN_FLIGHT: usize = 4;
+
+/// Copies the rows into the table, or into its stage.
+///
+/// The table is locked and its columns' types are compared first: an `ALTER TABLE` between reading the catalogue and
+/// writing could make the server take eight bytes of one type for another, or refuse a good record. Both questions
+/// travel with the `COPY` and cost no round trip.
+///
+/// # Errors
+/// A rejection that names its record, where the server says in which row an error arose.
+pub(crate) async fn copy(
+    plan: &TablePlan,
+    encoded: &Encoded,
+    pool: &Pool,
+    batch: &Batch,
+    tx: &mut Tx,
+) -> Result<(), HandlerError> {
+    let ahead = Ahead { lock: &plan.lock, query: catalog::TYPES, parameter: &plan.sql_name };
+    let (types, sink) = tx.copy_in_behind(ahead, &plan.copy).await?;
+    if !plan.agrees(&catalog::types(&types)) {
+        return Err(HandlerError::schema_changed(format!(
+            "the columns of table {} are not what they were; the catalogue is read again",
+            plan.name
+        )));
+    }
+    let mut sink = pin!(sink);
+    let send = async {
+        sink.send(Bytes::from_static(HEADER)).await?;
+        match &encoded.order {
+            None => {
+                for segment in &encoded.segments {
+                    sink.send(segment.clone()).await?;
+                }
+            }
+            Some(order) => {
+                let mut sent = VecDeque::with_capacity(IN_FLIGHT + 1);
+                let mut next = pool.take();
+                for &row in order {
+                    next.put_slice(row_bytes(&encoded.segments, &encoded.rows[row as usize]));
+                    if next.len() >= SEGMENT_BYTES {
+                        let full = std::mem::replace(&mut next, pool.take()).freeze();
+                        sink.send(full.clone()).await?;
+                        recycle(full, &mut sent, IN_FLIGHT, pool);
+                    }
+                }
+                let last = next.freeze();
+                sink.send(last.clone()).await?;
+                recycle(last, &mut sent, 0, pool);
+            }
+        }
+        sink.send(Bytes::from_static(TRAILER)).await?;
+        sink.finish().await
+    };
+    send.await.map(drop).map_err(|error| blame(error, encoded, batch))
+}
+
+/// Gives back what was sent, but for the last `keep` messages, which the connection may still hold.
+fn recycle(message: Bytes, sent: &mut VecDeque<Bytes>, keep: usize, pool: &Pool) {
+    sent.push_back(message);
+    while sent.len() > keep {
+        if let Some(message) = sent.pop_front() {
+            pool.give(message);
+        }
+    }
+}
+
+/// The rejection of the record whose row the server refused, if it says which.
+fn blame(error: tokio_postgres::Error, encoded: &Encoded, batch: &Batch) -> HandlerError {
+    let line = error.as_db_error().and_then(copy_line);
+    let error = HandlerError::from(error);
+    if error.kind() != HandlerErrorKind::Reject {
+        return error;
+    }
+    let record = line.and_then(|line| encoded.record_of_line(line)).and_then(|at| batch.records().nth(at));
+    match record {
+        Some(record) => error.at_record(record.id()),
+        None => error,
+    }
+}
+
+/// Gives all pieces of a batch that was sent back to the pool.
+pub(crate) fn give_back(encoded: Vec<Encoded>, pool: &Pool) {
+    for encoded in encoded {
+        encoded.segments.into_iter().for_each(|segment| pool.give(segment));
+    }
+}

@@ -1,0 +1,169 @@
+//! How a user names a table and what is to become of its rows.
+
+use super::target::Nul;
+
+/// How rows get into a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Mode {
+    Append,
+    InsertIgnore,
+    Upsert,
+}
+
+/// A column that the sink fills by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+}
+
+/// A table that a [`TableSink`](super::TableSink) writes, its columns in the order of a row's values, and how rows get
+/// into it.
+///
+/// The table's name is read as SQL reads it (`payments`, `sales.payments`, `"Payments"`); columns are taken as they are.
+///
+/// ```
+/// use highwater::Table;
+///
+/// let payments = Table::append("payments", ["merchant_id", "tx_id", "amount"])
+///     .source_partition("source_partition")
+///     .source_offset("source_offset");
+/// let balances = Table::upsert("balances", ["account", "cents"]).key(["account"]);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a table is written once it is given to a TableSink"]
+pub struct Table {
+    pub(crate) name: String,
+    pub(crate) columns: Vec<String>,
+    pub(crate) mode: Mode,
+    /// `None`: the primary key, or the first unique index.
+    pub(crate) key: Option<Vec<String>>,
+    pub(crate) sorted: bool,
+    pub(crate) nul: Nul,
+    pub(crate) sources: Vec<(Source, String)>,
+}
+
+impl Table {
+    fn new<C: Into<String>>(
+        name: impl Into<String>,
+        columns: impl IntoIterator<Item = C>,
+        mode: Mode,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            columns: columns.into_iter().map(C::into).collect(),
+            mode,
+            key: None,
+            sorted: true,
+            nul: Nul::default(),
+            sources: Vec::new(),
+        }
+    }
+
+    /// Every row is inserted, by `COPY` straight into the table: the fastest way, and the right one, because every
+    /// record is applied exactly once. A row that violates a constraint rejects its record.
+    pub fn append<C: Into<String>>(name: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+        Self::new(name, columns, Mode::Append)
+    }
+
+    /// A row whose key is there already, or comes twice, is left out (`ON CONFLICT DO NOTHING`); the first one stays.
+    ///
+    /// Not needed against repeats, which do not happen: for topics in which one and the same thing is told twice.
+    pub fn insert_ignore<C: Into<String>>(
+        name: impl Into<String>,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
+        Self::new(name, columns, Mode::InsertIgnore)
+    }
+
+    /// A row replaces the one of the same [key](Self::key); [`Rows::delete`](super::Rows::delete) removes it. The last
+    /// write per key wins, in the order of the records.
+    pub fn upsert<C: Into<String>>(name: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+        Self::new(name, columns, Mode::Upsert)
+    }
+
+    /// The columns by which an upsert finds a row: those of a unique index. Default: the primary key, or the only
+    /// unique index there is.
+    ///
+    /// For the other modes: the columns by which a batch's rows are sorted.
+    pub fn key<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.key = Some(columns.into_iter().map(C::into).collect());
+        self
+    }
+
+    /// Appends the rows in the order in which they come.
+    ///
+    /// Else the rows of a batch are sorted by the table's primary key or first unique index, where its columns are
+    /// written: neighbours in the index are then inserted one after the other, which is faster.
+    pub fn unsorted(mut self) -> Self {
+        self.sorted = false;
+        self
+    }
+
+    /// What becomes of U+0000. Default: [`Nul::Reject`].
+    pub fn nul(mut self, nul: Nul) -> Self {
+        self.nul = nul;
+        self
+    }
+
+    fn source(mut self, source: Source, column: String) -> Self {
+        self.sources.retain(|(other, _)| *other != source);
+        self.sources.push((source, column));
+        self
+    }
+
+    /// A `text` column for the name of the topic, filled by the sink itself.
+    pub fn source_topic(self, column: impl Into<String>) -> Self {
+        self.source(Source::Topic, column.into())
+    }
+
+    /// An `integer` column for the number of the partition, filled by the sink itself.
+    pub fn source_partition(self, column: impl Into<String>) -> Self {
+        self.source(Source::Partition, column.into())
+    }
+
+    /// A `bigint` column for the record's offset, filled by the sink itself.
+    pub fn source_offset(self, column: impl Into<String>) -> Self {
+        self.source(Source::Offset, column.into())
+    }
+
+    /// A `timestamptz`, `timestamp` or `bigint` (milliseconds) column for the record's timestamp, filled by the sink
+    /// itself; NULL if the record has none.
+    pub fn source_timestamp(self, column: impl Into<String>) -> Self {
+        self.source(Source::Timestamp, column.into())
+    }
+}
+
+/// One table or several, in the order in which they are written: where there are foreign keys, the table that is
+/// referred to comes first.
+pub trait Tables: sealed::Sealed {}
+
+impl<T: sealed::Sealed> Tables for T {}
+
+pub(crate) mod sealed {
+    use super::Table;
+
+    pub trait Sealed {
+        fn into_tables(self) -> Vec<Table>;
+    }
+
+    impl Sealed for Table {
+        fn into_tables(self) -> Vec<Table> {
+            vec![self]
+        }
+    }
+
+    impl<const N: usize> Sealed for [Table; N] {
+        fn into_tables(self) -> Vec<Table> {
+            self.into()
+        }
+    }
+
+    impl Sealed for Vec<Table> {
+        fn into_tables(self) -> Vec<Table> {
+            self
+        }
+    }
+}

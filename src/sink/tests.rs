@@ -1,0 +1,96 @@
+//! The sink against a real server, without Kafka: batches are made by hand.
+
+mod modes;
+mod types;
+
+use deadpool_postgres::{Manager, Object, Pool};
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+use super::{Row, Table, TableSink};
+use crate::batch::{ClaimId, Part, PartitionKey, Segment};
+use crate::record::chunk::{Chunk, RawRecord};
+use crate::testing::{Database, Postgres};
+use crate::{Batch, Handler, HandlerError, NextOffset, Tx};
+
+/// A database with tables, and a pool of two connections to it.
+struct Place {
+    database: Database,
+    pool: Pool,
+}
+
+impl Place {
+    async fn new(tables: &str) -> Self {
+        let postgres = Postgres::shared().await.expect("a server");
+        let database = postgres.fresh_database("sink").await.expect("a database");
+        database.execute(tables).await.expect("the tables are made");
+        let manager = Manager::new(database.url().parse().expect("the URL is one"), NoTls);
+        let pool = Pool::builder(manager).max_size(2).build().expect("the pool is built");
+        Self { database, pool }
+    }
+
+    async fn connection(&self) -> Object {
+        self.pool.get().await.expect("the server answers")
+    }
+
+    /// Applies a batch as a worker does, and commits it.
+    async fn apply(&self, sink: &TableSink, batch: &Batch) -> Result<(), HandlerError> {
+        let mut tx = Tx::begin(self.connection().await).await?;
+        match sink.handle(batch, &mut tx).await {
+            Ok(()) => {
+                tx.usable()?;
+                tx.raw().batch_execute("COMMIT").await?;
+                drop(tx.into_connection());
+                Ok(())
+            }
+            Err(error) => {
+                drop(tx.rollback().await);
+                Err(error)
+            }
+        }
+    }
+
+    /// The only column of a query, as text.
+    async fn texts(&self, sql: &str) -> Vec<Option<String>> {
+        let rows = self.database.query(sql, &[]).await.expect("the query is right");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// One record: key and value.
+type KeyValue<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// A batch of partition 3 of topic `t`, from offset 100 on; timestamps rise from 1,700,000,000,000 ms.
+fn batch(records: &[KeyValue<'_>]) -> Batch {
+    let mut chunk = Chunk::default();
+    for ((key, value), n) in records.iter().zip(0..) {
+        let record = RawRecord {
+            offset: 100 + n,
+            timestamp_ms: 1_700_000_000_000 + n,
+            leader_epoch: -1,
+            key: key.map(str::as_bytes),
+            value: value.map(str::as_bytes),
+        };
+        chunk.push(&record, std::iter::empty());
+    }
+    let claim = ClaimId { epoch: 1, token: Uuid::nil() };
+    let range = 0..chunk.len();
+    let at = |offset| NextOffset::new(offset).expect("an offset");
+    let to = at(100 + i64::try_from(range.len()).expect("few"));
+    Batch::new(vec![Part {
+        key: PartitionKey { topic: "t".into(), partition: 3 },
+        claim,
+        from: at(100),
+        to,
+        segments: vec![Segment { chunk: chunk.into(), range }],
+    }])
+}
+
+/// A sink that pushes the same rows for every record.
+fn constant<R: Row + Clone + Send + Sync + 'static>(table: Table, rows_of_it: Vec<R>) -> TableSink {
+    TableSink::new(table, move |_, rows| rows_of_it.iter().try_for_each(|row| rows.push(row)))
+}
+
+fn one_record() -> Batch {
+    batch(&[(None, Some("1"))])
+}
