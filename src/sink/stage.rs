@@ -120,7 +120,14 @@ impl Stage {
 
 /// Which sessions have which stage.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sessions(Arc<Mutex<Vec<(Weak<StatementCache>, String)>>>);
+pub(crate) struct Sessions(Arc<Mutex<Vec<Staged>>>);
+
+/// A session, and the statement that made a stage in it.
+#[derive(Debug)]
+struct Staged {
+    session: Weak<StatementCache>,
+    create: String,
+}
 
 impl Sessions {
     /// Makes the stage, unless this session has it.
@@ -128,8 +135,10 @@ impl Sessions {
         let session = tx.session();
         let known = {
             let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.retain(|(other, _)| other.strong_count() > 0);
-            sessions.iter().any(|(other, sql)| Weak::ptr_eq(other, &session) && *sql == stage.create)
+            sessions.retain(|staged| staged.session.strong_count() > 0);
+            sessions
+                .iter()
+                .any(|staged| Weak::ptr_eq(&staged.session, &session) && staged.create == stage.create)
         };
         if known {
             return Ok(());
@@ -137,7 +146,7 @@ impl Sessions {
         tx.raw().batch_execute(&stage.create).await?;
         let (sessions, create) = (Arc::clone(&self.0), stage.create.clone());
         tx.on_commit(move || {
-            sessions.lock().unwrap_or_else(PoisonError::into_inner).push((session, create));
+            sessions.lock().unwrap_or_else(PoisonError::into_inner).push(Staged { session, create });
         });
         Ok(())
     }
