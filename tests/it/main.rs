@@ -22,6 +22,7 @@ mod routing;
 mod start_policy;
 mod subscription;
 mod support;
+mod table_sink;
 mod tls;
 mod went_back;
 mod zombie;

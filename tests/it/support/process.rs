@@ -11,7 +11,7 @@ use highwater::{Batch, HandlerError, Tx, Worker};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use super::world::World;
-use super::{Fault, PATIENCE, Sink};
+use super::{Copied, Fault, PATIENCE, Sink};
 
 /// A worker process.
 pub(crate) struct Process {
@@ -113,7 +113,7 @@ fn parse_elapsed(text: &str) -> Duration {
 
 /// Not a test: the body of a worker process. Passes at once when nobody asked for one.
 ///
-/// Roles: `plain`; `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
+/// Roles: `plain`; `copied` (the rows by a `TableSink`); `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
 /// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the
 /// rows again into `copied`, and freezes once half-way); `hungry` (runs out of memory in its third batch, when the
 /// rows are written); `counted` (`plain`, and tells every second how many tasks its runtime has).
@@ -144,6 +144,7 @@ fn worker_process() {
                 tokio::spawn(count_tasks());
                 Worker::builder().build(Sink::<()>::default())?.run().await
             }
+            "copied" => Worker::builder().build(Copied::default())?.run().await,
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             other => panic!("there is no role {other}"),
         }
