@@ -10,7 +10,7 @@ pub(crate) mod tls;
 pub(crate) mod url;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
@@ -30,6 +30,9 @@ pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
 pub(crate) use lease::Lease;
 
+/// How old a session may grow. Temporary tables hold the database's transaction ids back for as long as they exist, and
+/// no vacuum can help it.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Connections for the heartbeat, which keeps one, and for claims, releases and reads. Claims that wait for a lock
 /// take at most half of those.
 const CONTROL_CONNECTIONS: usize = 9;
@@ -172,6 +175,9 @@ fn pool(
             Box::pin(async move { session::prepare(client, &settings).await.map_err(HookError::Backend) })
         }))
         .pre_recycle(Hook::sync_fn(move |_, metrics| {
+            if metrics.created.elapsed() > MAX_AGE {
+                return Err(HookError::message("the session is old"));
+            }
             let cleared = *cleared.lock().unwrap_or_else(PoisonError::into_inner);
             if cleared.is_some_and(|cleared| metrics.created <= cleared) {
                 return Err(HookError::message("the server is not what it was"));

@@ -144,9 +144,8 @@ impl Lane {
             {
                 self.end(&buffer, after);
             }
-            if buffer.is_closed() {
-                // Between batches nothing is in flight: whatever was out has been resolved.
-                debug_assert!(!buffer.in_flight(), "what is prepared of a closed buffer was put back");
+            // What was taken ahead of it may be out yet, if it was closed a moment ago: then it is its last batch.
+            if buffer.is_closed() && !buffer.in_flight() {
                 self.shared.remove(&buffer);
                 self.report(Report::Idle { key: buffer.key.clone(), claim: buffer.claim });
             }

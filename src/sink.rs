@@ -19,6 +19,7 @@ mod time;
 mod value;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use row::Row;
@@ -35,6 +36,8 @@ use stage::Sessions;
 
 #[doc = include_str!("../docs/table-sink.md")]
 pub struct TableSink {
+    /// Tells its stages from those of another sink that writes to the same table in the same session.
+    number: u64,
     tables: Vec<Table>,
     mapping: Box<Mapping>,
     /// As the catalogue was when it was last read; `None` before the first batch, and after a change.
@@ -60,7 +63,9 @@ impl TableSink {
         T: Tables,
         F: Fn(&Record<'_>, &mut Rows<'_>) -> Result<(), HandlerError> + Send + Sync + 'static,
     {
+        static SINKS: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: SINKS.fetch_add(1, Ordering::Relaxed),
             tables: tables.into_tables(),
             mapping: Box::new(mapping),
             plan: Mutex::default(),
@@ -89,7 +94,7 @@ impl TableSink {
     }
 
     async fn read(&self, tx: &Tx) -> Result<Arc<Plan>, HandlerError> {
-        let plan = Arc::new(catalog::read(&self.tables, tx).await?);
+        let plan = Arc::new(catalog::read(&self.tables, self.number, tx).await?);
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&plan));
         Ok(plan)
     }
@@ -156,6 +161,8 @@ impl Handler for TableSink {
     /// # Cancel safety
     /// A dropped future leaves the transaction unusable: the batch is rolled back.
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        // After a part that was dropped half-way nothing may clear the mark of it.
+        tx.usable()?;
         let (rows, fresh) = self.rows(batch, tx).await?;
         tx.begin_part();
         match self.write(&rows, batch, tx).await {

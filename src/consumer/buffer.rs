@@ -338,14 +338,17 @@ impl PartitionBuffer {
         let state = self.lock();
         let rejected_next = state.stop.as_ref().filter(|(offset, _)| state.next_record() >= Some(*offset));
         let end = match rejected_next {
-            Some((_, halt)) if state.next_record().is_some() => Some(After::Halt(halt.clone())),
             // What is out is applied before that.
-            _ if state.from == state.to && state.out == 0 => state.failure.clone(),
-            _ => None,
+            _ if state.out > 0 => None,
+            Some((_, halt)) => Some(After::Halt(halt.clone())),
+            None if state.from == state.to => state.failure.clone(),
+            None => None,
         };
         Peek {
             records: state.records,
-            waiting_since: state.waiting_since.filter(|_| end.is_none() && state.from < state.released()),
+            waiting_since: state
+                .waiting_since
+                .filter(|_| end.is_none() && rejected_next.is_none() && state.from < state.released()),
             taken_at: state.taken_at,
             paused: self.paused.load(Ordering::Relaxed),
             held_until: state.held_until,

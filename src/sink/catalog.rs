@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::plan::{Column, Plan, TablePlan, quote, quoted};
+use super::plan::{Column, Plan, TablePlan, TypeId, quote, quoted};
 use super::stage;
 use super::table::{Mode, Table};
 use super::target::{Kind, Target};
@@ -15,7 +15,8 @@ const COLUMNS: &str = "\
         a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> '', \
         coalesce(co.collisdeterministic, true), a.atttypid, \
         CASE WHEN a.attcollation <> t.typcollation \
-            THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END \
+            THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END, \
+        pg_catalog.row_security_active(c.oid), a.attcollation \
     FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -40,15 +41,14 @@ const INDEXES: &str = "\
 
 /// What the columns are called, and their types; asked before every `COPY`, under its lock.
 pub(crate) const TYPES: &str = "\
-    SELECT attname::pg_catalog.text, atttypid FROM pg_catalog.pg_attribute \
+    SELECT attname::pg_catalog.text, atttypid, atttypmod, attcollation FROM pg_catalog.pg_attribute \
     WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped";
 
 /// A column as the catalogue has it.
 struct Found {
     name: String,
     sql_type: String,
-    type_id: u32,
-    has_modifier: bool,
+    type_id: TypeId,
     required: bool,
     generated: bool,
     deterministic: bool,
@@ -64,20 +64,22 @@ struct Index {
 ///
 /// # Errors
 /// [Fatal](HandlerError::fatal) if a table cannot take what the sink writes.
-pub(crate) async fn read(tables: &[Table], tx: &Tx) -> Result<Plan, HandlerError> {
+pub(crate) async fn read(tables: &[Table], sink: u64, tx: &Tx) -> Result<Plan, HandlerError> {
     let mut plans = Vec::with_capacity(tables.len());
-    for table in tables {
-        plans.push(read_table(table, tx).await?);
+    for (place, table) in tables.iter().enumerate() {
+        plans.push(read_table(table, &format!("{sink}-{place}"), tx).await?);
     }
     Ok(Plan { tables: plans })
 }
 
 /// The answer to [`TYPES`].
-pub(crate) fn types(rows: &[Row]) -> Vec<(&str, u32)> {
-    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+pub(crate) fn types(rows: &[Row]) -> Vec<(&str, TypeId)> {
+    let id = |row: &Row| TypeId { oid: row.get(1), modifier: row.get(2), collation: row.get(3) };
+    rows.iter().map(|row| (row.get(0), id(row))).collect()
 }
 
-async fn read_table(table: &Table, tx: &Tx) -> Result<TablePlan, HandlerError> {
+/// `writer`: who writes to the table, in this process.
+async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, HandlerError> {
     let misfit = |what: String| HandlerError::fatal(format!("table {}: {what}", table.name));
     let name: [&(dyn ToSql + Sync); 1] = [&table.name];
     let (rows, indexes) = tokio::try_join!(tx.query(COLUMNS, &name), tx.query(INDEXES, &name))?;
@@ -85,19 +87,23 @@ async fn read_table(table: &Table, tx: &Tx) -> Result<TablePlan, HandlerError> {
         return Err(misfit("there is no such table, or this role may not use its schema".to_owned()));
     };
     let (sql_name, relkind): (String, String) = (first.get(0), first.get(1));
-    if !matches!(relkind.as_str(), "r" | "p" | "f") {
-        return Err(misfit("it is no table".to_owned()));
+    if !matches!(relkind.as_str(), "r" | "p") {
+        // What a foreign table's server commits, it commits by itself.
+        return Err(misfit("it is no table of this database".to_owned()));
+    }
+    if table.mode != Mode::Append && first.get::<_, bool>(10) {
+        // A row that a policy hides is neither deleted nor replaced, and nothing says so.
+        return Err(misfit("row-level security applies to this role: use append".to_owned()));
     }
     let found: Vec<Found> = rows
         .iter()
         .map(|row| Found {
             name: row.get(2),
             sql_type: row.get(3),
-            has_modifier: row.get::<_, i32>(4) != -1,
             required: row.get(5),
             generated: row.get(6),
             deterministic: row.get(7),
-            type_id: row.get(8),
+            type_id: TypeId { oid: row.get(8), modifier: row.get(4), collation: row.get(11) },
             collation: row.get(9),
         })
         .collect();
@@ -158,7 +164,7 @@ async fn read_table(table: &Table, tx: &Tx) -> Result<TablePlan, HandlerError> {
         fields,
     };
     if table.mode != Mode::Append {
-        let stage = stage::Stage::new(&plan);
+        let stage = stage::Stage::new(&plan, writer);
         plan.copy.clone_from(&stage.copy);
         plan.stage = Some(stage);
     }
@@ -196,7 +202,7 @@ fn check(table: &Table, names: &[&str], found: &[Found]) -> Result<(), String> {
 /// The positions of the columns by which rows are found or sorted.
 fn key(table: &Table, names: &[&str], indexes: &[Index]) -> Result<Vec<usize>, String> {
     let position = |column: &String| names.iter().position(|name| name == column);
-    if let Some(columns) = &table.key {
+    if let Some(columns) = table.key.as_ref().filter(|_| table.mode != Mode::InsertIgnore) {
         let key: Option<Vec<usize>> = columns.iter().map(position).collect();
         let key = key.filter(|key| !key.is_empty());
         let key = key.ok_or("the key has a column that is not among those written")?;
@@ -224,7 +230,8 @@ fn key(table: &Table, names: &[&str], indexes: &[Index]) -> Result<Vec<usize>, S
             )
         });
     }
-    if !table.sorted {
+    // Rows that are told twice stay in their order: the first one is to win, by whatever index they collide.
+    if !table.sorted || table.mode == Mode::InsertIgnore {
         return Ok(Vec::new());
     }
     // The columns with which an index begins are enough to be near in it.
@@ -236,9 +243,13 @@ fn key(table: &Table, names: &[&str], indexes: &[Index]) -> Result<Vec<usize>, S
 /// cut what is sent, a collation or `char(n)` may call different texts equal.
 fn is_exact(target: &Target, found: &Found) -> bool {
     // The driver names the type beneath a domain.
-    let plain = target.ty.oid() == found.type_id && target.ty != Type::BPCHAR && target.ty.name() != "citext";
+    let plain =
+        target.ty.oid() == found.type_id.oid && target.ty != Type::BPCHAR && target.ty.name() != "citext";
     let kind = target.kind;
-    kind.equal_as_bytes() && plain && !found.has_modifier && (kind != Kind::Text || found.deterministic)
+    kind.equal_as_bytes()
+        && plain
+        && found.type_id.modifier == -1
+        && (kind != Kind::Text || found.deterministic)
 }
 
 /// A column's definition, for a stage.

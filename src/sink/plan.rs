@@ -9,14 +9,24 @@ pub(crate) struct Plan {
     pub(crate) tables: Vec<TablePlan>,
 }
 
+/// Everything about a column's type that changes how values are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TypeId {
+    /// Of a domain, its own and not that of the type beneath.
+    pub(crate) oid: u32,
+    /// The `10` of `varchar(10)`, encoded; -1 for none.
+    pub(crate) modifier: i32,
+    /// 0 for none.
+    pub(crate) collation: u32,
+}
+
 /// A column that is written.
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
     /// As the server spells it, with its modifiers: `numeric(10,2)`.
     pub(crate) sql_type: String,
-    /// The type's id; of a domain, its own and not that of the type beneath.
-    pub(crate) type_id: u32,
+    pub(crate) type_id: TypeId,
     /// If it is not its type's own.
     pub(crate) collation: Option<String>,
     pub(crate) target: Target,
@@ -50,10 +60,10 @@ pub(crate) struct TablePlan {
 
 impl TablePlan {
     /// Whether the catalogue still says what it said.
-    pub(crate) fn agrees(&self, found: &[(&str, u32)]) -> bool {
+    pub(crate) fn agrees(&self, found: &[(&str, TypeId)]) -> bool {
         self.columns
             .iter()
-            .all(|column| found.iter().any(|(name, oid)| *name == column.name && *oid == column.type_id))
+            .all(|column| found.iter().any(|(name, id)| *name == column.name && *id == column.type_id))
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::pin;
 
 use bytes::{BufMut, Bytes};
 use futures_util::SinkExt;
+use tokio_postgres::error::SqlState;
 
 use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
 use super::catalog;
@@ -87,7 +88,10 @@ fn recycle(message: Bytes, sent: &mut VecDeque<Bytes>, keep: usize, pool: &Pool)
 
 /// The rejection of the record whose row the server refused, if it says which.
 fn blame(error: tokio_postgres::Error, encoded: &Encoded, batch: &Batch) -> HandlerError {
-    let line = error.as_db_error().and_then(copy_line);
+    // What is too large for a page is found when rows are written, which are read before by the hundred: the line is
+    // that of the last one read.
+    let found_late = error.code() == Some(&SqlState::PROGRAM_LIMIT_EXCEEDED);
+    let line = error.as_db_error().filter(|_| !found_late).and_then(copy_line);
     let error = HandlerError::from(error);
     if error.kind() != HandlerErrorKind::Reject {
         return error;

@@ -31,7 +31,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(plan: &TablePlan) -> Self {
+    /// `writer`: who uses it. Two writers to one table would find each other's rows in one stage.
+    pub(crate) fn new(plan: &TablePlan, writer: &str) -> Self {
         let mut columns: Vec<String> = plan.columns.iter().map(definition).collect();
         let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
         let key: Vec<&str> = plan.key.iter().map(|&position| names[position]).collect();
@@ -45,7 +46,7 @@ impl Stage {
             }
         }
         let columns = columns.join(", ");
-        let digest = Sha256::digest(format!("{}\n{columns}", plan.sql_name).as_bytes());
+        let digest = Sha256::digest(format!("{writer}\n{}\n{columns}", plan.sql_name).as_bytes());
         let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let stage = format!("pg_temp.highwater_stage_{digest}");
 

@@ -1,6 +1,7 @@
 //! The sink against a real server, without Kafka: batches are made by hand.
 
 mod modes;
+mod review;
 mod types;
 
 use deadpool_postgres::{Manager, Object, Pool};

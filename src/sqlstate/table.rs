@@ -134,6 +134,7 @@ pub(super) const RULES: &[Rule] = &[
         "disk full, out of memory, too many connections",
     ),
     entry("54000", "program_limit_exceeded", Reject, Keep, "usually a value too long for its index"),
+    entry("54001", "statement_too_complex", Reject, Keep, "usually JSON that is nested too deeply"),
     entry("55006", "object_in_use", Environment, Keep, ""),
     entry("55P03", "lock_not_available", Environment, Keep, "lock_timeout"),
     entry(

@@ -83,6 +83,27 @@ fn one_batch_and_the_one_behind_it_are_out_and_never_more() {
 }
 
 #[test]
+fn a_rejected_record_ends_the_buffer_only_when_nothing_is_out() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    for offset in 0..3 {
+        push(&buffer, offset, b"");
+    }
+    buffer.stop_at(2, Halt::new(ErrorKind::Handler, "bad"));
+    let (part, behind) = (buffer.take(1, 1 << 20).unwrap(), buffer.take(9, 1 << 20).unwrap());
+    assert_eq!(offsets(&behind), [1]);
+    buffer.applied(&part);
+    let peek = buffer.peek();
+    assert_eq!(
+        (peek.end, peek.waiting_since),
+        (None, None),
+        "what is behind is still to be applied, and nothing more"
+    );
+    buffer.applied(&behind);
+    assert!(buffer.peek().end.is_some());
+}
+
+#[test]
 fn a_read_error_ends_the_buffer_only_when_nothing_is_out() {
     let budget = budget();
     let buffer = buffer(0, &budget);
