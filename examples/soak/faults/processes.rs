@@ -42,7 +42,10 @@ impl Faults<'_> {
         self.fleet.shared_out().await?;
         let worker = self.fleet.get(number)?;
         let owner = self.fleet.owner(&worker).await?;
-        let before = self.fenced(&owner).await?;
+        // After a fail-over its row may be gone, until it beats again.
+        let before =
+            wait_until("the worker's status is there", PATIENCE, async || Ok(self.fenced(&owner).await.ok()))
+                .await?;
         let told = self.fleet.freeze(number, &worker).await?;
         let seen = async {
             let held = self.fleet.holds(&owner).await?;
