@@ -1,0 +1,58 @@
+//! How many commits a second one Postgres holds, when each is nothing but a compare-and-set of one offset.
+
+use std::time::{Duration, Instant};
+
+use highwater::testing::unique;
+
+use crate::support::member::{Group, stop};
+use crate::support::servers::Servers;
+use crate::support::stats::{float, thousands};
+use crate::support::{Result, payments, process, table};
+
+const PARTITIONS: i32 = 64;
+const RECORDS: u64 = 300_000;
+const WATCHED: Duration = Duration::from_secs(8);
+
+pub(crate) async fn measure(servers: &Servers) -> Result {
+    let topic = unique("payments");
+    payments::produce(&servers.kafka, &topic, PARTITIONS, RECORDS, "none").await?;
+    println!(
+        "\n| lanes (connections) | commits/s | Postgres CPU, µs/commit | worker CPU, µs/commit | HOT, % |"
+    );
+    println!("|---|---|---|---|---|");
+    for lanes in ["1", "4", "16", "64"] {
+        let settings = [("BATCH_MAX_RECORDS", "1"), ("BATCH_TARGET_RECORDS", "1"), ("LANES", lanes)];
+        let group = Group::new(servers, &topic, &settings);
+        let member = [group.start("worker", "nothing", &[])?];
+        group.wait(&member, 1_000, Duration::from_secs(60)).await?;
+        let pid = member[0].pid();
+        let cpu = || {
+            let postgres = servers.postgres.pid().map(process::tree_cpu).unwrap_or_default();
+            (postgres, process::cpu_of(pid).unwrap_or_default())
+        };
+        let (before, used, hot) = (group.applied().await?, cpu(), table::hot(&servers.client).await?);
+        let began = Instant::now();
+        tokio::time::sleep(WATCHED).await;
+        let (commits, elapsed) = (group.applied().await? - before, began.elapsed());
+        let after = cpu();
+        if before + commits == RECORDS {
+            return Err("the topic was drained before the time was over".into());
+        }
+        stop(&member).await?;
+        // Postgres publishes what a session has counted a second later, or when it ends.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (updates, hot_updates) = {
+            let now = table::hot(&servers.client).await?;
+            (now.0 - hot.0, now.1 - hot.1)
+        };
+        let per_commit = |used: Duration| used.as_secs_f64() * 1e6 / float(commits);
+        println!(
+            "| {lanes} | {} | {:.0} | {:.0} | {:.1} |",
+            thousands(float(commits) / elapsed.as_secs_f64()),
+            per_commit(after.0.saturating_sub(used.0)),
+            per_commit(after.1.saturating_sub(used.1)),
+            100.0 * float(hot_updates) / float(updates.max(1))
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Highwater with a handler as a user would write it: serde_json and tokio-postgres' own COPY writer.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use highwater::tokio_postgres::binary_copy::BinaryCopyInWriter;
+use highwater::tokio_postgres::types::Type;
+use highwater::{Batch, Handler, HandlerError, Tx};
+
+use super::copy;
+use super::payments::Payment;
+
+/// Writes a row per payment.
+#[derive(Debug)]
+pub(crate) struct Scores {
+    statement: String,
+    spent: Arc<Spent>,
+}
+
+/// Wall time inside of handlers, in nanoseconds, over all lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    decoding: AtomicU64,
+    writing: AtomicU64,
+}
+
+impl Spent {
+    /// Decoding, and encoding and writing.
+    pub(crate) fn total(&self) -> (Duration, Duration) {
+        let of = |nanoseconds: &AtomicU64| Duration::from_nanos(nanoseconds.load(Ordering::Relaxed));
+        (of(&self.decoding), of(&self.writing))
+    }
+
+    fn add(to: &AtomicU64, since: Instant) -> Instant {
+        let now = Instant::now();
+        to.fetch_add(u64::try_from((now - since).as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        now
+    }
+}
+
+impl Scores {
+    /// Into a table like `scores`.
+    pub(crate) fn into(table: &str) -> Self {
+        Self { statement: copy::statement(table), spent: Arc::default() }
+    }
+
+    /// How long it has been at work.
+    pub(crate) fn spent(&self) -> Arc<Spent> {
+        Arc::clone(&self.spent)
+    }
+}
+
+impl Handler for Scores {
+    async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        let began = Instant::now();
+        let mut rows = Vec::with_capacity(batch.len());
+        for record in batch.records() {
+            rows.push((record.json::<Payment<'_>>()?, record.partition(), record.offset()));
+        }
+        let decoded = Spent::add(&self.spent.decoding, began);
+        let copy = tx.copy_in(&self.statement).await?;
+        let types = [Type::TEXT, Type::TEXT, Type::FLOAT8, Type::INT4, Type::INT8];
+        let mut writer = pin!(BinaryCopyInWriter::new(copy, &types));
+        for (payment, partition, offset) in &rows {
+            let score = payment.score();
+            writer.as_mut().write(&[&payment.merchant_id, &payment.tx_id, &score, partition, offset]).await?;
+        }
+        writer.finish().await?;
+        Spent::add(&self.spent.writing, decoded);
+        Ok(())
+    }
+}
+
+/// Writes nothing: what is left are the offsets.
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+impl Handler for Nothing {
+    async fn handle(&self, _: &Batch, _: &mut Tx) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}

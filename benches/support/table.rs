@@ -1,0 +1,83 @@
+//! The sink's table, made clean before each run and checked after it.
+
+use highwater::tokio_postgres::Client;
+
+use super::Result;
+
+/// A table with a two-column text key, as in the example `fraud_scores`, and the offsets of the hand-written loops.
+pub(crate) const SCHEMA: &str = "
+    CREATE TABLE scores (
+        merchant_id      text             NOT NULL,
+        tx_id            text             NOT NULL,
+        score            double precision NOT NULL,
+        source_partition integer          NOT NULL,
+        source_offset    bigint           NOT NULL,
+        PRIMARY KEY (merchant_id, tx_id)
+    ) WITH (autovacuum_enabled = off);
+    CREATE TABLE bare_offset (partition integer PRIMARY KEY, next_offset bigint NOT NULL) WITH (fillfactor = 50);
+";
+
+/// The columns in the order in which they are copied.
+pub(crate) const COLUMNS: &str = "merchant_id, tx_id, score, source_partition, source_offset";
+
+/// An empty table and no dirt of the one before: nobody pays for another's checkpoint or dead rows.
+///
+/// # Errors
+/// When a statement fails.
+pub(crate) async fn fresh(client: &Client, partitions: i32) -> Result {
+    client.batch_execute("TRUNCATE scores, bare_offset").await?;
+    let sql = "INSERT INTO bare_offset SELECT p, 0 FROM generate_series(0, $1::int4 - 1) AS p";
+    client.execute(sql, &[&partitions]).await?;
+    client.batch_execute("VACUUM bare_offset").await?;
+    client.batch_execute("VACUUM highwater.consumer_offset").await?;
+    client.batch_execute("CHECKPOINT").await?;
+    Ok(())
+}
+
+/// The oracle: as many rows as records, each from a record of its own, none from beyond its partition's end.
+///
+/// # Errors
+/// When the table is not what was produced.
+pub(crate) async fn verify(client: &Client, produced: u64, ends: &[i64]) -> Result {
+    verify_in(client, "scores", produced, ends).await
+}
+
+/// As [`verify`], of another table.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn verify_in(client: &Client, table: &str, produced: u64, ends: &[i64]) -> Result {
+    let sql = format!(
+        "SELECT source_partition, count(*), count(DISTINCT source_offset), min(source_offset), max(source_offset) \
+         FROM {table} GROUP BY source_partition ORDER BY source_partition"
+    );
+    let mut total = 0;
+    for row in client.query(&sql, &[]).await? {
+        let partition: i32 = row.get(0);
+        let (rows, records, least, last): (i64, i64, i64, i64) =
+            (row.get(1), row.get(2), row.get(3), row.get(4));
+        let end = usize::try_from(partition).ok().and_then(|index| ends.get(index)).copied().unwrap_or(0);
+        if rows != records || least < 0 || last >= end {
+            return Err(format!(
+                "partition {partition} has {rows} rows of {records} records at [{least}, {last}], and {end} were produced"
+            )
+            .into());
+        }
+        total += u64::try_from(rows)?;
+    }
+    if total == produced {
+        Ok(())
+    } else {
+        Err(format!("{produced} records were produced, {total} rows are in the table").into())
+    }
+}
+
+/// Updates of `consumer_offset` so far, and how many of them were HOT.
+///
+/// # Errors
+/// When the query fails.
+pub(crate) async fn hot(client: &Client) -> Result<(u64, u64)> {
+    let sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'consumer_offset'";
+    let row = client.query_one(sql, &[]).await?;
+    Ok((u64::try_from(row.get::<_, i64>(0))?, u64::try_from(row.get::<_, i64>(1))?))
+}

@@ -1,0 +1,173 @@
+//! Who is measured, and how one run of it is.
+
+use std::time::{Duration, Instant};
+
+use crate::support::bare::{Bare, Mode};
+use crate::support::handler::Scores;
+use crate::support::servers::Servers;
+use crate::support::{Result, Run, process, stats, table, worker};
+use crate::{simple, textbook};
+
+/// See the help text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contender {
+    Consume,
+    Copy,
+    Bare,
+    Sorted,
+    Handler,
+    Merge,
+    Textbook,
+}
+
+/// Where all of them run.
+pub(crate) struct Stage {
+    pub(crate) servers: Servers,
+    pub(crate) topic: String,
+    pub(crate) partitions: i32,
+    pub(crate) records: u64,
+    /// How many records each partition holds.
+    pub(crate) ends: Vec<i64>,
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// Records per second, from the first record to the last commit.
+    pub(crate) rate: f64,
+    pub(crate) startup: Duration,
+    /// CPU per record in µs, start-up included: of this process, of Postgres, of the broker.
+    pub(crate) client: f64,
+    pub(crate) postgres: f64,
+    pub(crate) broker: f64,
+    /// Bytes of WAL per record.
+    pub(crate) wal: f64,
+}
+
+impl Contender {
+    const ALL: [Self; 7] =
+        [Self::Consume, Self::Copy, Self::Bare, Self::Sorted, Self::Handler, Self::Merge, Self::Textbook];
+
+    /// All, or those of a list of names.
+    ///
+    /// # Errors
+    /// When a name is none of them.
+    pub(crate) fn chosen(list: Option<&str>) -> Result<Vec<Self>> {
+        let Some(list) = list else { return Ok(Self::ALL.to_vec()) };
+        let named = |name: &str| {
+            let contender = Self::ALL.into_iter().find(|contender| contender.name() == name.trim());
+            contender.ok_or_else(|| format!("--only: there is no contender {name:?}; see --help").into())
+        };
+        list.split(',').map(named).collect()
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Copy => "copy",
+            Self::Bare => "bare",
+            Self::Sorted => "sorted",
+            Self::Handler => "handler",
+            Self::Merge => "merge",
+            Self::Textbook => "textbook",
+        }
+    }
+
+    pub(crate) async fn run(self, stage: &Stage) -> Result<Run> {
+        match self {
+            Self::Consume => simple::consume(stage).await,
+            Self::Copy => simple::copy(stage).await,
+            Self::Bare => stage.bare(20_000, Mode::Append).drain().await,
+            Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
+            Self::Merge => stage.bare(20_000, Mode::Merge).drain().await,
+            Self::Handler => {
+                let settings = worker::settings(&stage.servers, &stage.topic);
+                worker::drain(settings, Scores::into("scores"), stage.records).await
+            }
+            Self::Textbook => textbook::run(stage).await,
+        }
+    }
+
+    /// A run from a fresh table to the oracle.
+    pub(crate) async fn measure(self, stage: &Stage) -> Result<Measured> {
+        table::fresh(&stage.servers.client, stage.partitions).await?;
+        let before = Usage::now(stage).await?;
+        let run = self.run(stage).await.map_err(|error| format!("{}: {error:?}", self.name()))?;
+        let used = Usage::now(stage).await?.since(&before);
+        let records = run.records;
+        if self != Self::Consume {
+            table::verify(&stage.servers.client, records, &stage.ends)
+                .await
+                .map_err(|error| format!("{}: {error}", self.name()))?;
+        }
+        let per_record = |used: Duration| used.as_secs_f64() * 1e6 / stats::float(records);
+        Ok(Measured {
+            rate: stats::float(records) / run.elapsed.as_secs_f64(),
+            startup: run.startup,
+            client: per_record(used.client),
+            postgres: per_record(used.postgres),
+            broker: per_record(used.broker),
+            wal: stats::float(used.wal) / stats::float(records),
+        })
+    }
+}
+
+impl Stage {
+    pub(crate) async fn new(servers: Servers, topic: String, partitions: i32, records: u64) -> Result<Self> {
+        let mut ends = Vec::new();
+        for partition in 0..partitions {
+            ends.push(servers.kafka.watermarks(&topic, partition).await?.1);
+        }
+        if ends.iter().sum::<i64>() == i64::try_from(records)? {
+            Ok(Self { servers, topic, partitions, records, ends })
+        } else {
+            Err(format!("the topic holds {ends:?} records, and not {records} in all").into())
+        }
+    }
+
+    fn bare(&self, batch: usize, mode: Mode) -> Bare {
+        Bare {
+            bootstrap: self.servers.kafka.bootstrap().to_owned(),
+            url: self.servers.database.url().to_owned(),
+            topic: self.topic.clone(),
+            partitions: self.partitions,
+            records: self.ends.clone(),
+            batch,
+            mode,
+            linger: None,
+        }
+    }
+}
+
+/// CPU times and the end of the WAL at one moment, or between two.
+struct Usage {
+    client: Duration,
+    postgres: Duration,
+    broker: Duration,
+    wal: u64,
+}
+
+impl Usage {
+    async fn now(stage: &Stage) -> Result<Self> {
+        // Backends that have just ended are counted once the postmaster has waited for them.
+        tokio::time::sleep_until((Instant::now() + Duration::from_millis(100)).into()).await;
+        let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8";
+        let wal: i64 = stage.servers.client.query_one(sql, &[]).await?.get(0);
+        let tree = |pid: Option<u32>| pid.map(process::tree_cpu).unwrap_or_default();
+        Ok(Self {
+            client: process::own_cpu(),
+            postgres: tree(stage.servers.postgres.pid()),
+            broker: tree(stage.servers.kafka.pid()),
+            wal: u64::try_from(wal)?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            client: self.client.saturating_sub(before.client),
+            postgres: self.postgres.saturating_sub(before.postgres),
+            broker: self.broker.saturating_sub(before.broker),
+            wal: self.wal.saturating_sub(before.wal),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How close to a hand-written loop: Highwater and what it is measured against, side by side in one run.
+//!
+//! ```text
+//! cargo bench --bench throughput
+//! ```
+
+mod contender;
+mod profile;
+mod report;
+mod simple;
+mod textbook;
+
+#[path = "../support/support.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use highwater::testing::unique;
+
+use contender::{Contender, Measured, Stage};
+use support::servers::Servers;
+use support::{Result, options::Options, payments, stats, table};
+
+const PARTITIONS: i32 = 6;
+
+const HELP: &str = "\
+Measures how fast payments go from Kafka to Postgres: through Highwater, and through loops written by hand.
+
+Usage: cargo bench --bench throughput -- [options]
+
+Starts a real Kafka and a real Postgres on this machine, produces payments (220 bytes of JSON, 6 partitions), and has
+each contender write all of them into an empty table with a two-column text key. Contenders alternate within a round,
+the order changes from round to round, and ratios are medians over the rounds of ratios within a round. After each run
+the table is compared with what was produced; a difference ends the benchmark with an error.
+
+A rate counts from the first record that was fetched to the last commit; the start-up before it is listed apart.
+
+  --records N  how many payments (2,000,000)
+  --rounds N   how many rounds (3)
+  --quick      500,000 payments and 2 rounds: less than 3 minutes, and less exact
+  --profile    one more run of `handler`: where its lanes and its threads spend their time
+  --plot       draw docs/plots/throughput.svg
+  --only LIST  contenders, separated by commas:
+               consume    fetch, and do nothing
+               copy       COPY from memory, one connection
+               bare       the hand-written ceiling: COPY of 20,000 rows as they come, two connections
+               sorted     the same loop with 50,000 rows sorted by the table's key
+               handler    Highwater with a handler that uses serde_json and BinaryCopyInWriter
+               merge      the ceiling of upserts: COPY into a staging table and a merge, by hand
+               textbook   one INSERT … ON CONFLICT per record, then Kafka's commit (for 8 s)
+
+HIGHWATER_LOG=info shows what the workers log.";
+
+fn main() -> ExitCode {
+    support::run(HELP, benchmark)
+}
+
+async fn benchmark(options: Options) -> Result {
+    let quick = options.flag("quick");
+    let records = options.number("records", if quick { 500_000 } else { 2_000_000 })?;
+    let rounds = options.number("rounds", if quick { 2 } else { 3 })?;
+    let contenders = Contender::chosen(options.value("only"))?;
+
+    let servers = Servers::start(&[]).await?;
+    let topic = unique("payments");
+    println!("producing {records} payments …");
+    payments::produce(&servers.kafka, &topic, PARTITIONS, records, "none").await?;
+    let stage = Stage::new(servers, topic, PARTITIONS, records).await?;
+
+    // The first run of a server meets cold caches and writes new WAL files: it is nobody's.
+    println!("warming up …");
+    table::fresh(&stage.servers.client, PARTITIONS).await?;
+    Contender::Bare.run(&stage).await?;
+
+    let mut measured: Vec<Vec<Measured>> = vec![Vec::new(); contenders.len()];
+    for round in 0..usize::try_from(rounds)? {
+        println!("\nround {}", round + 1);
+        for step in 0..contenders.len() {
+            let index = (step + round) % contenders.len();
+            let result = contenders[index].measure(&stage).await?;
+            println!("  {:<9} {:>9} records/s", contenders[index].name(), stats::thousands(result.rate));
+            measured[index].push(result);
+        }
+    }
+    if options.flag("profile") {
+        profile::print(&stage).await?;
+    }
+    report::print(&contenders, &measured);
+    if options.flag("plot") {
+        report::plot(&contenders, &measured)?;
+    }
+    Ok(())
+}
