@@ -53,9 +53,11 @@ const FIXED: &[(&str, &str)] = &[
     ("topic.blacklist", "^__consumer_offsets$,^__transaction_state$,^__share_group_state$"),
 ];
 
-/// librdkafka's default for `max.poll.interval.ms`, which must not be below the session time-out. The polling thread
-/// never stops polling, so this only ends the membership of a worker whose poll thread is dead.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// `max.poll.interval.ms`, which must not be below the session time-out. The polling thread never stops polling, so this
+/// ends the membership of a worker whose poll thread is dead. Under the classic protocol it is also how long the broker
+/// waits for a member that asked to join and was not heard of again, as after a broker's pause: with librdkafka's default
+/// of five minutes a group stood still for as long.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Aliases of properties that one may pass through. The client applies properties in no particular order, so that two
 /// names of one property would be a game of chance.
