@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-/// One piece, and one message to the server. Larger ones gain nothing measurable, smaller ones cost a wake-up each.
+/// One piece, and one message to the server: each costs the connection a wake-up.
 pub(crate) const SEGMENT_BYTES: usize = 256 * 1024;
 /// What is kept for the next batches: about two of 50,000 ordinary rows.
 const KEPT_SEGMENTS: usize = 48;

@@ -127,14 +127,23 @@ async fn a_missing_right_on_the_sink_halts_loudly() -> TestResult {
 /// Without a heartbeat a successor takes this process for dead.
 #[tokio::test]
 async fn a_heart_that_dies_ends_the_worker_with_an_error() -> TestResult {
-    let world = World::new("dead-heart", 2).await?;
+    breaks("dead-heart", "before_heartbeat", "2*panic", "the heartbeat has panicked").await
+}
+
+/// Something of Highwater's own breaks at a failpoint: the process ends with a message and exit status 70, and the next
+/// one goes on exactly where it stood.
+async fn breaks(hint: &str, point: &str, how: &str, message: &str) -> TestResult {
+    let world = World::new(hint, 2).await?;
     world.produce(20).await?;
-    let more = [("HIGHWATER_TEST_FAILPOINT", "before_heartbeat=2*panic"), ("HIGHWATER_DRAIN_DEADLINE", "1s")];
+    let failpoint = format!("{point}={how}");
+    let more = [("HIGHWATER_TEST_FAILPOINT", &*failpoint), ("HIGHWATER_DRAIN_DEADLINE", "1s")];
     let process = Process::start_with(&world, "worker", "plain", &more)?;
-    process.reached("before_heartbeat").await?;
+    process.reached(point).await?;
     let line = process.child.wait_for_line(|line| line.starts_with("error: "), PATIENCE).await?;
-    assert!(line.contains("the heartbeat has panicked"), "{line}");
+    assert!(line.contains(message), "{line}");
     assert_eq!(process.child.wait(PATIENCE).await?, 70);
+    world.assert_consistent().await?;
+
     let worker = world.worker(Sink::<()>::default());
     world.verify().await?;
     worker.stop().await?;
@@ -144,37 +153,11 @@ async fn a_heart_that_dies_ends_the_worker_with_an_error() -> TestResult {
 /// A panic of Highwater's own, not of the handler: its partitions must not just stand still with nobody to say so.
 #[tokio::test]
 async fn a_lane_that_dies_ends_the_worker_with_an_error() -> TestResult {
-    let world = World::new("dead-lane", 2).await?;
-    world.produce(20).await?;
-    let more = [("HIGHWATER_TEST_FAILPOINT", "rows_written=panic"), ("HIGHWATER_DRAIN_DEADLINE", "1s")];
-    let process = Process::start_with(&world, "worker", "plain", &more)?;
-    process.reached("rows_written").await?;
-    let line = process.child.wait_for_line(|line| line.starts_with("error: "), PATIENCE).await?;
-    assert!(line.contains("a lane has panicked"), "{line}");
-    assert_eq!(process.child.wait(PATIENCE).await?, 70);
-    world.assert_consistent().await?;
-
-    let worker = world.worker(Sink::<()>::default());
-    world.verify().await?;
-    worker.stop().await?;
-    Ok(())
+    breaks("dead-lane", "rows_written", "panic", "a lane has panicked").await
 }
 
 /// A thread that hangs in the client has not panicked; its partitions would stand still, and stay this member's.
 #[tokio::test]
 async fn a_poll_thread_that_hangs_ends_the_worker_with_an_error() -> TestResult {
-    let world = World::new("hung-poll", 2).await?;
-    world.produce(20).await?;
-    let more = [("HIGHWATER_TEST_FAILPOINT", "before_mirror=hang"), ("HIGHWATER_DRAIN_DEADLINE", "1s")];
-    let process = Process::start_with(&world, "worker", "plain", &more)?;
-    process.reached("before_mirror").await?;
-    let line = process.child.wait_for_line(|line| line.starts_with("error: "), PATIENCE).await?;
-    assert!(line.contains("the poll thread has hung for"), "{line}");
-    assert_eq!(process.child.wait(PATIENCE).await?, 70);
-    world.assert_consistent().await?;
-
-    let worker = world.worker(Sink::<()>::default());
-    world.verify().await?;
-    worker.stop().await?;
-    Ok(())
+    breaks("hung-poll", "before_mirror", "hang", "the poll thread has hung for").await
 }
