@@ -7,6 +7,7 @@ mod ahead;
 mod caution;
 pub(crate) mod decide;
 mod fill;
+mod pace;
 mod process;
 mod shared;
 
@@ -26,6 +27,7 @@ use crate::partition::After;
 use ahead::Ahead;
 use caution::Caution;
 use fill::Fill;
+pub(crate) use pace::Pace;
 pub(crate) use shared::LaneShared;
 
 /// What a lane tells the worker.
@@ -58,6 +60,7 @@ pub(crate) struct Limits {
     pub(crate) max_bytes: usize,
     pub(crate) linger: Duration,
     pub(crate) single_record_timeouts: u32,
+    pub(crate) pace: Option<Arc<Pace>>,
 }
 
 /// One lane.

@@ -4,6 +4,7 @@
 //! cargo bench --bench growth
 //! ```
 
+mod adaptive;
 mod assignment;
 mod drain;
 mod fence;
@@ -37,6 +38,7 @@ the last commit. After each run the table is compared with what was produced.
                 memory       the most resident memory while 2,000,000 payments are drained
                 idle         what a worker with 6, 64 and 512 quiet partitions costs
                 assignment   from the start of a process to the first commit
+                adaptive     batch sizes while calm, during a backlog and after it
                 fence        commits a second of one record each that write nothing but an offset
   --plot        draw docs/plots/growth-*.svg";
 
@@ -93,6 +95,9 @@ async fn benchmark(options: Options) -> Result {
     }
     if wanted("assignment") {
         assignment::measure(&servers).await?;
+    }
+    if wanted("adaptive") {
+        adaptive::measure(&servers, plots).await?;
     }
     if wanted("fence") {
         fence::measure(&servers).await?;

@@ -4,7 +4,6 @@
 //! cargo bench --bench recovery
 //! ```
 
-mod load;
 mod scenario;
 mod watch;
 

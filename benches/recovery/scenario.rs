@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use highwater::testing::{Child, unique};
 
-use crate::load::Load;
+use crate::support::load::Load;
 use crate::support::member::{Group, stop};
 use crate::support::servers::{Servers, connect};
 use crate::support::{Result, table};

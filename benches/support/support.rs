@@ -6,12 +6,14 @@
 pub(crate) mod bare;
 pub(crate) mod copy;
 pub(crate) mod handler;
+pub(crate) mod load;
 pub(crate) mod member;
 pub(crate) mod options;
 pub(crate) mod payments;
 pub(crate) mod plot;
 pub(crate) mod process;
 pub(crate) mod servers;
+pub(crate) mod sink;
 pub(crate) mod stats;
 pub(crate) mod table;
 pub(crate) mod worker;

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use highwater::Handler;
+
 use crate::support::bare::{Bare, Mode};
 use crate::support::handler::Scores;
 use crate::support::servers::Servers;
-use crate::support::{Result, Run, process, stats, table, worker};
+use crate::support::{Result, Run, process, sink, stats, table, worker};
 use crate::{simple, textbook};
 
 /// See the help text.
@@ -15,8 +17,10 @@ pub(crate) enum Contender {
     Copy,
     Bare,
     Sorted,
+    Append,
     Handler,
     Merge,
+    Upsert,
     Textbook,
 }
 
@@ -45,8 +49,17 @@ pub(crate) struct Measured {
 }
 
 impl Contender {
-    const ALL: [Self; 7] =
-        [Self::Consume, Self::Copy, Self::Bare, Self::Sorted, Self::Handler, Self::Merge, Self::Textbook];
+    const ALL: [Self; 9] = [
+        Self::Consume,
+        Self::Copy,
+        Self::Bare,
+        Self::Append,
+        Self::Sorted,
+        Self::Handler,
+        Self::Merge,
+        Self::Upsert,
+        Self::Textbook,
+    ];
 
     /// All, or those of a list of names.
     ///
@@ -67,8 +80,10 @@ impl Contender {
             Self::Copy => "copy",
             Self::Bare => "bare",
             Self::Sorted => "sorted",
+            Self::Append => "append",
             Self::Handler => "handler",
             Self::Merge => "merge",
+            Self::Upsert => "upsert",
             Self::Textbook => "textbook",
         }
     }
@@ -80,10 +95,9 @@ impl Contender {
             Self::Bare => stage.bare(20_000, Mode::Append).drain().await,
             Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
             Self::Merge => stage.bare(20_000, Mode::Merge).drain().await,
-            Self::Handler => {
-                let settings = worker::settings(&stage.servers, &stage.topic);
-                worker::drain(settings, Scores::into("scores"), stage.records).await
-            }
+            Self::Append => stage.highwater(sink::append()).await,
+            Self::Handler => stage.highwater(Scores::into("scores")).await,
+            Self::Upsert => stage.highwater(sink::upsert()).await,
             Self::Textbook => textbook::run(stage).await,
         }
     }
@@ -123,6 +137,10 @@ impl Stage {
         } else {
             Err(format!("the topic holds {ends:?} records, and not {records} in all").into())
         }
+    }
+
+    async fn highwater(&self, handler: impl Handler) -> Result<Run> {
+        worker::drain(worker::settings(&self.servers, &self.topic), handler, self.records).await
     }
 
     fn bare(&self, batch: usize, mode: Mode) -> Bare {

@@ -45,8 +45,10 @@ A rate counts from the first record that was fetched to the last commit; the sta
                copy       COPY from memory, one connection
                bare       the hand-written ceiling: COPY of 20,000 rows as they come, two connections
                sorted     the same loop with 50,000 rows sorted by the table's key
+               append     Highwater's table sink, appending
                handler    Highwater with a handler that uses serde_json and BinaryCopyInWriter
                merge      the ceiling of upserts: COPY into a staging table and a merge, by hand
+               upsert     Highwater's table sink, upserting
                textbook   one INSERT … ON CONFLICT per record, then Kafka's commit (for 8 s)
 
 HIGHWATER_LOG=info shows what the workers log.";

@@ -31,8 +31,10 @@ pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
     println!();
     let lines = [
         ("ceiling_ratio sorted", Contender::Sorted, Contender::Bare),
+        ("ceiling_ratio append", Contender::Append, Contender::Bare),
         ("ceiling_ratio handler", Contender::Handler, Contender::Bare),
-        ("textbook_speedup handler", Contender::Handler, Contender::Textbook),
+        ("ceiling_ratio upsert", Contender::Upsert, Contender::Merge),
+        ("textbook_speedup append", Contender::Append, Contender::Textbook),
     ];
     for (line, of_this, to_that) in lines {
         if let (Some(this), Some(that)) = (of(of_this), of(to_that)) {

@@ -121,6 +121,19 @@ pub(super) const fn count(low: usize, high: usize) -> Kind<usize> {
     }
 }
 
+/// A number that `off` leaves out.
+pub(super) const fn count_or_off(low: usize, high: usize) -> Kind<Option<usize>> {
+    Kind {
+        range: Some((Some(low), Some(high))),
+        within: |value, (low, high)| value.is_none() || (low..=high).contains(&value),
+        show: |value| value.map_or_else(|| "off".to_owned(), |value| value.to_string()),
+        ..Kind::plain("count, or `off`", |raw| match &*text(raw)? {
+            "off" => Ok(None),
+            text => number(text).map(Some),
+        })
+    }
+}
+
 /// A size in memory.
 pub(super) const fn bytes(low: usize, high: usize) -> Kind<usize> {
     Kind {

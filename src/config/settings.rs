@@ -9,7 +9,7 @@ use super::group::{Assignor, GroupProtocol};
 use super::kafka::{KafkaProperties, Secret};
 use super::parse::{
     ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, POSTGRES_URL, Raw,
-    SCHEMA, START, TEXT, bytes, count, duration, duration_or_off, list, optional_duration,
+    SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_off, list, optional_duration,
 };
 use super::start::StartPolicy;
 use super::table::DefaultValue::{self, Described, Required, Text};
@@ -280,6 +280,16 @@ settings! {
         kind: bytes(1 << 10, GIB),
         default: Text("16MiB"),
         change: "Lower it where memory is scarce: each lane may hold two batches.",
+    }
+
+    /// How many records a worker applies a second at most, over all its lanes. Batches are then no larger than what
+    /// goes within 100 ms. The limit is each worker's own: a group applies as many times more as it has workers.
+    max_records_per_second: Option<usize> {
+        env: "HIGHWATER_MAX_RECORDS_PER_SECOND",
+        kind: count_or_off(1, 100_000_000),
+        default: Text("off"),
+        change: "For a catch-up or a replay beside other work in the same database: a worker that lags takes all \
+                 that Postgres has to give.",
     }
 
     /// How many bytes of records a worker holds before it pauses partitions. Every partition may hold one record of

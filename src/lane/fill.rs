@@ -32,6 +32,9 @@ impl Lane {
 
 /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
 fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -> Fill {
+    if let Some(until) = limits.pace.as_ref().and_then(|pace| pace.wait(now)) {
+        return Fill::Wait(Some(until));
+    }
     let (ready, mut wake) = ready(shared, now);
     let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
     let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
@@ -46,7 +49,7 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
         earlier(oldest + limits.linger);
         return Fill::Wait(wake);
     }
-    match take(ready, limits, caution) {
+    match take(ready, limits, caution, now) {
         Some(taken) => Fill::Batch(taken),
         None => Fill::Wait(wake),
     }
@@ -59,11 +62,14 @@ pub(super) fn fill_ahead(
     caution: &Caution,
     now: Instant,
 ) -> Option<Taken> {
+    if limits.pace.as_ref().is_some_and(|pace| pace.wait(now).is_some()) {
+        return None;
+    }
     let (ready, _) = ready(shared, now);
     let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
     let cannot_grow = records >= limits.max_records || ready.iter().any(|(_, peek, _)| peek.paused);
     let lags = records >= limits.target_records.min(limits.max_records);
-    if cannot_grow && lags && caution.is_calm() { take(ready, limits, caution) } else { None }
+    if cannot_grow && lags && caution.is_calm() { take(ready, limits, caution, now) } else { None }
 }
 
 /// What may be taken, and when more may be.
@@ -83,7 +89,7 @@ fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
 
 /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
 /// What one partition does not use of its share goes to the next.
-fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution) -> Option<Taken> {
+fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution, now: Instant) -> Option<Taken> {
     ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
     let alone = caution.alone(&ready.first()?.0.key);
     if alone.is_some() {
@@ -112,7 +118,11 @@ fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution) -> Option<Tak
     }
     taken.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
     let (buffers, parts) = taken.into_iter().unzip();
-    Some(Taken { batch: Arc::new(Batch::new(parts)), buffers })
+    let batch = Arc::new(Batch::new(parts));
+    if let Some(pace) = &limits.pace {
+        pace.spend(batch.len(), now);
+    }
+    Some(Taken { batch, buffers })
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::consumer::poll::{Notice, Poller};
 use crate::consumer::{Budget, Catalog, Waker, new_context};
 use crate::db::{Db, Identity};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Lane, LaneShared, Limits};
+use crate::lane::{Lane, LaneShared, Limits, Pace};
 use crate::migrate::check_version;
 
 /// Runs a worker from its first connection to its last.
@@ -144,12 +144,15 @@ fn start_lanes(
 ) -> Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)> {
     let config = &worker.config;
     let commit = Arc::new(Commit::new(Arc::clone(db), config.max_processing_time));
+    let pace = config.max_records_per_second.map(|limit| Arc::new(Pace::new(limit)));
+    let evenly = pace.as_ref().map_or(usize::MAX, |pace| pace.max_records());
     let limits = Limits {
         target_records: config.batch_target_records,
-        max_records: config.batch_max_records,
+        max_records: config.batch_max_records.min(evenly),
         max_bytes: config.batch_max_bytes,
         linger: config.linger,
         single_record_timeouts: u32::try_from(config.single_record_timeouts).unwrap_or(u32::MAX),
+        pace,
     };
     (0..config.lanes)
         .map(|_| {

@@ -1,10 +1,11 @@
 //! The batch behind the present one, which its handler prepares meanwhile (DESIGN 3.6).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use highwater::{Batch, Handler, HandlerError, HandlerErrorKind, PartialConfig, Tx};
+use tokio::sync::Notify;
 
 use crate::support::{Sink, TestResult, World};
 
@@ -31,10 +32,11 @@ struct Prepares {
 
 #[derive(Default)]
 struct Seen {
-    /// The handler is at work.
-    writing: AtomicBool,
+    /// The batch that was prepared last, and a signal of it.
+    last: Mutex<Contents>,
+    prepares: Notify,
     prepared: AtomicUsize,
-    /// While the batch before was being written.
+    /// Batches during whose handling another one was prepared.
     overlapped: AtomicUsize,
     /// Handled with what was prepared.
     kept: AtomicUsize,
@@ -48,11 +50,23 @@ impl Prepares {
     }
 }
 
+impl Seen {
+    /// Waits for the preparation of another batch than the one at hand, until it was seen once: a lane that takes
+    /// nothing ahead only makes this slow, and is found by the count.
+    async fn another_than(&self, batch: &Batch) {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
+        while self.overlapped.load(Ordering::SeqCst) == 0 {
+            if *self.last.lock().unwrap() != contents(batch) {
+                self.overlapped.fetch_add(1, Ordering::SeqCst);
+            } else if tokio::time::timeout_at(deadline, self.prepares.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 impl Handler for Prepares {
     fn prepare(&self, batch: &Batch) {
-        if self.seen.writing.load(Ordering::SeqCst) {
-            self.seen.overlapped.fetch_add(1, Ordering::SeqCst);
-        }
         if self.seen.prepared.fetch_add(1, Ordering::SeqCst) == 3 {
             match self.wrong {
                 Wrong::Nothing => {}
@@ -60,12 +74,16 @@ impl Handler for Prepares {
                 Wrong::Blocks => std::thread::sleep(Duration::from_secs(3)),
             }
         }
+        *self.seen.last.lock().unwrap() = contents(batch);
+        self.seen.prepares.notify_one();
         batch.keep(contents(batch));
     }
 
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         assert_eq!(batch.take_kept::<String>(), None, "only what was kept comes back");
-        self.seen.writing.store(true, Ordering::SeqCst);
+        if self.wrong == Wrong::Nothing {
+            self.seen.another_than(batch).await;
+        }
         let handled = self.seen.handled.fetch_add(1, Ordering::SeqCst);
         // Every seventh batch is tried again: what is prepared behind it goes back, and nothing of it is lost.
         let result = if handled % 7 == 6 {
@@ -73,7 +91,6 @@ impl Handler for Prepares {
         } else {
             self.sink.handle(batch, tx).await
         };
-        self.seen.writing.store(false, Ordering::SeqCst);
         debug_assert!(result.as_ref().err().is_none_or(|error| error.kind() == HandlerErrorKind::Retry));
         result
     }

@@ -1,6 +1,6 @@
 //! Memory stays bounded, and one partition that stands still does not stop the others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater::testing::wait_until;
 
@@ -98,6 +98,28 @@ async fn harmless_updates_of_the_offset_rows_disturb_nobody() -> TestResult {
     assert_eq!(halted_now(&worker), [] as [i32; 0]);
     let status = worker.status();
     assert_eq!((status.counters.fenced, status.counters.unknown_outcomes), (0, 0), "{status:?}");
+    worker.stop().await?;
+    Ok(())
+}
+
+/// `max_records_per_second` is over all lanes. Only the lower bound of the time is asserted: a loaded machine may take
+/// any more.
+#[tokio::test]
+async fn a_limit_of_records_a_second_is_kept() -> TestResult {
+    let world = World::new("pace", 4).await?;
+    world.produce(250).await?;
+    let began = Instant::now();
+    let settings = world.settings().lanes(2_usize).max_records_per_second(200_usize);
+    let worker = world.worker_with(settings, Sink::<()>::default());
+    let mut changes = worker.subscribe();
+    let status = changes.wait_for(|status| status.counters.applied_records >= 1_000).await?.clone();
+    assert!(began.elapsed() > Duration::from_millis(4_700), "1,000 records in {:?}", began.elapsed());
+    assert!(
+        status.counters.commits >= 50,
+        "evenly, and not all at once: {} commits",
+        status.counters.commits
+    );
+    world.verify().await?;
     worker.stop().await?;
     Ok(())
 }

@@ -18,6 +18,7 @@ fn limits() -> Limits {
         max_bytes: 10_000,
         linger: Duration::ZERO,
         single_record_timeouts: 3,
+        pace: None,
     }
 }
 

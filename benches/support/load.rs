@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::support::Result;
-use crate::support::payments::{Sender, payment};
+use super::Result;
+use super::payments::{Sender, payment};
 
 /// A producer at work in the background.
 pub(crate) struct Load {
