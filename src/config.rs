@@ -19,7 +19,7 @@
 //!     .lanes(4_usize)
 //!     .or(PartialConfig::from_sources(None, env)?)
 //!     .finish()?;
-//! assert_eq!((config.lanes, config.linger.as_millis()), (4, 50));
+//! assert_eq!((config.lanes, config.linger), (4, Some(std::time::Duration::from_millis(50))));
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!

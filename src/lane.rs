@@ -7,13 +7,14 @@ mod ahead;
 mod caution;
 pub(crate) mod decide;
 mod fill;
+mod linger;
 mod pace;
 mod process;
 mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -27,6 +28,7 @@ use crate::partition::After;
 use ahead::Ahead;
 use caution::Caution;
 use fill::Fill;
+pub(crate) use linger::Linger;
 pub(crate) use pace::Pace;
 pub(crate) use shared::LaneShared;
 
@@ -58,7 +60,7 @@ pub(crate) struct Limits {
     pub(crate) target_records: usize,
     pub(crate) max_records: usize,
     pub(crate) max_bytes: usize,
-    pub(crate) linger: Duration,
+    pub(crate) linger: Linger,
     pub(crate) single_record_timeouts: u32,
     pub(crate) pace: Option<Arc<Pace>>,
 }

@@ -70,7 +70,7 @@ impl Bare {
         }
         let first = first.unwrap_or(last);
         let records = u64::try_from(self.records.iter().sum::<i64>())?;
-        Ok(Run { startup: first - began, elapsed: last - first, records })
+        Ok(Run { startup: first - began, elapsed: last - first, records, commits: None })
     }
 
     /// One thread's share; gives the moments of the first record and of the last commit.

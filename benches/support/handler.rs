@@ -21,22 +21,15 @@ pub(crate) struct Scores {
 
 /// Wall time inside of handlers, in nanoseconds, over all lanes.
 #[derive(Debug, Default)]
-pub(crate) struct Spent {
-    decoding: AtomicU64,
-    writing: AtomicU64,
-}
+pub(crate) struct Spent(AtomicU64);
 
 impl Spent {
-    /// Decoding, and encoding and writing.
-    pub(crate) fn total(&self) -> (Duration, Duration) {
-        let of = |nanoseconds: &AtomicU64| Duration::from_nanos(nanoseconds.load(Ordering::Relaxed));
-        (of(&self.decoding), of(&self.writing))
+    pub(crate) fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 
-    fn add(to: &AtomicU64, since: Instant) -> Instant {
-        let now = Instant::now();
-        to.fetch_add(u64::try_from((now - since).as_nanos()).unwrap_or(0), Ordering::Relaxed);
-        now
+    fn add(&self, elapsed: Duration) {
+        self.0.fetch_add(u64::try_from(elapsed.as_nanos()).unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -55,20 +48,19 @@ impl Scores {
 impl Handler for Scores {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         let began = Instant::now();
-        let mut rows = Vec::with_capacity(batch.len());
-        for record in batch.records() {
-            rows.push((record.json::<Payment<'_>>()?, record.partition(), record.offset()));
-        }
-        let decoded = Spent::add(&self.spent.decoding, began);
         let copy = tx.copy_in(&self.statement).await?;
         let types = [Type::TEXT, Type::TEXT, Type::FLOAT8, Type::INT4, Type::INT8];
         let mut writer = pin!(BinaryCopyInWriter::new(copy, &types));
-        for (payment, partition, offset) in &rows {
-            let score = payment.score();
-            writer.as_mut().write(&[&payment.merchant_id, &payment.tx_id, &score, partition, offset]).await?;
+        for record in batch.records() {
+            let payment: Payment<'_> = record.json()?;
+            let (score, partition, offset) = (payment.score(), record.partition(), record.offset());
+            writer
+                .as_mut()
+                .write(&[&payment.merchant_id, &payment.tx_id, &score, &partition, &offset])
+                .await?;
         }
         writer.finish().await?;
-        Spent::add(&self.spent.writing, decoded);
+        self.spent.add(began.elapsed());
         Ok(())
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) elapsed: std::time::Duration,
     /// How many records it wrote.
     pub(crate) records: u64,
+    /// In how many transactions, where that is known.
+    pub(crate) commits: Option<u64>,
 }
 
 /// Runs a benchmark with its options, on a runtime like that of any worker.

@@ -23,6 +23,19 @@ pub(crate) fn settings(servers: &Servers, topic: &str) -> PartialConfig {
         .start(highwater::config::StartPolicy::Earliest)
 }
 
+/// Settings by the names of their variables without `HIGHWATER_`, as in `LANES=2,LINGER=5ms`.
+///
+/// # Errors
+/// When one is not a setting.
+pub(crate) fn trial(list: Option<&str>) -> Result<PartialConfig> {
+    let settings = list.into_iter().flat_map(|list| list.split(','));
+    let settings = settings.map(|setting| match setting.split_once('=') {
+        Some((name, value)) => Ok((format!("HIGHWATER_{}", name.trim()), value.trim().to_owned())),
+        None => Err(format!("--set: {setting:?} is not NAME=VALUE")),
+    });
+    Ok(PartialConfig::from_sources(None, settings.collect::<Result<Vec<_>, _>>()?.into_iter())?)
+}
+
 /// Runs a worker from its start until `count` records are applied.
 ///
 /// # Errors
@@ -45,9 +58,10 @@ pub(crate) async fn drain_and<T>(
     let worker = Worker::builder().ignore_environment().settings(settings).build(handler)?.spawn();
     let first = wait(&worker, |counters| counters.fetched_records > 0).await?;
     let last = wait(&worker, |counters| counters.applied_records >= count).await?;
+    let commits = Some(worker.status().counters.commits);
     let looked = look(&worker);
     worker.stop().await?;
-    Ok((Run { startup: first - began, elapsed: last - first, records: count }, looked))
+    Ok((Run { startup: first - began, elapsed: last - first, records: count, commits }, looked))
 }
 
 async fn wait(worker: &WorkerHandle, arrived: impl Fn(&highwater::Counters) -> bool) -> Result<Instant> {

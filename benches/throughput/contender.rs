@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use highwater::Handler;
+use highwater::{Handler, PartialConfig};
 
 use crate::support::bare::{Bare, Mode};
 use crate::support::handler::Scores;
@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     pub(crate) records: u64,
     /// How many records each partition holds.
     pub(crate) ends: Vec<i64>,
+    /// What Highwater is told beyond where its servers are: nothing, but for trials.
+    pub(crate) settings: PartialConfig,
 }
 
 /// One run.
@@ -46,6 +48,8 @@ pub(crate) struct Measured {
     pub(crate) broker: f64,
     /// Bytes of WAL per record.
     pub(crate) wal: f64,
+    /// Records per transaction, where that is known.
+    pub(crate) batch: Option<f64>,
 }
 
 impl Contender {
@@ -122,25 +126,33 @@ impl Contender {
             postgres: per_record(used.postgres),
             broker: per_record(used.broker),
             wal: stats::float(used.wal) / stats::float(records),
+            batch: run.commits.map(|commits| stats::float(records) / stats::float(commits.max(1))),
         })
     }
 }
 
 impl Stage {
-    pub(crate) async fn new(servers: Servers, topic: String, partitions: i32, records: u64) -> Result<Self> {
+    pub(crate) async fn new(
+        servers: Servers,
+        topic: String,
+        partitions: i32,
+        records: u64,
+        settings: PartialConfig,
+    ) -> Result<Self> {
         let mut ends = Vec::new();
         for partition in 0..partitions {
             ends.push(servers.kafka.watermarks(&topic, partition).await?.1);
         }
         if ends.iter().sum::<i64>() == i64::try_from(records)? {
-            Ok(Self { servers, topic, partitions, records, ends })
+            Ok(Self { servers, topic, partitions, records, ends, settings })
         } else {
             Err(format!("the topic holds {ends:?} records, and not {records} in all").into())
         }
     }
 
     async fn highwater(&self, handler: impl Handler) -> Result<Run> {
-        worker::drain(worker::settings(&self.servers, &self.topic), handler, self.records).await
+        let settings = worker::settings(&self.servers, &self.topic).or(self.settings.clone());
+        worker::drain(settings, handler, self.records).await
     }
 
     fn bare(&self, batch: usize, mode: Mode) -> Bare {

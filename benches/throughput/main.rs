@@ -40,6 +40,7 @@ A rate counts from the first record that was fetched to the last commit; the sta
   --quick      500,000 payments and 2 rounds: less than 3 minutes, and less exact
   --profile    one more run of `handler`: where its lanes and its threads spend their time
   --plot       draw docs/plots/throughput.svg
+  --set LIST   a trial, not of the defaults: settings of Highwater's, as in LANES=2,LINGER=5ms
   --only LIST  contenders, separated by commas:
                consume    fetch, and do nothing
                copy       COPY from memory, one connection
@@ -61,13 +62,14 @@ async fn benchmark(options: Options) -> Result {
     let quick = options.flag("quick");
     let records = options.number("records", if quick { 500_000 } else { 2_000_000 })?;
     let rounds = options.number("rounds", if quick { 2 } else { 3 })?;
+    let settings = support::worker::trial(options.value("set"))?;
     let contenders = Contender::chosen(options.value("only"))?;
 
     let servers = Servers::start(&[]).await?;
     let topic = unique("payments");
     println!("producing {records} payments …");
     payments::produce(&servers.kafka, &topic, PARTITIONS, records, "none").await?;
-    let stage = Stage::new(servers, topic, PARTITIONS, records).await?;
+    let stage = Stage::new(servers, topic, PARTITIONS, records, settings).await?;
 
     // The first run of a server meets cold caches and writes new WAL files: it is nobody's.
     println!("warming up …");

@@ -29,7 +29,7 @@ pub(crate) async fn print(stage: &Stage) -> Result {
     let threads_before = process::thread_cpu();
     let handler = Scores::into("scores");
     let spent = handler.spent();
-    let settings = worker::settings(&stage.servers, &stage.topic);
+    let settings = worker::settings(&stage.servers, &stage.topic).or(stage.settings.clone());
     let (run, (threads, commits)) = worker::drain_and(settings, handler, stage.records, |worker| {
         (process::thread_cpu(), worker.status().counters.commits)
     })
@@ -46,12 +46,7 @@ pub(crate) async fn print(stage: &Stage) -> Result {
         seconds,
         stage.records / commits.max(1)
     );
-    let (decoding, writing) = spent.total();
-    println!(
-        "in the handler, wall time over all lanes: decoding {:.2} s, encoding and writing {:.2} s",
-        decoding.as_secs_f64(),
-        writing.as_secs_f64()
-    );
+    println!("in the handler, wall time over all lanes: {:.2} s", spent.total().as_secs_f64());
     let total: u64 = samples.values().sum();
     println!("\n| a lane's backend, seen every 10 ms | share |\n|---|---|");
     for (what, count) in &samples {

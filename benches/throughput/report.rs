@@ -8,17 +8,19 @@ use crate::support::{Result, plot as drawing};
 pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
     println!("\nmedians; CPU in µs per record, start-up included\n");
     println!(
-        "| contender | records/s | ÷ bare | client CPU | Postgres CPU | broker CPU | WAL bytes/record | start-up |"
+        "| contender | records/s | ÷ bare | client CPU | Postgres CPU | broker CPU | WAL bytes/record | records/commit | start-up |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let of = |wanted: Contender| {
         contenders.iter().position(|contender| *contender == wanted).map(|index| &measured[index])
     };
     for (contender, runs) in contenders.iter().zip(measured) {
         let figure = |figure: fn(&Measured) -> f64| median(&runs.iter().map(figure).collect::<Vec<_>>());
         let ratio = of(Contender::Bare).map_or("–".to_owned(), |bare| format!("{:.2}", ratio(runs, bare)));
+        let batch: Option<Vec<f64>> = runs.iter().map(|run| run.batch).collect();
+        let batch = batch.map_or("–".to_owned(), |batch| thousands(median(&batch)));
         println!(
-            "| {} | {} | {ratio} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} s |",
+            "| {} | {} | {ratio} | {:.2} | {:.2} | {:.2} | {:.0} | {batch} | {:.2} s |",
             contender.name(),
             thousands(figure(|run| run.rate)),
             figure(|run| run.client),

@@ -41,7 +41,7 @@ pub(crate) async fn consume(stage: &Stage) -> Result<Run> {
         }
         std::hint::black_box(bytes);
         let first = first.unwrap_or(began);
-        Ok(Run { startup: first - began, elapsed: first.elapsed(), records })
+        Ok(Run { startup: first - began, elapsed: first.elapsed(), records, commits: None })
     })
     .await?
 }
@@ -62,7 +62,7 @@ pub(crate) async fn copy(stage: &Stage) -> Result<Run> {
         sink.as_mut().finish().await?;
         client.batch_execute("COMMIT").await?;
     }
-    Ok(Run { startup: first - began, elapsed: first.elapsed(), records: stage.records })
+    Ok(Run { startup: first - began, elapsed: first.elapsed(), records: stage.records, commits: None })
 }
 
 /// The rows of all payments, as chunks of one COPY per batch.

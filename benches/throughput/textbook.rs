@@ -46,7 +46,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Run> {
         records += 1;
     }
     let first = first.unwrap_or(began);
-    let run = Run { startup: first - began, elapsed: first.elapsed(), records };
+    let run = Run { startup: first - began, elapsed: first.elapsed(), records, commits: None };
     // Leaving the group may block.
     tokio::task::spawn_blocking(move || drop(consumer)).await?;
     Ok(run)

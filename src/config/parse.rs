@@ -176,6 +176,19 @@ pub(super) const fn duration_or_off(low_ms: u64, high_ms: u64) -> Kind<Option<Du
     }
 }
 
+/// A time span that the worker chooses by itself for `auto`.
+pub(super) const fn duration_or_auto(low_ms: u64, high_ms: u64) -> Kind<Option<Duration>> {
+    Kind {
+        unit: "duration such as `20ms`, or `auto`",
+        parse: |raw| match &*text(raw)? {
+            "auto" => Ok(None),
+            text => parse_duration(text).map(Some),
+        },
+        show: |value| value.map_or_else(|| "auto".to_owned(), show_duration),
+        ..optional_duration(low_ms, high_ms)
+    }
+}
+
 fn text(raw: &Raw) -> Result<String, String> {
     match raw {
         Raw::List(_) => Err("is a list: write a single value".to_owned()),

@@ -9,7 +9,8 @@ use super::group::{Assignor, GroupProtocol};
 use super::kafka::{KafkaProperties, Secret};
 use super::parse::{
     ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, POSTGRES_URL, Raw,
-    SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_off, list, optional_duration,
+    SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_auto, duration_or_off, list,
+    optional_duration,
 };
 use super::start::StartPolicy;
 use super::table::DefaultValue::{self, Described, Required, Text};
@@ -249,12 +250,13 @@ settings! {
         change: "Seldom.",
     }
 
-    /// How long a batch waits for more records after its first.
-    linger: Duration {
+    /// How long a batch waits for more records after its first. `auto`: as long as the last batches took to be applied,
+    /// at most 20 ms.
+    linger: Option<Duration> {
         env: "HIGHWATER_LINGER",
-        kind: duration(0, MINUTE_MS),
-        default: Text("20ms"),
-        change: "Lower for latency, higher for fewer commits.",
+        kind: duration_or_auto(0, MINUTE_MS),
+        default: Text("auto"),
+        change: "Shorter for latency (`0ms` waits for nothing), longer for fewer commits.",
     }
 
     /// How many records close a batch while the worker keeps up.
@@ -297,7 +299,7 @@ settings! {
     buffer_budget: usize {
         env: "HIGHWATER_BUFFER_BUDGET",
         kind: bytes(MIB, 64 * GIB),
-        default: Text("64MiB"),
+        default: Text("96MiB"),
         change: "With the pod's memory limit in mind; the Kafka client's own queue (16 MiB) comes on top.",
     }
 

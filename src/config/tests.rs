@@ -49,11 +49,11 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(config.retry_backoff_min, Duration::from_millis(100));
     assert_eq!(config.retry_backoff_max, Duration::from_secs(10));
     assert_eq!(config.single_record_timeouts, 3);
-    assert_eq!(config.linger, Duration::from_millis(20));
+    assert_eq!(config.linger, None);
     assert_eq!(config.batch_target_records, 500);
     assert_eq!(config.batch_max_records, 50_000);
     assert_eq!(config.batch_max_bytes, 16 << 20);
-    assert_eq!(config.buffer_budget, 64 << 20);
+    assert_eq!(config.buffer_budget, 96 << 20);
     assert_eq!(config.on_offset_lost, OnOffsetLost::Halt);
     assert_eq!(config.unknown_topic_timeout, Duration::from_secs(60));
     assert_eq!(config.isolation, Isolation::ReadCommitted);
@@ -90,7 +90,7 @@ fn the_builder_beats_flags_beat_the_environment_beats_the_file() {
     let flags = PartialConfig::from_flags([("linger", "3ms".to_owned()), ("lanes", "9".to_owned())]).unwrap();
     let config =
         PartialConfig::default().linger(Duration::from_millis(4)).or(flags).or(sources).finish().unwrap();
-    assert_eq!(config.linger, Duration::from_millis(4));
+    assert_eq!(config.linger, Some(Duration::from_millis(4)));
     assert_eq!(config.lanes, 9);
     assert_eq!(config.schema.as_str(), "env");
     assert_eq!(config.group, "file");

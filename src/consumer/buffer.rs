@@ -47,6 +47,8 @@ struct State {
     to: NextOffset,
     sealed: VecDeque<Segment>,
     open: Option<Chunk>,
+    /// How many records were in the last chunk, if that was about full.
+    full_chunk: Option<usize>,
     records: usize,
     /// When the oldest thing that waits here arrived.
     waiting_since: Option<Instant>,
@@ -108,6 +110,7 @@ impl PartitionBuffer {
                 to: from,
                 sealed: VecDeque::new(),
                 open: None,
+                full_chunk: None,
                 records: 0,
                 waiting_since: None,
                 taken_at: None,
@@ -151,13 +154,14 @@ impl PartitionBuffer {
             }
             return Pushed::Dropped;
         }
-        let chunk = state.open.get_or_insert_with(|| Chunk::for_records(record.weight()));
+        if state.open.as_ref().is_some_and(|chunk| chunk.is_full_for(record)) {
+            state.seal();
+        }
+        let full_chunk = state.full_chunk;
+        let chunk = state.open.get_or_insert_with(|| Chunk::starting_with(record, full_chunk));
         chunk.push(record, headers);
         // Charged from the chunk, so that headers count and the lane releases the very same sum.
         let weight = chunk.weight(chunk.len() - 1);
-        if chunk.is_full() {
-            state.seal();
-        }
         state.records += 1;
         state.mark =
             (record.leader_epoch >= 0).then_some(EpochMark { at: next, leader_epoch: record.leader_epoch });
@@ -394,7 +398,9 @@ impl PartitionBuffer {
 
 impl State {
     fn seal(&mut self) {
-        if let Some(chunk) = self.open.take() {
+        if let Some(mut chunk) = self.open.take() {
+            chunk.close();
+            self.full_chunk = chunk.is_large().then_some(chunk.len());
             let range = 0..chunk.len();
             self.sealed.push_back(Segment { chunk: Arc::new(chunk), range });
         }

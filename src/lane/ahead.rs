@@ -47,6 +47,7 @@ impl Lane {
                 ended = &mut limit => return (ended.after(&mut self.preparer, running).await, None),
             }
         }
+        let began = Instant::now();
         let apply = self.commit.apply(&taken.batch, &self.handler, &mut self.thread, limit);
         tokio::pin!(apply);
         let mut ahead = None;
@@ -60,7 +61,12 @@ impl Lane {
                 ahead = Some(Ahead { taken, preparing });
             }
             tokio::select! {
-                attempt = &mut apply => return (attempt, ahead),
+                attempt = &mut apply => {
+                    if matches!(attempt, Attempt::Applied) {
+                        self.limits.linger.applied(began.elapsed());
+                    }
+                    return (attempt, ahead);
+                }
                 () = self.shared.data.notified(), if ahead.is_none() => {}
             }
         }

@@ -44,9 +44,9 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
     };
     let complete = records >= limits.target_records.min(limits.max_records)
         || ready.iter().any(is_full)
-        || now >= oldest + limits.linger;
+        || now >= oldest + limits.linger.get();
     if !complete {
-        earlier(oldest + limits.linger);
+        earlier(oldest + limits.linger.get());
         return Fill::Wait(wake);
     }
     match take(ready, limits, caution, now) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::NextOffset;
 
-/// Payload bytes after which a chunk is closed. One record of any size fits into a chunk of its own.
+/// Payload bytes of a full chunk. One record of any size fits into a chunk of its own.
 pub(crate) const CHUNK_BYTES: usize = 128 * 1024;
 
 /// A run of records of one partition, in offset order.
@@ -21,11 +21,15 @@ struct Meta {
     offset: i64,
     timestamp_ms: i64,
     leader_epoch: i32,
-    data_end: usize,
-    key_len: Option<u32>,
-    value_len: Option<u32>,
-    headers_end: usize,
+    /// Where its bytes end; a chunk holds less than 128 KiB beside one record of less than 2 GiB.
+    data_end: u32,
+    key_len: u32,
+    value_len: u32,
+    headers_end: u32,
 }
+
+/// The length of what is null.
+const NULL: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
 struct Header {
@@ -46,21 +50,41 @@ pub(crate) struct RawRecord<'a> {
 }
 
 impl RawRecord<'_> {
-    /// What this record weighs in the byte budget: payload plus bookkeeping.
-    pub(crate) fn weight(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + size_of::<Meta>()
+    fn bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
     }
 }
 
 impl Chunk {
-    /// An empty chunk with room for one record of `first_weight` and its likely followers.
-    pub(crate) fn for_records(first_weight: usize) -> Self {
-        // A quiet partition must not cost a full chunk per record: start small, let the vector double.
-        Self {
-            data: Vec::with_capacity(first_weight.min(CHUNK_BYTES)),
-            metas: Vec::new(),
-            headers: Vec::new(),
-        }
+    /// An empty chunk for `first` and its likely followers: behind a chunk of `records` records that was full, one of
+    /// full size, so that nothing is copied and no room is left over.
+    pub(crate) fn starting_with(first: &RawRecord<'_>, records: Option<usize>) -> Self {
+        // A quiet partition must not cost a full chunk per record: start small, let the vectors double.
+        let (data, metas) = match records {
+            Some(records) => (CHUNK_BYTES, records + records / 16 + 1),
+            None => (first.bytes().min(CHUNK_BYTES), 0),
+        };
+        Self { data: Vec::with_capacity(data), metas: Vec::with_capacity(metas), headers: Vec::new() }
+    }
+
+    /// Whether the chunk is to be closed before this record, because its memory would have to double for it.
+    pub(crate) fn is_full_for(&self, record: &RawRecord<'_>) -> bool {
+        // Its headers are not counted yet; they will be what those before it had.
+        let usual = self.data.len() / self.metas.len().max(1);
+        self.is_full()
+            || self.is_large() && self.data.len() + record.bytes().max(usual) > self.data.capacity()
+    }
+
+    /// Whether it holds so much that another one of full size may be expected to fill.
+    pub(crate) fn is_large(&self) -> bool {
+        self.data.len() >= CHUNK_BYTES / 2
+    }
+
+    /// Gives back the memory that will not be used any more.
+    pub(crate) fn close(&mut self) {
+        self.data.shrink_to_fit();
+        self.metas.shrink_to_fit();
+        self.headers.shrink_to_fit();
     }
 
     pub(crate) fn push<'h>(
@@ -83,10 +107,10 @@ impl Chunk {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             leader_epoch: record.leader_epoch,
-            data_end: self.data.len(),
-            key_len: record.key.map(length),
-            value_len: record.value.map(length),
-            headers_end: self.headers.len(),
+            data_end: length(self.data.len()),
+            key_len: record.key.map_or(NULL, |key| length(key.len())),
+            value_len: record.value.map_or(NULL, |value| length(value.len())),
+            headers_end: length(self.headers.len()),
         });
     }
 
@@ -100,7 +124,7 @@ impl Chunk {
         self.metas.len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.data.len() >= CHUNK_BYTES
     }
 
@@ -117,24 +141,25 @@ impl Chunk {
     }
 
     fn data_start(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.metas[index - 1].data_end }
+        if index == 0 { 0 } else { self.metas[index - 1].data_end as usize }
     }
 
     pub(crate) fn key(&self, index: usize) -> Option<&[u8]> {
-        let start = self.data_start(index);
-        self.metas[index].key_len.map(|len| &self.data[start..start + len as usize])
+        let (start, len) = (self.data_start(index), self.metas[index].key_len);
+        (len != NULL).then(|| &self.data[start..start + len as usize])
     }
 
     pub(crate) fn value(&self, index: usize) -> Option<&[u8]> {
         let meta = &self.metas[index];
-        let start = self.data_start(index) + meta.key_len.unwrap_or(0) as usize;
-        meta.value_len.map(|len| &self.data[start..start + len as usize])
+        let key_len = if meta.key_len == NULL { 0 } else { meta.key_len as usize };
+        let start = self.data_start(index) + key_len;
+        (meta.value_len != NULL).then(|| &self.data[start..start + meta.value_len as usize])
     }
 
     /// Name (Kafka's are UTF-8; others show as `None`) and value of each header, in the record's order.
     pub(crate) fn headers(&self, index: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let start = if index == 0 { 0 } else { self.metas[index - 1].headers_end };
-        self.headers[start..self.metas[index].headers_end].iter().filter_map(|header| {
+        let start = if index == 0 { 0 } else { self.metas[index - 1].headers_end as usize };
+        self.headers[start..self.metas[index].headers_end as usize].iter().filter_map(|header| {
             let name = std::str::from_utf8(&self.data[header.name.clone()]).ok()?;
             Some((name, header.value.clone().map(|value| &self.data[value])))
         })
@@ -142,7 +167,7 @@ impl Chunk {
 
     /// What the record weighs in the byte budget; the sum over a chunk is what was charged for it.
     pub(crate) fn weight(&self, index: usize) -> usize {
-        self.metas[index].data_end - self.data_start(index) + size_of::<Meta>()
+        self.metas[index].data_end as usize - self.data_start(index) + size_of::<Meta>()
     }
 
     /// The position after the record at `index`.
@@ -152,8 +177,8 @@ impl Chunk {
 }
 
 /// Kafka's own length fields are `int32`, so a longer payload cannot exist.
-fn length(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("a Kafka payload is shorter than 2 GiB")
+fn length(length: usize) -> u32 {
+    u32::try_from(length).expect("a Kafka payload is shorter than 2 GiB")
 }
 
 #[cfg(test)]
@@ -177,5 +202,34 @@ mod tests {
         assert_eq!(chunk.headers(2).collect::<Vec<_>>(), [("a", Some(&b"1"[..])), ("b", None)]);
         assert_eq!(chunk.next_offset(2).get(), 11);
         assert_eq!(chunk.weight(2), 2 + 1 + 1 + 1 + size_of::<Meta>());
+    }
+
+    /// Whatever its records are like, a chunk takes little more memory than it is charged for.
+    #[test]
+    fn memory_is_what_was_charged() {
+        for size in [1, 10, 219, 3_000, 50_000, 300_000] {
+            for behind in [false, true] {
+                let value = vec![0; size];
+                let record = RawRecord { value: Some(&value), ..RawRecord::default() };
+                let headers = || (size > 1_000).then_some((&b"trace"[..], Some(&value[..200]))).into_iter();
+                let fill = |records| {
+                    let mut chunk = Chunk::starting_with(&record, records);
+                    while chunk.len() == 0 || !chunk.is_full_for(&record) {
+                        chunk.push(&record, headers());
+                    }
+                    chunk.close();
+                    chunk
+                };
+                let chunk = fill(behind.then(|| fill(None).len()));
+                let charged: usize = (0..chunk.len()).map(|index| chunk.weight(index)).sum();
+                let taken = chunk.data.capacity()
+                    + chunk.metas.capacity() * size_of::<Meta>()
+                    + chunk.headers.capacity() * size_of::<Header>();
+                assert!(
+                    taken <= charged + charged / 8 + 64,
+                    "{size} bytes: {taken} taken, {charged} charged"
+                );
+            }
+        }
     }
 }

@@ -28,7 +28,7 @@ use crate::consumer::poll::{Notice, Poller};
 use crate::consumer::{Budget, Catalog, Waker, new_context};
 use crate::db::{Db, Identity};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Lane, LaneShared, Limits, Pace};
+use crate::lane::{Lane, LaneShared, Limits, Linger, Pace};
 use crate::migrate::check_version;
 
 /// Runs a worker from its first connection to its last.
@@ -150,7 +150,7 @@ fn start_lanes(
         target_records: config.batch_target_records,
         max_records: config.batch_max_records.min(evenly),
         max_bytes: config.batch_max_bytes,
-        linger: config.linger,
+        linger: Linger::new(config.linger),
         single_record_timeouts: u32::try_from(config.single_record_timeouts).unwrap_or(u32::MAX),
         pace,
     };

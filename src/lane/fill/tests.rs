@@ -9,6 +9,7 @@ use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::consumer::Budget;
+use crate::lane::Linger;
 use crate::record::chunk::RawRecord;
 
 fn limits() -> Limits {
@@ -16,7 +17,7 @@ fn limits() -> Limits {
         target_records: 10,
         max_records: 10,
         max_bytes: 10_000,
-        linger: Duration::ZERO,
+        linger: Linger::Fixed(Duration::ZERO),
         single_record_timeouts: 3,
         pace: None,
     }
@@ -69,11 +70,11 @@ fn shape(taken: &Taken) -> Vec<(i32, usize)> {
 #[test]
 fn a_batch_waits_for_its_linger_or_until_it_is_full() {
     let (shared, buffers) = lane(&[vec![1; 3]]);
-    let limits = Limits { linger: Duration::from_secs(5), ..limits() };
+    let limits = Limits { linger: Linger::Fixed(Duration::from_secs(5)), ..limits() };
     let now = Instant::now();
     let since = buffers[0].peek().waiting_since.unwrap();
-    assert_eq!(wait(fill(&shared, &limits, &caution(), now)), Some(since + limits.linger));
-    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), since + limits.linger))), [(0, 3)]);
+    assert_eq!(wait(fill(&shared, &limits, &caution(), now)), Some(since + Duration::from_secs(5)));
+    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), since + Duration::from_secs(5)))), [(0, 3)]);
 
     let (shared, _) = lane(&[vec![1; 4], vec![1; 6]]);
     assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), now))), [(0, 4), (1, 6)], "it is full");
