@@ -16,14 +16,14 @@ use crate::support::{Result, plot, table, worker};
 const PARTITIONS: i32 = 6;
 /// Records a second, all the time.
 const CALM: u64 = 3_000;
-/// Records at once, on top.
+/// Records on top, as fast as a producer on the same machine can send them.
 const BACKLOG: u64 = 600_000;
-/// When they come, and how long all is watched.
+/// Before they come.
 const CALM_FOR: Duration = Duration::from_secs(4);
 const BUCKET_MS: u128 = 500;
 const BUCKETS: usize = 32;
 
-/// Batches, by when they were begun: how many, and how many records.
+/// When each batch was begun, and of how many records.
 type Sizes = Arc<Mutex<Vec<(Instant, usize)>>>;
 
 struct Watched {
@@ -57,7 +57,11 @@ pub(crate) async fn measure(servers: &Servers, plots: bool) -> Result {
     let watched = Duration::from_millis(u64::try_from(BUCKET_MS)?) * u32::try_from(BUCKETS)?;
     tokio::time::sleep(watched.saturating_sub(began.elapsed())).await;
     let produced = load.finish().await? + BACKLOG;
+    let patience = Instant::now();
     while worker.status().counters.applied_records < produced {
+        if patience.elapsed() > Duration::from_secs(60) {
+            return Err(format!("not everything was applied: {:?}", worker.status()).into());
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     worker.stop().await?;
@@ -77,9 +81,13 @@ pub(crate) async fn measure(servers: &Servers, plots: bool) -> Result {
     println!("\n{CALM} records a second; after 4 s a backlog of {BACKLOG} comes on top\n");
     println!("| second | batches | records a batch, on average |\n|---|---|---|");
     let mut means = Vec::new();
-    for (number, (batches, records)) in buckets.iter().enumerate() {
-        let mean = float(*records) / float((*batches).max(1));
-        println!("| {:.1} | {batches} | {} |", float(number as u64) / 2.0, thousands(mean));
+    for (number, (batches, records)) in (0_u64..).zip(&buckets) {
+        // Where none was begun, the last one is still under way.
+        let mean = match batches {
+            0 => means.last().copied().unwrap_or_default(),
+            batches => float(*records) / float(*batches),
+        };
+        println!("| {:.1} | {batches} | {} |", float(number) / 2.0, thousands(mean));
         means.push(mean);
     }
     if plots {
@@ -88,7 +96,7 @@ pub(crate) async fn measure(servers: &Servers, plots: bool) -> Result {
             .collect();
         let title = "Batches grow with the backlog, and shrink when it is gone";
         let series = [("records a batch, mean of half a second".to_owned(), means)];
-        plot::save("adaptive", &plot::lines(title, "records a batch", "second", &labels, &series))?;
+        plot::save("growth-adaptive", &plot::lines(title, "records a batch", "second", &labels, &series))?;
     }
     Ok(())
 }

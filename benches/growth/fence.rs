@@ -56,3 +56,32 @@ pub(crate) async fn measure(servers: &Servers) -> Result {
     }
     Ok(())
 }
+
+/// Whether `consumer_offset` stays as small and as quick as it was, over a million commits.
+pub(crate) async fn million(servers: &Servers) -> Result {
+    const COMMITS: u64 = 1_000_000;
+    let topic = unique("payments");
+    payments::produce(&servers.kafka, &topic, PARTITIONS, COMMITS, "none").await?;
+    let settings = [("BATCH_MAX_RECORDS", "1"), ("BATCH_TARGET_RECORDS", "1"), ("LANES", "64")];
+    let group = Group::new(servers, &topic, &settings);
+    println!("\n| commits so far | commits/s | HOT, % | consumer_offset, KiB |\n|---|---|---|---|");
+    let hot = table::hot(&servers.client).await?;
+    let member = [group.start("worker", "nothing", &[])?];
+    for tenth in 1..=10 {
+        let began = Instant::now();
+        let before = group.applied().await?;
+        group.wait(&member, COMMITS * tenth / 10, Duration::from_secs(600)).await?;
+        let rate = float(group.applied().await? - before) / began.elapsed().as_secs_f64();
+        // Postgres publishes what a session has counted a second later.
+        let (updates, hot_updates) = table::hot(&servers.client).await?;
+        let share = 100.0 * float(hot_updates - hot.1) / float((updates - hot.0).max(1));
+        let size = "SELECT pg_total_relation_size('highwater.consumer_offset') / 1024";
+        let size: i64 = servers.client.query_one(size, &[]).await?.get(0);
+        println!(
+            "| {} | {} | {share:.2} | {size} |",
+            thousands(float(COMMITS * tenth / 10)),
+            thousands(rate)
+        );
+    }
+    stop(&member).await
+}

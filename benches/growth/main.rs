@@ -40,6 +40,7 @@ the last commit. After each run the table is compared with what was produced.
                 assignment   from the start of a process to the first commit
                 adaptive     batch sizes while calm, during a backlog and after it
                 fence        commits a second of one record each that write nothing but an offset
+                million      a million such commits: HOT updates, size (only when named: a quarter of an hour)
   --plot        draw docs/plots/growth-*.svg";
 
 fn main() -> ExitCode {
@@ -98,6 +99,9 @@ async fn benchmark(options: Options) -> Result {
     }
     if wanted("adaptive") {
         adaptive::measure(&servers, plots).await?;
+    }
+    if only.is_some() && wanted("million") {
+        fence::million(&servers).await?;
     }
     if wanted("fence") {
         fence::measure(&servers).await?;

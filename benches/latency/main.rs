@@ -26,8 +26,8 @@ A producer (linger 1 ms) sends payments at a steady rate and notes when it sent 
 positions every millisecond: a position is committed in the transaction of its rows, so the first look that sees it past
 a record is the first that would have seen the record's row. A latency is therefore late by at most one look, for every
 contender alike. Highwater runs with its defaults; the bare loop commits what it has without waiting for more, and in a
-second variant waits as Highwater does, 20 ms after a batch's first record. They alternate; the first two seconds of
-each run are not counted.
+second variant waits 20 ms after a batch's first record, the longest that Highwater waits by itself. They alternate; the
+first two seconds of each run are not counted.
 
   --rates LIST   records a second, separated by commas (3000,50000)
   --seconds N    how long each run produces (20)

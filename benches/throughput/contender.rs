@@ -98,7 +98,7 @@ impl Contender {
             Self::Copy => simple::copy(stage).await,
             Self::Bare => stage.bare(20_000, Mode::Append).drain().await,
             Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
-            Self::Merge => stage.bare(20_000, Mode::Merge).drain().await,
+            Self::Merge => stage.bare(50_000, Mode::Merge).drain().await,
             Self::Append => stage.highwater(sink::append()).await,
             Self::Handler => stage.highwater(Scores::into("scores")).await,
             Self::Upsert => stage.highwater(sink::upsert()).await,

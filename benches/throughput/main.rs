@@ -40,7 +40,7 @@ A rate counts from the first record that was fetched to the last commit; the sta
   --quick      500,000 payments and 2 rounds: less than 3 minutes, and less exact
   --profile    one more run of `handler`: where its lanes and its threads spend their time
   --plot       draw docs/plots/throughput.svg
-  --set LIST   a trial, not of the defaults: settings of Highwater's, as in LANES=2,LINGER=5ms
+  --set LIST   a trial, not of the defaults: settings of Highwater's, as in LANES=2,LINGER=5ms (no plot)
   --only LIST  contenders, separated by commas:
                consume    fetch, and do nothing
                copy       COPY from memory, one connection
@@ -48,8 +48,8 @@ A rate counts from the first record that was fetched to the last commit; the sta
                sorted     the same loop with 50,000 rows sorted by the table's key
                append     Highwater's table sink, appending
                handler    Highwater with a handler that uses serde_json and BinaryCopyInWriter
-               merge      the ceiling of upserts: COPY into a staging table and a merge, by hand
-               upsert     Highwater's table sink, upserting
+               merge      the ceiling of upserts: COPY of 50,000 rows into a staging table and a merge, by hand
+               upsert     Highwater's table sink, upserting; all keys are new, as they are for the others
                textbook   one INSERT … ON CONFLICT per record, then Kafka's commit (for 8 s)
 
 HIGHWATER_LOG=info shows what the workers log.";
@@ -63,6 +63,9 @@ async fn benchmark(options: Options) -> Result {
     let records = options.number("records", if quick { 500_000 } else { 2_000_000 })?;
     let rounds = options.number("rounds", if quick { 2 } else { 3 })?;
     let settings = support::worker::trial(options.value("set"))?;
+    if options.flag("plot") && options.flag("set") {
+        return Err("--plot draws what the defaults do: leave --set out".into());
+    }
     let contenders = Contender::chosen(options.value("only"))?;
 
     let servers = Servers::start(&[]).await?;
@@ -88,6 +91,9 @@ async fn benchmark(options: Options) -> Result {
     }
     if options.flag("profile") {
         profile::print(&stage).await?;
+    }
+    if let Some(list) = options.value("set") {
+        println!("\na trial, not the defaults: {list}");
     }
     report::print(&contenders, &measured);
     if options.flag("plot") {

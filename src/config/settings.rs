@@ -284,8 +284,9 @@ settings! {
         change: "Lower it where memory is scarce: each lane may hold two batches.",
     }
 
-    /// How many records a worker applies a second at most, over all its lanes. Batches are then no larger than what
-    /// goes within 100 ms. The limit is each worker's own: a group applies as many times more as it has workers.
+    /// How many records a worker takes from its buffers a second at most, over all its lanes; a batch that is tried
+    /// again counts again. Batches are then no larger than what goes within 100 ms, or one record. The limit is each
+    /// worker's own: a group takes as many times more as it has workers.
     max_records_per_second: Option<usize> {
         env: "HIGHWATER_MAX_RECORDS_PER_SECOND",
         kind: count_or_off(1, 100_000_000),

@@ -33,7 +33,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn defaults_are_those_of_the_design() {
+fn defaults_are_those_of_the_design_and_its_records() {
     let config = with(&[]).unwrap();
     assert_eq!(config.brokers, ["a:9092", "b:9092"]);
     assert_eq!(config.topics, ["t1", "t2"]);

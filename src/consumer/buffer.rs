@@ -18,7 +18,7 @@ use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, Segment};
 use crate::invariants;
 use crate::partition::{After, Halt};
-use crate::record::chunk::{Chunk, RawRecord};
+use crate::record::chunk::{Chunk, RawRecord, Shape};
 use trust::Trust;
 use watch::Signs;
 pub(crate) use watch::{Suspicion, Watch};
@@ -47,8 +47,8 @@ struct State {
     to: NextOffset,
     sealed: VecDeque<Segment>,
     open: Option<Chunk>,
-    /// How many records were in the last chunk, if that was about full.
-    full_chunk: Option<usize>,
+    /// Of the last chunk, if that was about full.
+    full_chunk: Option<Shape>,
     records: usize,
     /// When the oldest thing that waits here arrived.
     waiting_since: Option<Instant>,
@@ -368,6 +368,10 @@ impl PartitionBuffer {
 
     /// Whether the budget has paused it; only the poll thread sets this.
     pub(crate) fn set_paused(&self, paused: bool) {
+        if paused {
+            // It may stand still for long: the room that its chunk was given ahead is not charged.
+            self.lock().seal();
+        }
         self.paused.store(paused, Ordering::Relaxed);
     }
 
@@ -400,7 +404,7 @@ impl State {
     fn seal(&mut self) {
         if let Some(mut chunk) = self.open.take() {
             chunk.close();
-            self.full_chunk = chunk.is_large().then_some(chunk.len());
+            self.full_chunk = chunk.shape();
             let range = 0..chunk.len();
             self.sealed.push_back(Segment { chunk: Arc::new(chunk), range });
         }

@@ -32,9 +32,10 @@ impl Lane {
 
 /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
 fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -> Fill {
-    if let Some(until) = limits.pace.as_ref().and_then(|pace| pace.wait(now)) {
-        return Fill::Wait(Some(until));
-    }
+    let turn = match limits.pace.as_ref().map(|pace| pace.turn(now)).transpose() {
+        Ok(turn) => turn,
+        Err(until) => return Fill::Wait(Some(until)),
+    };
     let (ready, mut wake) = ready(shared, now);
     let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
     let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
@@ -49,8 +50,13 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
         earlier(oldest + limits.linger.get());
         return Fill::Wait(wake);
     }
-    match take(ready, limits, caution, now) {
-        Some(taken) => Fill::Batch(taken),
+    match take(ready, limits, caution) {
+        Some(taken) => {
+            if let Some(turn) = turn {
+                turn.spend(taken.batch.len());
+            }
+            Fill::Batch(taken)
+        }
         None => Fill::Wait(wake),
     }
 }
@@ -62,14 +68,19 @@ pub(super) fn fill_ahead(
     caution: &Caution,
     now: Instant,
 ) -> Option<Taken> {
-    if limits.pace.as_ref().is_some_and(|pace| pace.wait(now).is_some()) {
-        return None;
-    }
+    let turn = limits.pace.as_ref().map(|pace| pace.turn(now)).transpose().ok()?;
     let (ready, _) = ready(shared, now);
     let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
     let cannot_grow = records >= limits.max_records || ready.iter().any(|(_, peek, _)| peek.paused);
     let lags = records >= limits.target_records.min(limits.max_records);
-    if cannot_grow && lags && caution.is_calm() { take(ready, limits, caution, now) } else { None }
+    if !(cannot_grow && lags && caution.is_calm()) {
+        return None;
+    }
+    let taken = take(ready, limits, caution)?;
+    if let Some(turn) = turn {
+        turn.spend(taken.batch.len());
+    }
+    Some(taken)
 }
 
 /// What may be taken, and when more may be.
@@ -89,7 +100,7 @@ fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
 
 /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
 /// What one partition does not use of its share goes to the next.
-fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution, now: Instant) -> Option<Taken> {
+fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution) -> Option<Taken> {
     ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
     let alone = caution.alone(&ready.first()?.0.key);
     if alone.is_some() {
@@ -118,11 +129,7 @@ fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution, now: Instant)
     }
     taken.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
     let (buffers, parts) = taken.into_iter().unzip();
-    let batch = Arc::new(Batch::new(parts));
-    if let Some(pace) = &limits.pace {
-        pace.spend(batch.len(), now);
-    }
-    Some(Taken { batch, buffers })
+    Some(Taken { batch: Arc::new(Batch::new(parts)), buffers })
 }
 
 #[cfg(test)]

@@ -5,9 +5,8 @@ use std::time::Duration;
 /// The longest that a batch waits by itself.
 const LONGEST: Duration = Duration::from_millis(20);
 
-/// As configured, or else as long as the last batches took to be applied: a stream that is calm is then at most half
-/// of the time in a transaction, and one more commit of its latency is all that it pays for that. A database that is
-/// slow gets fewer and larger transactions.
+/// As configured, or else as long as the last batches took to be applied: no record waits longer for company than a
+/// commit takes. A database that is slow gets fewer and larger transactions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Linger {
     Fixed(Duration),
@@ -25,7 +24,7 @@ impl Linger {
         linger
     }
 
-    /// A batch was applied; from BEGIN to the answer to COMMIT it took so long.
+    /// A batch was applied; from when it was handed over to the answer to COMMIT it took so long.
     pub(super) fn applied(&mut self, took: Duration) {
         if let Self::Auto(mean) = self {
             *mean = ((*mean * 7 + took) / 8).min(LONGEST);

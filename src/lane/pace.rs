@@ -11,38 +11,41 @@ const CREDIT: Duration = Duration::from_millis(100);
 /// what its records cost.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    per_second: usize,
+    per_second: u32,
     free_at: Mutex<Instant>,
+}
+
+/// The right to take a batch now, if it is time; nobody else has it meanwhile.
+pub(super) struct Turn<'a> {
+    pace: &'a Pace,
+    free_at: MutexGuard<'a, Instant>,
+    now: Instant,
 }
 
 impl Pace {
     pub(crate) fn new(per_second: usize) -> Self {
-        Self { per_second: per_second.max(1), free_at: Mutex::new(Instant::now()) }
+        let per_second = u32::try_from(per_second).unwrap_or(u32::MAX).max(1);
+        Self { per_second, free_at: Mutex::new(Instant::now()) }
     }
 
     /// How many records a batch may have: what goes at this pace within 100 ms, so that work comes evenly.
     pub(crate) fn max_records(&self) -> usize {
-        (self.per_second / 10).max(1)
+        (self.per_second as usize / 10).max(1)
     }
 
-    /// Until when nothing may be taken.
-    pub(super) fn wait(&self, now: Instant) -> Option<Instant> {
-        Some(*self.free_at()).filter(|free_at| *free_at > now)
+    /// An error: until when nothing may be taken.
+    pub(super) fn turn(&self, now: Instant) -> Result<Turn<'_>, Instant> {
+        let free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if *free_at > now { Err(*free_at) } else { Ok(Turn { pace: self, free_at, now }) }
     }
+}
 
-    pub(super) fn spend(&self, records: usize, now: Instant) {
-        let cost =
-            Duration::from_secs_f64(f64::from(u32::try_from(records).unwrap_or(u32::MAX)) / self.rate());
-        let mut free_at = self.free_at();
-        *free_at = now.checked_sub(CREDIT).map_or(*free_at, |least| least.max(*free_at)) + cost;
-    }
-
-    fn rate(&self) -> f64 {
-        f64::from(u32::try_from(self.per_second).unwrap_or(u32::MAX))
-    }
-
-    fn free_at(&self) -> MutexGuard<'_, Instant> {
-        self.free_at.lock().unwrap_or_else(PoisonError::into_inner)
+impl Turn<'_> {
+    pub(super) fn spend(mut self, records: usize) {
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        let cost = Duration::from_secs_f64(f64::from(records) / f64::from(self.pace.per_second));
+        let since = self.now.checked_sub(CREDIT).map_or(*self.free_at, |least| least.max(*self.free_at));
+        *self.free_at = since + cost;
     }
 }
 
@@ -55,8 +58,8 @@ mod tests {
         let began = Instant::now();
         let (mut now, mut taken) = (began, 0);
         while now < began + Duration::from_secs(seconds) {
-            now = pace.wait(now).unwrap_or(now) + late;
-            pace.spend(records, now);
+            now = pace.turn(now).err().unwrap_or(now) + late;
+            pace.turn(now).expect("it is time").spend(records);
             taken += records;
         }
         taken
@@ -74,9 +77,8 @@ mod tests {
     fn a_quiet_while_is_followed_by_no_burst() {
         let pace = Pace::new(1_000);
         let later = Instant::now() + Duration::from_secs(3_600);
-        pace.spend(100, later);
-        assert_eq!(pace.wait(later), None, "a batch that was not taken");
-        pace.spend(100, later);
-        assert_eq!(pace.wait(later), Some(later + Duration::from_millis(100)));
+        pace.turn(later).expect("a batch that was not taken is made up for").spend(100);
+        pace.turn(later).expect("it is time").spend(100);
+        assert_eq!(pace.turn(later).err(), Some(later + Duration::from_millis(100)));
     }
 }

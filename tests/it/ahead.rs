@@ -33,7 +33,7 @@ struct Prepares {
 #[derive(Default)]
 struct Seen {
     /// The batch that was prepared last, and a signal of it.
-    last: Mutex<Contents>,
+    last: Mutex<Option<Contents>>,
     prepares: Notify,
     prepared: AtomicUsize,
     /// Batches during whose handling another one was prepared.
@@ -56,7 +56,7 @@ impl Seen {
     async fn another_than(&self, batch: &Batch) {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
         while self.overlapped.load(Ordering::SeqCst) == 0 {
-            if *self.last.lock().unwrap() != contents(batch) {
+            if self.last.lock().unwrap().as_ref().is_some_and(|last| *last != contents(batch)) {
                 self.overlapped.fetch_add(1, Ordering::SeqCst);
             } else if tokio::time::timeout_at(deadline, self.prepares.notified()).await.is_err() {
                 return;
@@ -74,7 +74,7 @@ impl Handler for Prepares {
                 Wrong::Blocks => std::thread::sleep(Duration::from_secs(3)),
             }
         }
-        *self.seen.last.lock().unwrap() = contents(batch);
+        *self.seen.last.lock().unwrap() = Some(contents(batch));
         self.seen.prepares.notify_one();
         batch.keep(contents(batch));
     }
@@ -128,7 +128,8 @@ async fn with_a_backlog(hint: &str, wrong: Wrong) -> highwater::testing::Result<
     let world = World::new(hint, 3).await?;
     world.produce(400).await?;
     let (handler, seen) = Prepares::new(wrong);
-    let settings = settings(&world).max_processing_time(Duration::from_secs(1));
+    let limit = Duration::from_secs(if wrong == Wrong::Blocks { 1 } else { 10 });
+    let settings = settings(&world).max_processing_time(limit);
     let worker = world.worker_with(settings, Checked(handler));
     world.verify().await?;
     world.produce(100).await?;

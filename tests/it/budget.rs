@@ -111,8 +111,10 @@ async fn a_limit_of_records_a_second_is_kept() -> TestResult {
     let began = Instant::now();
     let settings = world.settings().lanes(2_usize).max_records_per_second(200_usize);
     let worker = world.worker_with(settings, Sink::<()>::default());
-    let mut changes = worker.subscribe();
-    let status = changes.wait_for(|status| status.counters.applied_records >= 1_000).await?.clone();
+    let status = crate::support::watch::status_until(&worker, "all is applied", |status| {
+        status.counters.applied_records >= 1_000
+    })
+    .await?;
     assert!(began.elapsed() > Duration::from_millis(4_700), "1,000 records in {:?}", began.elapsed());
     assert!(
         status.counters.commits >= 50,

@@ -9,7 +9,7 @@ use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::consumer::Budget;
-use crate::lane::Linger;
+use crate::lane::{Linger, Pace};
 use crate::record::chunk::RawRecord;
 
 fn limits() -> Limits {
@@ -102,6 +102,19 @@ fn a_batch_is_taken_ahead_only_when_waiting_would_not_make_it_larger() {
     assert!(fill_ahead(&shared, &limits, &caution(), Instant::now()).is_none(), "one more may come");
     buffers[0].set_paused(true);
     assert!(fill_ahead(&shared, &limits, &caution(), Instant::now()).is_some(), "it cannot grow");
+}
+
+#[test]
+fn nothing_is_taken_before_it_is_time() {
+    let (shared, _) = lane(&[vec![1; 50]]);
+    let limits = Limits { pace: Some(Arc::new(Pace::new(100))), ..limits() };
+    let later = Instant::now() + Duration::from_secs(1);
+    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), later))), [(0, 10)]);
+    let credit = fill_ahead(&shared, &limits, &caution(), later).map(|taken| taken.batch.len());
+    assert_eq!(credit, Some(10));
+    let free_at = wait(fill(&shared, &limits, &caution(), later)).expect("it will be time");
+    assert_eq!(free_at, later + Duration::from_millis(100));
+    assert!(fill_ahead(&shared, &limits, &caution(), later).is_none());
 }
 
 #[test]
