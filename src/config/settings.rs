@@ -250,8 +250,8 @@ settings! {
         change: "Seldom.",
     }
 
-    /// How long a batch waits for more records after its first. `auto`: as long as the last batches took to be applied,
-    /// at most 20 ms.
+    /// How long a batch waits for more records after its first. `auto`: twice as long as the last batches took to be
+    /// applied, at most 20 ms.
     linger: Option<Duration> {
         env: "HIGHWATER_LINGER",
         kind: duration_or_auto(0, MINUTE_MS),

@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
 
 use super::context::Context;
-use super::ffi::topics::{OffsetSpec, Question};
+use super::ffi::topics::{OffsetSpec, Question, cluster_id};
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 
@@ -161,12 +161,10 @@ impl Catalog {
         let topic = topic.to_owned();
         self.ask(move |client| {
             let until = Instant::now() + ANSWER_TIMEOUT;
-            let cluster = Question::cluster(client, until);
             let topics = Question::topics(client, &[&topic], until);
-            let cluster_id = cluster.answer(until).map_err(KafkaError::MetadataFetch)?.cluster_id();
-            let answer = topics.answer(until).map_err(KafkaError::MetadataFetch)?;
+            let answer = topics.answer().map_err(KafkaError::MetadataFetch)?;
             match answer.topic_ids().pop() {
-                Some((_, Ok(topic_id))) => Ok(TopicIdentity { cluster_id, topic_id }),
+                Some((_, Ok(topic_id))) => Ok(TopicIdentity { cluster_id: cluster_id(client), topic_id }),
                 Some((_, Err(code))) => Err(KafkaError::MetadataFetch(code)),
                 None => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)),
             }
@@ -202,7 +200,7 @@ impl Catalog {
         .await
     }
 
-    /// Cluster, topic ids, first offsets and ends, for all of `keys` together: four requests under way at once.
+    /// Cluster, topic ids, first offsets and ends, for all of `keys` together: three requests under way at once.
     ///
     /// # Errors
     /// If the cluster or the topics did not answer; a partition that did not is left out.
@@ -211,7 +209,6 @@ impl Catalog {
         self.ask(move |client| {
             let until = Instant::now() + ANSWER_TIMEOUT;
             let (names, topics) = topics_of(&keys);
-            let cluster = Question::cluster(client, until);
             let topic_ids = Question::topics(client, &names, until);
             // Each leader is asked by a request of its own, whose time begins only when the leaders are known: one that
             // does not answer must be left out of the answer, not time the whole of it out.
@@ -219,14 +216,14 @@ impl Catalog {
             let low = Question::offsets(client, &keys, OffsetSpec::Earliest, asked);
             let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, asked);
 
-            let cluster_id = cluster.answer(until).map_err(KafkaError::MetadataFetch)?.cluster_id();
-            let answer = topic_ids.answer(until).map_err(KafkaError::MetadataFetch)?;
+            let answer = topic_ids.answer().map_err(KafkaError::MetadataFetch)?;
+            let cluster_id = cluster_id(client);
             let identities = answer.topic_ids().into_iter().filter_map(|(topic, id)| {
                 let identity = TopicIdentity { cluster_id: cluster_id.clone(), topic_id: id.ok()? };
                 Some((Arc::clone(topics.get(topic.as_str())?), identity))
             });
             let identities = identities.collect();
-            let (low, end) = match (low.answer(until), end.answer(until)) {
+            let (low, end) = match (low.answer(), end.answer()) {
                 (Ok(low), Ok(end)) => (low.offsets(), end.offsets()),
                 // Of a deleted topic there are none; its missing identity says more than this error.
                 _ => (Vec::new(), Vec::new()),
@@ -253,7 +250,7 @@ impl Catalog {
             let until = Instant::now() + ANSWER_TIMEOUT;
             let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
             let answer =
-                Question::topics(client, &names, until).answer(until).map_err(KafkaError::MetadataFetch)?;
+                Question::topics(client, &names, until).answer().map_err(KafkaError::MetadataFetch)?;
             let found = answer.topic_ids().into_iter();
             Ok(found.filter_map(|(topic, id)| Some((Arc::from(topic), id.ok()?))).collect())
         })

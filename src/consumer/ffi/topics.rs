@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
@@ -25,26 +25,35 @@ pub(crate) enum OffsetSpec {
     UncommittedEnd,
 }
 
-/// A request that is under way.
+/// How much later than its time limit the client may say that a request has failed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A request that is under way. It is waited for in any case, be it in `drop`: librdkafka 2.12.1 aborts the process
+/// (`rko_result`) when the answer to a question about topics reaches a client that is being closed.
 pub(crate) struct Question<'c> {
     queue: NonNull<rdsys::rd_kafka_queue_t>,
+    /// When the client gives it up.
+    until: Instant,
+    answered: bool,
     /// The client must outlive its queue.
     _client: &'c Client,
 }
 
 impl<'c> Question<'c> {
-    fn new(client: &'c Client) -> Self {
+    fn new(client: &'c Client, until: Instant) -> Self {
         // SAFETY: the client is valid; the queue is destroyed in `drop`, before the client, which is borrowed.
         let queue = unsafe { rdsys::rd_kafka_queue_new(client.client().native_ptr()) };
         Self {
             queue: NonNull::new(queue).expect("librdkafka aborts when it is out of memory"),
+            until,
+            answered: false,
             _client: client,
         }
     }
 
     /// Asks for the ids of topics.
     pub(crate) fn topics(client: &'c Client, topics: &[&str], until: Instant) -> Self {
-        let question = Self::new(client);
+        let question = Self::new(client, until);
         let options =
             Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, until);
         // A topic with a zero byte in its name was refused by the configuration; here it would be skipped.
@@ -66,22 +75,6 @@ impl<'c> Question<'c> {
         question
     }
 
-    /// Asks for the cluster's id. `rd_kafka_clusterid` would give the first that the client has ever seen.
-    pub(crate) fn cluster(client: &'c Client, until: Instant) -> Self {
-        let question = Self::new(client);
-        let options =
-            Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER, until);
-        // SAFETY: client, options and queue are valid; the options are copied.
-        unsafe {
-            rdsys::rd_kafka_DescribeCluster(
-                client.client().native_ptr(),
-                options.0.as_ptr(),
-                question.queue.as_ptr(),
-            );
-        }
-        question
-    }
-
     /// Asks for an offset of each partition; each may be named once.
     pub(crate) fn offsets(
         client: &'c Client,
@@ -89,7 +82,7 @@ impl<'c> Question<'c> {
         spec: OffsetSpec,
         until: Instant,
     ) -> Self {
-        let question = Self::new(client);
+        let question = Self::new(client, until);
         let options = Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, until);
         let offset = match spec {
             OffsetSpec::Earliest => rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
@@ -119,12 +112,8 @@ impl<'c> Question<'c> {
     ///
     /// # Errors
     /// When none came in time, or the request failed as a whole.
-    pub(crate) fn answer(self, until: Instant) -> Result<Answer, RDKafkaErrorCode> {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout_ms = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is valid; the event is destroyed in `Answer::drop`.
-        let event = unsafe { rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms) };
-        let answer = Answer(NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut)?);
+    pub(crate) fn answer(mut self) -> Result<Answer, RDKafkaErrorCode> {
+        let answer = self.wait().ok_or(RDKafkaErrorCode::OperationTimedOut)?;
         // SAFETY: the event is valid.
         match error_code(unsafe { rdsys::rd_kafka_event_error(answer.0.as_ptr()) }) {
             None => Ok(answer),
@@ -133,8 +122,22 @@ impl<'c> Question<'c> {
     }
 }
 
+impl Question<'_> {
+    fn wait(&mut self) -> Option<Answer> {
+        let left = (self.until + GRACE).saturating_duration_since(Instant::now());
+        let timeout_ms = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is valid; the event is destroyed in `Answer::drop`.
+        let event = unsafe { rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms) };
+        self.answered = true;
+        NonNull::new(event).map(Answer)
+    }
+}
+
 impl Drop for Question<'_> {
     fn drop(&mut self) {
+        if !self.answered {
+            drop(self.wait());
+        }
         // SAFETY: made in `new`, destroyed once. What is still under way answers into nothing.
         unsafe { rdsys::rd_kafka_queue_destroy(self.queue.as_ptr()) }
     }
@@ -142,6 +145,22 @@ impl Drop for Question<'_> {
 
 /// What came back, owned until dropped. An accessor that does not fit the question finds nothing.
 pub(crate) struct Answer(NonNull<rdsys::rd_kafka_event_t>);
+
+/// The cluster's id, as the last answer of any broker about topics said it; `None` if it did not. Blocks for nothing.
+///
+/// There is a request for it (`DescribeCluster`), which names no topic, and librdkafka 2.12.1 aborts the process
+/// (`rko_result`) if a broker then knows of no broker either, not even of itself: one that was frozen, or has just come
+/// back, and is alone.
+pub(crate) fn cluster_id(client: &Client) -> Option<String> {
+    let client = client.client().native_ptr();
+    // SAFETY: the client is valid; the text is NULL, or a C string that is ours and is freed once.
+    unsafe {
+        let id = NonNull::new(rdsys::rd_kafka_clusterid(client, 0))?;
+        let owned = text(id.as_ptr());
+        rdsys::rd_kafka_mem_free(client, id.as_ptr().cast());
+        Some(owned).filter(|id| !id.is_empty())
+    }
+}
 
 /// A topic, and its id as Kafka's tools print it; `None` from a broker that has no ids (before 2.8).
 pub(crate) type TopicId = (String, Result<Option<String>, RDKafkaErrorCode>);
@@ -162,17 +181,6 @@ impl Answer {
                 .filter(|topic| !topic.is_null())
                 .map(|topic| topic_id(*topic))
                 .collect()
-        }
-    }
-
-    pub(crate) fn cluster_id(&self) -> Option<String> {
-        // SAFETY: as in `topic_ids`; the text is NULL or a C string that lives with the event.
-        unsafe {
-            let result = rdsys::rd_kafka_event_DescribeCluster_result(self.0.as_ptr());
-            if result.is_null() {
-                return None;
-            }
-            Some(text(rdsys::rd_kafka_DescribeCluster_result_cluster_id(result))).filter(|id| !id.is_empty())
         }
     }
 
