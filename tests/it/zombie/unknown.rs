@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use highwater::testing::{Cut, Proxy, Result, wait_until};
 use highwater::{HandlerError, Record, WorkerHandle};
 
+use crate::support::watch::status_until;
 use crate::support::{Fault, PATIENCE, Sink, TestResult, World};
 
 /// Counts the records that the handler is given.
@@ -35,6 +36,13 @@ async fn cut_off(cut: Cut, times: u64) -> TestResult {
     }
     let counters = worker.status().counters;
     assert_eq!(counters.fenced, 0, "nobody else was there: {counters:?}");
+    if cut == Cut::Commit {
+        // What was lost was not taken for applied until a heartbeat found the row behind it.
+        let all = 20 * (times + 1);
+        let counted = "all that is applied is counted";
+        let status = status_until(&worker, counted, |status| status.counters.applied_records >= all).await?;
+        assert_eq!(status.counters.applied_records, all, "records that the lane knows to be applied");
+    }
     if cut == Cut::Answer {
         // The claim said that they were applied: nobody tried them again first.
         assert_eq!(handled.0.load(Ordering::SeqCst), 20 * (times + 1), "records given to the handler");
