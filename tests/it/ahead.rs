@@ -56,7 +56,13 @@ impl Seen {
     async fn another_than(&self, batch: &Batch) {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
         while self.overlapped.load(Ordering::SeqCst) == 0 {
-            if self.last.lock().unwrap().as_ref().is_some_and(|last| *last != contents(batch)) {
+            if self
+                .last
+                .lock()
+                .expect("no holder panics")
+                .as_ref()
+                .is_some_and(|last| *last != contents(batch))
+            {
                 self.overlapped.fetch_add(1, Ordering::SeqCst);
             } else if tokio::time::timeout_at(deadline, self.prepares.notified()).await.is_err() {
                 return;
@@ -74,7 +80,7 @@ impl Handler for Prepares {
                 Wrong::Blocks => std::thread::sleep(Duration::from_secs(3)),
             }
         }
-        *self.seen.last.lock().unwrap() = Some(contents(batch));
+        *self.seen.last.lock().expect("no holder panics") = Some(contents(batch));
         self.seen.prepares.notify_one();
         batch.keep(contents(batch));
     }
