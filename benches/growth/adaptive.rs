@@ -65,10 +65,7 @@ pub(crate) async fn measure(servers: &Servers, plots: bool) -> Result {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     worker.stop().await?;
-    let mut ends = Vec::new();
-    for partition in 0..PARTITIONS {
-        ends.push(servers.kafka.watermarks(&topic, partition).await?.1);
-    }
+    let ends = servers.ends(&topic, PARTITIONS).await?;
     table::verify(&servers.client, produced, &ends).await?;
 
     let mut buckets = vec![(0_u64, 0_u64); BUCKETS];

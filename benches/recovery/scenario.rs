@@ -99,10 +99,7 @@ impl Scenario {
         let stalls = stalls?;
         group.wait(&members, produced, Duration::from_secs(30)).await?;
         stop(&members).await?;
-        let mut ends = Vec::new();
-        for partition in 0..PARTITIONS {
-            ends.push(servers.kafka.watermarks(&topic, partition).await?.1);
-        }
+        let ends = servers.ends(&topic, PARTITIONS).await?;
         table::verify(&servers.client, produced, &ends).await?;
         Ok(stalls)
     }

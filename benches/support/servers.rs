@@ -40,6 +40,18 @@ impl Servers {
         client.batch_execute(table::SCHEMA).await?;
         Ok(Self { kafka, postgres, database, client })
     }
+
+    /// How many records each partition of `topic` holds, if none was removed.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub(crate) async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+        let mut ends = Vec::new();
+        for partition in 0..partitions {
+            ends.push(self.kafka.watermarks(topic, partition).await?.1);
+        }
+        Ok(ends)
+    }
 }
 
 /// The kit's broker looks for old segments every second, which tests want.

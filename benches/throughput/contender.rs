@@ -139,10 +139,7 @@ impl Stage {
         records: u64,
         settings: PartialConfig,
     ) -> Result<Self> {
-        let mut ends = Vec::new();
-        for partition in 0..partitions {
-            ends.push(servers.kafka.watermarks(&topic, partition).await?.1);
-        }
+        let ends = servers.ends(&topic, partitions).await?;
         if ends.iter().sum::<i64>() == i64::try_from(records)? {
             Ok(Self { servers, topic, partitions, records, ends, settings })
         } else {

@@ -50,6 +50,11 @@ fn defaults_are_those_of_the_design_and_its_records() {
     assert_eq!(config.retry_backoff_max, Duration::from_secs(10));
     assert_eq!(config.single_record_timeouts, 3);
     assert_eq!(config.linger, None);
+    assert_eq!(config.max_records_per_second, None);
+    let spelled = [("HIGHWATER_LINGER", "auto"), ("HIGHWATER_MAX_RECORDS_PER_SECOND", "off")];
+    assert_eq!(with(&spelled).unwrap(), config);
+    let given = with(&[("HIGHWATER_LINGER", "0ms"), ("HIGHWATER_MAX_RECORDS_PER_SECOND", "200")]).unwrap();
+    assert_eq!((given.linger, given.max_records_per_second), (Some(Duration::ZERO), Some(200)));
     assert_eq!(config.batch_target_records, 500);
     assert_eq!(config.batch_max_records, 50_000);
     assert_eq!(config.batch_max_bytes, 16 << 20);
@@ -229,6 +234,8 @@ fn bad_values_name_the_setting_its_origin_and_the_way_out() {
         ("HIGHWATER_LANES", "two", "whole number"),
         ("HIGHWATER_LINGER", "20", "20ms"),
         ("HIGHWATER_LINGER", "2h", "between 0ms and 1m"),
+        ("HIGHWATER_MAX_RECORDS_PER_SECOND", "0", "between 1 and 100000000"),
+        ("HIGHWATER_MAX_RECORDS_PER_SECOND", "auto", "whole number"),
         ("HIGHWATER_BUFFER_BUDGET", "64MB", "64MiB"),
         ("HIGHWATER_LOCK_TIMEOUT", "30s", "`max_processing_time`"),
         ("HIGHWATER_HEARTBEAT_INTERVAL", "5s", "a third"),

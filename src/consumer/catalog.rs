@@ -212,9 +212,9 @@ impl Catalog {
             let topic_ids = Question::topics(client, &names, until);
             // Each leader is asked by a request of its own, whose time begins only when the leaders are known: one that
             // does not answer must be left out of the answer, not time the whole of it out.
-            let asked = Instant::now() + LEADER_TIMEOUT;
-            let low = Question::offsets(client, &keys, OffsetSpec::Earliest, asked);
-            let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, asked);
+            let leader = Instant::now() + LEADER_TIMEOUT;
+            let low = Question::offsets(client, &keys, OffsetSpec::Earliest, leader, until);
+            let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, leader, until);
 
             let answer = topic_ids.answer().map_err(KafkaError::MetadataFetch)?;
             let cluster_id = cluster_id(client);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::caution::Caution;
+use super::pace::Turn;
 use super::{Lane, LaneShared, Limits};
 use crate::Batch;
 use crate::consumer::PartitionBuffer;
@@ -24,6 +25,13 @@ pub(super) struct Taken {
 
 type Ready = (Arc<PartitionBuffer>, Peek, Instant);
 
+impl Limits {
+    /// The turn to take a batch, where there is a limit of records a second; an error: until when nobody has it.
+    fn turn(&self, now: Instant) -> Result<Option<Turn<'_>>, Instant> {
+        self.pace.as_ref().map(|pace| pace.turn(now)).transpose()
+    }
+}
+
 impl Lane {
     pub(super) fn fill(&self) -> Fill {
         fill(&self.shared, &self.limits, &self.caution, Instant::now())
@@ -32,7 +40,7 @@ impl Lane {
 
 /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
 fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -> Fill {
-    let turn = match limits.pace.as_ref().map(|pace| pace.turn(now)).transpose() {
+    let turn = match limits.turn(now) {
         Ok(turn) => turn,
         Err(until) => return Fill::Wait(Some(until)),
     };
@@ -50,13 +58,8 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
         earlier(oldest + limits.linger.get());
         return Fill::Wait(wake);
     }
-    match take(ready, limits, caution) {
-        Some(taken) => {
-            if let Some(turn) = turn {
-                turn.spend(taken.batch.len());
-            }
-            Fill::Batch(taken)
-        }
+    match take(ready, limits, caution, turn) {
+        Some(taken) => Fill::Batch(taken),
         None => Fill::Wait(wake),
     }
 }
@@ -68,19 +71,12 @@ pub(super) fn fill_ahead(
     caution: &Caution,
     now: Instant,
 ) -> Option<Taken> {
-    let turn = limits.pace.as_ref().map(|pace| pace.turn(now)).transpose().ok()?;
+    let turn = limits.turn(now).ok()?;
     let (ready, _) = ready(shared, now);
     let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
     let cannot_grow = records >= limits.max_records || ready.iter().any(|(_, peek, _)| peek.paused);
     let lags = records >= limits.target_records.min(limits.max_records);
-    if !(cannot_grow && lags && caution.is_calm()) {
-        return None;
-    }
-    let taken = take(ready, limits, caution)?;
-    if let Some(turn) = turn {
-        turn.spend(taken.batch.len());
-    }
-    Some(taken)
+    if cannot_grow && lags && caution.is_calm() { take(ready, limits, caution, turn) } else { None }
 }
 
 /// What may be taken, and when more may be.
@@ -100,7 +96,7 @@ fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
 
 /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
 /// What one partition does not use of its share goes to the next.
-fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution) -> Option<Taken> {
+fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution, turn: Option<Turn<'_>>) -> Option<Taken> {
     ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
     let alone = caution.alone(&ready.first()?.0.key);
     if alone.is_some() {
@@ -129,7 +125,11 @@ fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution) -> Option<Tak
     }
     taken.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
     let (buffers, parts) = taken.into_iter().unzip();
-    Some(Taken { batch: Arc::new(Batch::new(parts)), buffers })
+    let batch = Arc::new(Batch::new(parts));
+    if let Some(turn) = turn {
+        turn.spend(batch.len());
+    }
+    Some(Taken { batch, buffers })
 }
 
 #[cfg(test)]

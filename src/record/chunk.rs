@@ -80,10 +80,12 @@ impl Chunk {
 
     /// Whether the chunk is to be closed before this record, because its memory would have to double for it.
     pub(crate) fn is_full_for(&self, record: &RawRecord<'_>) -> bool {
+        if !self.is_large() {
+            return false;
+        }
         // Its headers are not counted yet; they will be what those before it had.
         let usual = self.data.len() / self.metas.len().max(1);
-        self.is_full()
-            || self.is_large() && self.data.len() + record.bytes().max(usual) > self.data.capacity()
+        self.bytes() >= CHUNK_BYTES || self.data.len() + record.bytes().max(usual) > self.data.capacity()
     }
 
     /// Its shape, if it holds so much that another one like it may be expected to fill.
@@ -141,10 +143,6 @@ impl Chunk {
 
     pub(crate) fn len(&self) -> usize {
         self.metas.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes() >= CHUNK_BYTES
     }
 
     pub(crate) fn offset(&self, index: usize) -> i64 {

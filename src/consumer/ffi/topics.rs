@@ -75,15 +75,17 @@ impl<'c> Question<'c> {
         question
     }
 
-    /// Asks for an offset of each partition; each may be named once.
+    /// Asks for an offset of each partition; each may be named once. A leader has until `leader`, counted from when it
+    /// is known; the whole is waited for until `until`.
     pub(crate) fn offsets(
         client: &'c Client,
         keys: &[PartitionKey],
         spec: OffsetSpec,
+        leader: Instant,
         until: Instant,
     ) -> Self {
         let question = Self::new(client, until);
-        let options = Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, until);
+        let options = Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, leader);
         let offset = match spec {
             OffsetSpec::Earliest => rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
             OffsetSpec::UncommittedEnd => rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
