@@ -62,7 +62,7 @@ pub use offset::NextOffset;
 pub use record::{Record, RecordId};
 pub use schema::SchemaName;
 pub use sink::{Table, TableSink};
-pub use tx::{Prepared, Savepoint, Statement, Tx};
+pub use tx::{BinaryCopy, Prepared, Savepoint, Statement, Tx};
 pub use worker::{
     Counters, PartitionState, PartitionStatus, Phase, Worker, WorkerBuilder, WorkerHandle, WorkerStatus,
 };

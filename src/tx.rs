@@ -1,5 +1,6 @@
 //! The transaction that a handler writes in.
 
+mod binary;
 mod copy;
 mod guard;
 mod lexer;
@@ -14,6 +15,8 @@ use tokio_postgres::{CancelToken, SimpleQueryMessage};
 
 use crate::HandlerError;
 use crate::sqlstate::{Class, Verdict};
+pub use binary::BinaryCopy;
+pub(crate) use binary::{HEADER, TRAILER};
 pub(crate) use copy::Ahead;
 pub use savepoint::Savepoint;
 pub use statement::{Prepared, Statement};

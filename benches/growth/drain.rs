@@ -6,7 +6,7 @@ use highwater::testing::unique;
 
 use crate::support::member::{Group, stop};
 use crate::support::servers::Servers;
-use crate::support::stats::float;
+use crate::support::stats::{float, median};
 use crate::support::{Result, payments, process, table};
 
 /// The sink's table, partitioned.
@@ -45,6 +45,25 @@ pub(crate) struct Drained {
     pub(crate) broker_cpu: f64,
     /// The largest worker's peak of resident memory, in bytes.
     pub(crate) memory: f64,
+}
+
+impl Drained {
+    /// CPU per record of all of them.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.worker_cpu + self.postgres_cpu + self.broker_cpu
+    }
+
+    /// Each figure's median over several runs.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(&runs.iter().map(figure).collect::<Vec<_>>());
+        Self {
+            rate: of(|run| run.rate),
+            worker_cpu: of(|run| run.worker_cpu),
+            postgres_cpu: of(|run| run.postgres_cpu),
+            broker_cpu: of(|run| run.broker_cpu),
+            memory: of(|run| run.memory),
+        }
+    }
 }
 
 impl<'a> Drain<'a> {

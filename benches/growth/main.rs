@@ -15,9 +15,9 @@ mod support;
 
 use std::process::ExitCode;
 
-use drain::Drain;
+use drain::{Drain, Drained};
 use support::servers::Servers;
-use support::stats::{float, thousands};
+use support::stats::{float, median, thousands};
 use support::{Result, options::Options, plot};
 
 const HELP: &str = "\
@@ -30,7 +30,7 @@ the last commit. After each run the table is compared with what was produced.
 
   --records N   how many payments a topic holds (1,000,000)
   --only LIST   sections, separated by commas:
-                partitions   1, 6, 64 and 512
+                partitions   1, 6, 64 and 512; medians of three rounds
                 workers      1, 2 and 4 processes on 12 partitions
                 batches      at most 1, 10, 100, 1,000, 10,000 and 50,000 records a transaction
                 compression  none, lz4, zstd, gzip and snappy
@@ -109,17 +109,32 @@ async fn benchmark(options: Options) -> Result {
     Ok(())
 }
 
+/// How often a ratio is taken: one run alone says little on a shared machine.
+const ROUNDS: usize = 3;
+
 async fn partitions(servers: &Servers, records: u64, plots: bool) -> Result {
-    head("partitions");
-    let (mut labels, mut cpu) = (Vec::new(), Vec::new());
+    let mut drains = Vec::new();
     for partitions in [1, 6, 64, 512] {
         let drain = Drain::new(servers, partitions, records, "none").await?;
-        let drained = drain.run().await?;
-        row(&partitions.to_string(), &drained);
-        labels.push(partitions.to_string());
-        cpu.push(drained.worker_cpu + drained.postgres_cpu + drained.broker_cpu);
+        drains.push((partitions.to_string(), drain, Vec::new()));
     }
-    println!("\ncost per record, 512 partitions ÷ 6: {:.2}", cpu[3] / cpu[1]);
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        for (_, drain, drained) in &mut drains {
+            drained.push(drain.run().await?);
+        }
+        let last = |index: usize| drains[index].2.last().map_or(f64::NAN, Drained::cpu);
+        ratios.push(last(3) / last(1));
+    }
+    head("partitions");
+    let (mut labels, mut cpu) = (Vec::new(), Vec::new());
+    for (label, _, drained) in drains {
+        let drained = Drained::median(&drained);
+        row(&label, &drained);
+        labels.push(label);
+        cpu.push(drained.cpu());
+    }
+    println!("\ncost per record, 512 partitions ÷ 6: {:.2} (rounds: {ratios:.2?})", median(&ratios));
     if plots {
         let series = [("worker, Postgres and broker".to_owned(), cpu)];
         let svg = plot::lines("CPU per record", "µs", "partitions", &labels, &series);
@@ -155,7 +170,7 @@ fn head(what: &str) {
     println!("|---|---|---|---|---|---|");
 }
 
-fn row(label: &str, drained: &drain::Drained) {
+fn row(label: &str, drained: &Drained) {
     println!(
         "| {label} | {} | {:.2} | {:.2} | {:.2} | {:.0} |",
         thousands(drained.rate),

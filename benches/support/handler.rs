@@ -1,11 +1,9 @@
-//! Highwater with a handler as a user would write it: serde_json and tokio-postgres' own COPY writer.
+//! Highwater with a handler as a user would write it: serde_json and a binary COPY.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use highwater::tokio_postgres::binary_copy::BinaryCopyInWriter;
 use highwater::tokio_postgres::types::Type;
 use highwater::{Batch, Handler, HandlerError, Tx};
 
@@ -48,18 +46,14 @@ impl Scores {
 impl Handler for Scores {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         let began = Instant::now();
-        let copy = tx.copy_in(&self.statement).await?;
         let types = [Type::TEXT, Type::TEXT, Type::FLOAT8, Type::INT4, Type::INT8];
-        let mut writer = pin!(BinaryCopyInWriter::new(copy, &types));
+        let mut rows = tx.copy_in_binary(&self.statement, &types).await?;
         for record in batch.records() {
             let payment: Payment<'_> = record.json()?;
             let (score, partition, offset) = (payment.score(), record.partition(), record.offset());
-            writer
-                .as_mut()
-                .write(&[&payment.merchant_id, &payment.tx_id, &score, &partition, &offset])
-                .await?;
+            rows.write(&[&payment.merchant_id, &payment.tx_id, &score, &partition, &offset]).await?;
         }
-        writer.finish().await?;
+        rows.finish().await?;
         self.spent.add(began.elapsed());
         Ok(())
     }

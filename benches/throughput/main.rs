@@ -38,7 +38,7 @@ A rate counts from the first record that was fetched to the last commit; the sta
   --records N  how many payments (2,000,000)
   --rounds N   how many rounds (3)
   --quick      500,000 payments and 2 rounds: less than 3 minutes, and less exact
-  --profile    one more run of `handler`: where its lanes and its threads spend their time
+  --profile    one more run each of `append`, `handler` and `upsert`: where lanes and threads spend their time
   --plot       draw docs/plots/throughput.svg
   --set LIST   a trial, not of the defaults: settings of Highwater's, as in LANES=2,LINGER=5ms (no plot)
   --only LIST  contenders, separated by commas:
@@ -47,7 +47,7 @@ A rate counts from the first record that was fetched to the last commit; the sta
                bare       the hand-written ceiling: COPY of 20,000 rows as they come, two connections
                sorted     the same loop with 50,000 rows sorted by the table's key
                append     Highwater's table sink, appending
-               handler    Highwater with a handler that uses serde_json and BinaryCopyInWriter
+               handler    Highwater with a handler that uses serde_json and Tx::copy_in_binary
                merge      the ceiling of upserts: COPY of 50,000 rows into a staging table and a merge, by hand
                upsert     Highwater's table sink, upserting; all keys are new, as they are for the others
                textbook   one INSERT … ON CONFLICT per record, then Kafka's commit (for 8 s)
@@ -90,7 +90,7 @@ async fn benchmark(options: Options) -> Result {
         }
     }
     if options.flag("profile") {
-        profile::print(&stage).await?;
+        profile::print(&stage, &contenders).await?;
     }
     if let Some(list) = options.value("set") {
         println!("\na trial, not the defaults: {list}");

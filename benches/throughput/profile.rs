@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use highwater::Handler;
 use highwater::tokio_postgres::Client;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::contender::Stage;
+use crate::contender::{Contender, Stage};
 use crate::support::handler::Scores;
 use crate::support::servers::connect;
 use crate::support::stats::float;
-use crate::support::{Result, process, table, worker};
+use crate::support::{Result, process, sink, table, worker};
 
 const EVERY: Duration = Duration::from_millis(10);
 
@@ -20,15 +21,32 @@ const ACTIVITY: &str = "
     SELECT state, wait_event_type, wait_event, substr(ltrim(query), 1, 5) FROM pg_stat_activity
     WHERE application_name LIKE 'highwater/%' AND (xact_start IS NOT NULL OR query LIKE 'COMMIT%')";
 
-/// Runs `handler` once more, and prints what was seen.
-pub(crate) async fn print(stage: &Stage) -> Result {
+/// Runs Highwater's contenders once more, and prints what was seen.
+pub(crate) async fn print(stage: &Stage, contenders: &[Contender]) -> Result {
+    for contender in contenders {
+        let name = contender.name();
+        match contender {
+            Contender::Append => print_one(stage, name, sink::append()).await?,
+            Contender::Upsert => print_one(stage, name, sink::upsert()).await?,
+            Contender::Handler => {
+                let handler = Scores::into("scores");
+                let spent = handler.spent();
+                print_one(stage, name, handler).await?;
+                let seconds = spent.total().as_secs_f64();
+                println!("\nin the handler, wall time over all lanes: {seconds:.2} s");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn print_one(stage: &Stage, name: &str, handler: impl Handler) -> Result {
     let client = &stage.servers.client;
     table::fresh(client, stage.partitions).await?;
     let hot_before = table::hot(client).await?;
     let sampler = Sampler::start(connect(stage.servers.database.url()).await?).await?;
     let threads_before = process::thread_cpu();
-    let handler = Scores::into("scores");
-    let spent = handler.spent();
     let settings = worker::settings(&stage.servers, &stage.topic).or(stage.settings.clone());
     let (run, (threads, commits)) = worker::drain_and(settings, handler, stage.records, |worker| {
         (process::thread_cpu(), worker.status().counters.commits)
@@ -42,11 +60,9 @@ pub(crate) async fn print(stage: &Stage) -> Result {
 
     let seconds = run.elapsed.as_secs_f64();
     println!(
-        "\nprofile of `handler`: {:.2} s, {commits} commits of {} records on average",
-        seconds,
+        "\nprofile of `{name}`: {seconds:.2} s, {commits} commits of {} records on average",
         stage.records / commits.max(1)
     );
-    println!("in the handler, wall time over all lanes: {:.2} s", spent.total().as_secs_f64());
     let total: u64 = samples.values().sum();
     println!("\n| a lane's backend, seen every 10 ms | share |\n|---|---|");
     for (what, count) in &samples {

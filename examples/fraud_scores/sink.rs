@@ -1,8 +1,5 @@
 //! Scores payments and writes the rows by binary `COPY`.
 
-use std::pin::pin;
-
-use highwater::tokio_postgres::binary_copy::BinaryCopyInWriter;
 use highwater::tokio_postgres::types::Type;
 use highwater::{Batch, HandlerError, Tx};
 use serde::Deserialize;
@@ -23,14 +20,14 @@ pub(crate) async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError
         rows.push((record.json::<Payment>()?, record.partition(), record.offset()));
     }
     let columns = "merchant_id, tx_id, score, source_partition, source_offset";
-    let copy = tx.copy_in(&format!("COPY fraud_scores ({columns}) FROM STDIN BINARY")).await?;
     let types = [Type::TEXT, Type::TEXT, Type::FLOAT8, Type::INT4, Type::INT8];
-    let mut writer = pin!(BinaryCopyInWriter::new(copy, &types));
+    let copy = format!("COPY fraud_scores ({columns}) FROM STDIN (FORMAT binary)");
+    let mut copy = tx.copy_in_binary(&copy, &types).await?;
     for (payment, partition, offset) in &rows {
         let score = score(payment);
-        writer.as_mut().write(&[&payment.merchant_id, &payment.tx_id, &score, partition, offset]).await?;
+        copy.write(&[&payment.merchant_id, &payment.tx_id, &score, partition, offset]).await?;
     }
-    writer.finish().await?;
+    copy.finish().await?;
     Ok(())
 }
 

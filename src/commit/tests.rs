@@ -50,7 +50,8 @@ async fn attempt(database: &Database, text: &'static str, claim: ClaimId) -> Att
     let budget = Arc::new(Budget::new(1 << 20));
     let key = PartitionKey { topic: "t".into(), partition: 0 };
     let buffer = PartitionBuffer::new(key, claim, NextOffset::new(5).unwrap(), budget);
-    buffer.push(&RawRecord { offset: 5, value: Some(b"v"), ..RawRecord::default() }, std::iter::empty());
+    let record = RawRecord { offset: 5, value: Some(b"v"), ..RawRecord::default() };
+    buffer.push(&record, std::iter::empty(), Instant::now());
     let batch = Arc::new(Batch::new(vec![buffer.take(10, 1 << 20).unwrap()]));
     let handler: Arc<dyn ErasedHandler> = Arc::new(Raw(text));
     let commit = Commit::new(db, Duration::from_secs(30));

@@ -23,18 +23,18 @@ pub const CLIENT_ID_PREFIX: &str = "highwater/";
 /// | property | why |
 /// |---|---|
 /// | `fetch.queue.backoff.ms` | 1000 by default: a partition would stall a second whenever the local queue is full |
-/// | `queued.max.messages.kbytes`, `fetch.max.bytes` | the buffers and their budget are ours; the client's own queue only has to cover one round trip |
-/// | `queued.min.messages` | per partition; 100,000 small records of each would sit in the client, outside the budget |
+/// | `queued.max.messages.kbytes`, `fetch.max.bytes` | the buffers and their budget are ours; the client's own queue only has to cover one round trip, and its memory comes on top of the budget |
+/// | `queued.min.messages` | 100,000 by default: they would sit in the client, outside the budget, and whenever the budget pauses a partition, those of it would be thrown away and fetched again |
 /// | `fetch.wait.max.ms` | a partition added or resumed waits for the fetch under way, so this is part of every hand-over |
 /// | `topic.metadata.refresh.interval.ms` | 5 minutes by default: for that long added partitions would not be read |
 /// | `reconnect.backoff.max.ms` | a broker that is back should be noticed well within the session |
 /// | `socket.keepalive.enable` | a connection that a firewall dropped is found by the kernel |
 const TUNABLE: &[(&str, &str)] = &[
-    ("fetch.max.bytes", "16777216"),
+    ("fetch.max.bytes", "8388608"),
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.wait.max.ms", "100"),
     ("queued.max.messages.kbytes", "16384"),
-    ("queued.min.messages", "10000"),
+    ("queued.min.messages", "1000"),
     ("reconnect.backoff.max.ms", "2000"),
     ("socket.keepalive.enable", "true"),
     ("topic.metadata.refresh.interval.ms", "10000"),

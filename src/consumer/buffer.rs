@@ -137,11 +137,12 @@ impl PartitionBuffer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a record (poll thread).
+    /// Appends a record that the client gave us at `now` (poll thread).
     pub(crate) fn push<'h>(
         &self,
         record: &RawRecord<'_>,
         headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+        now: Instant,
     ) -> Pushed {
         let mut state = self.lock();
         let Some(next) = NextOffset::after(record.offset) else { return Pushed::Dropped };
@@ -166,8 +167,7 @@ impl PartitionBuffer {
         state.mark =
             (record.leader_epoch >= 0).then_some(EpochMark { at: next, leader_epoch: record.leader_epoch });
         state.signs = Signs::default();
-        let doubted = state.arrived();
-        state.advance(next);
+        let doubted = state.advance(next, now);
         // Before the lock is released: whoever frees these bytes must find them charged.
         self.charge(weight);
         drop(state);
@@ -188,8 +188,7 @@ impl PartitionBuffer {
             state.signs = Signs::default();
         }
         if end > state.to {
-            let doubted = state.arrived();
-            state.advance(end);
+            let doubted = state.advance(end, Instant::now());
             drop(state);
             if doubted {
                 self.watch.wake.notify_one();
@@ -410,16 +409,13 @@ impl State {
         }
     }
 
-    fn advance(&mut self, to: NextOffset) {
+    /// Something arrived at `now` that ends at `to`; `true` if it must be looked into before it is handed out.
+    fn advance(&mut self, to: NextOffset, now: Instant) -> bool {
         debug_assert!(to > self.to, "coverage only grows");
+        let doubted = self.trust.arrived(self.to, now);
         self.to = to;
-        self.waiting_since.get_or_insert_with(Instant::now);
-    }
-
-    /// Something arrives that goes on at `to`; `true` if it must be looked into before it is handed out.
-    fn arrived(&mut self) -> bool {
-        let to = self.to;
-        self.trust.arrived(to, Instant::now())
+        self.waiting_since.get_or_insert(now);
+        doubted
     }
 
     /// Everything below may be handed out.

@@ -166,7 +166,7 @@ struct PollLoop {
     last: Option<Fetching>,
     touched: Vec<Arc<Notify>>,
     unvalidated: Vec<Unvalidated>,
-    /// When this thread last looked for an event.
+    /// When this thread last looked for an event, and so when the last event came.
     awake_at: Instant,
 }
 
@@ -246,13 +246,11 @@ impl PollLoop {
     }
 
     fn on_record(&mut self, message: &Message<'_>) {
-        let (topic, partition) = (message.topic(), message.partition());
-        let known = self
-            .last
-            .as_ref()
-            .is_some_and(|last| last.buffer.key.partition == partition && &*last.buffer.key.topic == topic);
-        if !known {
-            self.last = self.buffers.get(topic).and_then(|partitions| partitions.get(&partition)).cloned();
+        let (topic, partition) = (message.topic_bytes(), message.partition());
+        let is_its = |key: &PartitionKey| key.partition == partition && key.topic.as_bytes() == topic;
+        if !self.last.as_ref().is_some_and(|last| is_its(&last.buffer.key)) {
+            let partitions = self.buffers.get(message.topic());
+            self.last = partitions.and_then(|partitions| partitions.get(&partition)).cloned();
             if let Some(fetching) = &self.last {
                 self.touched.push(Arc::clone(&fetching.lane));
             }
@@ -261,7 +259,7 @@ impl PollLoop {
             self.counters.dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        match buffer.push(&message.raw(), message.headers()) {
+        match buffer.push(&message.raw(), message.headers(), self.awake_at) {
             Pushed::Kept => {
                 self.counters.fetched_records.fetch_add(1, Ordering::Relaxed);
                 if !buffer.is_paused() && self.budget.must_pause(buffer.held_bytes()) {

@@ -13,12 +13,9 @@ use super::catalog;
 use super::encode::Encoded;
 use super::plan::TablePlan;
 use crate::sqlstate::copy_line;
-use crate::tx::Ahead;
+use crate::tx::{Ahead, HEADER, TRAILER};
 use crate::{Batch, HandlerError, HandlerErrorKind, Tx};
 
-/// Signature, no flags, no extension.
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-const TRAILER: &[u8] = b"\xff\xff";
 /// Messages that may be on their way while the next one is filled.
 const IN_FLIGHT: usize = 4;
 

@@ -12,7 +12,7 @@ use crate::sqlstate::Class;
 impl Tx {
     /// Begins a `COPY … FROM STDIN`, the fastest way to write many rows. The sink takes bytes in the statement's
     /// format and must be [finished](CopyInSink::finish) before the next statement is sent; for
-    /// `(FORMAT binary)` wrap it in a [`BinaryCopyInWriter`](tokio_postgres::binary_copy::BinaryCopyInWriter).
+    /// `(FORMAT binary)` there is [`copy_in_binary`](Self::copy_in_binary).
     ///
     /// # Errors
     /// As [`query`](Self::query). If the server refuses the COPY as such (no such table or column, no right to

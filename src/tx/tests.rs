@@ -177,6 +177,51 @@ async fn copy_writes_and_its_data_errors_can_be_undone() {
     assert!(tx.rollback().await.is_some());
 }
 
+/// Rows of every size, in messages of the writer's own: all of them arrive, NULL is NULL, and what cannot be written is
+/// said without its value and leaves no trace.
+#[tokio::test]
+async fn a_binary_copy_writes_every_row_that_it_was_given() {
+    let mut tx = tx_with_table().await;
+    tx.batch_execute("CREATE TEMPORARY TABLE wide (id int8, body text)").await.unwrap();
+    let copy = "COPY wide FROM STDIN (FORMAT binary)";
+    let mut rows = tx.copy_in_binary(copy, &[Type::INT8, Type::TEXT]).await.unwrap();
+    let sizes = [0, 1, 300_000, 7, 131_072, 131_073];
+    let body = |id: i64| (id % 5 != 0).then(|| "x".repeat(sizes[usize::try_from(id).unwrap() % sizes.len()]));
+    for id in 0..60_i64 {
+        rows.write(&[&id, &body(id)]).await.unwrap();
+        for (bad, kind) in [
+            (rows.write(&[&id, &7_i32]).await, HandlerErrorKind::Fatal),
+            (rows.write(&[&id]).await, HandlerErrorKind::Fatal),
+            (rows.write(&[&id, &Unspeakable]).await, HandlerErrorKind::Reject),
+        ] {
+            let error = bad.unwrap_err();
+            assert_eq!(error.kind(), kind, "{error:?}");
+            assert_eq!(error.verdict().connection, Connection::Keep);
+            assert!(error.to_string().contains("COPY"), "{error}");
+        }
+    }
+    assert_eq!(rows.finish().await.unwrap(), 60);
+    let found = tx.query("SELECT id, body FROM wide ORDER BY id", &[]).await.unwrap();
+    for (row, id) in found.iter().zip(0_i64..) {
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, Option<String>>(1)), (id, body(id)));
+    }
+    assert_eq!(found.len(), 60);
+
+    let before = tx.savepoint().await.unwrap();
+    let mut rows = tx.copy_in_binary("COPY t FROM STDIN BINARY", &[Type::INT4, Type::TEXT]).await.unwrap();
+    rows.write(&[&1, &"a"]).await.unwrap();
+    rows.write(&[&1, &"b"]).await.unwrap();
+    let error = rows.finish().await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("23505")), "{error:?}");
+    tx.rollback_to(&before).await.unwrap();
+    let rows = tx.copy_in_binary("COPY t FROM STDIN BINARY", &[Type::INT4, Type::TEXT]).await.unwrap();
+    drop(rows);
+    assert_eq!(tx.execute("SELECT 1", &[]).await.unwrap_err().sqlstate(), Some("25P02"));
+    tx.rollback_to(&before).await.unwrap();
+    assert_eq!(count(&tx).await, 0);
+    assert!(tx.rollback().await.is_some());
+}
+
 /// A large COPY whose first row is bad: the rest is under way when the server answers.
 #[tokio::test]
 async fn an_early_error_in_a_large_copy_leaves_the_connection_in_step() {

@@ -17,7 +17,8 @@ fn buffer(from: i64, budget: &Arc<Budget>) -> PartitionBuffer {
 }
 
 fn push(buffer: &PartitionBuffer, offset: i64, value: &[u8]) -> Pushed {
-    buffer.push(&RawRecord { offset, value: Some(value), ..RawRecord::default() }, std::iter::empty())
+    let record = RawRecord { offset, value: Some(value), ..RawRecord::default() };
+    buffer.push(&record, std::iter::empty(), Instant::now())
 }
 
 fn offsets(part: &Part) -> Vec<i64> {
@@ -313,7 +314,7 @@ fn a_record_in_the_place_of_a_marker_is_a_sign() {
     let budget = budget();
     let buffer = buffer(0, &budget).watched(Watch::default(), None, true);
     let record = RawRecord { offset: 0, leader_epoch: 5, timestamp_ms: 0, key: None, value: Some(&b"a"[..]) };
-    assert_eq!(buffer.push(&record, std::iter::empty()), Pushed::Kept);
+    assert_eq!(buffer.push(&record, std::iter::empty(), Instant::now()), Pushed::Kept);
     buffer.end_of_partition(NextOffset::new(5).unwrap());
     assert_eq!(buffer.begins().map(|mark| mark.at.get()), Some(1), "the fetch goes on after the last record");
     assert_eq!(push(&buffer, 0, b"a"), Pushed::Dropped);

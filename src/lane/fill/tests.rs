@@ -39,7 +39,7 @@ fn lane(sizes: &[Vec<usize>]) -> (LaneShared, Vec<Arc<PartitionBuffer>>) {
             for (offset, size) in (0..).zip(sizes) {
                 let value = vec![0; *size];
                 let record = RawRecord { offset, value: Some(&value), ..RawRecord::default() };
-                buffer.push(&record, std::iter::empty());
+                buffer.push(&record, std::iter::empty(), Instant::now());
             }
             Arc::new(buffer)
         })

@@ -148,7 +148,7 @@ mod tests {
                 let EventKind::Record(message) = event.kind() else { continue };
                 let key = PartitionKey { topic: "t".into(), partition: message.partition() };
                 let before = fetched[&key].covered_to().get();
-                if fetched[&key].push(&message.raw(), message.headers()) == Pushed::Kept {
+                if fetched[&key].push(&message.raw(), message.headers(), Instant::now()) == Pushed::Kept {
                     assert_eq!(message.raw().offset, before, "a record of {key} was skipped");
                 }
             }
