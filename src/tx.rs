@@ -16,7 +16,7 @@ use tokio_postgres::{CancelToken, SimpleQueryMessage};
 use crate::HandlerError;
 use crate::sqlstate::{Class, Verdict};
 pub use binary::BinaryCopy;
-pub(crate) use binary::{HEADER, TRAILER};
+pub(crate) use binary::{HEADER, MAX_ROW_BYTES, TRAILER};
 pub(crate) use copy::Ahead;
 pub use savepoint::Savepoint;
 pub use statement::{Prepared, Statement};
@@ -62,6 +62,8 @@ pub struct Tx {
     /// Something that is right only as a whole was begun and has not ended: nothing may be committed.
     unfinished: bool,
     on_commit: Vec<Box<dyn FnOnce() + Send + Sync>>,
+    /// The stages that table sinks have filled in this transaction.
+    staged: Vec<String>,
 }
 
 impl Tx {
@@ -83,6 +85,7 @@ impl Tx {
             broken: None,
             unfinished: false,
             on_commit: Vec::new(),
+            staged: Vec::new(),
         };
         let answer =
             this.raw().simple_query(BEGIN).await.map_err(|error| HandlerError::from(error).discarding())?;
@@ -184,6 +187,15 @@ impl Tx {
     /// Has `action` done once the server has confirmed COMMIT.
     pub(crate) fn on_commit(&mut self, action: impl FnOnce() + Send + Sync + 'static) {
         self.on_commit.push(Box::new(action));
+    }
+
+    /// Whether this stage was filled before in this transaction; from here on it was.
+    pub(crate) fn has_staged(&mut self, stage: &str) -> bool {
+        let staged = self.staged.iter().any(|known| known == stage);
+        if !staged {
+            self.staged.push(stage.to_owned());
+        }
+        staged
     }
 
     /// Names the session, as long as it lasts.

@@ -38,7 +38,7 @@ pub(crate) struct Drain<'a> {
 
 /// What it took. CPU in µs per record, start-up included.
 pub(crate) struct Drained {
-    /// Records per second, from the first commit's records to the last commit.
+    /// Records per second, from the workers' start to the last commit.
     pub(crate) rate: f64,
     pub(crate) worker_cpu: f64,
     pub(crate) postgres_cpu: f64,
@@ -94,15 +94,13 @@ impl<'a> Drain<'a> {
         let tree = |pid: Option<u32>| pid.map(process::tree_cpu).unwrap_or_default();
         let servers = || (tree(self.servers.postgres.pid()), tree(self.servers.kafka.pid()));
         let before = servers();
-        let mut members = Vec::new();
+        let (mut members, began) = (Vec::new(), Instant::now());
         for number in 0..self.workers {
             members.push(group.start(&format!("worker {number}"), self.table, &[])?);
         }
         let timeout = Duration::from_secs(240);
-        group.wait(&members, 1, timeout).await?;
-        let (first, already) = (Instant::now(), group.applied().await?);
         group.wait(&members, self.records, timeout).await?;
-        let elapsed = first.elapsed();
+        let elapsed = began.elapsed();
         let pids = || members.iter().map(highwater::testing::Child::pid);
         let worker: Duration = pids().filter_map(process::cpu_of).sum();
         let memory = pids().filter_map(process::peak_memory).max().unwrap_or(0);
@@ -111,7 +109,7 @@ impl<'a> Drain<'a> {
         self.verify().await?;
         let per_record = |used: Duration| used.as_secs_f64() * 1e6 / float(self.records);
         Ok(Drained {
-            rate: float(self.records - already) / elapsed.as_secs_f64(),
+            rate: float(self.records) / elapsed.as_secs_f64(),
             worker_cpu: per_record(worker),
             postgres_cpu: per_record(after.0.saturating_sub(before.0)),
             broker_cpu: per_record(after.1.saturating_sub(before.1)),

@@ -25,8 +25,8 @@ Measures how Highwater behaves as things get more or larger, each with the defau
 
 Usage: cargo bench --bench growth -- [options]
 
-Workers are processes of their own; CPU is that of the workers, of Postgres and of the broker, from the workers' start to
-the last commit. After each run the table is compared with what was produced.
+Where a topic is drained, workers are processes of their own; rates and CPU (of the workers, of Postgres and of the
+broker) are from the workers' start to the last commit, and after each run the table is compared with what was produced.
 
   --records N   how many payments a topic holds (1,000,000)
   --only LIST   sections, separated by commas:

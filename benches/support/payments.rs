@@ -49,6 +49,28 @@ pub(crate) fn payment(number: u64) -> String {
     json
 }
 
+/// What the rows of some payments come to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Contents {
+    /// All transaction ids' numbers, combined by exclusive or.
+    pub(crate) transactions: u64,
+    /// The sum of all merchants' numbers.
+    pub(crate) merchants: u64,
+    /// The sum of all scores.
+    pub(crate) scores: f64,
+}
+
+impl Contents {
+    /// Adds payment `number`.
+    pub(crate) fn add(&mut self, number: u64) {
+        let random = scrambled(number);
+        let amount_cents = i64::try_from(100 + scrambled(random) % 250_000).unwrap_or(0);
+        self.transactions ^= random;
+        self.merchants += random % MERCHANTS;
+        self.scores += Payment { tx_id: "", merchant_id: "", amount_cents }.score();
+    }
+}
+
 /// A bijection of 64-bit numbers that looks like chance (SplitMix64), so that keys are unique and unordered.
 fn scrambled(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);

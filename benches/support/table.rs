@@ -3,6 +3,7 @@
 use highwater::tokio_postgres::Client;
 
 use super::Result;
+use super::payments::Contents;
 
 /// A table with a two-column text key, as in the example `fraud_scores`, and the offsets of the hand-written loops.
 pub(crate) const SCHEMA: &str = "
@@ -34,7 +35,8 @@ pub(crate) async fn fresh(client: &Client, partitions: i32) -> Result {
     Ok(())
 }
 
-/// The oracle: as many rows as records, each from a record of its own, none from beyond its partition's end.
+/// The oracle: as many rows as records, each from a record of its own, none from beyond its partition's end; and in them
+/// what the records say.
 ///
 /// # Errors
 /// When the table is not what was produced.
@@ -51,7 +53,7 @@ pub(crate) async fn verify_in(client: &Client, table: &str, produced: u64, ends:
         "SELECT source_partition, count(*), count(DISTINCT source_offset), min(source_offset), max(source_offset) \
          FROM {table} GROUP BY source_partition ORDER BY source_partition"
     );
-    let mut total = 0;
+    let (mut total, mut expected) = (0, Contents::default());
     for row in client.query(&sql, &[]).await? {
         let partition: i32 = row.get(0);
         let (rows, records, least, last): (i64, i64, i64, i64) =
@@ -64,12 +66,28 @@ pub(crate) async fn verify_in(client: &Client, table: &str, produced: u64, ends:
             .into());
         }
         total += u64::try_from(rows)?;
+        // Payments were sent to the partitions in turn.
+        let (partitions, partition) = (u64::try_from(ends.len())?, u64::try_from(partition)?);
+        (u64::try_from(least)?..=u64::try_from(last)?)
+            .for_each(|offset| expected.add(offset * partitions + partition));
     }
-    if total == produced {
-        Ok(())
-    } else {
-        Err(format!("{produced} records were produced, {total} rows are in the table").into())
+    if total != produced {
+        return Err(format!("{produced} records were produced, {total} rows are in the table").into());
     }
+    let sql = format!(
+        "SELECT bit_xor(('x' || substr(tx_id, 4))::bit(64)::int8), sum(substr(merchant_id, 3)::int8)::int8, sum(score) \
+         FROM {table}"
+    );
+    let row = client.query_one(&sql, &[]).await?;
+    let found = Contents {
+        transactions: row.get::<_, i64>(0).cast_unsigned(),
+        merchants: u64::try_from(row.get::<_, i64>(1))?,
+        scores: row.get(2),
+    };
+    let same = found.transactions == expected.transactions
+        && found.merchants == expected.merchants
+        && (found.scores - expected.scores).abs() <= 1e-9 * expected.scores;
+    if same { Ok(()) } else { Err(format!("{table} holds {found:?}, and {expected:?} was produced").into()) }
 }
 
 /// Updates of `consumer_offset` so far, and how many of them were HOT.

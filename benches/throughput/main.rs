@@ -83,7 +83,9 @@ async fn benchmark(options: Options) -> Result {
     for round in 0..usize::try_from(rounds)? {
         println!("\nround {}", round + 1);
         for step in 0..contenders.len() {
-            let index = (step + round) % contenders.len();
+            // Nobody always follows the same neighbour.
+            let place = (step + round) % contenders.len();
+            let index = if round % 2 == 0 { place } else { contenders.len() - 1 - place };
             let result = contenders[index].measure(&stage).await?;
             println!("  {:<9} {:>9} records/s", contenders[index].name(), stats::thousands(result.rate));
             measured[index].push(result);

@@ -40,6 +40,8 @@ const TUNABLE: &[(&str, &str)] = &[
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
+const FETCH_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
 /// What an invariant rests on: the same for everybody, and not to be overridden. The reasons are in `refused.rs`.
 const FIXED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
@@ -97,6 +99,13 @@ pub fn client_properties(config: &Config, owner: Uuid) -> Vec<(String, String)> 
     }
     for (name, value) in config.kafka.iter() {
         set(name, value);
+    }
+    // The client refuses to fetch less at once than the largest message may be.
+    let largest = config.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse::<u64>().ok());
+    if let Some(largest) = largest.filter(|largest| *largest > FETCH_MAX_BYTES)
+        && config.kafka.get("fetch.max.bytes").is_none()
+    {
+        set("fetch.max.bytes", &largest.to_string());
     }
     // Last, so that they win even over a `Config` that somebody changed after `finish`.
     for (name, value) in FIXED {
@@ -363,6 +372,10 @@ mod tests {
             let config = partial().kafka(property, value).finish().expect(property);
             assert_eq!(native(&config)[property], value);
         }
+        let config = partial().kafka("message.max.bytes", "16777216").finish().unwrap();
+        assert_eq!(native(&config)["fetch.max.bytes"], "16777216");
+        let config = partial().kafka("message.max.bytes", "1000000").finish().unwrap();
+        assert_eq!(native(&config)["fetch.max.bytes"], FETCH_MAX_BYTES.to_string());
         let config = partial().kafka("max.partition.fetch.bytes", "5").finish().unwrap();
         assert_eq!(native(&config)["fetch.message.max.bytes"], "5");
     }

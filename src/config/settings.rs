@@ -301,7 +301,8 @@ settings! {
         env: "HIGHWATER_BUFFER_BUDGET",
         kind: bytes(MIB, 64 * GIB),
         default: Text("96MiB"),
-        change: "With the pod's memory limit in mind; the Kafka client's own queue (16 MiB) comes on top.",
+        change: "With the pod's memory limit in mind: a worker takes half as much again under lag, for rows on their way and for the \
+                 Kafka client's own queue.",
     }
 
     /// What to do when the records at the stored offset are gone from Kafka, because retention (or DeleteRecords) has

@@ -4,6 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::tx::MAX_ROW_BYTES;
+
 /// One piece, and one message to the server: each costs the connection a wake-up.
 pub(crate) const SEGMENT_BYTES: usize = 256 * 1024;
 /// What is kept for the next batches: about two of 50,000 ordinary rows.
@@ -65,8 +67,11 @@ impl Buffer {
         self.current.len()
     }
 
-    /// The row that began at `start` is whole. `None` if it is too large to be told where it is.
+    /// The row that began at `start` is whole. `None` if it is too large to be sent.
     pub(crate) fn end(&mut self, start: usize, record: usize) -> Option<()> {
+        if self.current.len() - start > MAX_ROW_BYTES {
+            return None;
+        }
         self.rows.push(RowRef {
             segment: u32::try_from(self.full.len()).ok()?,
             start: u32::try_from(start).ok()?,

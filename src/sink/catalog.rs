@@ -39,9 +39,11 @@ const INDEXES: &str = "\
         AND i.indexprs IS NULL AND i.indpred IS NULL \
     ORDER BY i.indisprimary DESC, i.indexrelid";
 
-/// What the columns are called, and their types; asked before every `COPY`, under its lock.
+/// What the columns are called, their types, and whether a policy hides rows from this role; asked before every `COPY`,
+/// under its lock.
 pub(crate) const TYPES: &str = "\
-    SELECT attname::pg_catalog.text, atttypid, atttypmod, attcollation FROM pg_catalog.pg_attribute \
+    SELECT attname::pg_catalog.text, atttypid, atttypmod, attcollation, pg_catalog.row_security_active(attrelid) \
+    FROM pg_catalog.pg_attribute \
     WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped";
 
 /// A column as the catalogue has it.
@@ -72,7 +74,12 @@ pub(crate) async fn read(tables: &[Table], sink: u64, tx: &Tx) -> Result<Plan, H
     Ok(Plan { tables: plans })
 }
 
-/// The answer to [`TYPES`].
+/// From the answer to [`TYPES`]: whether a policy hides rows.
+pub(crate) fn hides_rows(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.get(4))
+}
+
+/// From the answer to [`TYPES`].
 pub(crate) fn types(rows: &[Row]) -> Vec<(&str, TypeId)> {
     let id = |row: &Row| TypeId { oid: row.get(1), modifier: row.get(2), collation: row.get(3) };
     rows.iter().map(|row| (row.get(0), id(row))).collect()
@@ -142,12 +149,6 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, H
         let found = found.iter().find(|found| found.name == names[position]);
         found.is_some_and(|found| is_exact(&columns[position].target, found))
     });
-    let extra = match table.mode {
-        Mode::Upsert if key_is_exact => 1,
-        Mode::Upsert => 2,
-        Mode::Append | Mode::InsertIgnore => 0,
-    };
-    let fields = i16::try_from(columns.len() + extra).map_err(|_| misfit("too many columns".to_owned()))?;
     let mut plan = TablePlan {
         name: table.name.clone(),
         copy: format!("COPY {sql_name} ({}) FROM STDIN (FORMAT binary)", quoted(names.iter().copied())),
@@ -161,8 +162,11 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, H
         key,
         key_is_exact,
         stage: None,
-        fields,
+        fields: 0,
     };
+    let extra = usize::from(plan.mode == Mode::Upsert) + usize::from(plan.tells_places());
+    plan.fields =
+        i16::try_from(plan.columns.len() + extra).map_err(|_| misfit("too many columns".to_owned()))?;
     if table.mode != Mode::Append {
         let stage = stage::Stage::new(&plan, writer);
         plan.copy.clone_from(&stage.copy);

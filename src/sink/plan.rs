@@ -59,6 +59,16 @@ pub(crate) struct TablePlan {
 }
 
 impl TablePlan {
+    /// Whether a staged row says where it stands in its batch: because only the server can tell which keys are equal, or
+    /// because the first one is to win.
+    pub(crate) fn tells_places(&self) -> bool {
+        match self.mode {
+            Mode::Append => false,
+            Mode::InsertIgnore => true,
+            Mode::Upsert => !self.key_is_exact,
+        }
+    }
+
     /// Whether the catalogue still says what it said.
     pub(crate) fn agrees(&self, found: &[(&str, TypeId)]) -> bool {
         self.columns

@@ -145,8 +145,12 @@ impl<'a> Rows<'a> {
         out.put_i16(plan.fields);
         let mut done = put(&self.record, out);
         if done.is_ok() && plan.mode == Mode::Upsert {
-            done = end_of_upsert(plan, delete, start, buffer.rows.len(), out);
+            done = end_of_upsert(plan, delete, start, out);
             buffer.deletes |= delete;
+        }
+        if plan.tells_places() {
+            out.put_i32(8);
+            out.put_u64(buffer.rows.len() as u64);
         }
         if done.is_ok() && buffer.end(start, self.index).is_none() {
             done = Err(Failure::TooLarge);
@@ -209,15 +213,8 @@ fn put_source(source: Source, record: &Record<'_>, fields: &mut Fields<'_>) -> R
     }
 }
 
-/// The stage's own fields: whether the row is to be deleted and, where only the server can tell which keys are equal,
-/// where the row stands in the batch.
-fn end_of_upsert(
-    plan: &TablePlan,
-    delete: bool,
-    start: usize,
-    place: usize,
-    out: &mut BytesMut,
-) -> Result<(), Failure> {
+/// Whether the row is only there to be deleted, for the stage.
+fn end_of_upsert(plan: &TablePlan, delete: bool, start: usize, out: &mut BytesMut) -> Result<(), Failure> {
     // A key with NULL equals no other: it could neither be found again nor be deleted.
     let null = buffer::fields(&out[start..])
         .take(plan.columns.len())
@@ -230,10 +227,6 @@ fn end_of_upsert(
         out.put_slice(&[0, 0, 0, 1, 1]);
     } else {
         out.put_i32(-1);
-    }
-    if !plan.key_is_exact {
-        out.put_i32(8);
-        out.put_u64(place as u64);
     }
     Ok(())
 }

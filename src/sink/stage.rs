@@ -23,6 +23,7 @@ const PLACE: &str = "highwater_place";
 #[derive(Debug)]
 pub(crate) struct Stage {
     create: String,
+    empty: String,
     pub(crate) copy: String,
     /// Leaves the last write per key, where only the server can tell which keys are equal.
     keep_last: Option<String>,
@@ -40,10 +41,10 @@ impl Stage {
         if plan.mode == Mode::Upsert {
             columns.push(format!("{DELETE} boolean"));
             copied.push(DELETE);
-            if !plan.key_is_exact {
-                columns.push(format!("{PLACE} bigint"));
-                copied.push(PLACE);
-            }
+        }
+        if plan.tells_places() {
+            columns.push(format!("{PLACE} bigint"));
+            copied.push(PLACE);
         }
         let columns = columns.join(", ");
         let digest = Sha256::digest(format!("{writer}\n{}\n{columns}", plan.sql_name).as_bytes());
@@ -67,7 +68,7 @@ impl Stage {
                     [] => "NOTHING".to_owned(),
                     others => format!("UPDATE SET {}", others.join(", ")),
                 };
-                // The stage is in the key's order already, if our bytes sort as the server does.
+                // The stage is nearly in the key's order already, if our bytes sort as the server does.
                 let order = if plan.key_is_exact {
                     String::new()
                 } else {
@@ -79,11 +80,14 @@ impl Stage {
                     quoted(key.iter().copied())
                 )
             }
+            // A scan does not give rows in the order of their coming: a small one may have found room on an earlier page.
             Mode::Append | Mode::InsertIgnore => format!(
-                "INSERT INTO {target} ({all}) OVERRIDING SYSTEM VALUE SELECT {all} FROM {stage} ON CONFLICT DO NOTHING"
+                "INSERT INTO {target} ({all}) OVERRIDING SYSTEM VALUE SELECT {all} FROM {stage} \
+                 ORDER BY {PLACE} ON CONFLICT DO NOTHING"
             ),
         };
         Self {
+            empty: format!("DELETE FROM {stage}"),
             create: format!("CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ({columns}) ON COMMIT DELETE ROWS"),
             copy: format!("COPY {stage} ({}) FROM STDIN (FORMAT binary)", quoted(copied)),
             keep_last: (plan.mode == Mode::Upsert && !plan.key_is_exact).then(|| {
@@ -131,8 +135,11 @@ struct Staged {
 }
 
 impl Sessions {
-    /// Makes the stage, unless this session has it.
+    /// Makes the stage, unless this session has it; empties it, if this transaction has used it before.
     pub(crate) async fn ensure(&self, stage: &Stage, tx: &mut Tx) -> Result<(), HandlerError> {
+        if tx.has_staged(&stage.create) {
+            return Ok(tx.raw().batch_execute(&stage.empty).await?);
+        }
         let session = tx.session();
         let known = {
             let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);

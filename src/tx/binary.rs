@@ -1,6 +1,7 @@
 //! Rows of `COPY … FROM STDIN (FORMAT binary)`, in large messages.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -16,19 +17,24 @@ use crate::HandlerError;
 const MESSAGE_BYTES: usize = 128 * 1024;
 /// Signature, no flags, no extension (PostgreSQL documentation, COPY, "Binary Format").
 pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// The server takes no message of 1 GiB, and ends the session over one; a row shares its message with smaller ones.
+pub(crate) const MAX_ROW_BYTES: usize = (1 << 30) - (1 << 20);
 /// No more rows.
 pub(crate) const TRAILER: &[u8] = b"\xff\xff";
 
 /// Writes the rows of a binary `COPY`; made by [`Tx::copy_in_binary`].
 ///
-/// Dropped before it is [finished](Self::finish) it aborts the `COPY`, and so the transaction, or the savepoint around
-/// it.
+/// While there is one, nothing else can be sent in the transaction. Dropped before it is [finished](Self::finish) it
+/// aborts the `COPY`, and so the transaction, or the savepoint around it.
 #[must_use = "rows are written once it is finished"]
-pub struct BinaryCopy {
+pub struct BinaryCopy<'t> {
+    tx: PhantomData<&'t mut Tx>,
     sink: Pin<Box<CopyInSink<Bytes>>>,
     types: Vec<Type>,
     fields: i16,
     message: BytesMut,
+    /// Set while a message is on its way. If it is found set, that message was dropped, and its rows with it.
+    sending: bool,
 }
 
 impl Tx {
@@ -59,17 +65,21 @@ impl Tx {
     ///
     /// # Cancel safety
     /// As [`copy_in`](Self::copy_in).
-    pub async fn copy_in_binary(&mut self, sql: &str, types: &[Type]) -> Result<BinaryCopy, HandlerError> {
+    pub async fn copy_in_binary(
+        &mut self,
+        sql: &str,
+        types: &[Type],
+    ) -> Result<BinaryCopy<'_>, HandlerError> {
         let fields = i16::try_from(types.len())
             .map_err(|_| HandlerError::fatal("a COPY was given more columns than a row can have"))?;
         let sink = Box::pin(self.copy_in(sql).await?);
         let mut message = BytesMut::with_capacity(MESSAGE_BYTES + MESSAGE_BYTES / 16);
         message.put_slice(HEADER);
-        Ok(BinaryCopy { sink, types: types.to_vec(), fields, message })
+        Ok(BinaryCopy { tx: PhantomData, sink, types: types.to_vec(), fields, message, sending: false })
     }
 }
 
-impl BinaryCopy {
+impl BinaryCopy<'_> {
     /// Adds a row: one value per column.
     ///
     /// # Errors
@@ -79,7 +89,7 @@ impl BinaryCopy {
     /// [`finish`](Self::finish).
     ///
     /// # Cancel safety
-    /// A dropped future has added the row or has not: don't go on.
+    /// A dropped future may have lost this row and others: whatever follows is a [fatal](HandlerError::fatal) error.
     #[inline]
     pub async fn write(&mut self, row: &[&(dyn ToSql + Sync)]) -> Result<(), HandlerError> {
         let start = self.message.len();
@@ -98,6 +108,7 @@ impl BinaryCopy {
             )));
         }
         let message = &mut self.message;
+        let row_start = message.len();
         message.put_i16(self.fields);
         for (column, (value, ty)) in row.iter().zip(&self.types).enumerate() {
             let start = message.len();
@@ -105,8 +116,8 @@ impl BinaryCopy {
             match value.to_sql_checked(ty, message) {
                 Ok(IsNull::Yes) => message.truncate(start + 4),
                 Ok(IsNull::No) => {
-                    let length = i32::try_from(message.len() - start - 4)
-                        .map_err(|_| HandlerError::reject_unnamed("a value of more than 2 GiB"))?;
+                    // Too long a row is refused below.
+                    let length = i32::try_from(message.len() - start - 4).unwrap_or(i32::MAX);
                     message[start..start + 4].copy_from_slice(&length.to_be_bytes());
                 }
                 // The text of a wrong type names two types, and no data.
@@ -119,13 +130,21 @@ impl BinaryCopy {
                 }
             }
         }
+        if message.len() - row_start > MAX_ROW_BYTES {
+            return Err(HandlerError::reject_unnamed("a row of 1 GiB is too large for a COPY"));
+        }
         Ok(())
     }
 
     async fn send(&mut self) -> Result<(), HandlerError> {
+        if std::mem::replace(&mut self.sending, true) {
+            return Err(HandlerError::fatal("rows of a COPY were lost: the future of a write was dropped"));
+        }
         let full = self.message.split().freeze();
         self.message.reserve(MESSAGE_BYTES + MESSAGE_BYTES / 16);
-        self.sink.as_mut().send(full).await.map_err(HandlerError::from)
+        self.sink.as_mut().send(full).await?;
+        self.sending = false;
+        Ok(())
     }
 
     /// Ends the `COPY`; gives the number of rows.
@@ -143,7 +162,12 @@ impl BinaryCopy {
     }
 }
 
-impl fmt::Debug for BinaryCopy {
+/// Does nothing itself, but with it the transaction stays borrowed for as long as the `COPY` may be open.
+impl Drop for BinaryCopy<'_> {
+    fn drop(&mut self) {}
+}
+
+impl fmt::Debug for BinaryCopy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BinaryCopy").field("types", &self.types).finish_non_exhaustive()
     }

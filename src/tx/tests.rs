@@ -222,6 +222,44 @@ async fn a_binary_copy_writes_every_row_that_it_was_given() {
     assert!(tx.rollback().await.is_some());
 }
 
+/// A message that was dropped on its way takes rows with it: nothing that follows may make the others durable.
+#[tokio::test]
+async fn a_binary_copy_whose_write_was_dropped_is_refused() {
+    let pool = pool().await;
+    let table = format!("highwater_dropped_{}", fastrand::u64(..));
+    let other = pool.get().await.unwrap();
+    other.batch_execute(&format!("CREATE TABLE {table} (id int8 PRIMARY KEY, body text)")).await.unwrap();
+    other.batch_execute(&format!("BEGIN; INSERT INTO {table} VALUES (1, '')")).await.unwrap();
+
+    let mut tx = Tx::begin(pool.get().await.unwrap()).await.unwrap();
+    let copy = format!("COPY {table} FROM STDIN (FORMAT binary)");
+    let mut rows = Some(tx.copy_in_binary(&copy, &[Type::INT8, Type::TEXT]).await.unwrap());
+    // The server waits for the other's key 1 and reads no more, until no more can be sent.
+    let body = "x".repeat(100_000);
+    let mut id = 0_i64;
+    loop {
+        id += 1;
+        let row: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id, &body];
+        let written = rows.as_mut().unwrap().write(&row);
+        if tokio::time::timeout(std::time::Duration::from_millis(500), written).await.is_err() {
+            break;
+        }
+        assert!(id < 10_000, "the server does not stop reading");
+    }
+    other.batch_execute("ROLLBACK").await.unwrap();
+    // Short enough to be taken without being sent.
+    rows.as_mut().unwrap().write(&[&0_i64, &"x"]).await.unwrap();
+    let error = rows.take().unwrap().finish().await.unwrap_err();
+    drop(rows);
+    assert_eq!(error.kind(), HandlerErrorKind::Fatal, "{error:?}");
+    assert!(error.to_string().contains("dropped"), "{error}");
+    assert_eq!(tx.execute("SELECT 1", &[]).await.unwrap_err().sqlstate(), Some("25P02"));
+    assert!(tx.rollback().await.is_some());
+    let left: i64 = other.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
+    other.batch_execute(&format!("DROP TABLE {table}")).await.unwrap();
+}
+
 /// A large COPY whose first row is bad: the rest is under way when the server answers.
 #[tokio::test]
 async fn an_early_error_in_a_large_copy_leaves_the_connection_in_step() {

@@ -6,6 +6,7 @@ mod assign;
 mod budget;
 mod clean;
 mod crash;
+mod examples;
 mod faults;
 mod guard;
 mod handler;

@@ -11,6 +11,16 @@ fn pairs(table: Table) -> TableSink {
     })
 }
 
+/// The newest value per key; an empty one deletes.
+fn newest() -> TableSink {
+    TableSink::new(Table::upsert("events", ["id", "v"]), |record, rows| {
+        match std::str::from_utf8(record.value().unwrap_or_default()).unwrap() {
+            "" => rows.delete((record.key(),)),
+            value => rows.push((record.key(), value)),
+        }
+    })
+}
+
 /// Two sinks of one worker, one table, one transaction: neither finds the other's rows.
 #[tokio::test]
 async fn two_sinks_may_write_to_the_same_table() {
@@ -89,4 +99,62 @@ async fn what_cannot_be_written_rightly_is_refused() {
     assert!(error.to_string().contains("row-level security"), "{error}");
     let error = place.apply(&pairs(Table::append("seen", ["id", "v"])), &one_record()).await.unwrap_err();
     assert!(error.to_string().contains("it is no table"), "{error}");
+}
+
+/// A scan of the stage gives small rows out of their turn, once pages before them have room again.
+#[tokio::test]
+async fn the_first_stays_whatever_the_rows_sizes() {
+    let place = Place::new("CREATE TABLE events (id text PRIMARY KEY, v text)").await;
+    let sink = pairs(Table::insert_ignore("events", ["id", "v"]));
+    // A stage that was made in the same transaction only grows at its end.
+    place.apply(&sink, &batch(&[(Some("before"), Some("1"))])).await.unwrap();
+    // Each key comes twice; rows are of all sizes.
+    let row = |n: usize| (format!("k{}", n % 2_500), format!("{n} {}", "x".repeat(n * 7_919 % 1_800 + 50)));
+    let records: Vec<(String, String)> = (0..5_000).map(row).collect();
+    let records: Vec<KeyValue<'_>> =
+        records.iter().map(|(key, value)| (Some(key.as_str()), Some(value.as_str()))).collect();
+    place.apply(&sink, &batch(&records)).await.unwrap();
+    let later =
+        "SELECT count(*)::text FROM events WHERE id <> 'before' AND split_part(v, ' ', 1)::int >= 2500";
+    assert_eq!(place.texts(later).await, [Some("0".to_owned())], "a later row was there first");
+    assert_eq!(place.texts("SELECT count(*)::text FROM events").await, [Some("2501".to_owned())]);
+}
+
+/// The stage still holds the rows of the first call when the second one comes.
+#[tokio::test]
+async fn a_sink_may_be_called_twice_in_one_transaction() {
+    let place = Place::new("CREATE TABLE events (id text PRIMARY KEY, v text)").await;
+    let sink = newest();
+    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    for records in [
+        [(Some("a"), Some("1")), (Some("b"), Some("1"))],
+        [(Some("a"), Some("")), (Some("b"), Some("2"))],
+        [(Some("c"), Some("3")), (Some("b"), Some("3"))],
+    ] {
+        sink.handle(&batch(&records), &mut tx).await.unwrap();
+    }
+    tx.raw().batch_execute("COMMIT").await.unwrap();
+    drop(tx.into_connection());
+    let found = place.texts("SELECT id || v FROM events ORDER BY id").await;
+    assert_eq!(found, [Some("b3".to_owned()), Some("c3".to_owned())]);
+}
+
+/// A policy that hides rows, and came later: a row that cannot be seen would be neither deleted nor replaced, silently.
+#[tokio::test]
+async fn row_security_that_comes_later_is_noticed() {
+    let place = Place::new("CREATE TABLE events (id text PRIMARY KEY, v text)").await;
+    let role = place.database.role("writer").await.unwrap();
+    place.database.execute(&format!("GRANT ALL ON events TO {}", role.name)).await.unwrap();
+    let manager = Manager::new(role.url.parse().unwrap(), NoTls);
+    let pool = Pool::builder(manager).max_size(1).build().unwrap();
+    let writer = Place { database: place.database, pool };
+    let sink = newest();
+    writer.apply(&sink, &batch(&[(Some("a"), Some("1"))])).await.unwrap();
+    writer.database.execute("ALTER TABLE events ENABLE ROW LEVEL SECURITY").await.unwrap();
+    let delete = batch(&[(Some("a"), Some(""))]);
+    let error = writer.apply(&sink, &delete).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Retry, "the catalogue is read again first: {error:?}");
+    let error = writer.apply(&sink, &delete).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Fatal, "{error:?}");
+    assert!(error.to_string().contains("row-level security"), "{error}");
 }

@@ -1,0 +1,59 @@
+//! The ready-made table sink: every payment into one table, the latest of each merchant into another, by binary `COPY`.
+//!
+//! Configured by the environment alone:
+//!
+//! ```text
+//! psql "$OWNER_URL" -f examples/payments_table/schema.sql
+//! HIGHWATER_BROKERS=localhost:9092 HIGHWATER_POSTGRES_URL=postgres://worker:secret@localhost/payments \
+//! HIGHWATER_GROUP=payments-table-v1 HIGHWATER_TOPICS=payments.tx_events HIGHWATER_START=earliest \
+//! cargo run --release --example payments_table
+//! ```
+
+use std::process::ExitCode;
+
+use highwater::{Table, TableSink, Worker};
+use serde::Deserialize;
+
+/// A payment as it stands in the topic, borrowed from the record. Records have the merchant's id as their key, so that
+/// the payments of a merchant are in one partition, and in order.
+#[derive(Debug, Deserialize)]
+struct Payment<'a> {
+    tx_id: &'a str,
+    merchant_id: &'a str,
+    amount_cents: i64,
+}
+
+/// Which tables there are, and which rows follow from a record.
+fn sink() -> TableSink {
+    let tables = [
+        // A fact: appended, and no unique key is needed to hide repeats, for there are none.
+        Table::append("payments", ["merchant_id", "tx_id", "amount_cents"])
+            .source_partition("source_partition")
+            .source_offset("source_offset")
+            .source_timestamp("paid_at"),
+        // State: the last one per merchant stays.
+        Table::upsert("latest_payments", ["merchant_id", "tx_id", "amount_cents"]),
+    ];
+    TableSink::new(tables, |record, rows| {
+        let payment: Payment<'_> = record.json()?;
+        let row = (payment.merchant_id, payment.tx_id, payment.amount_cents);
+        rows.of("payments").push(row)?;
+        rows.of("latest_payments").push(row)
+    })
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or("info".into())).init();
+    let ended = match Worker::builder().build(sink()) {
+        Ok(worker) => worker.run().await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.report());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
