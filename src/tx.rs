@@ -53,7 +53,7 @@ pub struct Tx {
     xact_id: String,
     backend_pid: i32,
     /// Live savepoints, innermost last.
-    savepoints: Vec<u64>,
+    savepoints: Vec<savepoint::Live>,
     last_savepoint: u64,
     /// A COPY was begun at least once, and may have failed before it read anything.
     copied: bool,

@@ -8,7 +8,7 @@ use highwater::{Batch, Handler, HandlerError, Phase, Tx, Worker};
 
 use crate::support::handler::Scores;
 use crate::support::load::Load;
-use crate::support::payments::{Sender, payment};
+use crate::support::payments::{Contents, Sender, payment};
 use crate::support::servers::Servers;
 use crate::support::stats::{float, thousands};
 use crate::support::{Result, plot, table, worker};
@@ -18,6 +18,8 @@ const PARTITIONS: i32 = 6;
 const CALM: u64 = 3_000;
 /// Records on top, as fast as a producer on the same machine can send them.
 const BACKLOG: u64 = 600_000;
+/// Its first payment: keys that the steady stream does not use.
+const FIRST: u64 = 1 << 40;
 /// Before they come.
 const CALM_FOR: Duration = Duration::from_secs(4);
 const BUCKET_MS: u128 = 500;
@@ -56,7 +58,8 @@ pub(crate) async fn measure(servers: &Servers, plots: bool) -> Result {
     backlog(servers, &topic).await?;
     let watched = Duration::from_millis(u64::try_from(BUCKET_MS)?) * u32::try_from(BUCKETS)?;
     tokio::time::sleep(watched.saturating_sub(began.elapsed())).await;
-    let produced = load.finish().await? + BACKLOG;
+    let calm = load.finish().await?;
+    let produced = calm + BACKLOG;
     let patience = Instant::now();
     while worker.status().counters.applied_records < produced {
         if patience.elapsed() > Duration::from_secs(60) {
@@ -66,7 +69,10 @@ pub(crate) async fn measure(servers: &Servers, plots: bool) -> Result {
     }
     worker.stop().await?;
     let ends = servers.ends(&topic, PARTITIONS).await?;
-    table::verify(&servers.client, produced, &ends).await?;
+    table::verify_offsets(&servers.client, "scores", produced, &ends).await?;
+    let mut expected = Contents::default();
+    (0..calm).chain(FIRST..FIRST + BACKLOG).for_each(|number| expected.add(number));
+    table::verify_contents(&servers.client, "scores", expected).await?;
 
     let mut buckets = vec![(0_u64, 0_u64); BUCKETS];
     for (at, records) in sizes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -103,8 +109,7 @@ async fn backlog(servers: &Servers, topic: &str) -> Result {
     let topic = topic.to_owned();
     tokio::task::spawn_blocking(move || {
         for (number, partition) in (0..BACKLOG).zip((0..PARTITIONS).cycle()) {
-            // Keys that the steady stream does not use.
-            sender.send(&topic, partition, payment(number + (1 << 40)).as_bytes())?;
+            sender.send(&topic, partition, payment(FIRST + number).as_bytes())?;
         }
         sender.finish(BACKLOG)
     })

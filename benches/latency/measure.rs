@@ -16,7 +16,7 @@ const PARTITIONS: i32 = 6;
 /// Connections are made, statements prepared, pages read: not counted.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Who is measured. The second is the one that the ratio is against.
+/// Who is measured. The ratio is of the first to the better of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contender {
     Highwater,

@@ -1,5 +1,7 @@
 //! The sink's table, made clean before each run and checked after it.
 
+use std::ops::RangeInclusive;
+
 use highwater::tokio_postgres::Client;
 
 use super::Result;
@@ -49,11 +51,30 @@ pub(crate) async fn verify(client: &Client, produced: u64, ends: &[i64]) -> Resu
 /// # Errors
 /// As there.
 pub(crate) async fn verify_in(client: &Client, table: &str, produced: u64, ends: &[i64]) -> Result {
+    let mut expected = Contents::default();
+    for (partition, offsets) in verify_offsets(client, table, produced, ends).await? {
+        // Payments were sent to the partitions in turn.
+        let partitions = u64::try_from(ends.len())?;
+        offsets.for_each(|offset| expected.add(offset * partitions + partition));
+    }
+    verify_contents(client, table, expected).await
+}
+
+/// As [`verify`], of the offsets alone; gives each partition's.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn verify_offsets(
+    client: &Client,
+    table: &str,
+    produced: u64,
+    ends: &[i64],
+) -> Result<Vec<(u64, RangeInclusive<u64>)>> {
     let sql = format!(
         "SELECT source_partition, count(*), count(DISTINCT source_offset), min(source_offset), max(source_offset) \
          FROM {table} GROUP BY source_partition ORDER BY source_partition"
     );
-    let (mut total, mut expected) = (0, Contents::default());
+    let (mut total, mut offsets) = (0, Vec::new());
     for row in client.query(&sql, &[]).await? {
         let partition: i32 = row.get(0);
         let (rows, records, least, last): (i64, i64, i64, i64) =
@@ -66,14 +87,20 @@ pub(crate) async fn verify_in(client: &Client, table: &str, produced: u64, ends:
             .into());
         }
         total += u64::try_from(rows)?;
-        // Payments were sent to the partitions in turn.
-        let (partitions, partition) = (u64::try_from(ends.len())?, u64::try_from(partition)?);
-        (u64::try_from(least)?..=u64::try_from(last)?)
-            .for_each(|offset| expected.add(offset * partitions + partition));
+        offsets.push((u64::try_from(partition)?, u64::try_from(least)?..=u64::try_from(last)?));
     }
-    if total != produced {
-        return Err(format!("{produced} records were produced, {total} rows are in the table").into());
+    if total == produced {
+        Ok(offsets)
+    } else {
+        Err(format!("{produced} records were produced, {total} rows are in the table").into())
     }
+}
+
+/// What the rows say is what the records said.
+///
+/// # Errors
+/// When it is not.
+pub(crate) async fn verify_contents(client: &Client, table: &str, expected: Contents) -> Result {
     let sql = format!(
         "SELECT bit_xor(('x' || substr(tx_id, 4))::bit(64)::int8), sum(substr(merchant_id, 3)::int8)::int8, sum(score) \
          FROM {table}"

@@ -26,7 +26,8 @@ struct Payment<'a> {
 /// Which tables there are, and which rows follow from a record.
 fn sink() -> TableSink {
     let tables = [
-        // A fact: appended, and no unique key is needed to hide repeats, for there are none.
+        // A fact: appended. The table's unique key is not there to hide repeats, for there are none; a payment that is
+        // told twice halts its partition, which somebody should know of.
         Table::append("payments", ["merchant_id", "tx_id", "amount_cents"])
             .source_partition("source_partition")
             .source_offset("source_offset")

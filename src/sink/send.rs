@@ -12,7 +12,6 @@ use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::TablePlan;
-use super::table::Mode;
 use crate::sqlstate::copy_line;
 use crate::tx::{Ahead, HEADER, TRAILER};
 use crate::{Batch, HandlerError, HandlerErrorKind, Tx};
@@ -37,8 +36,7 @@ pub(crate) async fn copy(
 ) -> Result<(), HandlerError> {
     let ahead = Ahead { lock: &plan.lock, query: catalog::TYPES, parameter: &plan.sql_name };
     let (types, sink) = tx.copy_in_behind(ahead, &plan.copy).await?;
-    let hidden = plan.mode != Mode::Append && catalog::hides_rows(&types);
-    if hidden || !plan.agrees(&catalog::types(&types)) {
+    if catalog::hides_rows(&types) || !plan.agrees(&catalog::types(&types)) {
         return Err(HandlerError::schema_changed(format!(
             "the columns of table {} are not what they were; the catalogue is read again",
             plan.name

@@ -69,13 +69,6 @@ pub(super) const RULES: &[Rule] = &[
         "a column changed its type under a binary COPY, which then fails for every row: the catalogue is read again",
     ),
     entry(
-        "22P04",
-        "bad_copy_file_format",
-        Halt,
-        Keep,
-        "rows that are no rows of this COPY: too many fields, or too few",
-    ),
-    entry(
         "23",
         "integrity_constraint_violation",
         Reject,
@@ -208,7 +201,6 @@ mod tests {
     fn exact_codes_win_over_classes_and_conditions_over_plain_rules() {
         assert_eq!(class("22001"), Reject);
         assert_eq!(class("22P03"), RetryThenHalt);
-        assert_eq!(class("22P04"), Halt);
         assert_eq!(class("23505"), Reject);
         assert_eq!(class("23514"), Reject);
         assert_eq!(rule("23514", false, None).class, RetryThenHalt);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
 use tokio_postgres::CopyInSink;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, WrongType};
 
 use super::Tx;
@@ -89,7 +90,8 @@ impl BinaryCopy<'_> {
     /// [`finish`](Self::finish).
     ///
     /// # Cancel safety
-    /// A dropped future may have lost this row and others: whatever follows is a [fatal](HandlerError::fatal) error.
+    /// A dropped future may have lost this row and others: [`finish`](Self::finish), if not an earlier call, is a
+    /// [fatal](HandlerError::fatal) error then.
     #[inline]
     pub async fn write(&mut self, row: &[&(dyn ToSql + Sync)]) -> Result<(), HandlerError> {
         let start = self.message.len();
@@ -142,15 +144,16 @@ impl BinaryCopy<'_> {
         }
         let full = self.message.split().freeze();
         self.message.reserve(MESSAGE_BYTES + MESSAGE_BYTES / 16);
-        self.sink.as_mut().send(full).await?;
+        let sent = self.sink.as_mut().send(full).await;
         self.sending = false;
-        Ok(())
+        Ok(sent?)
     }
 
     /// Ends the `COPY`; gives the number of rows.
     ///
     /// # Errors
-    /// As [`Tx::query`]: those of the server, about any row.
+    /// As [`Tx::query`]: those of the server, about any row; [fatal](HandlerError::fatal) if it finds that rows have
+    /// another number of columns.
     ///
     /// # Cancel safety
     /// A dropped future leaves open whether the rows are written; the transaction can go on if it ended the `COPY`, and
@@ -158,7 +161,14 @@ impl BinaryCopy<'_> {
     pub async fn finish(mut self) -> Result<u64, HandlerError> {
         self.message.put_slice(TRAILER);
         self.send().await?;
-        self.sink.as_mut().finish().await.map_err(HandlerError::from)
+        self.sink.as_mut().finish().await.map_err(|error| {
+            // Elsewhere such a file is a record's fault; here it is written by this very type.
+            if error.code() == Some(&SqlState::BAD_COPY_FILE_FORMAT) {
+                let why = "the types that a COPY was given are more or fewer than its columns";
+                return HandlerError::fatal(why).with_source(error);
+            }
+            HandlerError::from(error)
+        })
     }
 }
 

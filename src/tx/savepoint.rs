@@ -15,6 +15,16 @@ pub struct Savepoint {
     xact_id: String,
 }
 
+/// A savepoint that can be returned to, and what there was when it was set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Live {
+    id: u64,
+    /// How many stages had been filled.
+    staged: usize,
+    /// How much was to be done after COMMIT.
+    on_commit: usize,
+}
+
 impl Tx {
     /// Sets a savepoint. They nest.
     ///
@@ -45,7 +55,7 @@ impl Tx {
         self.last_savepoint += 1;
         let id = self.last_savepoint;
         self.raw().batch_execute(&format!("SAVEPOINT {}", name(id))).await?;
-        self.savepoints.push(id);
+        self.savepoints.push(Live { id, staged: self.staged.len(), on_commit: self.on_commit.len() });
         Ok(Savepoint { id, xact_id: self.xact_id.clone() })
     }
 
@@ -69,7 +79,11 @@ impl Tx {
         match done.await {
             Ok(()) => {
                 self.broken = None;
+                let Live { staged, on_commit, .. } = self.savepoints[index];
                 self.savepoints.truncate(index + 1);
+                // What was made or noted since is undone as well.
+                self.staged.truncate(staged);
+                self.on_commit.truncate(on_commit);
                 Ok(())
             }
             Err(error) => {
@@ -104,7 +118,7 @@ impl Tx {
     }
 
     fn position(&self, savepoint: &Savepoint) -> Result<usize, HandlerError> {
-        let alive = self.savepoints.iter().position(|&id| id == savepoint.id);
+        let alive = self.savepoints.iter().position(|live| live.id == savepoint.id);
         alive.filter(|_| savepoint.xact_id == self.xact_id).ok_or_else(|| {
             HandlerError::fatal(
                 "savepoint refused before it was sent: it was ended, or belongs to another batch",

@@ -214,6 +214,11 @@ async fn a_binary_copy_writes_every_row_that_it_was_given() {
     let error = rows.finish().await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("23505")), "{error:?}");
     tx.rollback_to(&before).await.unwrap();
+    let mut rows = tx.copy_in_binary("COPY t FROM STDIN BINARY", &[Type::INT4]).await.unwrap();
+    rows.write(&[&1]).await.unwrap();
+    let error = rows.finish().await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Fatal, Some("22P04")), "{error:?}");
+    tx.rollback_to(&before).await.unwrap();
     let rows = tx.copy_in_binary("COPY t FROM STDIN BINARY", &[Type::INT4, Type::TEXT]).await.unwrap();
     drop(rows);
     assert_eq!(tx.execute("SELECT 1", &[]).await.unwrap_err().sqlstate(), Some("25P02"));

@@ -36,7 +36,8 @@ async fn run(name: &str, schema: &str, table: Option<&str>) -> Result<World<'sta
         .env("HIGHWATER_POSTGRES_URL", &world.role.url)
         .env("HIGHWATER_GROUP", &world.group)
         .env("HIGHWATER_TOPICS", &world.topic)
-        .env("HIGHWATER_START", "earliest");
+        .env("HIGHWATER_START", "earliest")
+        .env("NO_COLOR", "1");
     let process = Child::spawn(name, &command)?;
     process.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await?;
     let later = |partition, n| payment(partition, n + RECORDS / 2);

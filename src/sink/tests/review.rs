@@ -139,6 +139,33 @@ async fn a_sink_may_be_called_twice_in_one_transaction() {
     assert_eq!(found, [Some("b3".to_owned()), Some("c3".to_owned())]);
 }
 
+/// The stage that was made since the savepoint is gone with what was staged; the next call makes it anew.
+#[tokio::test]
+async fn a_stage_that_was_undone_is_made_again() {
+    for table in [Table::upsert("events", ["id", "v"]), Table::insert_ignore("events", ["id", "v"])] {
+        let definition = "CREATE TABLE events (id text PRIMARY KEY, v text CHECK (v <> 'bad'))";
+        let place = Place::new(definition).await;
+        let sink = pairs(table);
+        let mut tx = Tx::begin(place.connection().await).await.unwrap();
+        let before = tx.savepoint().await.unwrap();
+        for value in ["bad", "worse"] {
+            let done = sink.handle(&batch(&[(Some("a"), Some(value))]), &mut tx).await;
+            assert_eq!(done.is_err(), value == "bad", "{done:?}");
+            tx.rollback_to(&before).await.unwrap();
+        }
+        sink.handle(&batch(&[(Some("a"), Some("1"))]), &mut tx).await.unwrap();
+        tx.release(before).await.unwrap();
+        tx.raw().batch_execute("COMMIT").await.unwrap();
+        drop(tx.into_connection());
+        // In the same session or the pool's other one.
+        for value in ["2", "3", "4"] {
+            place.apply(&sink, &batch(&[(Some(value), Some(value))])).await.unwrap();
+        }
+        let found = place.texts("SELECT string_agg(v, '' ORDER BY v) FROM events").await;
+        assert_eq!(found, [Some("1234".to_owned())]);
+    }
+}
+
 /// A policy that hides rows, and came later: a row that cannot be seen would be neither deleted nor replaced, silently.
 #[tokio::test]
 async fn row_security_that_comes_later_is_noticed() {
