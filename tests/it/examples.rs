@@ -43,6 +43,7 @@ async fn run(name: &str, schema: &str, table: Option<&str>) -> Result<World<'sta
     let later = |partition, n| payment(partition, n + RECORDS / 2);
     world.producer.fill(&world.topic, PARTITIONS, RECORDS / 2, later).await?;
     world.caught_up().await?;
+    world.assert_ledger_gapless().await?;
     process.term()?;
     assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
     if let Some(table) = table {
