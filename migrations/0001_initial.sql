@@ -131,6 +131,8 @@ CREATE TABLE worker_status (
     heartbeat_at    timestamptz NOT NULL,
     stopped_at      timestamptz,
     state           text        NOT NULL,
+    ready           boolean     NOT NULL DEFAULT false,
+    detail          text,                       -- why it is not ready, or what it waits for
     partitions      integer     NOT NULL,
     records_total   bigint      NOT NULL,       -- applied by this process
     commits_total   bigint      NOT NULL,

@@ -36,6 +36,16 @@ impl fmt::Display for PartitionKey {
     }
 }
 
+/// Numbers the times that partitions were assigned to this process.
+pub(crate) type AssignmentId = u64;
+
+/// A partition that Kafka assigned.
+#[derive(Debug, Clone)]
+pub(crate) struct Assigned {
+    pub(crate) key: PartitionKey,
+    pub(crate) id: AssignmentId,
+}
+
 /// Under which claim something was read or is to be committed (EO-3). The token is needed beside the epoch
 /// because a fail-over to an asynchronous replica can issue an epoch twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

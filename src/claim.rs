@@ -11,7 +11,7 @@ pub(crate) mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, PoolError};
+use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, PartitionKey};
 use crate::consumer::catalog::TopicIdentity;
-use crate::db::{Db, blockers};
+use crate::db::{Db, DbError, blockers};
 pub(crate) use guard::Guard;
 pub(crate) use obtain::{ClaimOutcome, Obtain};
 
@@ -47,47 +47,6 @@ pub(crate) struct Claimed {
     pub(crate) mark: Option<EpochMark>,
     /// Which topic the guard found behind the name; unknown before it has passed.
     pub(crate) identity: TopicIdentity,
-}
-
-/// Why a statement failed: the pool could not connect, or Postgres said no.
-#[derive(Debug)]
-pub(crate) enum DbError {
-    Pool(PoolError),
-    Postgres(tokio_postgres::Error),
-    Other(String),
-}
-
-impl From<PoolError> for DbError {
-    fn from(error: PoolError) -> Self {
-        Self::Pool(error)
-    }
-}
-
-impl From<tokio_postgres::Error> for DbError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(error)
-    }
-}
-
-impl std::fmt::Display for DbError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pool(error) => match crate::db::postgres_error(error) {
-                Some(error) => describe(f, error),
-                None => write!(f, "no connection: {error}"),
-            },
-            Self::Postgres(error) => describe(f, error),
-            Self::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-fn describe(f: &mut std::fmt::Formatter<'_>, error: &tokio_postgres::Error) -> std::fmt::Result {
-    match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(db), _) => write!(f, "{} ({})", db.message(), db.code().code()),
-        (None, Some(source)) => write!(f, "{error}: {source}"),
-        (None, None) => write!(f, "{error}"),
-    }
 }
 
 /// Who decides which of several live processes a partition belongs to.

@@ -29,9 +29,11 @@
 mod check;
 mod group;
 mod instant;
+mod items;
 mod kafka;
 mod parse;
 mod pattern;
+mod properties;
 mod reference;
 mod settings;
 mod sources;
@@ -46,10 +48,10 @@ use std::time::Duration;
 
 pub use self::group::{Assignor, GroupProtocol};
 pub(crate) use self::instant::epoch_ms;
-pub use self::kafka::{CLIENT_ID_PREFIX, KafkaProperties, client_properties};
+pub use self::kafka::{CLIENT_ID_PREFIX, client_properties};
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
+pub use self::properties::KafkaProperties;
 pub use self::reference::reference;
-use self::settings::SETTINGS;
 pub use self::settings::{Config, PartialConfig};
 pub use self::start::StartPolicy;
 pub use self::topic_partition::TopicPartition;

@@ -3,8 +3,10 @@
 pub(crate) mod blockers;
 mod connect;
 mod ended;
+mod error;
 mod lease;
 pub(crate) mod pooler;
+pub(crate) mod refused;
 mod session;
 pub(crate) mod tls;
 pub(crate) mod url;
@@ -20,7 +22,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{CancelToken, Config as PostgresConfig};
 use uuid::Uuid;
 
-use crate::claim::DbError;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::MAX_ABANDONED;
@@ -28,6 +29,7 @@ use crate::schema::SchemaName;
 use crate::sqlstate::{Connection, classify};
 pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
+pub(crate) use error::{DbError, postgres_error};
 pub(crate) use lease::Lease;
 
 /// How old a session may grow. Temporary tables hold the database's transaction ids back for as long as they exist, and
@@ -214,14 +216,5 @@ pub(crate) fn into_fatal(error: DbError, schema: &SchemaName) -> Result<DbError,
             let error = Error::postgres("use Postgres", source);
             if error.is_access_denied() { Err(error) } else { Ok(DbError::Other(error.report())) }
         }
-    }
-}
-
-/// The Postgres error inside a pool's, if there is one.
-pub(crate) fn postgres_error(error: &PoolError) -> Option<&tokio_postgres::Error> {
-    match error {
-        PoolError::Backend(error) => Some(error),
-        PoolError::PostCreateHook(HookError::Backend(error)) => Some(error),
-        _ => None,
     }
 }

@@ -65,53 +65,35 @@ pub(crate) struct Limits {
     pub(crate) pace: Option<Arc<Pace>>,
 }
 
-/// One lane.
-pub(crate) struct Lane {
-    pub(crate) shared: Arc<LaneShared>,
+/// What a lane works with.
+#[derive(Clone)]
+pub(crate) struct Parts {
     pub(crate) claims: Arc<Claims>,
     pub(crate) commit: Arc<Commit>,
     pub(crate) handler: Arc<dyn ErasedHandler>,
-    thread: HandlerThread,
-    /// Where the batch behind the present one is prepared.
-    preparer: HandlerThread,
     pub(crate) limits: Limits,
     pub(crate) backoff: Backoff,
     pub(crate) counters: Arc<LaneCounters>,
     /// Unbounded so that a lane never waits for the worker; at most two reports per claim.
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) waker: Arc<Waker>,
+}
+
+/// One lane.
+pub(crate) struct Lane {
+    shared: Arc<LaneShared>,
+    parts: Parts,
+    thread: HandlerThread,
+    /// Where the batch behind the present one is prepared.
+    preparer: HandlerThread,
     caution: Caution,
 }
 
 impl Lane {
-    #[expect(clippy::too_many_arguments, reason = "built in one place")]
-    pub(crate) fn new(
-        shared: Arc<LaneShared>,
-        claims: Arc<Claims>,
-        commit: Arc<Commit>,
-        handler: Arc<dyn ErasedHandler>,
-        limits: Limits,
-        backoff: Backoff,
-        counters: Arc<LaneCounters>,
-        reports: mpsc::UnboundedSender<Report>,
-        waker: Arc<Waker>,
-    ) -> Self {
-        let caution = Caution::new(limits.max_records, backoff.clone());
-        let (thread, preparer) = (commit.handler_thread(), commit.handler_thread());
-        Self {
-            shared,
-            claims,
-            commit,
-            handler,
-            thread,
-            preparer,
-            limits,
-            backoff,
-            counters,
-            reports,
-            waker,
-            caution,
-        }
+    pub(crate) fn new(shared: Arc<LaneShared>, parts: Parts) -> Self {
+        let caution = Caution::new(parts.limits.max_records, parts.backoff.clone());
+        let (thread, preparer) = (parts.commit.handler_thread(), parts.commit.handler_thread());
+        Self { shared, parts, thread, preparer, caution }
     }
 
     /// Applies batches until told to stop and nothing is left to report.
@@ -165,13 +147,13 @@ impl Lane {
     }
 
     fn report(&self, report: Report) {
-        let _ = self.reports.send(report);
+        let _ = self.parts.reports.send(report);
     }
 
     /// Waits after a failure; ends early when a buffer is closed, so that a revoke is not held up.
     async fn pause(&mut self, why: &str) {
-        self.counters.retries.fetch_add(1, Ordering::Relaxed);
-        let wait = self.backoff.next();
+        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
+        let wait = self.parts.backoff.next();
         tracing::warn!(why, retry_in = ?wait, "a batch was not applied; trying again");
         let _ = tokio::time::timeout(wait, self.shared.closing.notified()).await;
     }

@@ -52,6 +52,7 @@ mod sqlstate;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tx;
+mod verdict;
 mod worker;
 
 pub use batch::{Batch, PartitionRecords};

@@ -20,8 +20,7 @@ mod halt;
 pub(crate) use halt::Halt;
 
 use crate::NextOffset;
-use crate::batch::ClaimId;
-use crate::consumer::poll::AssignmentId;
+use crate::batch::{AssignmentId, ClaimId};
 
 /// Where a partition stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

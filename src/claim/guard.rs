@@ -8,12 +8,13 @@ use std::sync::Arc;
 use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 
-use super::{Claimed, DbError};
+use super::Claimed;
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 use crate::consumer::Catalog;
 use crate::consumer::catalog::TopicIdentity;
 use crate::db::Db;
+use crate::db::DbError;
 pub(crate) use verdict::{Position, Verdict};
 
 /// Checks positions against what Kafka holds.

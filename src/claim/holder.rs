@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::{Arbiter, Claims, DbError, OffsetRow};
+use super::{Arbiter, Claims, OffsetRow};
+use crate::db::DbError;
 use crate::schema::SchemaName;
 
 pub(super) fn sql(schema: &SchemaName) -> String {

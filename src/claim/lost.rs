@@ -1,10 +1,11 @@
 //! Stepping over records that Kafka no longer holds, when the settings say so (EO-6): the offset and the record of the
 //! lost range move in one statement (EO-1), from where the claim stands (EO-2), under the claim (EO-3).
 
-use super::{Claimed, Claims, DbError};
+use super::{Claimed, Claims};
 use crate::NextOffset;
 use crate::config::OnOffsetLost;
 use crate::consumer::catalog::Available;
+use crate::db::DbError;
 use crate::schema::SchemaName;
 
 /// The leader epoch belonged to a record before the loss.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{Claims, DbError};
+use super::Claims;
 use crate::batch::PartitionKey;
+use crate::db::DbError;
 use crate::sqlstate::classify;
 
 /// How often a row is looked at that a lost claim may still take: its statement may wait for a lock.

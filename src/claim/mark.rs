@@ -9,11 +9,12 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{Notify, OnceCell, mpsc};
 use uuid::Uuid;
 
-use super::{Claimed, DbError};
+use super::Claimed;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 use crate::consumer::poll::MirrorEntry;
 use crate::db::Db;
+use crate::db::DbError;
 
 const PREFIX: &str = "highwater/";
 /// How long Kafka may leave the first mark unacknowledged before that is said, and how often it is said again.

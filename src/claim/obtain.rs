@@ -14,13 +14,14 @@ use super::guard::{Unanswered, Verdict};
 use super::lost_answer::LostAnswers;
 use super::mark::Marks;
 use super::start::{Added, Start};
-use super::{Claimed, Claims, DbError, Guard};
+use super::{Claimed, Claims, Guard};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
+use crate::batch::{Assigned, AssignmentId};
 use crate::config::OnOffsetLost;
 use crate::consumer::catalog::Available;
-use crate::consumer::poll::{Assigned, AssignmentId};
+use crate::db::DbError;
 use crate::partition::Halt;
 
 /// Claims that may wait for a lock at the same time; half of the control connections, so that releases and

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
-use super::DbError;
 use crate::backoff::Backoff;
 use crate::config::{Config, StartPolicy, TopicPartition, TopicPattern};
 use crate::consumer::Catalog;
 use crate::db::Db;
+use crate::db::DbError;
 use crate::error::{Error, ErrorKind, Result};
 pub(in crate::claim) use added::Added;
 pub(crate) use adopt::named;

@@ -1,63 +1,13 @@
-//! The checks that need more than one value's own kind: lists, and settings that depend on each other.
-
-use std::collections::BTreeSet;
+//! The checks of settings that depend on each other.
 
 use super::group::GroupProtocol;
 use super::parse::show_duration;
-use super::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
+use super::properties;
+use super::settings::SETTINGS;
 use super::settings::{Config, PartialConfig};
 use super::subscription::check_assign;
 use super::table::{DefaultValue, Place};
-use super::{SETTINGS, kafka};
 use crate::error::{Error, Result};
-
-/// Kafka's own limit.
-const TOPIC_MAX_BYTES: usize = 249;
-
-pub(super) fn check_brokers(brokers: &[String]) -> Result<(), String> {
-    check_items(brokers, "broker")?;
-    match brokers.iter().find(|broker| broker.contains("://")) {
-        Some(broker) => Err(format!("{broker:?} is not host:port: leave out the scheme")),
-        None => Ok(()),
-    }
-}
-
-pub(super) fn check_topics(topics: &[String]) -> Result<(), String> {
-    check_items(topics, "topic")?;
-    let mut seen = BTreeSet::new();
-    for topic in topics {
-        if !seen.insert(topic) {
-            return Err(format!("`{topic}` is named twice"));
-        }
-        if is_pattern(topic) {
-            TopicPattern::new(topic)?;
-            continue;
-        }
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if !topic.chars().all(legal) || topic.len() > TOPIC_MAX_BYTES || topic == "." || topic == ".." {
-            return Err(format!(
-                "`{topic}` can't be a topic's name: Kafka allows up to {TOPIC_MAX_BYTES} letters, digits, `.`, `_` and `-`"
-            ));
-        }
-        if INTERNAL_TOPICS.contains(&topic.as_str()) {
-            return Err(format!("`{topic}` is one of Kafka's own topics: it can't be consumed"));
-        }
-    }
-    Ok(())
-}
-
-fn check_items(items: &[String], noun: &str) -> Result<(), String> {
-    if items.is_empty() {
-        return Err(format!("is empty: name at least one {noun}"));
-    }
-    match items
-        .iter()
-        .find(|item| item.is_empty() || item.chars().any(|c| c.is_whitespace() || c.is_control()))
-    {
-        Some(item) => Err(format!("{item:?} is not a {noun}: look for a stray comma or blank")),
-        None => Ok(()),
-    }
-}
 
 /// Refuses a layer that lacks one of `names`.
 pub(super) fn require(layer: &PartialConfig, names: &[&str]) -> Result<()> {
@@ -153,9 +103,9 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
     check_assign(config).map_err(|defect| place("assign").error(&defect))?;
     for (property, given) in &layer.kafka {
         let name = format!("kafka.{property}");
-        let env = kafka::env_name(property);
+        let env = properties::env_name(property);
         let place = Place { name: &name, env: &env, origin: given.origin.clone() };
-        kafka::check_property(property, &given.value.0).map_err(|defect| place.error(&defect))?;
+        properties::check_property(property, &given.value.0).map_err(|defect| place.error(&defect))?;
     }
     Ok(())
 }

@@ -1,16 +1,10 @@
-//! From [`Config`] to the properties of librdkafka: what Highwater sets, what a user may change, and what it refuses.
-
-mod refused;
+//! From [`Config`] to the properties of librdkafka: what Highwater sets, and what a user may change.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
-pub(super) use self::refused::REFUSED;
 use super::group::GroupProtocol;
 use super::settings::Config;
 
@@ -42,7 +36,7 @@ const TUNABLE: &[(&str, &str)] = &[
 
 const FETCH_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What an invariant rests on: the same for everybody, and not to be overridden. The reasons are in `refused.rs`.
+/// What an invariant rests on: the same for everybody, and not to be overridden. The reasons are in `properties/refused.rs`.
 const FIXED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
     ("auto.offset.reset", "error"),
@@ -60,14 +54,6 @@ const FIXED: &[(&str, &str)] = &[
 /// waits for a member that asked to join and was not heard of again, as after a broker's pause: with librdkafka's default
 /// of five minutes a group stood still for as long.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Aliases of properties that one may pass through. The client applies properties in no particular order, so that two
-/// names of one property would be a game of chance.
-const ALIASES: &[(&str, &str)] = &[
-    ("max.in.flight", "max.in.flight.requests.per.connection"),
-    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
-    ("sasl.mechanism", "sasl.mechanisms"),
-];
 
 /// The complete configuration of a worker's consumer, for `rdkafka::ClientConfig`.
 ///
@@ -145,107 +131,14 @@ fn group_properties(config: &Config) -> Vec<(&'static str, String)> {
     properties
 }
 
-/// librdkafka properties by name, as passed through. `Debug` hides the values of those that may be secrets.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct KafkaProperties(BTreeMap<String, String>);
-
-impl KafkaProperties {
-    /// The value of a property, if it was set.
-    #[must_use]
-    pub fn get(&self, property: &str) -> Option<&str> {
-        self.0.get(canonical(property)).map(String::as_str)
-    }
-
-    /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
-impl FromIterator<(String, String)> for KafkaProperties {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(properties: I) -> Self {
-        Self(properties.into_iter().map(|(name, value)| (canonical(&name).to_owned(), value)).collect())
-    }
-}
-
-impl fmt::Debug for KafkaProperties {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(
-                self.iter().map(|(name, value)| (name, if is_secret(name) { "(hidden)" } else { value })),
-            )
-            .finish()
-    }
-}
-
-/// A property's value inside a layer, where its name is not at hand to tell whether it is a secret.
-#[derive(Clone)]
-pub(super) struct Secret(pub(super) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-/// Whether a property's value might be a credential. Guessed broadly: hiding too much costs nothing.
-fn is_secret(property: &str) -> bool {
-    [
-        "password",
-        "passphrase",
-        "secret",
-        "key",
-        "pem",
-        "jaas",
-        "token",
-        "credential",
-        "assertion",
-        "oauthbearer",
-    ]
-    .iter()
-    .any(|part| property.contains(part))
-}
-
-/// The one name of a property that has several.
-pub(super) fn canonical(property: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == property).map_or(property, |(_, name)| name)
-}
-
-/// `fetch.min.bytes` as `HIGHWATER_KAFKA_FETCH_MIN_BYTES`.
-pub(super) fn env_name(property: &str) -> String {
-    format!("HIGHWATER_KAFKA_{}", property.to_uppercase().replace('.', "_"))
-}
-
-/// `FETCH_MIN_BYTES` as `fetch.min.bytes`. Two plain properties have underscores of their own.
-pub(super) fn from_env_name(rest: &str) -> String {
-    match rest.to_lowercase() {
-        name if name == "enabled_events" || name == "log_level" => name,
-        name => canonical(&name.replace('_', ".")).to_owned(),
-    }
-}
-
-/// Refuses properties that would break a guarantee, and those that librdkafka does not take. Each is checked alone:
-/// what contradicts another property shows when the client is made.
-pub(super) fn check_property(property: &str, value: &str) -> Result<(), String> {
-    if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == property) {
-        return Err(format!("this librdkafka property is refused: {reason}"));
-    }
-    match ClientConfig::new().set(property, value).create_native_config() {
-        Ok(_) => Ok(()),
-        // The error's own Display has the value in it, and so may librdkafka's description.
-        Err(KafkaError::ClientConfig(_, description, ..)) if !is_secret(property) => {
-            Err(format!("librdkafka does not take it: {description}"))
-        }
-        Err(_) => Err("librdkafka does not take it: look it up in librdkafka's CONFIGURATION.md".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
     use rdkafka::consumer::BaseConsumer;
 
     use super::*;
     use crate::PartialConfig;
+    use crate::config::properties::{KafkaProperties, REFUSED, check_property, env_name};
 
     fn partial() -> PartialConfig {
         PartialConfig::default()

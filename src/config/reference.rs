@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::SETTINGS;
-use super::kafka::REFUSED;
+use super::properties::REFUSED;
+use super::settings::{PartialConfig, SETTINGS};
 use super::table::{DefaultValue, Setting};
 
 const HEAD: &str = "\
@@ -85,7 +85,7 @@ pub fn reference() -> String {
     page
 }
 
-fn default(setting: &Setting) -> String {
+fn default(setting: &Setting<PartialConfig>) -> String {
     match setting.default {
         DefaultValue::Required => "required".to_owned(),
         DefaultValue::Text(text) => format!("`{text}`"),

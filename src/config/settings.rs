@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::check::{check_brokers, check_topics};
 use super::group::{Assignor, GroupProtocol};
-use super::kafka::{KafkaProperties, Secret};
+use super::items::{check_brokers, check_topics};
 use super::parse::{
     ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, POSTGRES_URL, Raw,
     SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_auto, duration_or_off, list,
     optional_duration,
 };
+use super::properties::{KafkaProperties, Secret};
 use super::start::StartPolicy;
 use super::table::DefaultValue::{self, Described, Required, Text};
 use super::table::{Given, Origin, Place, Setting, settings};

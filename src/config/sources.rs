@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::kafka::{self, Secret};
 use super::parse::Raw;
+use super::properties::{self, Secret};
 use super::settings::PartialConfig;
+use super::settings::SETTINGS;
+use super::suggest;
 use super::table::{Given, Origin, Setting};
-use super::{SETTINGS, suggest};
 use crate::error::{Error, ErrorKind, Result};
 
 const PREFIX: &str = "HIGHWATER_";
@@ -110,7 +111,7 @@ impl PartialConfig {
             } else if let Some(property) = name.strip_prefix(KAFKA_PREFIX).filter(|rest| !rest.is_empty()) {
                 let value = Secret(value.clone());
                 let given = Given { value, origin: Origin::Environment };
-                layer.kafka.insert(kafka::from_env_name(property), given);
+                layer.kafka.insert(properties::from_env_name(property), given);
             } else {
                 let known = SETTINGS.iter().map(|setting| setting.env).chain(OTHERS.iter().copied());
                 return Err(unknown(&format!("environment variable `{name}`"), name, known));
@@ -119,7 +120,7 @@ impl PartialConfig {
         Ok(layer)
     }
 
-    fn read(&mut self, setting: &Setting, raw: &Raw, origin: &Origin) -> Result<()> {
+    fn read(&mut self, setting: &Setting<PartialConfig>, raw: &Raw, origin: &Origin) -> Result<()> {
         (setting.set)(self, raw, origin.clone()).map_err(|defect| setting.place(origin).error(&defect))
     }
 
@@ -143,7 +144,7 @@ impl PartialConfig {
                         )));
                     };
                     let given = Given { value: Secret(text), origin: origin.clone() };
-                    self.kafka.insert(kafka::canonical(&property).to_owned(), given);
+                    self.kafka.insert(properties::canonical(&property).to_owned(), given);
                 }
             }
         }
@@ -153,7 +154,7 @@ impl PartialConfig {
     /// Sets a librdkafka property that is passed through; see `docs/configuration.md` for those that are refused.
     pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
         let given = Given { value: Secret(value.into()), origin: Origin::Builder };
-        self.kafka.insert(kafka::canonical(&property.into()).to_owned(), given);
+        self.kafka.insert(properties::canonical(&property.into()).to_owned(), given);
         self
     }
 }

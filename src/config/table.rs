@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::parse::Raw;
-use super::settings::PartialConfig;
 use crate::error::Error;
 
 /// What a setting is when nobody sets it.
@@ -38,8 +37,8 @@ pub(super) struct Given<T> {
     pub(super) origin: Origin,
 }
 
-/// One row of the table, as text.
-pub(super) struct Setting {
+/// One row of the table, as text; `Layer` is what it is read into.
+pub(super) struct Setting<Layer> {
     /// The key in the file, and the name of the field.
     pub(super) name: &'static str,
     /// The environment variable.
@@ -53,17 +52,17 @@ pub(super) struct Setting {
     /// When to change it.
     pub(super) when: &'static str,
     /// Reads a value into a layer.
-    pub(super) set: fn(&mut PartialConfig, &Raw, Origin) -> Result<(), String>,
+    pub(super) set: fn(&mut Layer, &Raw, Origin) -> Result<(), String>,
 }
 
-impl Setting {
+impl<Layer> Setting<Layer> {
     /// Where `origin` spells this setting.
     pub(super) fn place(&self, origin: &Origin) -> Place<'_> {
         Place { name: self.name, env: self.env, origin: origin.clone() }
     }
 }
 
-impl fmt::Debug for Setting {
+impl<Layer> fmt::Debug for Setting<Layer> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Setting").field("name", &self.name).finish_non_exhaustive()
     }
@@ -200,7 +199,7 @@ macro_rules! settings {
         }
 
         /// The table.
-        pub(super) static SETTINGS: &[Setting] = &[$(
+        pub(super) static SETTINGS: &[Setting<PartialConfig>] = &[$(
             Setting {
                 name: stringify!($name),
                 env: $env,

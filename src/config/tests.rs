@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use super::settings::SETTINGS;
 use super::*;
 use crate::error::Error;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::check::check_topics;
+use super::items::check_topics;
 
 /// A partition of a topic, written `topic:partition`.
 ///

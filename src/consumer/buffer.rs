@@ -68,6 +68,8 @@ struct State {
     signs: Signs,
     /// The last record below `to`.
     mark: Option<EpochMark>,
+    /// Why nothing is being applied of it just now, for people to read.
+    trouble: Option<String>,
     /// Where no record lay when the present fetch began.
     gap: Option<Range<i64>>,
     /// No record lies between the mark and the end of the coverage: true of `read_committed` alone.
@@ -122,6 +124,7 @@ impl PartitionBuffer {
                 trust: Trust::new(Instant::now()),
                 signs: Signs::default(),
                 mark: None,
+                trouble: None,
                 gap: None,
                 gap_is_empty: false,
             }),
@@ -301,6 +304,16 @@ impl PartitionBuffer {
     /// Hands out nothing until then: somebody else holds the row's lock.
     pub(crate) fn hold_until(&self, instant: Instant) {
         self.lock().held_until = Some(instant);
+    }
+
+    /// Notes why nothing is being applied, or that something is again.
+    pub(crate) fn note(&self, trouble: Option<String>) {
+        self.lock().trouble = trouble;
+    }
+
+    /// Why nothing is being applied just now.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
     }
 
     /// Hands out nothing at or past the record at `offset`, and halts there.

@@ -16,13 +16,12 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub(crate) use assignment::{Assigned, AssignmentId};
 pub(crate) use command::{Command, MirrorEntry, Mirrored, StartFetch};
 
 use super::ffi::{Client, EventKind, EventQueue, Message, Place};
 use super::{Budget, PartitionBuffer, buffer::Pushed};
 use crate::NextOffset;
-use crate::batch::PartitionKey;
+use crate::batch::{Assigned, PartitionKey};
 use crate::partition::Halt;
 use assignment::Assignment;
 use validate::Unvalidated;

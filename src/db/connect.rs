@@ -81,7 +81,7 @@ impl Connector {
                 Ok(connected) => return Ok(connected),
                 Err(error) => {
                     tracing::debug!(host = ?server.get_hosts(), port = ?server.get_ports(), %error, "no session here");
-                    if worst.as_ref().is_none_or(|worst| !error::is_refused(worst)) {
+                    if worst.as_ref().is_none_or(|worst| !super::refused::is_refused(worst)) {
                         worst = Some(error);
                     }
                 }

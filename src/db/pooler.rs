@@ -8,7 +8,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::Db;
-use crate::claim::DbError;
+use crate::db::DbError;
 use crate::error::Error;
 
 /// In simple queries, for these work behind any pooler. A pass may be misled by what others do in the same moment.

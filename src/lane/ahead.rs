@@ -38,7 +38,7 @@ impl Lane {
         taken: &Taken,
         preparing: Option<Running<()>>,
     ) -> (Attempt, Option<Ahead>) {
-        let limit = self.commit.limit(Self::drain_deadline(&self.shared, &taken.buffers));
+        let limit = self.parts.commit.limit(Self::drain_deadline(&self.shared, &taken.buffers));
         tokio::pin!(limit);
         // Not inside the transaction: it would hold its snapshot and its locks for longer than it must.
         if let Some(mut running) = preparing {
@@ -48,22 +48,23 @@ impl Lane {
             }
         }
         let began = Instant::now();
-        let apply = self.commit.apply(&taken.batch, &self.handler, &mut self.thread, limit);
+        let apply = self.parts.commit.apply(&taken.batch, &self.parts.handler, &mut self.thread, limit);
         tokio::pin!(apply);
         let mut ahead = None;
         loop {
             if ahead.is_none()
-                && let Some(taken) = fill_ahead(&self.shared, &self.limits, &self.caution, Instant::now())
+                && let Some(taken) =
+                    fill_ahead(&self.shared, &self.parts.limits, &self.caution, Instant::now())
             {
                 // Without a thread it is not prepared, which is no harm.
                 let preparing =
-                    self.preparer.prepare(Arc::clone(&taken.batch), Arc::clone(&self.handler)).ok();
+                    self.preparer.prepare(Arc::clone(&taken.batch), Arc::clone(&self.parts.handler)).ok();
                 ahead = Some(Ahead { taken, preparing });
             }
             tokio::select! {
                 attempt = &mut apply => {
                     if matches!(attempt, Attempt::Applied) {
-                        self.limits.linger.applied(began.elapsed());
+                        self.parts.limits.linger.applied(began.elapsed());
                     }
                     return (attempt, ahead);
                 }

@@ -34,7 +34,7 @@ impl Limits {
 
 impl Lane {
     pub(super) fn fill(&self) -> Fill {
-        fill(&self.shared, &self.limits, &self.caution, Instant::now())
+        fill(&self.shared, &self.parts.limits, &self.caution, Instant::now())
     }
 }
 

@@ -10,9 +10,10 @@ use super::ahead::Ahead;
 use super::decide::{Decision, decide};
 use super::fill::Taken;
 use crate::batch::{Part, PartitionKey};
-use crate::claim::{DbError, OffsetRow};
+use crate::claim::OffsetRow;
 use crate::commit::Attempt;
 use crate::consumer::PartitionBuffer;
+use crate::db::DbError;
 use crate::handler::MAX_ABANDONED;
 use crate::partition::{After, Halt};
 use crate::sqlstate::{Class, Connection};
@@ -58,7 +59,7 @@ impl Lane {
             }
             Attempt::Unknown(why) => {
                 tracing::warn!(batch = ?taken.batch, why, "the outcome of a commit is unknown; claiming again");
-                self.counters.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
+                self.parts.counters.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
                 self.unknown(&taken);
             }
             Attempt::Smuggled => self.smuggled(&taken),
@@ -66,18 +67,18 @@ impl Lane {
     }
 
     fn applied(&mut self, taken: &Taken) {
-        self.backoff.reset();
+        self.parts.backoff.reset();
         self.caution.relax(taken.buffers.iter().map(|buffer| &buffer.key));
         let mut wake = false;
         for (part, buffer) in taken.pairs() {
             buffer.applied(part);
             wake |= buffer.is_paused();
         }
-        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.commits.fetch_add(1, Ordering::Relaxed);
         let records = u64::try_from(taken.batch.len()).unwrap_or(u64::MAX);
-        self.counters.applied_records.fetch_add(records, Ordering::Relaxed);
+        self.parts.counters.applied_records.fetch_add(records, Ordering::Relaxed);
         if wake {
-            self.waker.wake();
+            self.parts.waker.wake();
         }
     }
 
@@ -110,12 +111,12 @@ impl Lane {
         let rows = match self.rows(&keys).await {
             Ok(rows) => rows,
             Err(error) => {
-                self.claims.db().heed(&error);
+                self.parts.claims.db().heed(&error);
                 self.put_back(taken);
                 return self.pause(&format!("cannot read the claims: {error}")).await;
             }
         };
-        let me = self.claims.db().identity.owner;
+        let me = self.parts.claims.db().identity.owner;
         let decisions: Vec<Decision> = taken
             .batch
             .parts
@@ -131,7 +132,7 @@ impl Lane {
                 Decision::Over { after, taken_by_another } => {
                     buffer.abandoned(part);
                     if taken_by_another && buffer.first_fencing() {
-                        self.counters.fenced.fetch_add(1, Ordering::Relaxed);
+                        self.parts.counters.fenced.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(partition = %part.key, epoch = part.claim.epoch, offset = %part.from,
                             "fenced: another process has claimed this partition; the batch was rolled back");
                     }
@@ -155,14 +156,14 @@ impl Lane {
     }
 
     async fn rows(&self, keys: &[PartitionKey]) -> Result<HashMap<PartitionKey, OffsetRow>, DbError> {
-        let rows = self.claims.rows(keys).await?;
+        let rows = self.parts.claims.rows(keys).await?;
         Ok(rows.into_iter().map(|row| (row.key.clone(), row)).collect())
     }
 
     /// Somebody holds a row's lock: that partition waits, the others go on.
     async fn locked(&mut self, taken: &Taken) {
         let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
-        let free = self.claims.unlocked(&keys).await.unwrap_or_default();
+        let free = self.parts.claims.unlocked(&keys).await.unwrap_or_default();
         for buffer in &taken.buffers {
             if !free.contains(&buffer.key) {
                 // Alone, until it gets through: the others' work must not be rolled back for it again.
@@ -172,7 +173,7 @@ impl Lane {
                 buffer.hold_until(Instant::now() + wait);
             }
         }
-        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
         self.put_back(taken);
     }
 
@@ -201,7 +202,7 @@ impl Lane {
     /// The database is there, so the trouble may be one partition's alone (a locked row of the sink, a service that
     /// the handler asks): it waits by itself, and the others go on.
     fn try_apart(&mut self, taken: &Taken, why: &str) {
-        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
         if let [buffer] = taken.buffers.as_slice() {
             let wait = self.caution.wait(&buffer.key);
             tracing::warn!(partition = %buffer.key, why, retry_in = ?wait, "a batch was not applied; trying again");
@@ -286,12 +287,12 @@ impl Lane {
     /// several times while the database answers quickly.
     async fn timed_out(&mut self, taken: &Taken) {
         tracing::warn!(batch = ?taken.batch, "a batch took longer than max_processing_time and was cancelled");
-        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
         let single = taken.batch.len() == 1;
         self.narrow(taken);
         let mut halt = None;
         if single && let Some(part) = taken.batch.parts.iter().find(|part| part.len() == 1) {
-            let limit = self.limits.single_record_timeouts;
+            let limit = self.parts.limits.single_record_timeouts;
             if self.caution.strike(&part.key, part.from.get(), limit) && self.answers_quickly().await {
                 halt = Some(part.key.clone());
             }
@@ -311,7 +312,7 @@ impl Lane {
 
     /// A thread that is blocked for good is lost until the process ends: there is a limit to that.
     fn crowded(&mut self, taken: &Taken) {
-        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
         let why = format!(
             "the handler blocks its thread for longer than max_processing_time, and {MAX_ABANDONED} other handlers that \
              were given up do so still; have it wait with await, or in spawn_blocking, then restart the worker"
@@ -324,7 +325,7 @@ impl Lane {
 
     async fn answers_quickly(&self) -> bool {
         let answer = async {
-            let client = self.claims.db().lease().await.ok()?;
+            let client = self.parts.claims.db().lease().await.ok()?;
             let answer = client.simple_query("SELECT 1").await.ok()?;
             client.give_back();
             Some(answer)

@@ -18,10 +18,11 @@ use super::vigil::Vigil;
 use super::{Phase, launch};
 use crate::NextOffset;
 use crate::backoff::Backoff;
+use crate::batch::AssignmentId;
 use crate::batch::PartitionKey;
 use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain};
 use crate::config::Config;
-use crate::consumer::poll::{AssignmentId, Command, MirrorEntry, Notice, Poller};
+use crate::consumer::poll::{Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{LaneShared, Report};
@@ -34,7 +35,6 @@ const FENCE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 
 /// What the loop listens to.
 pub(super) struct Inboxes {
-    pub(super) notices: mpsc::UnboundedReceiver<Notice>,
     pub(super) outcomes: mpsc::UnboundedReceiver<ClaimOutcome>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     pub(super) taken: mpsc::UnboundedReceiver<TakenClaim>,
@@ -64,6 +64,19 @@ pub(super) enum Chore {
     Nothing,
 }
 
+/// What the loop works with, made by the launch.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) board: Arc<StatusBoard>,
+    pub(super) obtain: Obtain,
+    pub(super) claims: Arc<Claims>,
+    pub(super) held: Arc<HeldClaims>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
+    pub(super) properties: Vec<(String, String)>,
+}
+
 pub(super) struct Control {
     pub(super) config: Config,
     pub(super) board: Arc<StatusBoard>,
@@ -75,6 +88,8 @@ pub(super) struct Control {
     pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
     properties: Vec<(String, String)>,
     notices: mpsc::UnboundedSender<Notice>,
+    /// What the present client has to say.
+    pub(super) heard: mpsc::UnboundedReceiver<Notice>,
     pub(super) inboxes: Inboxes,
     pub(super) poller: Option<Poller>,
     pub(super) entries: BTreeMap<PartitionKey, Entry>,
@@ -91,21 +106,10 @@ pub(super) struct Control {
 }
 
 impl Control {
-    #[expect(clippy::too_many_arguments, reason = "built in one place")]
-    pub(super) fn new(
-        config: Config,
-        board: Arc<StatusBoard>,
-        obtain: Obtain,
-        claims: Arc<Claims>,
-        held: Arc<HeldClaims>,
-        budget: Arc<Budget>,
-        waker: Arc<Waker>,
-        lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
-        properties: Vec<(String, String)>,
-        notices: mpsc::UnboundedSender<Notice>,
-        inboxes: Inboxes,
-    ) -> Result<Self> {
-        let rebuild = Rebuild::new(&config);
+    pub(super) fn new(parts: Parts, inboxes: Inboxes) -> Result<Self> {
+        let rebuild = Rebuild::new(&parts.config);
+        let Parts { config, board, obtain, claims, held, budget, waker, lanes, properties } = parts;
+        let (notices, heard) = mpsc::unbounded_channel();
         let mut this = Self {
             config,
             board,
@@ -117,6 +121,7 @@ impl Control {
             lanes,
             properties,
             notices,
+            heard,
             inboxes,
             poller: None,
             entries: BTreeMap::new(),
@@ -146,7 +151,7 @@ impl Control {
     /// Hears no more of the client before: what it still had to say is about assignments that are gone. Acted upon
     /// while there is no client, one would be claimed and never fetched.
     pub(super) fn deafen(&mut self) {
-        (self.notices, self.inboxes.notices) = mpsc::unbounded_channel();
+        (self.notices, self.heard) = mpsc::unbounded_channel();
     }
 
     /// Runs until `shutdown` or a fatal error, then gives everything back.
@@ -198,7 +203,7 @@ impl Control {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return Ok(()),
-                Some(notice) = self.inboxes.notices.recv() => self.on_notice(notice)?,
+                Some(notice) = self.heard.recv() => self.on_notice(notice)?,
                 Some(outcome) = self.inboxes.outcomes.recv() => self.on_outcome(outcome),
                 Some(report) = self.inboxes.reports.recv() => self.on_report(report),
                 Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
@@ -387,7 +392,9 @@ impl Control {
                         let waiting = self.obtain.still.waiting_for(key);
                         (PartitionState::Claiming, waiting.or_else(|| self.obtain.marks.waiting(key)))
                     }
-                    State::Running { .. } => (PartitionState::Running, None),
+                    State::Running { .. } => {
+                        (PartitionState::Running, entry.buffer.as_ref().and_then(|buffer| buffer.trouble()))
+                    }
                     State::Draining { .. } => (PartitionState::Draining, None),
                     State::Fenced => (PartitionState::Fenced, None),
                     State::Halted { why } => (PartitionState::Halted, Some(why.to_string())),
@@ -400,6 +407,10 @@ impl Control {
                     mirrored_offset: entry.mirrored,
                     held_bytes: entry.buffer.as_ref().map_or(0, |buffer| buffer.held_bytes()),
                     detail,
+                    epoch: entry.machine.claim().map(|claim| claim.epoch),
+                    log_end_offset: None,
+                    last_stable_offset: None,
+                    next_record_timestamp_ms: None,
                 })
             })
             .collect();

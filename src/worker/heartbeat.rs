@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use super::status::StatusBoard;
 use super::{PartitionState, Phase};
 use crate::batch::{ClaimId, PartitionKey};
-use crate::claim::DbError;
 use crate::config::Config;
 use crate::consumer::PartitionBuffer;
+use crate::db::DbError;
 use crate::db::{Db, Lease};
 use crate::failpoint::failpoint;
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::control::{Control, Inboxes};
+use super::control::{Control, Inboxes, Parts};
 use super::heartbeat::{Heartbeat, HeldClaims};
 use super::members::Members;
 use super::vigil::Vigil;
@@ -20,13 +20,13 @@ use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 use crate::claim::mark::Marks;
 use crate::claim::start::Start;
-use crate::claim::{Arbiter, Claims, DbError, Guard, Obtain};
+use crate::claim::{Arbiter, Claims, Guard, Obtain};
 use crate::commit::Commit;
 use crate::config::{Config, client_properties};
 use crate::consumer::ffi::{Client, EventQueue};
 use crate::consumer::poll::{Notice, Poller};
 use crate::consumer::{Budget, Catalog, Waker, new_context};
-use crate::db::{Db, Identity};
+use crate::db::{Db, DbError, Identity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Lane, LaneShared, Limits, Linger, Pace};
 use crate::migrate::check_version;
@@ -93,7 +93,6 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let claims = Arc::new(Claims::new(Arc::clone(&db), arbiter));
     let (outcome_sender, outcomes) = mpsc::unbounded_channel();
     let (report_sender, reports) = mpsc::unbounded_channel();
-    let (notice_sender, notices) = mpsc::unbounded_channel();
     let waker = Arc::new(Waker::default());
     let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
     let (finding_sender, findings) = mpsc::unbounded_channel();
@@ -118,9 +117,9 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         outcome_sender,
     );
 
-    let control = Control::new(
-        config.clone(),
-        Arc::clone(board),
+    let parts = Parts {
+        config: config.clone(),
+        board: Arc::clone(board),
         obtain,
         claims,
         held,
@@ -128,9 +127,8 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         waker,
         lanes,
         properties,
-        notice_sender,
-        Inboxes { notices, outcomes, reports, taken, marks, findings },
-    )?;
+    };
+    let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, findings })?;
     Ok(Launched { control, heartbeat, members, vigil })
 }
 
@@ -154,20 +152,20 @@ fn start_lanes(
         single_record_timeouts: u32::try_from(config.single_record_timeouts).unwrap_or(u32::MAX),
         pace,
     };
+    let parts = crate::lane::Parts {
+        claims: Arc::clone(claims),
+        commit,
+        handler: Arc::clone(&worker.handler),
+        limits,
+        backoff: backoff.clone(),
+        counters: Arc::clone(&worker.board.lanes),
+        reports: reports.clone(),
+        waker: Arc::clone(waker),
+    };
     (0..config.lanes)
         .map(|_| {
             let shared = Arc::new(LaneShared::default());
-            let lane = Lane::new(
-                Arc::clone(&shared),
-                Arc::clone(claims),
-                Arc::clone(&commit),
-                Arc::clone(&worker.handler),
-                limits.clone(),
-                backoff.clone(),
-                Arc::clone(&worker.board.lanes),
-                reports.clone(),
-                Arc::clone(waker),
-            );
+            let lane = Lane::new(Arc::clone(&shared), parts.clone());
             (shared, AbortOnDropHandle::new(tokio::spawn(lane.run())))
         })
         .collect()

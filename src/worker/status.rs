@@ -71,8 +71,16 @@ pub struct PartitionStatus {
     pub mirrored_offset: Option<i64>,
     /// Bytes held in memory: buffered, or in the batch that is out.
     pub held_bytes: usize,
-    /// Why it halted; or what its claim is waiting for.
+    /// Why it halted; or what it is waiting for.
     pub detail: Option<String>,
+    /// The epoch of the claim that this is about; `None` while there is none.
+    pub epoch: Option<i64>,
+    /// The end of the log, uncommitted records included, as Kafka said last.
+    pub log_end_offset: Option<i64>,
+    /// The last stable offset, as Kafka said last: behind the end of the log while a transaction is open.
+    pub last_stable_offset: Option<i64>,
+    /// The timestamp of the next record to apply, in ms since 1970, where that record is here.
+    pub next_record_timestamp_ms: Option<i64>,
 }
 
 /// Totals since the worker started.
@@ -107,6 +115,8 @@ pub struct WorkerStatus {
     pub owner: Option<Uuid>,
     /// In the group, and whatever is assigned is claimed (or halted, which needs a human, not a restart).
     pub ready: bool,
+    /// Why it is not ready, or what the worker as a whole is waiting for.
+    pub detail: Option<String>,
     /// What Kafka assigned, in order of topic and partition.
     pub partitions: Vec<PartitionStatus>,
     /// Totals.

@@ -110,7 +110,7 @@ impl Control {
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
-                Some(notice) = self.inboxes.notices.recv() => {
+                Some(notice) = self.heard.recv() => {
                     // The client still answers rebalances; nothing of it is acted upon any more.
                     if let Notice::Assigned(assigned) = notice {
                         tracing::debug!(partitions = assigned.len(), "assigned while stopping; not claimed");

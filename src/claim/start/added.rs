@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Start;
 use crate::ErrorKind;
 use crate::batch::PartitionKey;
-use crate::claim::DbError;
+use crate::db::DbError;
 use crate::partition::Halt;
 
 /// What became of a partition that had no row.

@@ -6,9 +6,9 @@ use rdkafka::error::KafkaError;
 
 use super::pattern::Wanted;
 use super::{Start, StartError};
-use crate::claim::DbError;
 use crate::claim::mark::{marked_by, mirror_mark};
 use crate::consumer::groups::{Committed, is_refusal};
+use crate::db::DbError;
 use crate::error::{Error, ErrorKind};
 
 impl Start {

@@ -2,7 +2,7 @@
 
 use super::pattern::Wanted;
 use super::{Start, StartError};
-use crate::claim::DbError;
+use crate::db::DbError;
 use crate::error::{Error, ErrorKind};
 
 /// How different (Jaro-Winkler) a name may be to be named as a near miss.

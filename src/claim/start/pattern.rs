@@ -16,8 +16,8 @@ use super::record::Decision;
 use super::{Start, StartError};
 use crate::ErrorKind;
 use crate::batch::PartitionKey;
-use crate::claim::DbError;
 use crate::config::{INTERNAL_TOPICS, StartPolicy, TopicPattern};
+use crate::db::DbError;
 use crate::partition::Halt;
 
 /// What a group is to read.

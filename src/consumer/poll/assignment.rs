@@ -19,23 +19,13 @@ use rdkafka::error::KafkaResult;
 
 use self::list::WholeList;
 use super::{Client, Fetching, Notice, Place, PollLoop};
-use crate::batch::PartitionKey;
+use crate::batch::{Assigned, AssignmentId, PartitionKey};
 use crate::consumer::PartitionBuffer;
 use crate::partition::Halt;
-
-/// Numbers the times that partitions were assigned to this process.
-pub(crate) type AssignmentId = u64;
 
 /// Of the process, not of the client: a claim made for an assignment of a client that is gone must match none of its
 /// successor's.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// A partition that Kafka assigned.
-#[derive(Debug, Clone)]
-pub(crate) struct Assigned {
-    pub(crate) key: PartitionKey,
-    pub(crate) id: AssignmentId,
-}
 
 /// The assignment, as Kafka gave it and as the client has it.
 pub(super) struct Assignment {

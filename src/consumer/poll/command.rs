@@ -7,11 +7,12 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
-use super::{AssignmentId, EventKind, EventQueue, Fetching, Notice, Place, PollLoop};
+use super::{EventKind, EventQueue, Fetching, Notice, Place, PollLoop};
 use crate::NextOffset;
-use crate::batch::PartitionKey;
+use crate::batch::{AssignmentId, PartitionKey};
 use crate::consumer::PartitionBuffer;
 use crate::failpoint::failpoint;
+use crate::partition::Halt;
 
 /// A command to the poll thread.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl PollLoop {
             return;
         }
         if let Err(error) = self.assignment.fetch(&buffer) {
-            buffer.fail(crate::partition::Halt::client(&key, "start fetching", &error));
+            buffer.fail(Halt::client(&key, "start fetching", &error));
             lane.notify_one();
             return;
         }
@@ -107,7 +108,7 @@ impl PollLoop {
         match self.assignment.fetch(buffer) {
             Ok(()) => self.begin(buffer),
             Err(error) => {
-                buffer.fail(crate::partition::Halt::client(&buffer.key, "fetch anew", &error));
+                buffer.fail(Halt::client(&buffer.key, "fetch anew", &error));
                 lane.notify_one();
             }
         }
