@@ -14,7 +14,7 @@ use crate::claim::watch;
 use crate::db::{Backend, Db};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
-use crate::sqlstate::{Class, Connection};
+use crate::verdict::{Class, Connection, Place};
 use crate::{Batch, HandlerError, Tx};
 use compare_and_set::CompareAndSet;
 
@@ -32,7 +32,7 @@ pub(crate) enum Attempt {
     /// Rolled back: somebody holds a partition's row for longer than `lock_timeout`.
     Locked,
     /// Rolled back or never begun; certainly nothing is durable.
-    Failed(HandlerError),
+    Failed { place: Place, error: HandlerError },
     /// The handler panicked; nothing is durable.
     Panicked(String),
     /// `max_processing_time` passed before COMMIT was sent; nothing is durable.
@@ -42,7 +42,7 @@ pub(crate) enum Attempt {
     /// The drain deadline passed before COMMIT was sent; nothing is durable.
     Cancelled,
     /// COMMIT may have been sent and its answer is not known: the next claim tells (EO-7).
-    Unknown(String),
+    Unknown { class: Class, why: String },
     /// Rows are durable without their offsets: the handler ended the transaction behind our back.
     Smuggled,
 }
@@ -114,11 +114,14 @@ impl Commit {
         let tx = tokio::select! {
             begun = self.begin() => match begun {
                 Ok(tx) => tx,
-                Err(error) => return Attempt::Failed(error),
+                Err((place, error)) => return Attempt::Failed { place, error },
             },
             ended = &mut limit => return match ended {
                 // The batch has not even begun: that is Postgres' slowness, not the batch's.
-                Ended::TimedOut => Attempt::Failed(HandlerError::retry("Postgres gave no connection in time")),
+                Ended::TimedOut => {
+                    let error = HandlerError::retry("Postgres gave no connection in time");
+                    Attempt::Failed { place: Place::Connect, error }
+                }
                 Ended::Cancelled => Attempt::Cancelled,
             },
         };
@@ -138,7 +141,7 @@ impl Commit {
                     self.leave_behind(left_behind);
                     let error =
                         HandlerError::retry("the system gave no thread for the handler").with_source(error);
-                    return Attempt::Failed(error);
+                    return Attempt::Failed { place: Place::Begin, error };
                 }
             };
             let handled = tokio::select! {
@@ -150,7 +153,11 @@ impl Commit {
             };
             match handled {
                 Ok((Ok(()), tx)) => tx,
-                Ok((Err(error), tx)) => return self.failed(error, tx, left_behind).await,
+                Ok((Err(error), tx)) => {
+                    let named = error.record().is_some() && error.sqlstate().is_some();
+                    let place = if named { Place::CopyRow } else { Place::Statement };
+                    return self.failed(place, error, tx, left_behind).await;
+                }
                 Err(panic) => {
                     self.leave_behind(left_behind);
                     return Attempt::Panicked(panic);
@@ -158,7 +165,7 @@ impl Commit {
             }
         };
         if let Err(error) = tx.usable() {
-            return self.failed(error, tx, left_behind).await;
+            return self.failed(Place::Statement, error, tx, left_behind).await;
         }
         failpoint!("rows_written");
 
@@ -191,9 +198,10 @@ impl Commit {
         self.commit(tx, left_behind).await
     }
 
-    async fn begin(&self) -> Result<Tx, HandlerError> {
-        let connection = self.db.lane().await.map_err(pool_error)?;
-        Tx::begin(connection).await.inspect_err(|error| self.heed(error))
+    async fn begin(&self) -> Result<Tx, (Place, HandlerError)> {
+        let connection = self.db.lane().await.map_err(|error| (Place::Connect, pool_error(error)))?;
+        let begun = Tx::begin(connection).await.inspect_err(|error| self.heed(error));
+        begun.map_err(|error| (Place::Begin, error))
     }
 
     async fn commit(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
@@ -225,32 +233,35 @@ impl Commit {
             Ok(Err(error)) => HandlerError::from(error),
             Err(_) => {
                 self.leave_behind(left_behind);
-                return Attempt::Unknown(format!("no answer to COMMIT in {:?}", self.max_processing_time));
+                let why = format!("no answer to COMMIT in {:?}", self.max_processing_time);
+                return Attempt::Unknown { class: Class::OwnTimeout, why };
             }
         };
-        let verdict = error.verdict();
-        if verdict.definite {
+        let cause = error.cause();
+        if cause.definite {
             // A deferred constraint, or a serialization failure: the server rolled back.
-            return self.failed(error, tx, left_behind).await;
+            return self.failed(Place::Commit, error, tx, left_behind).await;
         }
         self.heed(&error);
         self.leave_behind(left_behind);
-        Attempt::Unknown(error.to_string())
+        Attempt::Unknown { class: cause.class, why: error.to_string() }
     }
 
-    async fn failed(&self, error: HandlerError, tx: Tx, left_behind: LeftBehind) -> Attempt {
+    async fn failed(&self, place: Place, error: HandlerError, tx: Tx, left_behind: LeftBehind) -> Attempt {
         // What the server says between two statements does not reach the handler: to it, the connection was lost.
         let error = match self.db.timed_out(left_behind.backend.pid) {
-            Some(sqlstate) if error.verdict().class == Class::Environment => error.timed_out(&sqlstate),
+            Some(sqlstate) if matches!(error.cause().class, Class::Environment | Class::Lost) => {
+                error.timed_out(&sqlstate)
+            }
             _ => error,
         };
         self.heed(&error);
-        if error.verdict().connection == Connection::Keep {
+        if error.cause().connection == Connection::Keep {
             self.roll_back(tx, left_behind).await;
         } else {
             self.leave_behind(left_behind);
         }
-        Attempt::Failed(error)
+        Attempt::Failed { place, error }
     }
 
     /// Back to the pool with the connection if that goes well and quickly. It may not: a rollback queues behind a
@@ -269,15 +280,9 @@ impl Commit {
             }
             Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
                 self.roll_back(tx, left_behind).await;
-                Attempt::Failed(
-                    HandlerError::fatal(
-                        "the handler returned Ok, but one of its statements had failed and aborted the transaction: \
-                         pass SQL errors on with `?`, or run what may fail inside a savepoint",
-                    )
-                    .with_source(error),
-                )
+                Attempt::Failed { place: Place::CompareAndSet, error: HandlerError::swallowed(error) }
             }
-            _ => self.failed(HandlerError::from(error), tx, left_behind).await,
+            _ => self.failed(Place::CompareAndSet, HandlerError::from(error), tx, left_behind).await,
         }
     }
 
@@ -293,7 +298,7 @@ impl Commit {
 
     /// A demoted or restarted server: nothing in the pool is what it was.
     fn heed(&self, error: &HandlerError) {
-        if error.verdict().connection == Connection::DiscardAll {
+        if error.cause().connection == Connection::DiscardAll {
             self.db.clear();
         }
     }

@@ -26,7 +26,8 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::MAX_ABANDONED;
 use crate::schema::SchemaName;
-use crate::sqlstate::{Connection, classify};
+use crate::verdict::Connection;
+use crate::verdict::postgres::classify;
 pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
 pub(crate) use error::{DbError, postgres_error};
@@ -147,6 +148,11 @@ impl Db {
     /// next was told only that it is closed.
     pub(crate) fn timed_out(&self, pid: i32) -> Option<String> {
         self.connector.ended(pid)
+    }
+
+    /// How many sessions this process has lost so far: ended by the server, or cut off.
+    pub(crate) fn lost_sessions(&self) -> u64 {
+        self.connector.lost_sessions()
     }
 
     /// Cancels what runs on a connection of ours; see [`Connector::cancel`].

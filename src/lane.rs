@@ -4,12 +4,12 @@
 //! commit any more, that the buffer is idle.
 
 mod ahead;
-mod caution;
 pub(crate) mod decide;
 mod fill;
 mod linger;
 mod pace;
 mod process;
+mod ruling;
 mod shared;
 
 use std::sync::Arc;
@@ -26,11 +26,10 @@ use crate::consumer::{PartitionBuffer, Waker};
 use crate::handler::{ErasedHandler, HandlerThread};
 use crate::partition::After;
 use ahead::Ahead;
-use caution::Caution;
 use fill::Fill;
 pub(crate) use linger::Linger;
 pub(crate) use pace::Pace;
-pub(crate) use shared::LaneShared;
+pub(crate) use shared::{LaneShared, Lanes};
 
 /// What a lane tells the worker.
 #[derive(Debug)]
@@ -77,6 +76,7 @@ pub(crate) struct Parts {
     /// Unbounded so that a lane never waits for the worker; at most two reports per claim.
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) waker: Arc<Waker>,
+    pub(crate) lanes: Arc<Lanes>,
 }
 
 /// One lane.
@@ -86,14 +86,19 @@ pub(crate) struct Lane {
     thread: HandlerThread,
     /// Where the batch behind the present one is prepared.
     preparer: HandlerThread,
-    caution: Caution,
+    /// Whether it is one for partitions that are looked at apart.
+    is_aside: bool,
+    /// Whether it has noted on its buffers why nothing is applied.
+    troubled: bool,
+    /// Sessions lost by this process before the present attempt.
+    lost_before: u64,
 }
 
 impl Lane {
     pub(crate) fn new(shared: Arc<LaneShared>, parts: Parts) -> Self {
-        let caution = Caution::new(parts.limits.max_records, parts.backoff.clone());
         let (thread, preparer) = (parts.commit.handler_thread(), parts.commit.handler_thread());
-        Self { shared, parts, thread, preparer, caution }
+        let is_aside = parts.lanes.is_aside(&shared);
+        Self { shared, parts, thread, preparer, is_aside, troubled: false, lost_before: 0 }
     }
 
     /// Applies batches until told to stop and nothing is left to report.
@@ -113,10 +118,10 @@ impl Lane {
             }
             match self.fill() {
                 Fill::Batch(batch) => ahead = self.process(batch.into()).await,
-                Fill::Wait(None) => self.shared.data.notified().await,
+                Fill::Wait(None) => self.shared.signals.data.notified().await,
                 Fill::Wait(Some(until)) => {
                     let until = tokio::time::Instant::from_std(until);
-                    let _ = tokio::time::timeout_at(until, self.shared.data.notified()).await;
+                    let _ = tokio::time::timeout_at(until, self.shared.signals.data.notified()).await;
                 }
             }
         }
@@ -153,15 +158,17 @@ impl Lane {
     /// Waits after a failure; ends early when a buffer is closed, so that a revoke is not held up.
     async fn pause(&mut self, why: &str) {
         self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.troubled = true;
+        self.shared.buffers().iter().for_each(|buffer| buffer.note(Some(format!("trying again: {why}"))));
         let wait = self.parts.backoff.next();
         tracing::warn!(why, retry_in = ?wait, "a batch was not applied; trying again");
-        let _ = tokio::time::timeout(wait, self.shared.closing.notified()).await;
+        let _ = tokio::time::timeout(wait, self.shared.signals.closing.notified()).await;
     }
 
     /// Ends when a closed buffer of the batch has reached its drain deadline.
     async fn drain_deadline(shared: &LaneShared, buffers: &[Arc<PartitionBuffer>]) {
         loop {
-            let closing = shared.closing.notified();
+            let closing = shared.signals.closing.notified();
             let deadline: Option<Instant> = buffers.iter().filter_map(|buffer| buffer.peek().closed).min();
             match deadline {
                 None => closing.await,

@@ -48,7 +48,6 @@ mod partition;
 mod record;
 pub mod schema;
 pub mod sink;
-mod sqlstate;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tx;

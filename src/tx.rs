@@ -14,7 +14,7 @@ use deadpool_postgres::{ClientWrapper, Object, StatementCache};
 use tokio_postgres::{CancelToken, SimpleQueryMessage};
 
 use crate::HandlerError;
-use crate::sqlstate::{Class, Verdict};
+use crate::verdict::{Cause, Class};
 pub use binary::BinaryCopy;
 pub(crate) use binary::{HEADER, MAX_ROW_BYTES, TRAILER};
 pub(crate) use copy::Ahead;
@@ -225,7 +225,7 @@ impl Tx {
 
     /// Notes the class with which everything is refused from now on.
     fn break_with(&mut self, error: &HandlerError) {
-        let Verdict { class, .. } = error.verdict();
+        let Cause { class, .. } = error.cause();
         self.broken = Some(class);
     }
 }

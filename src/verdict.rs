@@ -1,11 +1,27 @@
-#![allow(dead_code, reason = "base commit: filled in by the next ones")]
 //! The judge: where something failed, what came back and what is remembered of it say who is to blame, what is done, and
 //! what a person reads. Pure: no I/O, no clock.
+//!
+//! Three questions, one after the other. What came ([`Class`]: from the server's code by the table of SQLSTATEs, from
+//! the driver, or the handler's own word)? Where ([`Place`])? And what is remembered of this position ([`Seen`])?
+//! [`judge`] answers from its one table. What holds of every answer is tested over all of them:
+//!
+//! - connecting and `BEGIN` have sent no record, so nothing there is a record's or a handler's fault;
+//! - what recurs at one position is never tried for ever at the same size;
+//! - nothing halts a range that can be narrowed to a record, unless the handler itself has said that no record is at
+//!   fault.
+
+mod memory;
+pub(crate) mod postgres;
+mod sqlstate;
+mod words;
+
+pub(crate) use memory::{Memory, Seen};
+pub(crate) use postgres::{Cause, Class, Connection};
+pub(crate) use words::describe;
 
 use crate::ErrorKind;
 
-/// Where a failure arose. What a code means depends on it: connecting and `BEGIN` have sent no record yet, so nothing
-/// there is ever a record's or a handler's fault.
+/// Where a failure arose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// Getting a session of Postgres.
@@ -65,3 +81,91 @@ pub(crate) enum Act {
     /// End the process, with this kind's exit code.
     Exit(ErrorKind),
 }
+
+/// What is said of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Verdict {
+    pub(crate) who: Who,
+    pub(crate) act: Act,
+}
+
+const fn verdict(who: Who, act: Act) -> Verdict {
+    Verdict { who, act }
+}
+
+/// Failures at one position before it is tried with fewer records, though nobody there seems to be to blame.
+pub(crate) const PATIENT: u32 = 3;
+/// Failures at one position before what usually passes is taken for good.
+pub(crate) const RETRIES: u32 = 5;
+/// How often a single record must lose its session, and its alone, before it is taken for the cause.
+pub(crate) const LOSSES: u32 = 5;
+
+/// Judges a failure of a batch, or of the session it was to have.
+pub(crate) fn judge(place: Place, class: Class, seen: &Seen) -> Verdict {
+    match place {
+        Place::Statement | Place::CopyRow | Place::CompareAndSet | Place::Commit => judge_data(class, seen),
+        // Nothing of a record was sent.
+        Place::Connect
+        | Place::Begin
+        | Place::Control
+        | Place::Fetch
+        | Place::Join
+        | Place::Metadata
+        | Place::Question => verdict(Who::Surroundings, Act::Wait),
+    }
+}
+
+fn judge_data(class: Class, seen: &Seen) -> Verdict {
+    use Class as C;
+    // The record that is found, or the first of a single one.
+    let found = |who| verdict(who, Act::Name);
+    match class {
+        C::Halt if seen.partitions > 1 => verdict(Who::Handler, Act::Apart),
+        C::Halt => verdict(Who::Handler, Act::Halt),
+        C::Reject if seen.named => found(Who::Record),
+        C::Bug if seen.named => found(Who::Handler),
+        _ if seen.partitions > 1 => verdict(blamed(class), Act::Apart),
+        C::Environment | C::Authentication => match seen {
+            Seen { times: ..PATIENT, .. } | Seen { records: ..=1, .. } => {
+                verdict(Who::Surroundings, Act::Wait)
+            }
+            _ => verdict(Who::Size, Act::Halve),
+        },
+        // Others lost theirs, too: then it was not this batch that ended it.
+        C::Lost if !seen.alone => verdict(Who::Surroundings, Act::Wait),
+        C::Lost => match seen {
+            Seen { records: 2.., times: ..PATIENT, narrowed: false, .. } => {
+                verdict(Who::Surroundings, Act::Wait)
+            }
+            Seen { records: 2.., .. } => verdict(Who::Size, Act::Halve),
+            Seen { singles: ..LOSSES, .. } => verdict(Who::Surroundings, Act::Wait),
+            _ => found(Who::Record),
+        },
+        C::OwnTimeout => match seen {
+            Seen { records: 2.., .. } => verdict(Who::Size, Act::Halve),
+            Seen { singles, limit, .. } if singles < limit => verdict(Who::Size, Act::Wait),
+            _ => found(Who::Handler),
+        },
+        C::RetryThenHalt => match seen {
+            Seen { named: true, times: RETRIES.., .. } => found(Who::Record),
+            Seen { times: ..RETRIES, narrowed: false, .. } => verdict(Who::Surroundings, Act::Wait),
+            Seen { records: 2.., .. } => verdict(Who::Record, Act::Halve),
+            Seen { singles: ..RETRIES, .. } => verdict(Who::Surroundings, Act::Wait),
+            _ => found(Who::Record),
+        },
+        C::Reject | C::Bug if seen.records > 1 => verdict(blamed(class), Act::Halve),
+        C::Reject | C::Bug => found(blamed(class)),
+    }
+}
+
+const fn blamed(class: Class) -> Who {
+    match class {
+        Class::Environment | Class::Authentication | Class::Lost | Class::RetryThenHalt => Who::Surroundings,
+        Class::OwnTimeout => Who::Size,
+        Class::Reject => Who::Record,
+        Class::Bug | Class::Halt => Who::Handler,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Claims;
 use crate::batch::PartitionKey;
 use crate::db::DbError;
-use crate::sqlstate::classify;
+use crate::verdict::postgres::classify;
 
 /// How often a row is looked at that a lost claim may still take: its statement may wait for a lock.
 const LOOK: Duration = Duration::from_millis(500);

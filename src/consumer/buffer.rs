@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::Budget;
+use super::{Budget, Signals};
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, Segment};
 use crate::invariants;
 use crate::partition::{After, Halt};
 use crate::record::chunk::{Chunk, RawRecord, Shape};
+use crate::verdict::Memory;
 use trust::Trust;
 use watch::Signs;
 pub(crate) use watch::{Suspicion, Watch};
@@ -32,6 +33,10 @@ pub(crate) struct PartitionBuffer {
     pub(crate) claim: ClaimId,
     budget: Arc<Budget>,
     watch: Watch,
+    /// Of its partition's failures; shared with the claims before and after this one.
+    memory: Arc<Mutex<Memory>>,
+    /// Whom to tell that something has come, or that it was closed: the lane that it is in.
+    home: Mutex<Arc<Signals>>,
     state: Mutex<State>,
     held_bytes: AtomicUsize,
     paused: AtomicBool,
@@ -107,6 +112,8 @@ impl PartitionBuffer {
             claim,
             budget,
             watch: Watch::default(),
+            memory: Arc::new(Mutex::new(Memory::default())),
+            home: Mutex::default(),
             state: Mutex::new(State {
                 from,
                 to: from,
@@ -133,6 +140,25 @@ impl PartitionBuffer {
             fenced: AtomicBool::new(false),
             committed: AtomicI64::new(from.get()),
         }
+    }
+
+    /// What is remembered of the partition's failures.
+    pub(crate) fn remembering(mut self, memory: Arc<Mutex<Memory>>) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lane that it is in.
+    pub(crate) fn home(&self) -> Arc<Signals> {
+        Arc::clone(&self.home.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn move_in(&self, home: &Arc<Signals>) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(home);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -14,12 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use command::{Command, MirrorEntry, Mirrored, StartFetch};
 
 use super::ffi::{Client, EventKind, EventQueue, Message, Place};
-use super::{Budget, PartitionBuffer, buffer::Pushed};
+use super::{Budget, PartitionBuffer, Signals, buffer::Pushed};
 use crate::NextOffset;
 use crate::batch::{Assigned, PartitionKey};
 use crate::partition::Halt;
@@ -163,17 +163,16 @@ struct PollLoop {
     buffers: HashMap<Box<str>, HashMap<i32, Fetching>>,
     /// The buffer of the record before: records come in runs.
     last: Option<Fetching>,
-    touched: Vec<Arc<Notify>>,
+    touched: Vec<Arc<Signals>>,
     unvalidated: Vec<Unvalidated>,
     /// When this thread last looked for an event, and so when the last event came.
     awake_at: Instant,
 }
 
-/// A partition that is being fetched: its buffer, and the lane to notify.
+/// A partition that is being fetched.
 #[derive(Clone)]
 struct Fetching {
     buffer: Arc<PartitionBuffer>,
-    lane: Arc<Notify>,
     /// Nothing is kept before the position was validated.
     validated: bool,
 }
@@ -206,7 +205,7 @@ impl PollLoop {
             // The next record looks its lane up anew, and so notifies it again.
             self.last = None;
             for lane in self.touched.drain(..) {
-                lane.notify_one();
+                lane.data.notify_one();
             }
             self.regulate();
         }
@@ -251,7 +250,7 @@ impl PollLoop {
             let partitions = self.buffers.get(message.topic());
             self.last = partitions.and_then(|partitions| partitions.get(&partition)).cloned();
             if let Some(fetching) = &self.last {
-                self.touched.push(Arc::clone(&fetching.lane));
+                self.touched.push(fetching.buffer.home());
             }
         }
         let Some(Fetching { buffer, validated: true, .. }) = &self.last else {
@@ -274,7 +273,7 @@ impl PollLoop {
     fn on_partition_error(&mut self, place: &Place, code: RDKafkaErrorCode, text: &str) {
         let fetching =
             self.buffers.get(place.topic.as_str()).and_then(|partitions| partitions.get(&place.partition));
-        let Some(Fetching { buffer, lane, validated }) = fetching else { return };
+        let Some(Fetching { buffer, validated }) = fetching else { return };
         match code {
             RDKafkaErrorCode::PartitionEOF => {
                 if let Some(end) = NextOffset::new(place.offset)
@@ -300,7 +299,7 @@ impl PollLoop {
                 buffer.fail(Halt::unreadable(key, offset, code, text));
             }
         }
-        self.touched.push(Arc::clone(lane));
+        self.touched.push(buffer.home());
     }
 
     fn notify(&self, notice: Notice) {

@@ -15,7 +15,8 @@ use super::tls::{Mode, Tls};
 use super::url::Address;
 use crate::config::DatabaseConfig;
 use crate::error::{self, ErrorKind};
-use crate::sqlstate::{Class, classify};
+use crate::verdict::Class;
+use crate::verdict::postgres::classify;
 
 /// How long one server may take to answer, unless the address says otherwise; as long again for the rest.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,6 +133,10 @@ impl Connector {
         self.ended.why(pid)
     }
 
+    pub(super) fn lost_sessions(&self) -> u64 {
+        self.ended.count()
+    }
+
     /// Cancels what runs on the connection of `token`, over TLS if that connection was.
     ///
     /// # Errors
@@ -155,7 +160,11 @@ where
     let driven = tokio::spawn(async move {
         // Kept until the end is noted: with it goes what the client waits for.
         tokio::pin!(connection);
-        match (&mut connection).await {
+        let ended = (&mut connection).await;
+        if ended.is_err() {
+            noted.lost();
+        }
+        match ended {
             Ok(()) => {}
             // Our own doing, mostly: a backend that was given up.
             Err(error) if error.code() == Some(&SqlState::ADMIN_SHUTDOWN) => {

@@ -2,6 +2,7 @@
 //! hears only that the connection is closed.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::error::SqlState;
@@ -9,14 +10,23 @@ use tokio_postgres::error::SqlState;
 /// How many are remembered: a lane asks at once.
 const REMEMBERED: usize = 256;
 
-/// Which sessions were ended for having taken too long, by their backends' pids.
+/// Which sessions were ended for having taken too long, by their backends' pids; and how many were lost, whyever.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ended(Arc<Mutex<VecDeque<(i32, String)>>>);
+pub(super) struct Ended(Arc<Mutex<VecDeque<(i32, String)>>>, Arc<AtomicU64>);
 
 impl Ended {
     /// A new session: what was known of its pid is another's.
     pub(super) fn begun(&self, pid: i32) {
         self.lock().retain(|(ended, _)| *ended != pid);
+    }
+
+    /// A session was lost that this process had not closed.
+    pub(super) fn lost(&self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
     }
 
     pub(super) fn note(&self, pid: i32, why: &SqlState) {

@@ -6,7 +6,7 @@ use std::fmt;
 use tokio_postgres::error::DbError;
 
 use crate::record::{Record, RecordId};
-use crate::sqlstate::{self, Class, Connection, Verdict};
+use crate::verdict::{Cause, Class, Connection, describe, postgres};
 
 /// Why a handler could not apply a batch, and so what the worker does next.
 ///
@@ -28,7 +28,9 @@ pub struct HandlerError(Box<Inner>);
 struct Inner {
     class: Class,
     /// `None`: follows from the source.
-    verdict: Option<Verdict>,
+    cause: Option<Cause>,
+    /// The topics of the handler that failed, where there are several handlers.
+    topics: Vec<std::sync::Arc<str>>,
     reason: String,
     record: Option<RecordId>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -48,7 +50,14 @@ pub enum HandlerErrorKind {
 
 impl HandlerError {
     fn new(class: Class, reason: impl Into<String>) -> Self {
-        Self(Box::new(Inner { class, verdict: None, reason: reason.into(), record: None, source: None }))
+        Self(Box::new(Inner {
+            class,
+            cause: None,
+            topics: Vec::new(),
+            reason: reason.into(),
+            record: None,
+            source: None,
+        }))
     }
 
     /// Something outside is not ready: apply the batch again later. There is no limit to the number of times.
@@ -98,9 +107,11 @@ impl HandlerError {
     #[must_use]
     pub fn kind(&self) -> HandlerErrorKind {
         match self.0.class {
-            Class::Environment | Class::OwnTimeout | Class::RetryThenHalt => HandlerErrorKind::Retry,
+            Class::Environment | Class::Lost | Class::OwnTimeout | Class::RetryThenHalt => {
+                HandlerErrorKind::Retry
+            }
             Class::Reject => HandlerErrorKind::Reject,
-            Class::Halt | Class::Authentication => HandlerErrorKind::Fatal,
+            Class::Bug | Class::Halt | Class::Authentication => HandlerErrorKind::Fatal,
         }
     }
 
@@ -140,18 +151,18 @@ impl HandlerError {
     }
 
     /// The class as the handler wants it, with what the driver's error says of connection and outcome.
-    pub(crate) fn verdict(&self) -> Verdict {
-        let base = self.0.verdict.unwrap_or_else(|| match self.postgres_error() {
-            Some(error) => sqlstate::classify(error),
-            None => Verdict::by_handler(self.0.class),
+    pub(crate) fn cause(&self) -> Cause {
+        let base = self.0.cause.unwrap_or_else(|| match self.postgres_error() {
+            Some(error) => postgres::classify(error),
+            None => Cause::by_handler(self.0.class),
         });
-        Verdict { class: self.0.class, ..base }
+        Cause { class: self.0.class, ..base }
     }
 
     /// An error after which the connection is out of step and must go.
     pub(crate) fn lost_connection(class: Class, reason: impl Into<String>) -> Self {
         let mut error = Self::new(class, reason);
-        error.0.verdict = Some(Verdict::lost(class));
+        error.0.cause = Some(Cause::lost(class));
         error
     }
 
@@ -166,9 +177,15 @@ impl HandlerError {
     pub(crate) fn read_only() -> Self {
         let reason = "Postgres takes no writes: it was demoted, or default_transaction_read_only is on";
         let mut error = Self::new(Class::Environment, reason);
-        error.0.verdict =
-            Some(Verdict { connection: Connection::DiscardAll, ..Verdict::lost(Class::Environment) });
+        error.0.cause = Some(Cause { connection: Connection::DiscardAll, ..Cause::lost(Class::Environment) });
         error
+    }
+
+    /// The transaction was aborted by an error that the handler kept to itself (25P02 at the compare-and-set).
+    pub(crate) fn swallowed(error: tokio_postgres::Error) -> Self {
+        let reason = "the handler returned Ok, but one of its statements had failed and aborted the transaction: pass SQL \
+                      errors on with `?`, or run what may fail inside a savepoint";
+        Self::new(Class::Bug, reason).with_source(error)
     }
 
     /// A table is not what it was when its catalogue entry was read.
@@ -186,10 +203,21 @@ impl HandlerError {
 
     /// The same error, but trying again may help.
     pub(crate) fn worth_another_try(mut self) -> Self {
-        let verdict = self.verdict();
-        self.0.verdict = Some(verdict);
+        let cause = self.cause();
+        self.0.cause = Some(cause);
         self.0.class = Class::RetryThenHalt;
         self
+    }
+
+    /// The same error, of the handler of these topics.
+    pub(crate) fn of_topics(mut self, topics: impl IntoIterator<Item = std::sync::Arc<str>>) -> Self {
+        self.0.topics = topics.into_iter().collect();
+        self
+    }
+
+    /// Whether a partition of `topic` may be to blame: its handler is the one that failed.
+    pub(crate) fn may_concern(&self, topic: &str) -> bool {
+        self.0.topics.is_empty() || self.0.topics.iter().any(|one| **one == *topic)
     }
 
     /// The same error, and the record that it is about.
@@ -200,8 +228,8 @@ impl HandlerError {
 
     /// The same error, but its connection must go.
     pub(crate) fn discarding(mut self) -> Self {
-        let verdict = self.verdict();
-        self.0.verdict = Some(Verdict { connection: verdict.connection.max(Connection::Discard), ..verdict });
+        let cause = self.cause();
+        self.0.cause = Some(Cause { connection: cause.connection.max(Connection::Discard), ..cause });
         self
     }
 }
@@ -210,28 +238,27 @@ impl HandlerError {
 /// (retry) or a mismatch of Rust and SQL types (fatal).
 impl From<tokio_postgres::Error> for HandlerError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let verdict = sqlstate::classify(&error);
+        let cause = postgres::classify(&error);
         let reason = match error.as_db_error() {
             Some(db) => describe(db),
-            None => "the database connection or the driver failed".to_owned(),
+            None => of_the_driver(&error),
         };
-        let mut this = Self::new(verdict.class, reason).with_source(error);
-        this.0.verdict = Some(verdict);
+        let mut this = Self::new(cause.class, reason).with_source(error);
+        this.0.cause = Some(cause);
         this
     }
 }
 
-/// Names, never values.
-fn describe(error: &DbError) -> String {
-    let mut text = format!("postgres answered SQLSTATE {}", error.code().code());
-    for (noun, name) in
-        [("constraint", error.constraint()), ("table", error.table()), ("column", error.column())]
-    {
-        if let Some(name) = name {
-            text.push_str(&format!(", {noun} {name}"));
-        }
+/// What the driver itself says: names of types, places and operations, never values.
+fn of_the_driver(error: &tokio_postgres::Error) -> String {
+    use tokio_postgres::types::WrongType;
+    match error.source() {
+        Some(source) if source.is::<WrongType>() => format!("{error}: {source}"),
+        // A value's own complaint may quote it.
+        Some(source) if !source.is::<std::io::Error>() => error.to_string(),
+        Some(source) => format!("the connection to postgres failed: {error}: {source}"),
+        None => format!("the connection to postgres failed: {error}"),
     }
-    text
 }
 
 impl fmt::Display for HandlerError {
@@ -270,9 +297,9 @@ mod tests {
         let error = HandlerError::fatal("cannot go on").with_source(timeout);
         assert_eq!(error.kind(), HandlerErrorKind::Fatal);
         assert_eq!(error.to_string(), "cannot go on");
-        assert_eq!(error.verdict().class, Class::Halt);
-        assert_eq!(error.verdict().connection, Connection::DiscardAll);
-        assert!(!error.verdict().definite);
+        assert_eq!(error.cause().class, Class::Halt);
+        assert_eq!(error.cause().connection, Connection::DiscardAll);
+        assert!(!error.cause().definite);
     }
 
     #[test]
@@ -281,7 +308,7 @@ mod tests {
         let error = HandlerError::reject_at(id.clone(), "negative amount");
         assert_eq!(error.to_string(), "record t[3]@7 rejected: negative amount");
         assert_eq!(error.record(), Some(&id));
-        assert!(error.verdict().definite);
+        assert!(error.cause().definite);
         assert_eq!(HandlerError::reject_unnamed("x").record(), None);
     }
 }

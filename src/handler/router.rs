@@ -78,7 +78,10 @@ impl ErasedHandler for Router {
                 None => self.split(batch)?,
             };
             for (route, batch) in &split {
-                self.routes[*route].handler.handle(batch, tx).await?;
+                let handled = self.routes[*route].handler.handle(batch, tx).await;
+                // Whose handler failed is known: the partitions of the others are not to blame.
+                let topics = || batch.parts.iter().map(|part| Arc::clone(&part.key.topic));
+                handled.map_err(|error| error.of_topics(topics()))?;
             }
             Ok(())
         })

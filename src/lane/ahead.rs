@@ -48,13 +48,13 @@ impl Lane {
             }
         }
         let began = Instant::now();
+        self.lost_before = self.parts.claims.db().lost_sessions();
         let apply = self.parts.commit.apply(&taken.batch, &self.parts.handler, &mut self.thread, limit);
         tokio::pin!(apply);
         let mut ahead = None;
         loop {
             if ahead.is_none()
-                && let Some(taken) =
-                    fill_ahead(&self.shared, &self.parts.limits, &self.caution, Instant::now())
+                && let Some(taken) = fill_ahead(&self.shared, &self.parts.limits, Instant::now())
             {
                 // Without a thread it is not prepared, which is no harm.
                 let preparing =
@@ -68,7 +68,7 @@ impl Lane {
                     }
                     return (attempt, ahead);
                 }
-                () = self.shared.data.notified(), if ahead.is_none() => {}
+                () = self.shared.signals.data.notified(), if ahead.is_none() => {}
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::caution::Caution;
 use super::pace::Turn;
 use super::{Lane, LaneShared, Limits};
 use crate::Batch;
@@ -34,12 +33,12 @@ impl Limits {
 
 impl Lane {
     pub(super) fn fill(&self) -> Fill {
-        fill(&self.shared, &self.parts.limits, &self.caution, Instant::now())
+        fill(&self.shared, &self.parts.limits, Instant::now())
     }
 }
 
 /// Closes a batch by records, bytes or linger, or because a partition cannot grow: paused by the budget.
-fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -> Fill {
+fn fill(shared: &LaneShared, limits: &Limits, now: Instant) -> Fill {
     let turn = match limits.turn(now) {
         Ok(turn) => turn,
         Err(until) => return Fill::Wait(Some(until)),
@@ -48,9 +47,8 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
     let mut earlier = |instant: Instant| wake = Some(wake.map_or(instant, |wake| wake.min(instant)));
     let Some(oldest) = ready.iter().map(|(.., since)| *since).min() else { return Fill::Wait(wake) };
     let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
-    let is_full = |(buffer, peek, _): &Ready| {
-        peek.paused || caution.alone(&buffer.key).is_some_and(|limit| peek.records >= limit)
-    };
+    let is_full =
+        |(buffer, peek, _): &Ready| peek.paused || alone(buffer).is_some_and(|limit| peek.records >= limit);
     let complete = records >= limits.target_records.min(limits.max_records)
         || ready.iter().any(is_full)
         || now >= oldest + limits.linger.get();
@@ -58,25 +56,26 @@ fn fill(shared: &LaneShared, limits: &Limits, caution: &Caution, now: Instant) -
         earlier(oldest + limits.linger.get());
         return Fill::Wait(wake);
     }
-    match take(ready, limits, caution, turn) {
+    match take(ready, limits, turn) {
         Some(taken) => Fill::Batch(taken),
         None => Fill::Wait(wake),
     }
 }
 
 /// The batch behind the present one: only where waiting would not make it larger, and where nothing calls for caution.
-pub(super) fn fill_ahead(
-    shared: &LaneShared,
-    limits: &Limits,
-    caution: &Caution,
-    now: Instant,
-) -> Option<Taken> {
+pub(super) fn fill_ahead(shared: &LaneShared, limits: &Limits, now: Instant) -> Option<Taken> {
     let turn = limits.turn(now).ok()?;
     let (ready, _) = ready(shared, now);
     let records: usize = ready.iter().map(|(_, peek, _)| peek.records).sum();
     let cannot_grow = records >= limits.max_records || ready.iter().any(|(_, peek, _)| peek.paused);
     let lags = records >= limits.target_records.min(limits.max_records);
-    if cannot_grow && lags && caution.is_calm() { take(ready, limits, caution, turn) } else { None }
+    let calm = || shared.buffers().iter().all(|buffer| alone(buffer).is_none());
+    if cannot_grow && lags && calm() { take(ready, limits, turn) } else { None }
+}
+
+/// How many records of a partition its next batch may have, if it is looked at apart.
+fn alone(buffer: &PartitionBuffer) -> Option<usize> {
+    buffer.memory().alone()
 }
 
 /// What may be taken, and when more may be.
@@ -96,15 +95,15 @@ fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
 
 /// Who was served longest ago comes first: by age alone, a partition with a backlog would always be the oldest.
 /// What one partition does not use of its share goes to the next.
-fn take(mut ready: Vec<Ready>, limits: &Limits, caution: &Caution, turn: Option<Turn<'_>>) -> Option<Taken> {
+fn take(mut ready: Vec<Ready>, limits: &Limits, turn: Option<Turn<'_>>) -> Option<Taken> {
     ready.sort_by_key(|(_, peek, since)| (peek.taken_at, *since));
-    let alone = caution.alone(&ready.first()?.0.key);
-    if alone.is_some() {
+    let limit = alone(&ready.first()?.0);
+    if limit.is_some() {
         ready.truncate(1);
     } else {
-        ready.retain(|(buffer, ..)| caution.alone(&buffer.key).is_none());
+        ready.retain(|(buffer, ..)| alone(buffer).is_none());
     }
-    let max_records = alone.unwrap_or(limits.max_records);
+    let max_records = limit.unwrap_or(usize::MAX).min(limits.max_records);
     ready.truncate(max_records);
     // Smallest first, so that the share of those that have less is handed on before it is needed.
     ready.sort_by_key(|(_, peek, _)| peek.records);

@@ -3,18 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-
-use crate::consumer::PartitionBuffer;
+use crate::consumer::{PartitionBuffer, Signals};
 
 /// A lane's buffers and signals.
 #[derive(Debug, Default)]
 pub(crate) struct LaneShared {
     buffers: Mutex<Vec<Arc<PartitionBuffer>>>,
-    /// Something arrived, or a buffer was added or closed.
-    pub(crate) data: Arc<Notify>,
-    /// A buffer was closed, or the lane is to stop.
-    pub(crate) closing: Notify,
+    pub(crate) signals: Arc<Signals>,
     stopping: AtomicBool,
 }
 
@@ -24,7 +19,16 @@ impl LaneShared {
     }
 
     pub(crate) fn add(&self, buffer: Arc<PartitionBuffer>) {
+        buffer.move_in(&self.signals);
         self.lock().push(buffer);
+        // It may have been closed, or have got something, while it was on its way.
+        self.signals.data.notify_one();
+    }
+
+    /// Gives a buffer, of which nothing is out, to another lane.
+    pub(super) fn give(&self, buffer: &Arc<PartitionBuffer>, other: &Self) {
+        other.add(Arc::clone(buffer));
+        self.remove(buffer);
     }
 
     pub(super) fn remove(&self, buffer: &Arc<PartitionBuffer>) {
@@ -43,19 +47,55 @@ impl LaneShared {
         self.lock().is_empty()
     }
 
-    /// After a buffer was closed.
-    pub(crate) fn notify_closed(&self) {
-        self.closing.notify_one();
-        self.data.notify_one();
-    }
-
     /// The lane ends once its buffers, all closed before, are idle.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.notify_closed();
+        self.signals.notify_closed();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
+}
+
+/// How many partitions may be looked at apart at the same time, each with a connection of its own.
+const ASIDE: usize = 4;
+
+/// A worker's lanes.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    main: Vec<Arc<LaneShared>>,
+    /// Where partitions go whose batches have failed: their further tries, each of which may wait for a lock or a
+    /// time-out, cost nobody else anything.
+    aside: Vec<Arc<LaneShared>>,
+}
+
+impl Lanes {
+    pub(crate) fn new(main: usize) -> Self {
+        let lanes = |count: usize| (0..count).map(|_| Arc::default()).collect();
+        Self { main: lanes(main), aside: lanes(ASIDE) }
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<LaneShared>> {
+        self.main.iter().chain(&self.aside)
+    }
+
+    /// The one with the fewest partitions, for one whose batches go well.
+    pub(crate) fn emptiest(&self) -> &Arc<LaneShared> {
+        emptiest(&self.main)
+    }
+
+    /// The same, for one that is looked at apart.
+    pub(crate) fn emptiest_aside(&self) -> &Arc<LaneShared> {
+        emptiest(&self.aside)
+    }
+
+    pub(super) fn is_aside(&self, lane: &Arc<LaneShared>) -> bool {
+        self.aside.iter().any(|aside| Arc::ptr_eq(aside, lane))
+    }
+}
+
+fn emptiest(lanes: &[Arc<LaneShared>]) -> &Arc<LaneShared> {
+    lanes.iter().min_by_key(|lane| lane.len()).expect("there is a lane of each kind")
 }

@@ -36,8 +36,16 @@ const INDEXES: &str = "\
     JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
     JOIN pg_catalog.pg_am AS m ON m.oid = c.relam \
     WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND m.amname = 'btree' \
-        AND i.indexprs IS NULL AND i.indpred IS NULL \
+        AND i.indexprs IS NULL AND i.indpred IS NULL AND i.indimmediate \
     ORDER BY i.indisprimary DESC, i.indexrelid";
+
+/// Constraints that are checked, or may be, only at COMMIT: `ON CONFLICT` works with none of them.
+const DEFERRABLE: &str = "\
+    SELECT o.conname::pg_catalog.text, ARRAY( \
+        SELECT a.attname::pg_catalog.text FROM pg_catalog.unnest(o.conkey) AS k (number) \
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = k.number) \
+    FROM pg_catalog.pg_constraint AS o \
+    WHERE o.conrelid = pg_catalog.to_regclass($1) AND o.condeferrable AND o.contype IN ('p', 'u', 'x') ORDER BY 1";
 
 /// What the columns are called, their types, and whether a policy hides rows from this role; asked before every `COPY`,
 /// under its lock.
@@ -89,7 +97,8 @@ pub(crate) fn types(rows: &[Row]) -> Vec<(&str, TypeId)> {
 async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, HandlerError> {
     let misfit = |what: String| HandlerError::fatal(format!("table {}: {what}", table.name));
     let name: [&(dyn ToSql + Sync); 1] = [&table.name];
-    let (rows, indexes) = tokio::try_join!(tx.query(COLUMNS, &name), tx.query(INDEXES, &name))?;
+    let (rows, indexes, deferrable) =
+        tokio::try_join!(tx.query(COLUMNS, &name), tx.query(INDEXES, &name), tx.query(DEFERRABLE, &name))?;
     let Some(first) = rows.first() else {
         return Err(misfit("there is no such table, or this role may not use its schema".to_owned()));
     };
@@ -126,6 +135,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, H
         .chain(table.sources.iter().map(|(_, column)| column.as_str()))
         .collect();
     check(table, &names, &found).map_err(misfit)?;
+    check_deferrable(table, &deferrable).map_err(misfit)?;
     // The driver finds out about types of the user's own (enums, domains, arrays of them). Not from the cache of
     // statements, which may be older than the columns.
     let statement = format!("SELECT {} FROM {sql_name}", quoted(names.iter().copied()));
@@ -202,6 +212,27 @@ fn check(table: &Table, names: &[&str], found: &[Found]) -> Result<(), String> {
             column.name, column.sql_type
         )),
         None => Ok(()),
+    }
+}
+
+/// `ON CONFLICT` cannot look at a constraint that may be violated until COMMIT.
+fn check_deferrable(table: &Table, rows: &[Row]) -> Result<(), String> {
+    let mut constraints = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, Vec<&str>>(1)));
+    let is_key = |columns: &[&str]| {
+        table.key.as_ref().is_some_and(|key| {
+            key.len() == columns.len() && columns.iter().all(|column| key.iter().any(|one| one == column))
+        })
+    };
+    let found = match table.mode {
+        Mode::Append => None,
+        Mode::InsertIgnore => constraints.next(),
+        Mode::Upsert => constraints.find(|(_, columns)| is_key(columns)),
+    };
+    match found {
+        None => Ok(()),
+        Some((name, _)) => Err(format!(
+            "constraint {name} is deferrable, and ON CONFLICT works with none that is: make it NOT DEFERRABLE, or append"
+        )),
     }
 }
 

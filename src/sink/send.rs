@@ -12,9 +12,9 @@ use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::TablePlan;
-use crate::sqlstate::copy_line;
 use crate::tx::{Ahead, HEADER, TRAILER};
-use crate::{Batch, HandlerError, HandlerErrorKind, Tx};
+use crate::verdict::postgres::copy_line;
+use crate::{Batch, HandlerError, Tx};
 
 /// Messages that may be on their way while the next one is filled.
 const IN_FLIGHT: usize = 4;
@@ -90,9 +90,6 @@ fn blame(error: tokio_postgres::Error, encoded: &Encoded, batch: &Batch) -> Hand
     let found_late = error.code() == Some(&SqlState::PROGRAM_LIMIT_EXCEEDED);
     let line = error.as_db_error().filter(|_| !found_late).and_then(copy_line);
     let error = HandlerError::from(error);
-    if error.kind() != HandlerErrorKind::Reject {
-        return error;
-    }
     let record = line.and_then(|line| encoded.record_of_line(line)).and_then(|at| batch.records().nth(at));
     match record {
         Some(record) => error.at_record(record.id()),

@@ -7,7 +7,7 @@ use tokio_postgres::{CopyInSink, Row};
 use super::statement::{cached, check};
 use super::{Tx, guard};
 use crate::HandlerError;
-use crate::sqlstate::Class;
+use crate::verdict::Class;
 
 impl Tx {
     /// Begins a `COPY … FROM STDIN`, the fastest way to write many rows. The sink takes bytes in the statement's

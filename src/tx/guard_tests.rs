@@ -180,7 +180,7 @@ fn docs_list_the_refusals() {
         .iter()
         .map(|refusal| format!("| {} | {} |\n", refusal.what(), refusal.instead()))
         .collect();
-    crate::sqlstate::assert_documented(
+    crate::verdict::postgres::assert_documented(
         "statement-guard",
         &format!("| refused because | instead |\n|---|---|\n{table}"),
     );

@@ -2,7 +2,7 @@
 
 use super::Tx;
 use crate::HandlerError;
-use crate::sqlstate::Class;
+use crate::verdict::Class;
 
 /// A point in the transaction to return to; made by [`Tx::savepoint`].
 ///

@@ -13,8 +13,9 @@ use tokio_postgres::types::Type;
 
 use super::*;
 use crate::HandlerErrorKind;
-use crate::sqlstate::{Connection, classify, copy_line};
 use crate::testing::Postgres;
+use crate::verdict::Connection;
+use crate::verdict::postgres::{classify, copy_line};
 
 async fn pool() -> Pool {
     let url = Postgres::shared().await.expect("a server").admin_url();
@@ -69,7 +70,7 @@ async fn a_connection_inside_a_transaction_is_not_taken() {
     connection.batch_execute("BEGIN").await.unwrap();
     let error = Tx::begin(connection).await.unwrap_err();
     assert!(error.to_string().contains("already inside"), "{error}");
-    assert_eq!(error.verdict().connection, Connection::Discard);
+    assert_eq!(error.cause().connection, Connection::Discard);
 }
 
 #[tokio::test]
@@ -89,7 +90,7 @@ async fn a_swallowed_error_fails_what_follows() {
     assert!(!error.to_string().contains("bad"), "{error}");
     let error = tx.raw().query_one("SELECT 1", &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25P02");
-    assert_eq!(classify(&error).class, Class::Halt);
+    assert_eq!(classify(&error).class, Class::Bug);
     // PITFALLS 19: COMMIT itself says nothing.
     tx.raw().batch_execute("COMMIT").await.unwrap();
 }
@@ -196,7 +197,7 @@ async fn a_binary_copy_writes_every_row_that_it_was_given() {
         ] {
             let error = bad.unwrap_err();
             assert_eq!(error.kind(), kind, "{error:?}");
-            assert_eq!(error.verdict().connection, Connection::Keep);
+            assert_eq!(error.cause().connection, Connection::Keep);
             assert!(error.to_string().contains("COPY"), "{error}");
         }
     }
@@ -308,8 +309,8 @@ async fn a_copy_refused_before_it_began_breaks_the_transaction() {
     let before = tx.savepoint().await.unwrap();
     let error = tx.copy_in("COPY no_such_table FROM STDIN").await.err().unwrap();
     assert_eq!(error.sqlstate(), Some("42P01"));
-    assert_eq!(error.verdict().class, Class::Halt);
-    assert_eq!(error.verdict().connection, Connection::Discard);
+    assert_eq!(error.cause().class, Class::Bug);
+    assert_eq!(error.cause().connection, Connection::Discard);
     for error in [
         tx.rollback_to(&before).await.unwrap_err(),
         tx.execute("SELECT 1", &[]).await.unwrap_err(),
@@ -333,8 +334,8 @@ async fn a_copy_that_fails_before_its_first_row_is_noticed() {
     let error = sink.as_mut().finish().await.unwrap_err();
     assert_eq!(HandlerError::from(error).kind(), HandlerErrorKind::Fatal);
     let error = tx.rollback_to(&before).await.unwrap_err();
-    assert_eq!(error.verdict().class, Class::RetryThenHalt, "{error:?}");
-    assert_eq!(error.verdict().connection, Connection::Discard);
+    assert_eq!(error.cause().class, Class::RetryThenHalt, "{error:?}");
+    assert_eq!(error.cause().connection, Connection::Discard);
     assert!(tx.usable().is_err());
     assert!(tx.rollback().await.is_none());
 }
@@ -354,8 +355,8 @@ async fn the_driver_s_own_errors_are_told_apart() {
         ),
     ] {
         assert_eq!(error.kind(), kind, "{error:?}");
-        assert!(error.verdict().definite);
-        assert_eq!(error.verdict().connection, Connection::Keep);
+        assert!(error.cause().definite);
+        assert_eq!(error.cause().connection, Connection::Keep);
     }
     let error = tx.execute("SELECT $1::text", &[&"a\0b"]).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("22021")));
@@ -387,9 +388,9 @@ async fn a_terminated_backend_leaves_the_outcome_unknown() {
     let killer = connection().await;
     killer.execute("SELECT pg_terminate_backend($1)", &[&tx.backend_pid()]).await.unwrap();
     let error = tx.execute("SELECT pg_sleep(5)", &[]).await.unwrap_err();
-    let verdict = error.verdict();
-    assert_eq!(verdict.class, Class::Environment, "{error:?}");
-    assert_eq!(verdict.connection, Connection::DiscardAll);
+    let verdict = error.cause();
+    assert_eq!(verdict.class, Class::Lost, "{error:?}");
+    assert_eq!(verdict.connection, Connection::Discard);
     assert!(!verdict.definite);
     assert!(tx.rollback().await.is_none());
 }
@@ -406,13 +407,13 @@ async fn special_cases_of_the_table_are_as_the_server_says() {
     let before = tx.savepoint().await.unwrap();
     let error = tx.execute("INSERT INTO p VALUES (1)", &[]).await.unwrap_err();
     assert_eq!((error.sqlstate(), error.constraint()), (Some("23514"), None));
-    assert_eq!(error.verdict().class, Class::RetryThenHalt);
+    assert_eq!(error.cause().class, Class::RetryThenHalt);
     tx.rollback_to(&before).await.unwrap();
     tx.query("SELECT * FROM c", &[]).await.unwrap();
     tx.batch_execute("ALTER TABLE c ALTER id TYPE text").await.unwrap();
     let error = tx.query("SELECT * FROM c", &[]).await.unwrap_err();
     assert_eq!(error.sqlstate(), Some("0A000"));
-    assert_eq!(error.verdict().class, Class::RetryThenHalt, "{error:?}");
+    assert_eq!(error.cause().class, Class::RetryThenHalt, "{error:?}");
     tx.rollback_to(&before).await.unwrap();
     let error = tx.batch_execute("DO $$ BEGIN RAISE EXCEPTION 'no'; END $$").await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (HandlerErrorKind::Reject, Some("P0001")));

@@ -1,7 +1,7 @@
 //! The one loop that owns the partitions: it feeds their state machines and carries out what they say.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -25,8 +25,9 @@ use crate::config::Config;
 use crate::consumer::poll::{Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{LaneShared, Report};
+use crate::lane::{Lanes, Report};
 use crate::partition::{After, Halt, Input, Partition, State};
+use crate::verdict::Memory;
 
 /// How often the status is refreshed when nothing happens.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,13 +45,20 @@ pub(super) struct Inboxes {
     pub(super) findings: mpsc::UnboundedReceiver<Option<Halt>>,
 }
 
+/// The lanes, and the tasks that run them; these end with their handles.
+pub(super) struct RunningLanes {
+    pub(super) shared: Arc<Lanes>,
+    pub(super) tasks: Vec<AbortOnDropHandle<()>>,
+}
+
 /// A partition and what belongs to its present claim.
 pub(super) struct Entry {
     pub(super) machine: Partition,
     /// What the last claim found, beside the position that the machine knows.
     pub(super) claimed: Option<Claimed>,
     pub(super) buffer: Option<Arc<PartitionBuffer>>,
-    pub(super) lane: usize,
+    /// Of its failures, for as long as it is assigned and does not halt.
+    pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) fence_backoff: Backoff,
     /// Sent to Kafka, and acknowledged by it.
     pub(super) mirror_sent: i64,
@@ -73,7 +81,7 @@ pub(super) struct Parts {
     pub(super) held: Arc<HeldClaims>,
     pub(super) budget: Arc<Budget>,
     pub(super) waker: Arc<Waker>,
-    pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
+    pub(super) lanes: RunningLanes,
     pub(super) properties: Vec<(String, String)>,
 }
 
@@ -85,7 +93,7 @@ pub(super) struct Control {
     pub(super) held: Arc<HeldClaims>,
     pub(super) budget: Arc<Budget>,
     pub(super) waker: Arc<Waker>,
-    pub(super) lanes: Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)>,
+    pub(super) lanes: RunningLanes,
     properties: Vec<(String, String)>,
     notices: mpsc::UnboundedSender<Notice>,
     /// What the present client has to say.
@@ -428,12 +436,12 @@ fn mirror_entry(mark: &Arc<str>, buffer: &PartitionBuffer) -> Option<MirrorEntry
 }
 
 impl Entry {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(memory: Memory) -> Self {
         Self {
             machine: Partition::new(),
             claimed: None,
             buffer: None,
-            lane: 0,
+            memory: Arc::new(Mutex::new(memory)),
             fence_backoff: Backoff::new(FENCE_BACKOFF.0, FENCE_BACKOFF.1),
             mirror_sent: -1,
             mirrored: None,

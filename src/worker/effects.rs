@@ -1,9 +1,7 @@
 //! Carrying out what the state machines say.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use tokio_util::task::AbortOnDropHandle;
 
 use super::control::{Chore, Control, Entry};
 use crate::NextOffset;
@@ -11,11 +9,11 @@ use crate::backoff::Backoff;
 use crate::batch::{Assigned, AssignmentId};
 use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::Claims;
-use crate::config::Isolation;
+use crate::config::{Config, Isolation};
 use crate::consumer::poll::{Command, StartFetch};
 use crate::consumer::{PartitionBuffer, Watch};
-use crate::lane::LaneShared;
 use crate::partition::{Effect, Input, State};
+use crate::verdict::Memory;
 
 /// How often a fenced partition's row is looked at.
 const FENCE_POLL: Duration = Duration::from_millis(250);
@@ -27,12 +25,14 @@ impl Control {
     pub(super) fn feed(&mut self, inputs: Vec<(PartitionKey, Input)>) {
         let mut to_claim = Vec::new();
         for (key, input) in inputs {
-            let entry = self.entries.entry(key.clone()).or_insert_with(Entry::new);
+            let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry::new(memory(&self.config)));
             let before = entry.machine.state().clone();
             let effects = entry.machine.on(input);
             if let (State::Halted { why }, true) = (entry.machine.state(), before != *entry.machine.state()) {
                 // A human must act: this partition stands still until then, the others go on.
                 tracing::error!(partition = %key, reason = %why, "halted");
+                // What is mended meanwhile is not suspected for its past.
+                entry.memory = Arc::new(Mutex::new(memory(&self.config)));
             }
             self.changed = true;
             tracing::debug!(partition = %key, ?before, after = ?entry.machine.state(), "partition");
@@ -68,15 +68,16 @@ impl Control {
         // What a transaction has rolled back appears when uncommitted records are read: no contradiction.
         let gap_is_empty = self.config.isolation == Isolation::ReadCommitted;
         let buffer = PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget));
-        let buffer = Arc::new(buffer.watched(watch, mark, gap_is_empty));
-        entry.lane = emptiest(&self.lanes);
+        let buffer = buffer.watched(watch, mark, gap_is_empty).remembering(Arc::clone(&entry.memory));
+        let buffer = Arc::new(buffer);
         entry.buffer = Some(Arc::clone(&buffer));
         entry.mirror_sent = -1;
         self.held.hold(Arc::clone(&buffer));
-        let lane = &self.lanes[entry.lane].0;
+        let (lanes, apart) = (&self.lanes.shared, buffer.memory().alone().is_some());
+        let lane = if apart { lanes.emptiest_aside() } else { lanes.emptiest() };
         lane.add(Arc::clone(&buffer));
         tracing::info!(partition = %key, next_offset = %from, epoch = claim.epoch, "claimed");
-        poller.send(Command::Start(StartFetch { assignment, buffer, lane: Arc::clone(&lane.data) }));
+        poller.send(Command::Start(StartFetch { assignment, buffer }));
     }
 
     /// The vigil found nothing wrong with the log, and yet the client cannot go on.
@@ -95,7 +96,7 @@ impl Control {
         }
         let limit = self.config.drain_deadline;
         buffer.close(Instant::now() + limit);
-        self.lanes[entry.lane].0.notify_closed();
+        buffer.home().notify_closed();
         if revoked && buffer.in_flight() {
             let (claims, key) = (Arc::clone(&self.claims), key.clone());
             self.chores.spawn(async move {
@@ -167,7 +168,7 @@ async fn release(claims: &Claims, key: &PartitionKey, claim: ClaimId, mut backof
     }
 }
 
-/// The lane with the fewest partitions, for a new one.
-fn emptiest(lanes: &[(Arc<LaneShared>, AbortOnDropHandle<()>)]) -> usize {
-    (0..lanes.len()).min_by_key(|index| lanes[*index].0.len()).unwrap_or(0)
+/// Of a partition that has not failed yet.
+fn memory(config: &Config) -> Memory {
+    Memory::new(config.batch_max_records, Backoff::new(config.retry_backoff_min, config.retry_backoff_max))
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::control::{Control, Inboxes, Parts};
+use super::control::{Control, Inboxes, Parts, RunningLanes};
 use super::heartbeat::{Heartbeat, HeldClaims};
 use super::members::Members;
 use super::vigil::Vigil;
@@ -28,7 +28,7 @@ use crate::consumer::poll::{Notice, Poller};
 use crate::consumer::{Budget, Catalog, Waker, new_context};
 use crate::db::{Db, DbError, Identity};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Lane, LaneShared, Limits, Linger, Pace};
+use crate::lane::{Lane, LaneShared, Lanes, Limits, Linger, Pace};
 use crate::migrate::check_version;
 
 /// Runs a worker from its first connection to its last.
@@ -104,7 +104,7 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let vigil = Vigil::new(
         guard.clone(),
         config.on_offset_lost,
-        lanes.iter().map(|(shared, _)| Arc::clone(shared)).collect(),
+        lanes.shared.iter().map(Arc::clone).collect(),
         report_sender,
     );
     let obtain = Obtain::new(
@@ -139,7 +139,7 @@ fn start_lanes(
     backoff: &Backoff,
     reports: &mpsc::UnboundedSender<crate::lane::Report>,
     waker: &Arc<Waker>,
-) -> Vec<(Arc<LaneShared>, AbortOnDropHandle<()>)> {
+) -> RunningLanes {
     let config = &worker.config;
     let commit = Arc::new(Commit::new(Arc::clone(db), config.max_processing_time));
     let pace = config.max_records_per_second.map(|limit| Arc::new(Pace::new(limit)));
@@ -152,6 +152,7 @@ fn start_lanes(
         single_record_timeouts: u32::try_from(config.single_record_timeouts).unwrap_or(u32::MAX),
         pace,
     };
+    let shared = Arc::new(Lanes::new(config.lanes));
     let parts = crate::lane::Parts {
         claims: Arc::clone(claims),
         commit,
@@ -161,14 +162,13 @@ fn start_lanes(
         counters: Arc::clone(&worker.board.lanes),
         reports: reports.clone(),
         waker: Arc::clone(waker),
+        lanes: Arc::clone(&shared),
     };
-    (0..config.lanes)
-        .map(|_| {
-            let shared = Arc::new(LaneShared::default());
-            let lane = Lane::new(Arc::clone(&shared), parts.clone());
-            (shared, AbortOnDropHandle::new(tokio::spawn(lane.run())))
-        })
-        .collect()
+    let start = |lane: &Arc<LaneShared>| {
+        AbortOnDropHandle::new(tokio::spawn(Lane::new(Arc::clone(lane), parts.clone()).run()))
+    };
+    let tasks = shared.iter().map(start).collect();
+    RunningLanes { shared, tasks }
 }
 
 /// Waits for Postgres, checks what is between and the schema, and reads the database's id.

@@ -27,7 +27,7 @@ impl Control {
         heart: &AbortOnDropHandle<()>,
         vigil: &AbortOnDropHandle<()>,
     ) -> Result<()> {
-        let lane = self.lanes.iter().any(|(_, task)| task.is_finished()).then_some("a lane");
+        let lane = self.lanes.tasks.iter().any(|task| task.is_finished()).then_some("a lane");
         let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
         let heart = heart.is_finished().then_some("the heartbeat");
         let vigil = vigil.is_finished().then_some("the vigil");
@@ -73,7 +73,7 @@ impl Control {
                 "not everything drained in time; successors wait for the heartbeat's age"
             );
         }
-        for (lane, task) in &self.lanes {
+        for (lane, task) in self.lanes.shared.iter().zip(&self.lanes.tasks) {
             lane.stop();
             if tokio::time::Instant::now() >= until {
                 task.abort();

@@ -112,7 +112,7 @@ impl Vigil {
                 }
                 Some(_) => {
                     buffer.verified(asked);
-                    lane.data.notify_one();
+                    lane.signals.data.notify_one();
                     // Something that came while this was asked waits for the next.
                     if buffer.is_doubted() {
                         self.guard.wake.notify_one();
@@ -177,7 +177,7 @@ impl Vigil {
             self.explain(buffer, &suspicion, available);
         }
         buffer.verified(asked);
-        lane.data.notify_one();
+        lane.signals.data.notify_one();
         true
     }
 

@@ -175,9 +175,9 @@ impl PollLoop {
             Err(error) => error,
         };
         // Whatever was listed is not being fetched any more.
-        for Fetching { buffer, lane, .. } in self.buffers.values().flat_map(HashMap::values) {
+        for Fetching { buffer, .. } in self.buffers.values().flat_map(HashMap::values) {
             buffer.fail(Halt::client(&buffer.key, "start fetching", &error));
-            lane.notify_one();
+            buffer.home().data.notify_one();
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::Notify;
 
 use super::{EventKind, EventQueue, Fetching, Notice, Place, PollLoop};
 use crate::NextOffset;
@@ -36,7 +35,6 @@ pub(crate) struct StartFetch {
     pub(crate) assignment: AssignmentId,
     /// New: its end is where the claim begins.
     pub(crate) buffer: Arc<PartitionBuffer>,
-    pub(crate) lane: Arc<Notify>,
 }
 
 /// A position for Kafka's own table of committed offsets (EO-8: it was durable in Postgres first).
@@ -85,7 +83,7 @@ impl PollLoop {
         }
     }
 
-    fn start(&mut self, StartFetch { assignment, buffer, lane }: StartFetch) {
+    fn start(&mut self, StartFetch { assignment, buffer }: StartFetch) {
         let key = buffer.key.clone();
         if !self.assignment.is_current(&key, assignment) {
             // Revoked since: the worker has been told, and releases the claim.
@@ -93,23 +91,25 @@ impl PollLoop {
         }
         if let Err(error) = self.assignment.fetch(&buffer) {
             buffer.fail(Halt::client(&key, "start fetching", &error));
-            lane.notify_one();
+            buffer.home().data.notify_one();
             return;
         }
         tracing::debug!(partition = %key, from = %buffer.covered_to(), epoch = buffer.claim.epoch, "fetching");
-        let fetching = Fetching { buffer: Arc::clone(&buffer), lane, validated: false };
+        let fetching = Fetching { buffer: Arc::clone(&buffer), validated: false };
         self.buffers.entry(Box::from(&*key.topic)).or_default().insert(key.partition, fetching);
         self.begin(&buffer);
     }
 
     fn restart(&mut self, buffer: &Arc<PartitionBuffer>) {
-        let Some(lane) = self.fetching(buffer).map(|fetching| Arc::clone(&fetching.lane)) else { return };
+        if self.fetching(buffer).is_none() {
+            return;
+        }
         tracing::debug!(partition = %buffer.key, "fetching anew");
         match self.assignment.fetch(buffer) {
             Ok(()) => self.begin(buffer),
             Err(error) => {
                 buffer.fail(Halt::client(&buffer.key, "fetch anew", &error));
-                lane.notify_one();
+                buffer.home().data.notify_one();
             }
         }
     }

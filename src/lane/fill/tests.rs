@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::*;
 use crate::NextOffset;
-use crate::backoff::Backoff;
 use crate::batch::{ClaimId, PartitionKey};
 use crate::consumer::Budget;
 use crate::lane::{Linger, Pace};
@@ -21,10 +20,6 @@ fn limits() -> Limits {
         single_record_timeouts: 3,
         pace: None,
     }
-}
-
-fn caution() -> Caution {
-    Caution::new(10, Backoff::new(Duration::from_millis(100), Duration::from_secs(10)))
 }
 
 /// A lane with so many partitions; partition `n` holds records of these sizes from offset 0 on.
@@ -73,35 +68,35 @@ fn a_batch_waits_for_its_linger_or_until_it_is_full() {
     let limits = Limits { linger: Linger::Fixed(Duration::from_secs(5)), ..limits() };
     let now = Instant::now();
     let since = buffers[0].peek().waiting_since.unwrap();
-    assert_eq!(wait(fill(&shared, &limits, &caution(), now)), Some(since + Duration::from_secs(5)));
-    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), since + Duration::from_secs(5)))), [(0, 3)]);
+    assert_eq!(wait(fill(&shared, &limits, now)), Some(since + Duration::from_secs(5)));
+    assert_eq!(shape(&batch(fill(&shared, &limits, since + Duration::from_secs(5)))), [(0, 3)]);
 
     let (shared, _) = lane(&[vec![1; 4], vec![1; 6]]);
-    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), now))), [(0, 4), (1, 6)], "it is full");
+    assert_eq!(shape(&batch(fill(&shared, &limits, now))), [(0, 4), (1, 6)], "it is full");
     let (shared, buffers) = lane(&[vec![1; 4]]);
     buffers[0].set_paused(true);
-    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), now))), [(0, 4)], "it cannot grow");
+    assert_eq!(shape(&batch(fill(&shared, &limits, now))), [(0, 4)], "it cannot grow");
 }
 
 #[test]
 fn a_batch_is_taken_ahead_only_when_waiting_would_not_make_it_larger() {
     let (shared, buffers) = lane(&[vec![1; 25], vec![1; 3]]);
-    let ahead = |caution: &Caution| fill_ahead(&shared, &limits(), caution, Instant::now());
-    let present = batch(fill(&shared, &limits(), &caution(), Instant::now()));
+    let ahead = || fill_ahead(&shared, &limits(), Instant::now());
+    let present = batch(fill(&shared, &limits(), Instant::now()));
     assert_eq!(shape(&present), [(0, 7), (1, 3)]);
-    let mut careful = caution();
-    careful.separate([&buffers[1].key].into_iter());
-    assert!(ahead(&careful).is_none(), "after a failure one step at a time");
-    let behind = ahead(&caution()).expect("ten more are waiting");
+    buffers[1].memory().separate();
+    assert!(ahead().is_none(), "after a failure one step at a time");
+    buffers[1].memory().relax();
+    let behind = ahead().expect("ten more are waiting");
     assert_eq!(shape(&behind), [(0, 10)]);
     assert_eq!(behind.batch.parts[0].from, present.batch.parts[0].to);
-    assert!(ahead(&caution()).is_none(), "one, not more");
+    assert!(ahead().is_none(), "one, not more");
 
     let (shared, buffers) = lane(&[vec![1; 9]]);
     let limits = Limits { target_records: 5, ..limits() };
-    assert!(fill_ahead(&shared, &limits, &caution(), Instant::now()).is_none(), "one more may come");
+    assert!(fill_ahead(&shared, &limits, Instant::now()).is_none(), "one more may come");
     buffers[0].set_paused(true);
-    assert!(fill_ahead(&shared, &limits, &caution(), Instant::now()).is_some(), "it cannot grow");
+    assert!(fill_ahead(&shared, &limits, Instant::now()).is_some(), "it cannot grow");
 }
 
 #[test]
@@ -109,18 +104,18 @@ fn nothing_is_taken_before_it_is_time() {
     let (shared, _) = lane(&[vec![1; 50]]);
     let limits = Limits { pace: Some(Arc::new(Pace::new(100))), ..limits() };
     let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(shape(&batch(fill(&shared, &limits, &caution(), later))), [(0, 10)]);
-    let credit = fill_ahead(&shared, &limits, &caution(), later).map(|taken| taken.batch.len());
+    assert_eq!(shape(&batch(fill(&shared, &limits, later))), [(0, 10)]);
+    let credit = fill_ahead(&shared, &limits, later).map(|taken| taken.batch.len());
     assert_eq!(credit, Some(10));
-    let free_at = wait(fill(&shared, &limits, &caution(), later)).expect("it will be time");
+    let free_at = wait(fill(&shared, &limits, later)).expect("it will be time");
     assert_eq!(free_at, later + Duration::from_millis(100));
-    assert!(fill_ahead(&shared, &limits, &caution(), later).is_none());
+    assert!(fill_ahead(&shared, &limits, later).is_none());
 }
 
 #[test]
 fn what_one_does_not_use_of_its_share_goes_to_the_others() {
     let (shared, _) = lane(&[vec![1; 50], vec![1; 2], vec![1; 50]]);
-    assert_eq!(shape(&batch(fill(&shared, &limits(), &caution(), Instant::now()))), [(0, 4), (1, 2), (2, 4)]);
+    assert_eq!(shape(&batch(fill(&shared, &limits(), Instant::now()))), [(0, 4), (1, 2), (2, 4)]);
 }
 
 #[test]
@@ -128,20 +123,19 @@ fn a_partition_that_is_held_is_left_out_until_then() {
     let (shared, buffers) = lane(&[vec![1], vec![1]]);
     let now = Instant::now();
     buffers[0].hold_until(now + Duration::from_secs(9));
-    let taken = batch(fill(&shared, &limits(), &caution(), now));
+    let taken = batch(fill(&shared, &limits(), now));
     assert_eq!(shape(&taken), [(1, 1)]);
-    assert_eq!(wait(fill(&shared, &limits(), &caution(), now)), Some(now + Duration::from_secs(9)));
+    assert_eq!(wait(fill(&shared, &limits(), now)), Some(now + Duration::from_secs(9)));
 }
 
 #[test]
 fn a_suspect_gets_a_batch_of_its_own_of_its_own_size() {
     let (shared, buffers) = lane(&[vec![1; 8], vec![1; 8]]);
-    let mut caution = caution();
-    caution.halve(&buffers[1].key, 8);
+    buffers[1].memory().halve(8);
     let now = Instant::now();
     let mut shapes: Vec<_> = (0..2)
         .map(|_| {
-            let taken = batch(fill(&shared, &limits(), &caution, now));
+            let taken = batch(fill(&shared, &limits(), now));
             taken.batch.parts.iter().zip(&taken.buffers).for_each(|(part, buffer)| buffer.applied(part));
             shape(&taken)
         })
@@ -163,7 +157,7 @@ proptest! {
         let limits = Limits { max_records, target_records: 1, max_bytes, ..limits() };
         let mut applied = vec![Vec::new(); sizes.len()];
         let mut waited = vec![0; sizes.len()];
-        while let Fill::Batch(taken) = fill(&shared, &limits, &caution(), Instant::now()) {
+        while let Fill::Batch(taken) = fill(&shared, &limits, Instant::now()) {
             let waiting: Vec<usize> = (0..sizes.len()).filter(|n| applied[*n].len() < sizes[*n].len()).collect();
             prop_assert_eq!(taken.batch.parts.len(), waiting.len().min(max_records), "a share for each");
             prop_assert!((1..=max_records).contains(&taken.batch.len()));

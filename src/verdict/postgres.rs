@@ -1,9 +1,7 @@
 //! What an error from PostgreSQL means for a batch: who is to blame, whether the transaction is known to have
 //! failed, and whether its connection may be used again.
 //!
-//! The classes are one [table](table::RULES), which `docs/errors.md` repeats (a test compares them).
-
-mod table;
+//! The classes are one [table](sqlstate::RULES), which `docs/errors.md` repeats (a test compares them).
 
 use std::error::Error as _;
 use std::io;
@@ -11,21 +9,28 @@ use std::io;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::WrongType;
 
-/// Who is to blame, and so what the worker does (DESIGN 4).
+use super::sqlstate;
+
+/// What came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
-    /// Nobody's data or code: retry with backoff, as long as it takes.
+    /// Passes by itself: retry with backoff, as long as it takes, with fewer records if it recurs.
     Environment,
+    /// The session is gone, and the server did not say that this batch was to blame. It may be, all the same.
+    Lost,
     /// The batch's own time-out: halve the batch; halt only for a single record, after several.
     OwnTimeout,
     /// A record's data: find the record, then follow the reject policy.
     Reject,
     /// Usually cured by trying again (the catalogue changed, a partition of the table is being made): retry a few
-    /// times, on a fresh connection where told so, then halt.
+    /// times, on a fresh connection where told so, then find the record.
     RetryThenHalt,
-    /// The handler or the database's set-up: halt the partition, loudly.
+    /// The handler or the database's set-up, as far as the code tells; some of these depend on the data all the same,
+    /// so it is narrowed before the partition halts.
+    Bug,
+    /// The handler's own word that no record is to blame.
     Halt,
-    /// Wrong password or role: exit at start; halt while running.
+    /// Wrong password or role: exit at start; while running it is waited for, within a limit.
     Authentication,
 }
 
@@ -40,9 +45,9 @@ pub(crate) enum Connection {
     DiscardAll,
 }
 
-/// The judgement on one error.
+/// What one error says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct Cause {
     pub(crate) class: Class,
     pub(crate) connection: Connection,
     /// Whether the server said, with severity ERROR, that the statement failed. If not, and the statement was
@@ -50,7 +55,7 @@ pub(crate) struct Verdict {
     pub(crate) definite: bool,
 }
 
-impl Verdict {
+impl Cause {
     const fn kept(class: Class) -> Self {
         Self { class, connection: Connection::Keep, definite: true }
     }
@@ -67,27 +72,30 @@ impl Verdict {
 }
 
 /// Judges an error of the driver.
-pub(crate) fn classify(error: &tokio_postgres::Error) -> Verdict {
+pub(crate) fn classify(error: &tokio_postgres::Error) -> Cause {
     match error.as_db_error() {
         Some(db) => classify_db(db),
         None => classify_client(error),
     }
 }
 
-fn classify_db(error: &DbError) -> Verdict {
+fn classify_db(error: &DbError) -> Cause {
     let code = error.code().code();
-    let rule = table::rule(code, error.constraint().is_some(), error.routine());
-    let mut verdict = Verdict { class: rule.class, connection: rule.connection, definite: true };
+    let rule = sqlstate::rule(code, error.constraint().is_some(), error.routine());
+    let mut cause = Cause { class: rule.class, connection: rule.connection, definite: true };
     // A pooler may say these with severity ERROR, even in answer to COMMIT: they tell that nothing is known (EO-7).
     if code.starts_with("08") || code == "40003" {
-        verdict.definite = false;
+        cause.definite = false;
     }
     if !is_plain_error(error) {
         // FATAL and PANIC end the session; what it last did is not said.
-        verdict.definite = false;
-        verdict.connection = verdict.connection.max(Connection::Discard);
+        cause.definite = false;
+        cause.connection = cause.connection.max(Connection::Discard);
+    } else if code.starts_with("08") {
+        // Of a connection that a statement made elsewhere: this session said so itself.
+        cause = Cause { class: Class::Environment, connection: Connection::Keep, ..cause };
     }
-    verdict
+    cause
 }
 
 /// Severity ERROR. The non-localised field exists since 9.6; without it an unknown word counts as worse.
@@ -100,16 +108,17 @@ fn is_plain_error(error: &DbError) -> bool {
 
 /// Errors that the driver makes itself. It has no public kind for most of them, but fixed English texts, which the
 /// tests pin.
-fn classify_client(error: &tokio_postgres::Error) -> Verdict {
+fn classify_client(error: &tokio_postgres::Error) -> Cause {
     if error.is_closed() {
-        return Verdict { class: Class::Environment, connection: Connection::DiscardAll, definite: false };
+        // The others notice by themselves if theirs is closed, too.
+        return Cause::lost(Class::Lost);
     }
     let text = error.to_string();
     let starts = |prefix: &str| text.starts_with(prefix);
     if starts("error serializing parameter") {
         // A wrong Rust type is a bug; a value that its type cannot encode is that record's fault.
         let bug = error.source().is_none_or(|source| source.is::<WrongType>());
-        return Verdict::kept(if bug { Class::Halt } else { Class::Reject });
+        return Cause::kept(if bug { Class::Bug } else { Class::Reject });
     }
     let by_handler = [
         "error deserializing column",
@@ -119,17 +128,23 @@ fn classify_client(error: &tokio_postgres::Error) -> Verdict {
         "expected ",
     ];
     if by_handler.iter().any(|prefix| starts(prefix)) {
-        return Verdict::kept(Class::Halt);
+        return Cause::kept(Class::Bug);
     }
     if starts("authentication error") || starts("invalid con") || starts("error performing TLS handshake") {
-        return Verdict::lost(Class::Authentication);
+        return Cause::lost(Class::Authentication);
     }
     let io = error.source().is_some_and(|source| source.is::<io::Error>());
+    let timed_out = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let timed_out = timed_out.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+    if starts("error communicating") && !timed_out {
+        return Cause::lost(Class::Lost);
+    }
+    // Nobody answers: whatever else leads there is as dead, and would be noticed one by one.
     if starts("error communicating") || starts("error connecting") || starts("timeout") {
-        return Verdict { class: Class::Environment, connection: Connection::DiscardAll, definite: false };
+        return Cause { class: Class::Environment, connection: Connection::DiscardAll, definite: false };
     }
     // Parse errors and unexpected messages: the stream is out of step, or something between is not PostgreSQL.
-    Verdict::lost(if io { Class::Environment } else { Class::RetryThenHalt })
+    Cause::lost(if io { Class::Lost } else { Class::RetryThenHalt })
 }
 
 /// The line of a `COPY … FROM STDIN` (with the binary format: the row, from 1) at which this error arose.
@@ -181,10 +196,10 @@ mod tests {
     #[test]
     fn time_outs_of_the_client_are_unknown_outcomes() {
         let error = tokio_postgres::Error::__private_api_timeout();
-        let verdict = classify(&error);
-        assert_eq!(verdict.class, Class::Environment);
-        assert!(!verdict.definite);
-        assert_eq!(verdict.connection, Connection::DiscardAll);
+        let cause = classify(&error);
+        assert_eq!(cause.class, Class::Environment);
+        assert!(!cause.definite);
+        assert_eq!(cause.connection, Connection::DiscardAll);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The one table of SQLSTATEs.
 
-use super::Class::{self, Authentication, Environment, Halt, OwnTimeout, Reject, RetryThenHalt};
-use super::Connection::{self, Discard, DiscardAll, Keep};
+use super::postgres::Class::{
+    self, Authentication, Bug, Environment, Lost, OwnTimeout, Reject, RetryThenHalt,
+};
+use super::postgres::Connection::{self, Discard, DiscardAll, Keep};
 
 /// What must hold beside the code for a rule to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,13 @@ const fn entry(
 
 /// Sorted by code; a rule with a condition stands before the one without.
 pub(super) const RULES: &[Rule] = &[
-    entry("08", "connection_exception", Environment, DiscardAll, ""),
+    entry(
+        "08",
+        "connection_exception",
+        Lost,
+        Discard,
+        "with severity ERROR of a statement: a connection that it made elsewhere, so retry and keep",
+    ),
     Rule {
         code: "0A000",
         when: When::Routine("RevalidateCachedQuery"),
@@ -52,11 +60,11 @@ pub(super) const RULES: &[Rule] = &[
         connection: Discard,
         note: "a prepared statement's result type changed with the table: a fresh connection prepares it anew",
     },
-    entry("0A000", "feature_not_supported", Halt, Keep, ""),
+    entry("0A000", "feature_not_supported", Bug, Keep, ""),
     entry(
         "21000",
         "cardinality_violation",
-        Halt,
+        Bug,
         Keep,
         "one statement upserts a key twice: keep the last write per key",
     ),
@@ -93,7 +101,7 @@ pub(super) const RULES: &[Rule] = &[
     entry(
         "25P02",
         "in_failed_sql_transaction",
-        Halt,
+        Bug,
         Keep,
         "the handler swallowed an earlier SQL error; pass it on, or use a savepoint",
     ),
@@ -111,7 +119,7 @@ pub(super) const RULES: &[Rule] = &[
     entry(
         "2D000",
         "invalid_transaction_termination",
-        Halt,
+        Bug,
         Keep,
         "a procedure or DO block tried to end the worker's transaction",
     ),
@@ -121,7 +129,7 @@ pub(super) const RULES: &[Rule] = &[
     entry(
         "42",
         "syntax_error_or_access_rule_violation",
-        Halt,
+        Bug,
         Keep,
         "undefined table or column, missing privilege, bad SQL; 42P05 means a pooler that mixes up prepared statements",
     ),
@@ -144,11 +152,11 @@ pub(super) const RULES: &[Rule] = &[
         Discard,
         "statement_timeout, or cancelled at the deadline; a late cancellation could hit the next batch",
     ),
-    entry("57P01", "admin_shutdown", Environment, DiscardAll, ""),
-    entry("57P02", "crash_shutdown", Environment, DiscardAll, ""),
+    entry("57P01", "admin_shutdown", Lost, Discard, "this session was ended, or the server stops"),
+    entry("57P02", "crash_shutdown", Lost, Discard, "every session of the server is"),
     entry("57P03", "cannot_connect_now", Environment, DiscardAll, ""),
     entry("57P04", "database_dropped", Environment, DiscardAll, ""),
-    entry("57P05", "idle_session_timeout", Environment, Discard, ""),
+    entry("57P05", "idle_session_timeout", Lost, Discard, ""),
     entry("58000", "system_error", Environment, Keep, ""),
     entry("58030", "io_error", Environment, Keep, ""),
     entry("72000", "snapshot_too_old", Environment, Keep, ""),
@@ -173,7 +181,7 @@ pub(super) const RULES: &[Rule] = &[
 const UNLISTED: Rule = entry(
     "other",
     "",
-    Halt,
+    Bug,
     Keep,
     "also codes that you raise yourself, P0004 (a failed ASSERT) and data corruption",
 );
@@ -204,17 +212,18 @@ mod tests {
         assert_eq!(class("23505"), Reject);
         assert_eq!(class("23514"), Reject);
         assert_eq!(rule("23514", false, None).class, RetryThenHalt);
-        assert_eq!(class("0A000"), Halt);
+        assert_eq!(class("0A000"), Bug);
         assert_eq!(rule("0A000", true, Some("RevalidateCachedQuery")).class, RetryThenHalt);
-        assert_eq!(class("42P01"), Halt);
-        assert_eq!(class("42501"), Halt);
+        assert_eq!(class("42P01"), Bug);
+        assert_eq!(class("42501"), Bug);
         assert_eq!(class("53100"), Environment);
         assert_eq!(class("57014"), OwnTimeout);
         for unlisted in ["XX001", "P0004", "25001", "99999", "40002", "", "é"] {
-            assert_eq!(class(unlisted), Halt, "{unlisted}");
+            assert_eq!(class(unlisted), Bug, "{unlisted}");
         }
-        for demoted in ["25006", "57P01", "08006"] {
-            assert_eq!(rule(demoted, true, None).connection, DiscardAll, "{demoted}");
+        assert_eq!(rule("25006", true, None).connection, DiscardAll, "the others lead to the same demoted server");
+        for ended in ["57P01", "08006"] {
+            assert_eq!(rule(ended, true, None).connection, Discard, "{ended} says nothing of other sessions");
         }
     }
 
@@ -235,10 +244,12 @@ mod tests {
     fn answer(class: Class) -> &'static str {
         match class {
             Environment => "retry",
+            Lost => "session lost",
             OwnTimeout => "own time-out",
             Reject => "reject",
-            RetryThenHalt => "retry a few times, then halt",
-            Halt => "halt",
+            RetryThenHalt => "retry a few times, then narrow",
+            Bug => "narrow, then halt",
+            Class::Halt => unreachable!("no code says that"),
             Authentication => "authentication",
         }
     }
@@ -270,6 +281,6 @@ mod tests {
                 fate(rule.connection)
             ));
         }
-        super::super::assert_documented("sqlstates", &page);
+        super::super::postgres::assert_documented("sqlstates", &page);
     }
 }

@@ -1,0 +1,245 @@
+//! Carrying out what the judge says of a batch that failed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Lane;
+use super::fill::Taken;
+use super::process::range;
+use crate::batch::Part;
+use crate::consumer::PartitionBuffer;
+use crate::partition::{After, Halt};
+use crate::verdict::{Act, Class, Place, Seen, Who, judge};
+use crate::{ErrorKind, HandlerError};
+
+/// How long the ends of other sessions may take to be noticed, before it is concluded that there were none.
+const NOTICE: Duration = Duration::from_millis(150);
+
+/// A batch that was not applied, as far as is known.
+pub(super) struct Failure<'a> {
+    pub(super) place: Place,
+    pub(super) class: Class,
+    pub(super) error: Option<&'a HandlerError>,
+    /// In words that hold no data.
+    pub(super) why: String,
+}
+
+impl Failure<'_> {
+    /// Whether a new claim must say first where the partitions stand: a commit may have been carried out, or a handler
+    /// that was given up still be at work.
+    fn ends_claims(&self) -> bool {
+        match self.place {
+            Place::Commit => self.error.is_none(),
+            _ => self.class == Class::OwnTimeout,
+        }
+    }
+}
+
+impl Lane {
+    /// Lets the judge say what follows, for each partition that may be to blame. The others go on as they were.
+    pub(super) async fn judge(&mut self, taken: &Taken, failure: &Failure<'_>) {
+        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
+        let suspects = suspects(taken, failure);
+        let named = failure.error.and_then(|error| named(taken, error));
+        let mut seen =
+            self.seen(suspects.len(), suspects.iter().map(|&at| taken.batch.parts[at].len()).sum());
+        seen.named = named.is_some();
+        if failure.class == Class::Lost {
+            seen.alone = self.lost_alone().await;
+        }
+        if let [one] = *suspects {
+            let counts = failure.class != Class::Lost || seen.alone;
+            if counts {
+                taken.buffers[one].memory().failed(taken.batch.parts[one].from.get(), &mut seen);
+            }
+        }
+        let mut verdict = judge(failure.place, failure.class, &seen);
+        // A database that is slow itself makes any record slow.
+        if verdict.act == Act::Name && failure.class == Class::OwnTimeout && !self.answers_quickly().await {
+            verdict.act = Act::Wait;
+        }
+        tracing::warn!(
+            batch = ?taken.batch, who = ?verdict.who, act = ?verdict.act, why = failure.why, "a batch was not applied"
+        );
+        let halt = self.rule(taken, failure, &suspects, named, verdict.who, verdict.act);
+        self.let_go(taken, failure, halt);
+        for &at in &suspects {
+            self.take_aside(&taken.buffers[at]);
+        }
+    }
+
+    /// Notes on the suspects what is ruled; gives the part that halts at once, and why.
+    fn rule(
+        &self,
+        taken: &Taken,
+        failure: &Failure<'_>,
+        suspects: &[usize],
+        named: Option<(usize, i64)>,
+        who: Who,
+        act: Act,
+    ) -> Option<(usize, Halt)> {
+        let parts = &taken.batch.parts;
+        match act {
+            Act::Name => {
+                let single = || {
+                    let at = *suspects.first()?;
+                    Some((at, parts[at].records().next()?.offset()))
+                };
+                let kind = if failure.place == Place::CompareAndSet {
+                    ErrorKind::Schema
+                } else {
+                    ErrorKind::Handler
+                };
+                let Some((at, offset)) = named.or_else(single) else {
+                    // No record at all: its offset alone cannot be moved.
+                    let at = *suspects.first()?;
+                    let why = format!("{}; mend that, then restart the worker", failure.why);
+                    return Some((at, Halt::new(kind, range(&parts[at], &why))));
+                };
+                let halt = Halt::new(kind, blame(&parts[at], offset, who, failure));
+                if failure.ends_claims() {
+                    return Some((at, halt));
+                }
+                taken.buffers[at].stop_at(offset, halt);
+                None
+            }
+            Act::Halt => {
+                let at = *suspects.first()?;
+                let why = format!("{}; mend that, then restart the worker", failure.why);
+                Some((at, Halt::new(ErrorKind::Handler, range(&parts[at], &why))))
+            }
+            Act::Halve => {
+                for &at in suspects {
+                    taken.buffers[at].memory().halve(parts[at].len());
+                    self.note(&taken.buffers[at], &failure.why);
+                }
+                None
+            }
+            Act::Apart => {
+                for &at in suspects {
+                    taken.buffers[at].memory().separate();
+                    self.note(&taken.buffers[at], &failure.why);
+                }
+                None
+            }
+            _ => {
+                for &at in suspects {
+                    self.hold(&taken.buffers[at], &failure.why, Duration::ZERO);
+                }
+                None
+            }
+        }
+    }
+
+    /// Puts the parts back, or ends their claims.
+    fn let_go(&self, taken: &Taken, failure: &Failure<'_>, halt: Option<(usize, Halt)>) {
+        for (at, (part, buffer)) in taken.pairs().enumerate() {
+            match &halt {
+                Some((halts, why)) if *halts == at => {
+                    buffer.abandoned(part);
+                    self.end(buffer, After::Halt(why.clone()));
+                }
+                _ if failure.ends_claims() => {
+                    buffer.abandoned(part);
+                    self.end(buffer, After::Claim);
+                }
+                _ => buffer.put_back(part.clone()),
+            }
+        }
+    }
+
+    pub(super) fn seen(&self, partitions: usize, records: usize) -> Seen {
+        Seen {
+            partitions,
+            records,
+            times: 1,
+            singles: 0,
+            narrowed: false,
+            named: false,
+            alone: true,
+            limit: self.parts.limits.single_record_timeouts,
+        }
+    }
+
+    /// Has a partition wait by itself, for `least` at least; tells for how long.
+    pub(super) fn hold(&self, buffer: &PartitionBuffer, why: &str, least: Duration) -> Duration {
+        let mut memory = buffer.memory();
+        memory.separate();
+        let wait = memory.wait().max(least);
+        drop(memory);
+        buffer.hold_until(Instant::now() + wait);
+        self.note(buffer, why);
+        wait
+    }
+
+    fn note(&self, buffer: &PartitionBuffer, why: &str) {
+        buffer.note(Some(format!("trying again: {why}")));
+    }
+
+    /// Gives a partition that gets batches of its own to a lane where its tries hold up nobody, if there is anybody.
+    pub(super) fn take_aside(&self, buffer: &Arc<PartitionBuffer>) {
+        let apart = buffer.memory().alone().is_some();
+        if apart && !self.is_aside && self.shared.len() > 1 && !buffer.is_closed() && !buffer.in_flight() {
+            self.shared.give(buffer, self.parts.lanes.emptiest_aside());
+        }
+    }
+
+    /// Whether the session that this lane has just lost is the only one. Those that are lost together are lost for the
+    /// server's sake, or the network's.
+    async fn lost_alone(&self) -> bool {
+        tokio::time::sleep(NOTICE).await;
+        self.parts.claims.db().lost_sessions() <= self.lost_before + 1
+    }
+}
+
+/// Which parts may be to blame: those with records, of the handler that failed, if that is known.
+fn suspects(taken: &Taken, failure: &Failure<'_>) -> Vec<usize> {
+    let parts = &taken.batch.parts;
+    let with = |fits: &dyn Fn(&Part) -> bool| -> Vec<usize> {
+        (0..parts.len()).filter(|&at| fits(&parts[at])).collect()
+    };
+    let of_handler = |part: &Part| failure.error.is_none_or(|error| error.may_concern(&part.key.topic));
+    let suspects = with(&|part| part.len() > 0 && of_handler(part));
+    if !suspects.is_empty() {
+        return suspects;
+    }
+    let suspects = with(&|part| part.len() > 0);
+    if suspects.is_empty() { with(&|_| true) } else { suspects }
+}
+
+/// The record that the error names, if it is one of the batch's.
+fn named(taken: &Taken, error: &HandlerError) -> Option<(usize, i64)> {
+    let id = error.record()?;
+    let parts = &taken.batch.parts;
+    let is_its = |part: &Part| part.key.topic == id.topic && part.key.partition == id.partition;
+    let at = parts.iter().position(is_its)?;
+    let found = parts[at].records().any(|record| record.offset() == id.offset);
+    found.then_some((at, id.offset))
+}
+
+/// The text of a halt at a record.
+fn blame(part: &Part, offset: i64, who: Who, failure: &Failure<'_>) -> String {
+    let (key, why) = (&part.key, &failure.why);
+    // The error may name the record itself.
+    let why = why.strip_prefix(&format!("record {key}@{offset} rejected: ")).unwrap_or(why);
+    let applied = "the records before it are applied";
+    match (who, failure.class) {
+        (_, Class::OwnTimeout) => format!(
+            "record {key}@{offset}: this single record takes longer than max_processing_time every time, though the \
+             database answers quickly; {applied}; fix the handler or raise the limit, then restart the worker"
+        ),
+        (_, Class::Lost) => format!(
+            "record {key}@{offset} loses its session with Postgres every time, though others keep theirs ({why}); \
+             {applied}; correct the data, the handler or what the database does with it, then restart the worker"
+        ),
+        (Who::Record, _) => format!(
+            "record {key}@{offset} was rejected: {why}; {applied}; correct the data or the handler, then restart the \
+             worker"
+        ),
+        _ => format!(
+            "record {key}@{offset} cannot be applied: {why}; {applied}; mend the handler or the tables, or correct the \
+             data, then restart the worker"
+        ),
+    }
+}

@@ -1,0 +1,136 @@
+//! What is remembered of a partition's failures. It goes where the partition goes, through its claims and lanes, and is
+//! forgotten when it is over: when the position moves and batches are as large as ever, or the partition leaves.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
+/// Of one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    full: usize,
+    backoff: Backoff,
+    /// The most records that a batch may have; there is one while the partition gets batches of its own.
+    limit: Option<usize>,
+    /// Where the failures were that are counted.
+    at: i64,
+    times: u32,
+    singles: u32,
+}
+
+/// A failure, and those before it at the same position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Partitions with records in the batch.
+    pub(crate) partitions: usize,
+    /// Records in the batch.
+    pub(crate) records: usize,
+    /// Failures in a row at this position, this one included.
+    pub(crate) times: u32,
+    /// Of these, with a single record.
+    pub(crate) singles: u32,
+    /// The batch was cut before.
+    pub(crate) narrowed: bool,
+    /// The record is known.
+    pub(crate) named: bool,
+    /// No other session of this process was lost meanwhile.
+    pub(crate) alone: bool,
+    /// Time-outs of a single record before it halts.
+    pub(crate) limit: u32,
+}
+
+/// For a buffer that nobody gave a memory.
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(usize::MAX, Backoff::new(Duration::from_millis(100), Duration::from_secs(10)))
+    }
+}
+
+impl Memory {
+    /// `full`: the most records that a batch may have; `backoff`: how a partition waits.
+    pub(crate) fn new(full: usize, backoff: Backoff) -> Self {
+        Self { full, backoff, limit: None, at: 0, times: 0, singles: 0 }
+    }
+
+    /// How many records the next batch may have; `None` if it shares a batch with others.
+    pub(crate) fn alone(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// A batch that begins at `at` failed; how often that has happened is in `seen` afterwards.
+    pub(crate) fn failed(&mut self, at: i64, seen: &mut Seen) {
+        if self.at != at {
+            (self.at, self.times, self.singles) = (at, 0, 0);
+        }
+        self.times = self.times.saturating_add(1);
+        if seen.records <= 1 && seen.partitions <= 1 {
+            self.singles = self.singles.saturating_add(1);
+        }
+        (seen.times, seen.singles) = (self.times, self.singles);
+        seen.narrowed = self.limit.is_some_and(|limit| limit < self.full);
+    }
+
+    /// From now on it gets batches of its own.
+    pub(crate) fn separate(&mut self) {
+        self.limit.get_or_insert(self.full);
+    }
+
+    /// A batch of `records` failed: the next one has half of them.
+    pub(crate) fn halve(&mut self, records: usize) {
+        self.limit = Some((records / 2).max(1));
+    }
+
+    /// How long it waits now.
+    pub(crate) fn wait(&mut self) -> Duration {
+        self.backoff.next()
+    }
+
+    /// A batch was applied: the next may be twice as large, and shared again once it is as large as ever.
+    pub(crate) fn relax(&mut self) {
+        self.times = 0;
+        self.singles = 0;
+        let Some(limit) = self.limit else { return };
+        self.backoff.reset();
+        self.limit = (limit < self.full).then(|| limit.saturating_mul(2).min(self.full));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory::new(100, Backoff::new(Duration::from_millis(100), Duration::from_secs(10)))
+    }
+
+    #[test]
+    fn narrows_to_one_record_and_widens_again() {
+        let mut memory = memory();
+        assert_eq!(memory.alone(), None);
+        memory.separate();
+        assert_eq!(memory.alone(), Some(100));
+        while let Some(records) = memory.alone().filter(|records| *records > 1) {
+            memory.halve(records);
+        }
+        let widened: Vec<_> = std::iter::from_fn(|| {
+            memory.relax();
+            memory.alone()
+        })
+        .collect();
+        assert_eq!(widened, [2, 4, 8, 16, 32, 64, 100]);
+    }
+
+    #[test]
+    fn failures_count_at_one_position_only() {
+        let mut memory = memory();
+        let mut seen = super::super::tests::SEEN;
+        for (at, records, times, singles) in [(7, 5, 1, 0), (7, 1, 2, 1), (8, 1, 1, 1), (8, 1, 2, 2)] {
+            seen.records = records;
+            memory.failed(at, &mut seen);
+            assert_eq!((seen.times, seen.singles), (times, singles), "at {at}");
+        }
+        memory.relax();
+        memory.failed(8, &mut seen);
+        assert_eq!((seen.times, seen.singles), (1, 1), "it got on meanwhile");
+    }
+}

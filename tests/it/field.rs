@@ -1,0 +1,6 @@
+//! Cases from the field: small situations that people with other tools have reported, each standing for a kind. The kinds
+//! are covered by the judge's own tests (`src/verdict/tests.rs`); here is what a worker makes of them.
+
+mod lane;
+mod sink;
+mod surroundings;
