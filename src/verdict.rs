@@ -124,6 +124,8 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
         C::Halt => verdict(Who::Handler, Act::Halt),
         C::Reject if seen.named => found(Who::Record),
         C::Bug if seen.named => found(Who::Handler),
+        // Others lost theirs, too: then it was not this batch that ended it.
+        C::Lost if !seen.alone => verdict(Who::Surroundings, Act::Wait),
         _ if seen.partitions > 1 => verdict(blamed(class), Act::Apart),
         C::Environment | C::Authentication => match seen {
             Seen { times: ..PATIENT, .. } | Seen { records: ..=1, .. } => {
@@ -131,8 +133,6 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
             }
             _ => verdict(Who::Size, Act::Halve),
         },
-        // Others lost theirs, too: then it was not this batch that ended it.
-        C::Lost if !seen.alone => verdict(Who::Surroundings, Act::Wait),
         C::Lost => match seen {
             Seen { records: 2.., times: ..PATIENT, narrowed: false, .. } => {
                 verdict(Who::Surroundings, Act::Wait)

@@ -47,11 +47,6 @@ impl Lane {
             Attempt::Applied => self.applied(&taken),
             Attempt::Missed => self.missed(&taken).await,
             Attempt::Locked => self.locked(&taken).await,
-            Attempt::Failed { place: Place::Connect | Place::Begin, error } => {
-                // Nothing of the batch was sent: it waits, and with it the lane.
-                self.put_back(&taken);
-                self.pause(&error.to_string()).await;
-            }
             Attempt::Failed { place, error } => {
                 let class = error.cause().class;
                 self.judge(&taken, &Failure { place, class, error: Some(&error), why: error.to_string() })

@@ -26,6 +26,11 @@ pub(super) struct Failure<'a> {
 }
 
 impl Failure<'_> {
+    /// Whether nothing of the batch was sent.
+    fn is_of_no_batch(&self) -> bool {
+        matches!(self.place, Place::Connect | Place::Begin)
+    }
+
     /// Whether a new claim must say first where the partitions stand: a commit may have been carried out, or a handler
     /// that was given up still be at work.
     fn ends_claims(&self) -> bool {
@@ -49,7 +54,7 @@ impl Lane {
             seen.alone = self.lost_alone().await;
         }
         if let [one] = *suspects {
-            let counts = failure.class != Class::Lost || seen.alone;
+            let counts = seen.alone && !failure.is_of_no_batch();
             if counts {
                 taken.buffers[one].memory().failed(taken.batch.parts[one].from.get(), &mut seen);
             }
@@ -62,6 +67,11 @@ impl Lane {
         tracing::warn!(
             batch = ?taken.batch, who = ?verdict.who, act = ?verdict.act, why = failure.why, "a batch was not applied"
         );
+        if verdict.act == Act::Wait && (failure.is_of_no_batch() || !seen.alone) {
+            // Not this batch's trouble: whatever the lane tries next would meet it, too.
+            self.let_go(taken, failure, None);
+            return self.pause(&failure.why).await;
+        }
         let halt = self.rule(taken, failure, &suspects, named, verdict.who, verdict.act);
         self.let_go(taken, failure, halt);
         for &at in &suspects {

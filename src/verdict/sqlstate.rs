@@ -221,7 +221,11 @@ mod tests {
         for unlisted in ["XX001", "P0004", "25001", "99999", "40002", "", "é"] {
             assert_eq!(class(unlisted), Bug, "{unlisted}");
         }
-        assert_eq!(rule("25006", true, None).connection, DiscardAll, "the others lead to the same demoted server");
+        assert_eq!(
+            rule("25006", true, None).connection,
+            DiscardAll,
+            "the others lead to the same demoted server"
+        );
         for ended in ["57P01", "08006"] {
             assert_eq!(rule(ended, true, None).connection, Discard, "{ended} says nothing of other sessions");
         }
