@@ -1,0 +1,4 @@
+//! Cases from the field, by their numbers.
+
+mod lives;
+mod status;
