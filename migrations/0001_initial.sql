@@ -82,7 +82,7 @@ CREATE TABLE claim_history (
     replaced_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (group_id, topic, partition, epoch, claim_token)
 );
-CREATE INDEX claim_history_replaced_at ON claim_history (replaced_at);
+CREATE INDEX claim_history_replaced_at ON claim_history (group_id, replaced_at);   -- by which it is pruned
 
 CREATE TABLE dead_letter (
     dead_letter_id  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -118,7 +118,8 @@ CREATE TABLE offset_event (
 );
 CREATE INDEX offset_event_key ON offset_event (group_id, topic, partition, occurred_at);
 
--- One heartbeat row per process. Live means: heartbeat_at younger than 3 s by the database's own clock.
+-- One heartbeat row per process. Live means: heartbeat_at within 3 s of the database's own clock. Its latest beats may
+-- be lost with the server (they are not flushed one by one), which a second later is over.
 CREATE TABLE worker_status (
     owner           uuid        PRIMARY KEY,
     group_id        text        NOT NULL,
@@ -141,6 +142,14 @@ CREATE TABLE worker_status (
     dropped_total   bigint      NOT NULL        -- records of an old assignment or below the coverage
 ) WITH (fillfactor = 50);
 CREATE INDEX worker_status_group ON worker_status (group_id);
+
+-- Whose a backend is: by this, and by the name that it bears, a successor knows which backends of the dead it may end.
+-- Unlogged, for no session outlives its server.
+CREATE UNLOGGED TABLE worker_session (
+    pid             integer     PRIMARY KEY,
+    backend_start   timestamptz NOT NULL,
+    owner           uuid        NOT NULL
+);
 
 -- Apart from consumer_offset, so that a report never waits for a commit.
 CREATE TABLE partition_status (

@@ -11,7 +11,6 @@ pub(crate) mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -19,7 +18,7 @@ use uuid::Uuid;
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, PartitionKey};
 use crate::consumer::catalog::TopicIdentity;
-use crate::db::{Db, DbError, blockers};
+use crate::db::{Db, DbError, Lease, blockers};
 pub(crate) use guard::Guard;
 pub(crate) use obtain::{ClaimOutcome, Obtain};
 
@@ -30,7 +29,7 @@ pub(crate) struct OffsetRow {
     pub(crate) claim: ClaimId,
     pub(crate) next_offset: NextOffset,
     pub(crate) owner: Option<Uuid>,
-    /// By the database's clock: the owner's heartbeat is younger than 3 s.
+    /// By the database's clock: see [`live`](crate::db::live).
     pub(crate) owner_live: bool,
     pub(crate) paused_reason: Option<String>,
     /// The owner, another live process, asks for time to finish a batch.
@@ -79,13 +78,7 @@ impl Claims {
     pub(crate) fn new(db: Arc<Db>, arbiter: Arbiter) -> Self {
         let offsets = db.schema.qualified("consumer_offset");
         let history = db.schema.qualified("claim_history");
-        let live = |owner: &str| {
-            format!(
-                "EXISTS (SELECT FROM {} w WHERE w.owner = {owner} AND w.stopped_at IS NULL \
-                 AND w.heartbeat_at > clock_timestamp() - interval '3 seconds')",
-                db.schema.qualified("worker_status")
-            )
-        };
+        let live = |owner: &str| crate::db::live(&db.schema, owner);
         // A successor under the same instance id does not wait for its predecessor.
         let draining = format!(
             "(coalesce(o.drain_until > clock_timestamp(), false) AND o.owner IS DISTINCT FROM $4 \
@@ -193,7 +186,7 @@ impl Claims {
 
     async fn claim(
         &self,
-        client: &Object,
+        client: &Lease,
         sql: &str,
         keys: &[PartitionKey],
         tokens: &[Uuid],
@@ -350,7 +343,7 @@ async fn look(db: Arc<Db>, pid: i32) {
     }
 }
 
-pub(crate) async fn backend_pid(client: &Object) -> Result<i32, tokio_postgres::Error> {
+async fn backend_pid(client: &Lease) -> Result<i32, tokio_postgres::Error> {
     let statement = client.prepare_cached("SELECT pg_backend_pid()").await?;
     Ok(client.query_one(&statement, &[]).await?.get(0))
 }

@@ -55,7 +55,7 @@ pub use self::reference::reference;
 pub use self::settings::{Config, PartialConfig};
 pub use self::start::StartPolicy;
 pub use self::topic_partition::TopicPartition;
-pub use self::values::{Isolation, OnOffsetLost, PostgresUrl};
+pub use self::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
 
 use crate::error::Result;
 use crate::schema::SchemaName;
@@ -126,6 +126,10 @@ impl Config {
 pub struct DatabaseConfig {
     /// As [`Config::postgres_url`].
     pub postgres_url: PostgresUrl,
+    /// As [`Config::postgres_password_file`].
+    pub postgres_password_file: Option<String>,
+    /// As [`Config::postgres_password_command`].
+    pub postgres_password_command: Option<PasswordCommand>,
     /// As [`Config::schema`].
     pub schema: SchemaName,
 }
@@ -159,8 +163,14 @@ impl PartialConfig {
     pub fn finish_database(self) -> Result<DatabaseConfig> {
         check::require(&self, &["postgres_url"])?;
         self.check_values()?;
-        let config = self.fill();
-        Ok(DatabaseConfig { postgres_url: config.postgres_url, schema: config.schema })
+        let config = self.clone().fill();
+        check::check_password(&config, &self)?;
+        Ok(DatabaseConfig {
+            postgres_url: config.postgres_url,
+            postgres_password_file: config.postgres_password_file,
+            postgres_password_command: config.postgres_password_command,
+            schema: config.schema,
+        })
     }
 
     /// The schema, if this layer has one.

@@ -2,9 +2,12 @@
 
 pub(crate) mod blockers;
 mod connect;
+mod denied;
 mod ended;
 mod error;
 mod lease;
+mod live;
+mod password;
 pub(crate) mod pooler;
 pub(crate) mod refused;
 mod session;
@@ -15,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use sha2::{Digest, Sha256};
 use tokio_postgres::error::SqlState;
@@ -31,14 +34,18 @@ use crate::verdict::postgres::classify;
 pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
 pub(crate) use error::{DbError, postgres_error};
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, Transaction};
+pub(crate) use live::{LIVE_SECONDS, from_the_future, live};
+use password::Password;
 
 /// How old a session may grow. Temporary tables hold the database's transaction ids back for as long as they exist, and
 /// no vacuum can help it.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Connections for the heartbeat, which keeps one, and for claims, releases and reads. Claims that wait for a lock
-/// take at most half of those.
-const CONTROL_CONNECTIONS: usize = 9;
+/// Connections for claims, releases and reads. Claims that wait for a lock take at most half of those.
+const CONTROL_CONNECTIONS: usize = 8;
+/// Connections for what must not wait behind claims: the heartbeat, which keeps one and is given a second while that is
+/// silent, the reports and the pruning.
+const STATUS_CONNECTIONS: usize = 4;
 /// Beside one connection per lane: the pool counts those that handlers hold which were given up and block their
 /// threads. The server has ended these; a few are left over besides the limit, one per partition that it halted.
 const ABANDONED_CONNECTIONS: usize = MAX_ABANDONED + 1_000;
@@ -53,17 +60,15 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The `application_name` of every session: `highwater/<group hash>/<owner>`; by it a successor knows whose
-    /// backend blocks it.
-    pub(crate) fn application_name(&self) -> String {
-        format!("{}{}", self.application_prefix(), self.owner.simple())
-    }
-
-    /// What the sessions of all processes of this group begin with. 8 hex digits of SHA-256: `application_name`
-    /// holds 63 bytes, and a colliding group is still told apart by its owners.
-    pub(crate) fn application_prefix(&self) -> String {
-        let digest = Sha256::digest(self.group.as_bytes());
-        format!("highwater/{:02x}{:02x}{:02x}{:02x}/", digest[0], digest[1], digest[2], digest[3])
+    /// What the `application_name` of every session begins with: `highwater/<hash of schema and group>/<owner>`. A
+    /// pooler may write something after it.
+    ///
+    /// 8 hex digits of SHA-256: `application_name` holds 63 bytes, and a colliding group is still told apart by its
+    /// owners.
+    pub(crate) fn application_name(&self, schema: &SchemaName) -> String {
+        let digest = Sha256::digest(format!("{schema}\0{}", self.group));
+        let [a, b, c, d] = [digest[0], digest[1], digest[2], digest[3]];
+        format!("highwater/{a:02x}{b:02x}{c:02x}{d:02x}/{}", self.owner.simple())
     }
 }
 
@@ -75,6 +80,9 @@ pub(crate) struct Db {
     connector: Connector,
     lanes: Pool,
     control: Pool,
+    status: Pool,
+    /// How long a statement of the worker's own may take.
+    control_limit: Duration,
     /// Older connections lead to a server that is not what it was.
     cleared: Arc<Mutex<Option<Instant>>>,
     pub(crate) blockers: Blockers,
@@ -87,15 +95,24 @@ impl Db {
             .postgres_url
             .address()
             .map_err(|defect| Error::configuration(format!("the address in postgres_url {defect}")))?;
-        let name = identity.application_name();
-        let connector = Connector::new(&address, |server| session::client_settings(server, &name))?;
-        let cleared = Arc::default();
-        let pool = |size: usize, settings: String| pool(&connector, &cleared, size, settings);
         let schema = config.schema.clone();
+        let name = identity.application_name(&schema);
+        let password = Password::new(
+            config.postgres_password_file.as_deref(),
+            config.postgres_password_command.as_ref(),
+        );
+        let connector = Connector::new(&address, password, |server| session::client_settings(server, &name))?;
+        let cleared = Arc::default();
+        let pool = |size: usize, settings: String| {
+            let record = session::record(&schema, identity.owner);
+            pool(&connector, &cleared, size, session::Opening { settings, record })
+        };
         Ok(Self {
             blockers: Blockers::new(&schema, &identity),
             lanes: pool(config.lanes + ABANDONED_CONNECTIONS, session::lane_settings(config))?,
             control: pool(CONTROL_CONNECTIONS, session::control_settings(config))?,
+            status: pool(STATUS_CONNECTIONS, session::control_settings(config))?,
+            control_limit: session::control_limit(config),
             connector,
             cleared,
             identity,
@@ -104,13 +121,24 @@ impl Db {
     }
 
     /// A connection for claims, releases and reads.
-    pub(crate) async fn control(&self) -> Result<Object, PoolError> {
-        self.control.get().await
+    pub(crate) async fn control(&self) -> Result<Lease, PoolError> {
+        self.lease_of(&self.control).await
     }
 
     /// As [`control`](Self::control), for work that a time-out may interrupt.
     pub(crate) async fn lease(&self) -> Result<Lease, PoolError> {
-        Ok(Lease::new(self.control.get().await?))
+        self.control().await
+    }
+
+    /// A connection for the heartbeat, or for telling how things stand.
+    pub(crate) async fn status(&self) -> Result<Lease, PoolError> {
+        self.lease_of(&self.status).await
+    }
+
+    /// Connecting has limits of its own; waiting for others to give one back has that of their statements.
+    async fn lease_of(&self, pool: &Pool) -> Result<Lease, PoolError> {
+        let limits = Timeouts { wait: Some(self.control_limit), ..Timeouts::default() };
+        Ok(Lease::new(pool.timeout_get(&limits).await?, self.control_limit))
     }
 
     /// A connection for a lane's batches.
@@ -124,12 +152,34 @@ impl Db {
         *self.cleared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.lanes.retain(|_, _| false);
         self.control.retain(|_, _| false);
+        self.status.retain(|_, _| false);
     }
 
     /// Whether a connection that is kept leads to the server that is meant now.
-    pub(crate) fn is_current(&self, connection: &Object) -> bool {
+    pub(crate) fn is_current(&self, connection: &Lease) -> bool {
         let cleared = *self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-        cleared.is_none_or(|cleared| Object::metrics(connection).created > cleared)
+        cleared.is_none_or(|cleared| connection.created() > cleared)
+    }
+
+    /// Whether the database refuses this worker's credentials: as far as anybody has asked it for a session, it has
+    /// not done anything else since it began to.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.connector.denied().is_some()
+    }
+
+    /// Fails once it has done so for `limit`, without a break.
+    pub(crate) fn check_access(&self, limit: Option<Duration>) -> Result<()> {
+        match (self.connector.denied(), limit) {
+            (Some((since, why)), Some(limit)) if since >= limit => Err(Error::new(
+                ErrorKind::Authentication,
+                format!(
+                    "Postgres has refused this worker's credentials for {since:?} without a break ({why}): correct \
+                     postgres_url, or have rotated passwords read anew with postgres_password_file or \
+                     postgres_password_command"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Clears the pools if this error says that the server is not what it was.
@@ -163,6 +213,7 @@ impl Db {
     pub(crate) fn close(&self) {
         self.lanes.close();
         self.control.close();
+        self.status.close();
     }
 }
 
@@ -170,7 +221,7 @@ fn pool(
     connector: &Connector,
     cleared: &Arc<Mutex<Option<Instant>>>,
     size: usize,
-    settings: String,
+    opening: session::Opening,
 ) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_connect(PostgresConfig::new(), connector.clone(), recycling);
@@ -179,8 +230,8 @@ fn pool(
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .post_create(Hook::async_fn(move |client, _| {
-            let settings = settings.clone();
-            Box::pin(async move { session::prepare(client, &settings).await.map_err(HookError::Backend) })
+            let opening = opening.clone();
+            Box::pin(async move { session::prepare(client, &opening).await.map_err(HookError::Backend) })
         }))
         .pre_recycle(Hook::sync_fn(move |_, metrics| {
             if metrics.created.elapsed() > MAX_AGE {

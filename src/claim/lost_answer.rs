@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use deadpool_postgres::PoolError;
 use uuid::Uuid;
 
 use super::Claims;
@@ -15,9 +16,11 @@ use crate::verdict::postgres::classify;
 
 /// How often a row is looked at that a lost claim may still take: its statement may wait for a lock.
 const LOOK: Duration = Duration::from_millis(500);
-/// For how long; the server ends the statement of a client that is gone, and in any case one that lasts longer
-/// (`lock_timeout` and some seconds, by default ten). What is left then is released by this process's end.
-const LOOK_LIMIT: Duration = Duration::from_secs(15);
+/// For how long, from when the database answers again: a server that was frozen carries out then what had reached it.
+/// The network may deliver a statement for as long as it takes a dead peer for alive (10 s), and the server ends that of a
+/// client that is gone, and in any case one that lasts longer (`lock_timeout` and some seconds, by default ten). What is
+/// left then is released by this process's end.
+const LOOK_LIMIT: Duration = Duration::from_secs(25);
 
 /// The tokens of claims that may have been carried out.
 #[derive(Debug, Default)]
@@ -46,7 +49,7 @@ impl LostAnswers {
         let Some(tokens) = self.0.remove(key) else { return };
         let (claims, key) = (Arc::clone(claims), key.clone());
         tokio::spawn(async move {
-            let until = Instant::now() + LOOK_LIMIT;
+            let mut until = Instant::now() + LOOK_LIMIT;
             loop {
                 for token in &tokens {
                     match claims.release_lost(&key, *token).await {
@@ -55,7 +58,10 @@ impl LostAnswers {
                             return;
                         }
                         Ok(false) => {}
+                        // This worker has ended.
+                        Err(DbError::Pool(PoolError::Closed)) => return,
                         Err(error) => {
+                            until = Instant::now() + LOOK_LIMIT;
                             claims.db().heed(&error);
                             tracing::debug!(partition = %key, %error, "could not look for a lost claim");
                         }

@@ -90,6 +90,7 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
             show_duration(config.max_processing_time),
         )));
     }
+    check_password(config, layer)?;
     check_group(config, place)?;
     let (session, heartbeat) = (config.effective_session_timeout(), config.effective_heartbeat_interval());
     if heartbeat * 3 > session {
@@ -108,6 +109,28 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
         properties::check_property(property, &given.value.0).map_err(|defect| place.error(&defect))?;
     }
     Ok(())
+}
+
+/// The password comes from one place.
+pub(super) fn check_password(config: &Config, layer: &PartialConfig) -> Result<()> {
+    let file = ("postgres_password_file", "HIGHWATER_POSTGRES_PASSWORD_FILE");
+    let command = ("postgres_password_command", "HIGHWATER_POSTGRES_PASSWORD_COMMAND");
+    let given = match (&config.postgres_password_file, &config.postgres_password_command) {
+        (None, None) => return Ok(()),
+        (Some(_), Some(_)) => {
+            let defect = "is set beside `postgres_password_file`: choose one of the two";
+            return Err(layer.place(command.0, command.1).error(defect));
+        }
+        (Some(_), None) => file,
+        (None, Some(_)) => command,
+    };
+    match config.postgres_url.address() {
+        Ok(address) if address.has_password() => {
+            let defect = "is set, but `postgres_url` has a password, too: take that out";
+            Err(layer.place(given.0, given.1).error(defect))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks what depends on the group's protocol.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::group::{Assignor, GroupProtocol};
 use super::start::StartPolicy;
 use super::topic_partition::{TopicPartition, check_partitions};
-use super::values::{Isolation, OnOffsetLost, PostgresUrl};
+use super::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
 use crate::schema::SchemaName;
 
 /// A value as its source wrote it.
@@ -90,6 +90,10 @@ pub(super) const PARTITIONS: Kind<Vec<TopicPartition>> = Kind::checked(
 
 pub(super) const POSTGRES_URL: Kind<PostgresUrl> =
     Kind::checked("URL, or `key=value` pairs", |raw| text(raw).map(PostgresUrl::from), PostgresUrl::check);
+
+/// Its checks must not repeat it.
+pub(super) const PASSWORD_COMMAND: Kind<Option<PasswordCommand>> =
+    Kind::plain("command of the shell", |raw| text(raw).map(|text| Some(PasswordCommand::from(text))));
 
 pub(super) const SCHEMA: Kind<SchemaName> =
     Kind::plain("text", |raw| SchemaName::new(text(raw)?).map_err(|error| error.to_string()));

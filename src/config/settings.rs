@@ -7,16 +7,16 @@ use std::time::Duration;
 use super::group::{Assignor, GroupProtocol};
 use super::items::{check_brokers, check_topics};
 use super::parse::{
-    ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, POSTGRES_URL, Raw,
-    SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_auto, duration_or_off, list,
-    optional_duration,
+    ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, PASSWORD_COMMAND,
+    POSTGRES_URL, Raw, SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_auto,
+    duration_or_off, list, optional_duration,
 };
 use super::properties::{KafkaProperties, Secret};
 use super::start::StartPolicy;
 use super::table::DefaultValue::{self, Described, Required, Text};
 use super::table::{Given, Origin, Place, Setting, settings};
 use super::topic_partition::TopicPartition;
-use super::values::{Isolation, OnOffsetLost, PostgresUrl};
+use super::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
 use crate::error::Result;
 use crate::schema::SchemaName;
 
@@ -68,6 +68,35 @@ settings! {
         kind: POSTGRES_URL,
         default: Required,
         change: "Per environment; keep it in a secret. Across a network that others share: `sslmode=verify-full`.",
+    }
+
+    /// A file that holds the password of `postgres_url`, which then has none. It is read anew for every connection, so
+    /// that a rotated password needs no restart; a newline at its end does not count. What it holds is never logged.
+    postgres_password_file: Option<String> {
+        env: "HIGHWATER_POSTGRES_PASSWORD_FILE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none: the password is in `postgres_url`, or there is none"),
+        change: "Where passwords are rotated and written to a file, as a mounted secret is.",
+    }
+
+    /// A command, for `sh -c`, that prints the password of `postgres_url`, which then has none. It is run anew for every
+    /// connection and has 10 s; a newline at the end of its output does not count, and what it writes to its standard
+    /// error is dropped. Neither it nor its output is ever logged.
+    postgres_password_command: Option<PasswordCommand> {
+        env: "HIGHWATER_POSTGRES_PASSWORD_COMMAND",
+        kind: PASSWORD_COMMAND,
+        default: Described("none"),
+        change: "Where passwords are tokens that are made on demand, as cloud providers do. Not beside \
+                 `postgres_password_file`.",
+    }
+
+    /// How long Postgres may refuse this worker's credentials, without a break, before the process ends with exit code
+    /// 5; `off`: for ever. Meanwhile it is not ready. At the start it ends at once.
+    access_denied_after: Option<Duration> {
+        env: "HIGHWATER_ACCESS_DENIED_AFTER",
+        kind: duration_or_off(SECOND_MS, DAY_MS),
+        default: Text("5m"),
+        change: "Above the time for which old and new password may disagree when they are rotated.",
     }
 
     /// The consumer group: the name under which offsets are stored, in Postgres and mirrored in Kafka. It may be left

@@ -138,6 +138,36 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
+/// A command that prints a password: its text may hold secrets, and is shown nowhere.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PasswordCommand(String);
+
+impl PasswordCommand {
+    /// The text, for the shell only, never for a log or an error.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for PasswordCommand {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for PasswordCommand {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for PasswordCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,19 +2,27 @@
 //!
 //! No time-out of Postgres frees the locks of a client that is frozen in mid-COPY, and a cancel does not either;
 //! terminating its backend does (PITFALLS 23). So whoever waits for such a lock asks who holds it, and ends the
-//! backend of a process of this group that is no longer live, or one that this process itself has abandoned.
-//! Every other blocker is waited for under `lock_timeout`.
+//! backend of a process that is no longer live, or one that this process itself has abandoned. Every other blocker is
+//! waited for under `lock_timeout`.
+//!
+//! Whose a backend is, is known by two signs that must agree: what its session has recorded in this schema's
+//! `worker_session`, and the name that it bears now. The record alone may be out of date (a pooler has given the backend
+//! to somebody else, or the pid is another's), and the name alone may be of another deployment, whose heartbeats are not
+//! in this schema.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use deadpool_postgres::Object;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
-use super::Identity;
+use super::{Identity, Lease, live};
 use crate::schema::SchemaName;
 
 /// How long something waits before it asks who holds the lock.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
+/// How often it is said that a role may not end a backend.
+const REMINDER: Duration = Duration::from_secs(60);
 /// How many abandoned backends are remembered; older ones have long ended.
 const REMEMBERED: usize = 64;
 
@@ -29,38 +37,49 @@ pub(crate) struct Backend {
 /// Finds and ends dead blockers.
 #[derive(Debug)]
 pub(crate) struct Blockers {
-    prefix: String,
+    owner: Uuid,
     own_name: String,
     find: String,
     terminate_dead: String,
     abandoned: Mutex<Vec<Backend>>,
+    forbidden_said: Mutex<Option<Instant>>,
+}
+
+/// A backend that blocks, and whose it is.
+struct Blocker {
+    pid: i32,
+    name: String,
+    owner: Uuid,
+    xid: Option<String>,
 }
 
 impl Blockers {
     pub(super) fn new(schema: &SchemaName, identity: &Identity) -> Self {
-        let worker_status = schema.qualified("worker_status");
-        // `live` must mean the same here and in the claim.
-        let live = format!(
-            "EXISTS (SELECT FROM {worker_status} w WHERE w.owner::text = a.owner_text \
-             AND w.stopped_at IS NULL AND w.heartbeat_at > clock_timestamp() - interval '3 seconds')"
-        );
-        // The pid alone may by now be somebody else's: pid, start and name are checked in the very statement
-        // that terminates.
-        let terminate_dead = format!(
-            "SELECT pg_terminate_backend(a.pid) FROM ( \
-               SELECT pid, backend_start, application_name, \
-                      regexp_replace(right(application_name, 32), '(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})', '\\1-\\2-\\3-\\4-\\5') AS owner_text \
-               FROM pg_stat_activity) a \
-             WHERE a.pid = $1 AND a.backend_start::text = $2 AND a.application_name = $3 AND NOT {live}"
+        let own_name = identity.application_name(schema);
+        let prefix = own_name.trim_end_matches(|c| c != '/');
+        // The start of another role's session is hidden unless one may read its statistics. What its owner wrote into
+        // its name is not, and nobody else knows that id.
+        let recorded = format!(
+            "pg_catalog.pg_stat_activity a JOIN {} s ON s.pid = a.pid \
+             AND coalesce(s.backend_start = a.backend_start, true) \
+             AND starts_with(a.application_name, '{prefix}' || replace(s.owner::text, '-', ''))",
+            schema.qualified("worker_session")
         );
         Self {
-            prefix: identity.application_prefix(),
-            own_name: identity.application_name(),
-            find: "SELECT a.pid, a.backend_start::text, a.application_name, a.backend_xid::text \
-                   FROM unnest(pg_blocking_pids($1)) AS b(pid) JOIN pg_stat_activity a ON a.pid = b.pid"
-                .into(),
-            terminate_dead,
+            owner: identity.owner,
+            find: format!(
+                "SELECT a.pid, a.application_name, s.owner, a.backend_xid::text \
+                 FROM unnest(pg_blocking_pids($1)) AS b(pid) JOIN ({recorded}) ON a.pid = b.pid"
+            ),
+            // The pid alone may by now be somebody else's: all is checked again in the very statement that terminates.
+            terminate_dead: format!(
+                "SELECT pg_terminate_backend(a.pid) FROM {recorded} \
+                 WHERE a.pid = $1 AND s.owner = $2 AND NOT {}",
+                live(schema, "s.owner")
+            ),
+            own_name,
             abandoned: Mutex::new(Vec::new()),
+            forbidden_said: Mutex::default(),
         }
     }
 
@@ -79,36 +98,53 @@ impl Blockers {
     /// If Postgres does not answer; the caller goes on waiting.
     pub(crate) async fn end_dead(
         &self,
-        client: &Object,
+        client: &Lease,
         waiting_pid: i32,
     ) -> Result<u64, tokio_postgres::Error> {
         let mut ended = 0;
         for row in client.query(&self.find, &[&waiting_pid]).await? {
-            let pid: i32 = row.get(0);
-            // All of these are NULL in the eyes of a role that may not look at the blocker's session, and then it
-            // could not end it either.
-            let (start, name, xid): (Option<String>, Option<String>, Option<String>) =
-                (row.get(1), row.get(2), row.get(3));
-            let name = name.filter(|name| name.starts_with(&self.prefix));
-            let (Some(start), Some(name)) = (start, name) else { continue };
-            let terminated = if name == self.own_name {
-                match xid.filter(|xid| self.is_abandoned(pid, xid)) {
-                    Some(xid) => self.terminate_own(client, pid, &start, &xid).await?,
-                    None => false,
+            let blocker = Blocker { pid: row.get(0), name: row.get(1), owner: row.get(2), xid: row.get(3) };
+            match self.end_if_dead(client, &blocker).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    ended += 1;
+                    tracing::warn!(
+                        pid = blocker.pid,
+                        application_name = blocker.name,
+                        "ended a backend that held a lock and whose process is gone"
+                    );
                 }
-            } else {
-                !client.query(&self.terminate_dead, &[&pid, &start, &name]).await?.is_empty()
-            };
-            if terminated {
-                ended += 1;
-                tracing::warn!(
-                    pid,
-                    application_name = name,
-                    "ended a backend that held a lock and whose process is gone"
-                );
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    self.forbidden(&blocker);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(ended)
+    }
+
+    async fn end_if_dead(&self, client: &Lease, blocker: &Blocker) -> Result<bool, tokio_postgres::Error> {
+        let Blocker { pid, owner, xid, .. } = blocker;
+        if *owner == self.owner {
+            return match xid.as_ref().filter(|xid| self.is_abandoned(*pid, xid)) {
+                Some(xid) => self.terminate_own(client, *pid, xid).await,
+                None => Ok(false),
+            };
+        }
+        Ok(!client.query(&self.terminate_dead, &[pid, owner]).await?.is_empty())
+    }
+
+    fn forbidden(&self, blocker: &Blocker) {
+        let mut said = self.forbidden_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() >= REMINDER) {
+            *said = Some(Instant::now());
+            tracing::warn!(
+                pid = blocker.pid,
+                application_name = blocker.name,
+                "may not end the backend of a dead worker, which holds a lock: have all workers log in as one role, or \
+                 grant pg_signal_backend (see `highwater migrate --print-grants`)"
+            );
+        }
     }
 
     /// Ends a backend of our own at once, if it is still in the transaction that was abandoned.
@@ -117,13 +153,13 @@ impl Blockers {
     /// If Postgres does not answer.
     pub(crate) async fn end_own(
         &self,
-        client: &Object,
+        client: &Lease,
         backend: &Backend,
     ) -> Result<bool, tokio_postgres::Error> {
         let rows = client
             .query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE pid = $1 AND application_name = $2 AND backend_xid = ($3::text::xid8)::xid",
+                 WHERE pid = $1 AND starts_with(application_name, $2) AND backend_xid = ($3::text::xid8)::xid",
                 &[&backend.pid, &self.own_name, &backend.xact_id],
             )
             .await?;
@@ -132,16 +168,15 @@ impl Blockers {
 
     async fn terminate_own(
         &self,
-        client: &Object,
+        client: &Lease,
         pid: i32,
-        start: &str,
         xid: &str,
     ) -> Result<bool, tokio_postgres::Error> {
         let rows = client
             .query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3 AND backend_xid::text = $4",
-                &[&pid, &start, &self.own_name, &xid],
+                 WHERE pid = $1 AND starts_with(application_name, $2) AND backend_xid::text = $3",
+                &[&pid, &self.own_name, &xid],
             )
             .await?;
         Ok(!rows.is_empty())

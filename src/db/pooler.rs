@@ -4,11 +4,9 @@
 //! statements, and the `application_name` by which a successor finds the backend of a frozen process. Nothing would
 //! fail at once and everything sometimes, so it is refused before anything is read.
 
-use deadpool_postgres::Object;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::Db;
-use crate::db::DbError;
+use super::{Db, DbError, Lease};
 use crate::error::Error;
 
 /// In simple queries, for these work behind any pooler. A pass may be misled by what others do in the same moment.
@@ -38,6 +36,15 @@ impl Db {
         }
         Ok(shared)
     }
+
+    /// How others see our sessions, if it is not under the name that we gave them. What is only appended does no harm.
+    pub(crate) async fn renamed(&self) -> Result<Option<String>, DbError> {
+        let name = self.identity.application_name(&self.schema);
+        let ours = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
+        let client = self.control().await?;
+        let seen = value(&client, ours).await?.unwrap_or_default();
+        Ok((!seen.starts_with(&name)).then_some(seen))
+    }
 }
 
 /// The error for such a pooler.
@@ -48,8 +55,20 @@ pub(crate) fn refused() -> Error {
     )
 }
 
-async fn backend(client: &Object, before: &str) -> Result<Option<String>, DbError> {
-    let answer = client.simple_query(&format!("{before}SELECT pg_catalog.pg_backend_pid()")).await?;
+/// The error for one that renames our sessions.
+pub(crate) fn renames(seen: &str) -> Error {
+    Error::configuration(format!(
+        "postgres_url leads to something that changes application_name (the server sees {seen:?}), so that a successor \
+         could not find the backend of a frozen worker: have it passed on as it is, or connect to the server itself"
+    ))
+}
+
+async fn backend(client: &Lease, before: &str) -> Result<Option<String>, DbError> {
+    value(client, &format!("{before}SELECT pg_catalog.pg_backend_pid()")).await
+}
+
+async fn value(client: &Lease, sql: &str) -> Result<Option<String>, DbError> {
+    let answer = client.simple_query(sql).await?;
     Ok(answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,

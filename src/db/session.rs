@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
+use uuid::Uuid;
 
 use crate::config::Config;
+use crate::schema::SchemaName;
 
 /// Added to `max_processing_time` for the server's own limits, so that the worker's comes first and the server's
 /// only acts when the worker cannot.
 const GRACE: Duration = Duration::from_secs(5);
 /// A control transaction has a few statements, each of which is limited by itself.
 const CONTROL_STATEMENTS: u32 = 6;
+/// How long a new session may take to be set up: two round trips.
+const PREPARE_LIMIT: Duration = Duration::from_secs(5);
+/// Added to the server's limit of a control statement, so that a server that lives says itself that time is up.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a dead peer may stay unnoticed, on either side.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,6 +45,11 @@ pub(super) fn control_settings(config: &Config) -> String {
     format!("{}{}", common(config), limits(limit, CONTROL_STATEMENTS * limit))
 }
 
+/// How long a control statement may take before the worker gives up its connection.
+pub(super) fn control_limit(config: &Config) -> Duration {
+    config.lock_timeout + GRACE + ANSWER
+}
+
 /// `transaction_timeout` is there from Postgres 17 on.
 fn limits(statement: Duration, transaction: Duration) -> String {
     let (statement, transaction) = (statement.as_millis(), transaction.as_millis());
@@ -62,9 +74,40 @@ fn common(config: &Config) -> String {
     )
 }
 
-/// Applies the settings to a new connection; one round trip.
-pub(super) async fn prepare(client: &Client, settings: &str) -> Result<(), Error> {
-    client.batch_execute(settings).await
+/// What a new session is told.
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    pub(super) settings: String,
+    pub(super) record: String,
+}
+
+/// Records whose session this is: `application_name` alone is what anybody may write there, and a pooler may give the
+/// backend to somebody else later. The table is unlogged, for no session outlives its server: this costs no flush.
+pub(super) fn record(schema: &SchemaName, owner: Uuid) -> String {
+    format!(
+        "INSERT INTO {} (pid, backend_start, owner) \
+         SELECT pid, backend_start, '{owner}' FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid() \
+         ON CONFLICT (pid) DO UPDATE SET backend_start = excluded.backend_start, owner = excluded.owner",
+        schema.qualified("worker_session"),
+    )
+}
+
+/// Applies the settings to a new connection, and records whose it is.
+pub(super) async fn prepare(client: &Client, opening: &Opening) -> Result<(), Error> {
+    let prepared = tokio::time::timeout(PREPARE_LIMIT, async {
+        client.batch_execute(&opening.settings).await?;
+        match client.batch_execute(&opening.record).await {
+            // The start checks the tables.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(()),
+            // Without a record, whoever is blocked by this session waits for longer should this process freeze.
+            Err(error) if error.as_db_error().is_some() && !error.is_closed() => {
+                tracing::warn!(%error, "could not record whose session this is");
+                Ok(())
+            }
+            recorded => recorded,
+        }
+    });
+    prepared.await.unwrap_or_else(|_| Err(Error::__private_api_timeout()))
 }
 
 #[cfg(test)]
@@ -96,10 +139,11 @@ mod tests {
             .finish()
             .unwrap();
         let identity = Identity { owner: Uuid::new_v4(), group: "g".into(), instance_id: None };
-        let name = identity.application_name();
+        let name = identity.application_name(&config.schema);
         let db = Db::new(&config, identity).unwrap();
         let (lane, control) = (db.lane().await.unwrap(), db.control().await.unwrap());
-        for client in [&lane, &control] {
+        let control = control.raw();
+        for client in [&lane, control] {
             for (setting, value) in [
                 ("synchronous_commit", "on"),
                 ("default_transaction_isolation", "read committed"),
@@ -116,7 +160,7 @@ mod tests {
             }
         }
         let version: i32 = show(&lane, "server_version_num").await.parse().unwrap();
-        for (client, statement, transaction) in [(&lane, "25s", "45s"), (&control, "6500ms", "39s")] {
+        for (client, statement, transaction) in [(&lane, "25s", "45s"), (control, "6500ms", "39s")] {
             assert_eq!(show(client, "statement_timeout").await, statement);
             assert_eq!(show(client, "idle_in_transaction_session_timeout").await, statement);
             if version >= 170_000 {

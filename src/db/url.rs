@@ -47,7 +47,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("krbsrvname", "GSSAPI is not supported: leave it out"),
     (
         "passfile",
-        "password files are not read: put the password into the address, and the address into a secret",
+        "libpq's password files are not read: use the setting postgres_password_file, or put the password into the address",
     ),
     ("replication", "the worker needs ordinary sessions: leave it out"),
     ("require_auth", "it is not supported: use sslmode=verify-full, or channel_binding=require"),
@@ -141,6 +141,10 @@ impl Address {
 
     pub(crate) fn database(&self) -> Option<&str> {
         self.config.get_dbname()
+    }
+
+    pub(crate) fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
     }
 
     pub(crate) fn random_order(&self) -> bool {

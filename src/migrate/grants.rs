@@ -29,6 +29,11 @@ const TABLES: &[(&str, &str, &str)] = &[
     ),
     ("dead_letter", "SELECT, INSERT, UPDATE", "rejected records; emptied by people only"),
     ("offset_event", "SELECT, INSERT", "what was skipped or lost: append-only for the worker"),
+    (
+        "worker_session",
+        "SELECT, INSERT, UPDATE, DELETE",
+        "whose session is which, so that a successor ends no backend but a dead worker's",
+    ),
     ("worker_status", "SELECT, INSERT, UPDATE, DELETE", "heartbeats; rows of processes long gone are pruned"),
     ("partition_status", "SELECT, INSERT, UPDATE", "one row per partition, overwritten"),
 ];
@@ -54,7 +59,9 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
          -- The tables that your handler writes need grants of their own, for example:\n\
          --   GRANT INSERT ON public.my_sink TO {role};\n\
          -- All workers of a group should log in as the same role: then one may end the backend of another that\n\
-         -- is frozen and holds locks. With several roles, grant each of them the others, or pg_signal_backend.\n\n\
+         -- is frozen and holds locks. With several roles, each of them needs more (roles can't be granted to each\n\
+         -- other in a circle), though with it they may end any session but a superuser's:\n\
+         --   GRANT pg_signal_backend TO {role};\n\n\
          GRANT USAGE ON SCHEMA {} TO {role};\n",
         schema.quoted(),
     );
@@ -76,7 +83,10 @@ mod tests {
         let mut created: Vec<&str> = MIGRATIONS
             .iter()
             .flat_map(|migration| migration.sql.lines())
-            .filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
+            .filter_map(|line| {
+                line.strip_prefix("CREATE ")?.trim_start_matches("UNLOGGED ").strip_prefix("TABLE ")
+            })
+            .filter_map(|rest| rest.split_whitespace().next())
             .collect();
         created.sort_unstable();
         let mut granted: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).collect();

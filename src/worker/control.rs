@@ -12,7 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::client::Rebuild;
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::members::Members;
+use super::prune::Pruner;
 use super::pulse::Pulse;
+use super::report::Reporter;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::vigil::Vigil;
 use super::{Phase, launch};
@@ -173,6 +175,10 @@ impl Control {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
         let _members = AbortOnDropHandle::new(tokio::spawn(members.run()));
+        let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board));
+        let _reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
+        let pruner = Pruner::new(Arc::clone(self.claims.db()), &self.config);
+        let _pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
         self.board.set_phase(Phase::Running, None);
         let ended = self.serve(shutdown, &heart, &vigil).await;
         self.board.set_phase(Phase::Stopping, None);
@@ -425,7 +431,7 @@ impl Control {
         let settled = |status: &PartitionStatus| {
             matches!(status.state, PartitionState::Running | PartitionState::Halted)
         };
-        let ready = self.joined && partitions.iter().all(settled);
+        let ready = self.joined && partitions.iter().all(settled) && !self.claims.db().is_denied();
         self.board.set_partitions(ready, partitions);
     }
 }

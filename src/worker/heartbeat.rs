@@ -1,26 +1,28 @@
-//! The heartbeat: one row per process, every second, by which others know that it is live; its answer tells an
-//! idle worker that a claim of its own was taken. Also the reports per partition, and pruning.
+//! The heartbeat: one row per process, every second, by which others know that it is live; after it, an idle worker is
+//! told that a claim of its own was taken. Nothing else is done here, so that nothing else can delay a beat.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::PoolError;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::Phase;
+use super::report::printable;
 use super::status::StatusBoard;
-use super::{PartitionState, Phase};
 use crate::batch::{ClaimId, PartitionKey};
 use crate::config::Config;
 use crate::consumer::PartitionBuffer;
-use crate::db::DbError;
-use crate::db::{Db, Lease};
+use crate::db::{Db, DbError, LIVE_SECONDS, Lease, live};
 use crate::failpoint::failpoint;
 
-/// Heartbeats; *live* means younger than three of them.
+/// Heartbeats: a third of the time for which one proves life.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often history is pruned.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// How long one may take before its connection is given up.
+const LIMIT: Duration = Duration::from_secs(2);
+const _: () = assert!(LIVE_SECONDS == 3, "three heartbeats");
 
 /// The claims that this process holds, shared with the heartbeat: their buffers, which know what is durable.
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ pub(super) struct TakenClaim {
     pub(super) by_other: bool,
 }
 
-/// Writes the rows.
+/// Writes the heartbeats of this process.
 pub(super) struct Heartbeat {
     db: Arc<Db>,
     board: Arc<StatusBoard>,
@@ -65,12 +67,8 @@ pub(super) struct Heartbeat {
     taken: mpsc::UnboundedSender<TakenClaim>,
     program: String,
     host: String,
-    retention: Duration,
-    reported: HashMap<PartitionKey, (PartitionState, Option<String>)>,
     beat: String,
     lost: String,
-    report: String,
-    prune: [String; 2],
 }
 
 impl Heartbeat {
@@ -82,17 +80,20 @@ impl Heartbeat {
         config: &Config,
     ) -> Self {
         let status = db.schema.qualified("worker_status");
-        let partitions = db.schema.qualified("partition_status");
         let offsets = db.schema.qualified("consumer_offset");
-        let history = db.schema.qualified("claim_history");
         Self {
+            // Not flushed, nor waited for at a standby: a beat that is lost with the server is written again a second
+            // after it is back, the first and the last like any other.
             beat: format!(
                 "INSERT INTO {status} (owner, group_id, instance_id, program, version, host, process_id, started_at, \
-                   heartbeat_at, stopped_at, state, partitions, records_total, commits_total, fenced_total, retries_total, dropped_total) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), \
-                   CASE WHEN $8 = 'stopped' THEN clock_timestamp() END, $8, $9, $10, $11, $12, $13, $14) \
+                   heartbeat_at, stopped_at, state, ready, detail, partitions, records_total, commits_total, fenced_total, \
+                   retries_total, dropped_total) \
+                 SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), \
+                   CASE WHEN $8 = 'stopped' THEN clock_timestamp() END, $8, $15, $16, $9, $10, $11, $12, $13, $14 \
+                 WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL \
                  ON CONFLICT (owner) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at, \
-                   state = excluded.state, partitions = excluded.partitions, records_total = excluded.records_total, \
+                   state = excluded.state, ready = excluded.ready, detail = excluded.detail, \
+                   partitions = excluded.partitions, records_total = excluded.records_total, \
                    commits_total = excluded.commits_total, fenced_total = excluded.fenced_total, \
                    retries_total = excluded.retries_total, dropped_total = excluded.dropped_total"
             ),
@@ -101,42 +102,16 @@ impl Heartbeat {
             // no commit that would miss.
             lost: format!(
                 "SELECT h.topic, h.partition, h.epoch, h.claim_token, (o.owner IS NOT NULL AND o.owner <> $6) AS by_other, \
-                   EXISTS (SELECT FROM {status} w WHERE w.owner = o.owner AND w.owner <> $6 AND w.stopped_at IS NULL \
-                     AND w.heartbeat_at > clock_timestamp() - interval '3 seconds') AS by_live_other, \
+                   (o.owner <> $6 AND {}) AS by_live_other, \
                    coalesce(o.claim_token = h.claim_token AND o.epoch = h.epoch, false) AS went_back \
                  FROM unnest($2::text[], $3::int4[], $4::int8[], $5::uuid[], $7::int8[]) \
                    AS h(topic, partition, epoch, claim_token, committed) \
                  LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = h.topic AND o.partition = h.partition \
-                 WHERE o.claim_token IS DISTINCT FROM h.claim_token OR o.epoch <> h.epoch OR o.next_offset < h.committed"
+                 WHERE o.claim_token IS DISTINCT FROM h.claim_token OR o.epoch <> h.epoch OR o.next_offset < h.committed",
+                live(&db.schema, "o.owner"),
             ),
-            // Only by the current claim or a later one; a zombie's report is dropped. A partition whose row has
-            // vanished is reported, too: that is when somebody must look.
-            report: format!(
-                "INSERT INTO {partitions} (group_id, topic, partition, epoch, owner, state, detail, updated_at) \
-                 SELECT $1, r.topic, r.partition, coalesce(o.epoch, p.epoch, 0), $2, r.state, r.detail, clock_timestamp() \
-                 FROM unnest($3::text[], $4::int4[], $5::text[], $6::text[]) AS r(topic, partition, state, detail) \
-                 LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
-                 LEFT JOIN {partitions} p ON p.group_id = $1 AND p.topic = r.topic AND p.partition = r.partition \
-                 WHERE o.owner = $2 OR o.owner IS NULL \
-                 ORDER BY r.topic, r.partition \
-                 ON CONFLICT (group_id, topic, partition) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, \
-                   state = excluded.state, detail = excluded.detail, updated_at = excluded.updated_at \
-                 WHERE partition_status.epoch <= excluded.epoch"
-            ),
-            prune: [
-                format!(
-                    "DELETE FROM {history} WHERE group_id = $1 \
-                     AND replaced_at < clock_timestamp() - $2::int8 * interval '1 second'"
-                ),
-                format!(
-                    "DELETE FROM {status} WHERE group_id = $1 \
-                     AND heartbeat_at < clock_timestamp() - $2::int8 * interval '1 second'"
-                ),
-            ],
             host: hostname(),
             program: config.program.clone(),
-            retention: config.history_retention,
-            reported: HashMap::new(),
             db,
             board,
             held,
@@ -145,48 +120,59 @@ impl Heartbeat {
     }
 
     /// Beats until aborted.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut pruned = Instant::now();
         // A connection of its own, kept: a heart must not wait behind claims.
-        let mut kept = None;
+        let mut kept: Option<Lease> = None;
+        let mut spare = Spare::new(Arc::clone(&self.db));
         loop {
             ticks.tick().await;
             failpoint!("before_heartbeat");
-            let connection = kept.take().filter(|connection: &Lease| self.db.is_current(connection));
-            // A hung connection must not end the heart: give up on it, and not to the pool, before the row is too old.
-            match tokio::time::timeout(2 * INTERVAL, self.turn(connection, &mut pruned)).await {
-                Ok(Ok(connection)) => kept = Some(connection),
-                Ok(Err(error)) => {
-                    self.db.heed(&error);
-                    tracing::debug!(%error, "the heartbeat was not written");
-                }
-                Err(_) => tracing::debug!("the heartbeat was not written in time"),
+            let client = match kept.take().filter(|client| self.db.is_current(client)) {
+                Some(client) => client,
+                // As long as it takes: there is nothing else to beat with.
+                None => match spare.take().await {
+                    Ok(client) => client,
+                    Err(error) => {
+                        self.failed(&error.into());
+                        continue;
+                    }
+                },
+            };
+            match self.turn(&client, &mut spare).await {
+                Ok(()) => kept = Some(client),
+                Err(error) => self.failed(&error),
             }
         }
     }
 
-    async fn turn(&mut self, connection: Option<Lease>, pruned: &mut Instant) -> Result<Lease, DbError> {
-        let client = match connection {
-            Some(connection) => connection,
-            None => self.db.lease().await?,
-        };
-        self.write(&client).await?;
-        self.look_for_lost(&client).await?;
-        self.report(&client).await?;
-        if pruned.elapsed() > PRUNE_INTERVAL {
-            *pruned = Instant::now();
-            let seconds = i64::try_from(self.retention.as_secs()).unwrap_or(i64::MAX);
-            for prune in &self.prune {
-                client.execute(prune, &[&&*self.db.identity.group, &seconds]).await?;
+    fn failed(&self, error: &DbError) {
+        self.db.heed(error);
+        tracing::debug!(%error, "no heartbeat");
+    }
+
+    /// A hung connection must not end the heart: while it is silent, another is made, and it is given up, and not to the
+    /// pool, before the row is too old.
+    async fn turn(&self, client: &Lease, spare: &mut Spare) -> Result<(), DbError> {
+        let beat = self.write(client);
+        tokio::pin!(beat);
+        let written = match tokio::time::timeout(INTERVAL, &mut beat).await {
+            Ok(written) => written,
+            Err(_) => {
+                spare.begin();
+                tokio::time::timeout(LIMIT - INTERVAL, beat).await.unwrap_or_else(|_| Err(late("written")))
             }
-        }
-        Ok(client)
+        };
+        written?;
+        spare.forget();
+        tokio::time::timeout(LIMIT, self.look_for_lost(client))
+            .await
+            .unwrap_or_else(|_| Err(late("compared with the claims")))
     }
 
     /// Writes the heartbeat once.
-    pub(super) async fn write(&self, client: &Object) -> Result<(), DbError> {
+    pub(super) async fn write(&self, client: &Lease) -> Result<(), DbError> {
         let status = self.board.get();
         let counters = status.counters;
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -216,13 +202,15 @@ impl Heartbeat {
                     &number(counters.fenced),
                     &number(counters.retries),
                     &number(counters.dropped_records),
+                    &status.ready,
+                    &status.detail.as_deref().map(printable),
                 ],
             )
             .await?;
         Ok(())
     }
 
-    async fn look_for_lost(&self, client: &Object) -> Result<(), DbError> {
+    async fn look_for_lost(&self, client: &Lease) -> Result<(), DbError> {
         let held = self.held.sorted();
         if held.is_empty() {
             return Ok(());
@@ -254,33 +242,41 @@ impl Heartbeat {
         }
         Ok(())
     }
+}
 
-    /// Writes the states that changed, in key order.
-    async fn report(&mut self, client: &Object) -> Result<(), DbError> {
-        let now = self.board.states();
-        let mut changed: Vec<_> = now
-            .into_iter()
-            .filter(|(key, state, detail)| self.reported.get(key) != Some(&(*state, detail.clone())))
-            .collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        changed.sort_by(|a, b| a.0.cmp(&b.0));
-        let topics: Vec<&str> = changed.iter().map(|(key, ..)| &*key.topic).collect();
-        let partitions: Vec<i32> = changed.iter().map(|(key, ..)| key.partition).collect();
-        let states: Vec<&str> = changed.iter().map(|(_, state, _)| state.as_str()).collect();
-        let details: Vec<Option<&str>> = changed.iter().map(|(.., detail)| detail.as_deref()).collect();
-        let identity = &self.db.identity;
-        let statement = client.prepare_cached(&self.report).await?;
-        client
-            .execute(
-                &statement,
-                &[&&*identity.group, &identity.owner, &topics, &partitions, &states, &details],
-            )
-            .await?;
-        self.reported.extend(changed.into_iter().map(|(key, state, detail)| (key, (state, detail))));
-        Ok(())
+/// A connection that is made apart, so that it takes no time from the beats.
+struct Spare {
+    db: Arc<Db>,
+    coming: Option<AbortOnDropHandle<Result<Lease, PoolError>>>,
+}
+
+impl Spare {
+    fn new(db: Arc<Db>) -> Self {
+        Self { db, coming: None }
     }
+
+    fn begin(&mut self) {
+        let db = Arc::clone(&self.db);
+        let connect = || AbortOnDropHandle::new(tokio::spawn(async move { db.status().await }));
+        self.coming.get_or_insert_with(connect);
+    }
+
+    /// It was not needed after all.
+    fn forget(&mut self) {
+        self.coming = None;
+    }
+
+    async fn take(&mut self) -> Result<Lease, PoolError> {
+        self.begin();
+        let Some(coming) = &mut self.coming else { return self.db.status().await };
+        let connected = coming.await;
+        self.coming = None;
+        connected.unwrap_or(Err(PoolError::Closed))
+    }
+}
+
+fn late(what: &str) -> DbError {
+    DbError::Other(format!("not {what} in {LIMIT:?}"))
 }
 
 fn hostname() -> String {

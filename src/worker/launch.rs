@@ -183,14 +183,23 @@ async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
                 continue;
             }
         }
+        match db.renamed().await {
+            Ok(None) => {}
+            Ok(Some(seen)) => return Err(crate::db::pooler::renames(&seen)),
+            Err(error) => {
+                retry_or_fail(db, error, &mut backoff).await?;
+                continue;
+            }
+        }
         match db.control().await {
-            Ok(client) => match check_version(&client, &db.schema).await {
-                Ok(found) => return Ok(found.database_id),
+            Ok(client) => match client.within(check_version(client.raw(), &db.schema)).await {
+                Ok(Ok(found)) => return Ok(found.database_id),
+                Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
                 // The connection broke just then: as if it had not been made.
-                Err(error) if error.kind() == ErrorKind::Postgres => {
+                Ok(Err(error)) if error.kind() == ErrorKind::Postgres => {
                     retry_or_fail(db, DbError::Other(error.report()), &mut backoff).await?;
                 }
-                Err(error) => return Err(error),
+                Ok(Err(error)) => return Err(error),
             },
             Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
         }

@@ -1,12 +1,11 @@
 //! What a worker tells about itself.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::batch::PartitionKey;
 use crate::consumer::poll::PollCounters;
 use crate::lane::LaneCounters;
 
@@ -127,19 +126,13 @@ pub struct WorkerStatus {
 #[derive(Debug)]
 pub(crate) struct StatusBoard {
     snapshot: watch::Sender<WorkerStatus>,
-    partitions: Mutex<Vec<PartitionStatus>>,
     pub(crate) lanes: Arc<LaneCounters>,
     pub(crate) poll: Arc<PollCounters>,
 }
 
 impl StatusBoard {
     pub(crate) fn new() -> Self {
-        Self {
-            snapshot: watch::Sender::default(),
-            partitions: Mutex::default(),
-            lanes: Arc::default(),
-            poll: Arc::default(),
-        }
+        Self { snapshot: watch::Sender::default(), lanes: Arc::default(), poll: Arc::default() }
     }
 
     /// The status now: counters are live, the rest is as of the last change.
@@ -177,7 +170,6 @@ impl StatusBoard {
 
     /// Publishes the partitions; subscribers are only woken when something changed.
     pub(super) fn set_partitions(&self, ready: bool, partitions: Vec<PartitionStatus>) {
-        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = partitions.clone();
         let counters = self.counters();
         self.snapshot.send_if_modified(|status| {
             let changed = status.ready != ready || status.partitions != partitions;
@@ -186,17 +178,5 @@ impl StatusBoard {
             status.counters = counters;
             changed
         });
-    }
-
-    /// State and detail per partition, for the table `partition_status`.
-    pub(super) fn states(&self) -> Vec<(PartitionKey, PartitionState, Option<String>)> {
-        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        partitions
-            .iter()
-            .map(|status| {
-                let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
-                (key, status.state, status.detail.clone())
-            })
-            .collect()
     }
 }

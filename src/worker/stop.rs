@@ -27,6 +27,7 @@ impl Control {
         heart: &AbortOnDropHandle<()>,
         vigil: &AbortOnDropHandle<()>,
     ) -> Result<()> {
+        self.claims.db().check_access(self.config.access_denied_after)?;
         let lane = self.lanes.tasks.iter().any(|task| task.is_finished()).then_some("a lane");
         let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
         let heart = heart.is_finished().then_some("the heartbeat");

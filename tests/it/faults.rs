@@ -10,7 +10,7 @@ mod kills;
 mod network;
 mod others;
 mod past;
-mod pooler;
+pub(crate) mod pooler;
 mod postgres;
 mod releases;
 

@@ -2,5 +2,7 @@
 //! are covered by the judge's own tests (`src/verdict/tests.rs`); here is what a worker makes of them.
 
 mod lane;
+mod lives;
 mod sink;
+mod status;
 mod surroundings;

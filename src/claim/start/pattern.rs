@@ -8,7 +8,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use deadpool_postgres::Transaction;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::added::Added;
@@ -17,7 +16,7 @@ use super::{Start, StartError};
 use crate::ErrorKind;
 use crate::batch::PartitionKey;
 use crate::config::{INTERNAL_TOPICS, StartPolicy, TopicPattern};
-use crate::db::DbError;
+use crate::db::{DbError, Transaction};
 use crate::partition::Halt;
 
 /// What a group is to read.

@@ -1,10 +1,10 @@
 //! Writing down where a group starts.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 
 use super::Start;
 use crate::consumer::catalog::TopicIdentity;
+use crate::db::Transaction;
 
 /// Where a group starts in a topic, as it goes into `group_topic` and `consumer_offset`.
 pub(super) struct Decision<'a> {

@@ -10,14 +10,18 @@ use highwater::testing::{Child, Result};
 use crate::support::{PATIENCE, Process, Sink, TestResult, World};
 
 /// A PgBouncer of the test's own, before the world's database.
-struct PgBouncer {
+pub(crate) struct PgBouncer {
     _child: Child,
     _folder: tempfile::TempDir,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl PgBouncer {
     async fn start(world: &World<'_>, mode: &str) -> Result<Self> {
+        Self::start_with(world, mode, &[]).await
+    }
+
+    pub(crate) async fn start_with(world: &World<'_>, mode: &str, more: &[(&str, &str)]) -> Result<Self> {
         let config: tokio_postgres::Config = world.role.url.parse().expect("the kit's URL");
         let upstream = config.get_ports()[0];
         // Free a moment ago; nobody else asks for one in that range while this one starts.
@@ -33,7 +37,10 @@ impl PgBouncer {
             ("auth_type", "scram-sha-256"),
             ("auth_file", &users.display().to_string()),
             ("pool_mode", mode),
-        ] {
+        ]
+        .iter()
+        .chain(more)
+        {
             writeln!(text, "{name} = {value}").expect("writing to a String does not fail");
         }
         let file = folder.path().join("pgbouncer.ini");

@@ -1,0 +1,144 @@
+//! Housekeeping beside the work: what is older than `history_retention` is deleted in portions, records of sessions that
+//! have ended, too; and it is looked whether the database's clock has gone back. In a task and on a connection of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::db::{Db, DbError, Lease, from_the_future};
+use crate::sqlstate::{Class, classify};
+
+/// How often.
+const INTERVAL: Duration = Duration::from_secs(600);
+/// How often the clock is looked at.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// How many rows one statement deletes at most, and at least.
+const PORTION: (i64, i64) = (5_000, 50);
+/// Between two portions, so that others get a word in.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Prunes the tables.
+pub(super) struct Pruner {
+    db: Arc<Db>,
+    retention_seconds: i64,
+    tables: [Prune; 3],
+    clock: String,
+}
+
+/// Deletes from one table: `$1` the group, `$2` how many seconds are kept, `$3` how many rows are deleted at most.
+struct Prune {
+    table: &'static str,
+    sql: String,
+}
+
+impl Pruner {
+    pub(super) fn new(db: Arc<Db>, config: &Config) -> Self {
+        let prune = |table: &'static str, old: &str| {
+            let name = db.schema.qualified(table);
+            // One worker at a time; the others have nothing to do here then. Not flushed: what comes back is deleted again.
+            let turn = format!("highwater prune {table} {}", db.schema).replace('\'', "''");
+            let sql = format!(
+                "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended('{turn} ' || $1::text, 0)) \
+                   AND set_config('synchronous_commit', 'off', true) IS NOT NULL AS yes) \
+                 DELETE FROM {name} d WHERE d.ctid = ANY(ARRAY( \
+                   SELECT t.ctid FROM {name} t WHERE (SELECT yes FROM mine) AND {old} LIMIT $3)) AND {old_here}",
+                old = old.replace("T.", "t."),
+                old_here = old.replace("T.", "d."),
+            );
+            Prune { table, sql }
+        };
+        let kept = "clock_timestamp() - $2::int8 * interval '1 second'";
+        Self {
+            retention_seconds: i64::try_from(config.history_retention.as_secs()).unwrap_or(i64::MAX),
+            tables: [
+                prune("claim_history", &format!("T.group_id = $1 AND T.replaced_at < {kept}")),
+                prune("worker_status", &format!("T.group_id = $1 AND T.heartbeat_at < {kept}")),
+                // Of any group: all that counts is whether there is such a backend.
+                prune(
+                    "worker_session",
+                    "NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = T.pid) AND $2::int8 IS NOT NULL",
+                ),
+            ],
+            clock: format!(
+                "SELECT count(*), extract(epoch FROM max(heartbeat_at) - clock_timestamp())::int8 FROM {} \
+                 WHERE group_id = $1 AND stopped_at IS NULL AND {}",
+                db.schema.qualified("worker_status"),
+                from_the_future("heartbeat_at"),
+            ),
+            db,
+        }
+    }
+
+    /// Until aborted.
+    pub(super) async fn run(self) {
+        let mut prune = tokio::time::interval(INTERVAL);
+        let mut clock = tokio::time::interval(CLOCK_INTERVAL);
+        let mut ahead = 0;
+        loop {
+            let done = tokio::select! {
+                _ = prune.tick() => self.prune().await,
+                _ = clock.tick() => self.look_at_clock(&mut ahead).await,
+            };
+            if let Err(error) = done {
+                self.db.heed(&error);
+                tracing::debug!(%error, "housekeeping failed; it is tried again later");
+            }
+        }
+    }
+
+    async fn prune(&self) -> Result<(), DbError> {
+        let mut client = self.db.status().await?;
+        for prune in &self.tables {
+            let mut portion = PORTION.0;
+            let mut pruned = 0;
+            loop {
+                match self.portion(&client, prune, portion).await {
+                    Ok(0) => break,
+                    Ok(rows) => pruned += rows,
+                    // It took too long, on either side's clock: less is quicker.
+                    Err(error) if is_slow(&error) && portion > PORTION.1 => {
+                        tracing::debug!(table = prune.table, portion, %error, "pruning is slow; less at a time");
+                        portion = (portion / 4).max(PORTION.1);
+                        client = self.db.status().await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            if pruned > 0 {
+                tracing::debug!(table = prune.table, rows = pruned, "pruned");
+            }
+        }
+        Ok(())
+    }
+
+    async fn portion(
+        &self,
+        client: &Lease,
+        prune: &Prune,
+        portion: i64,
+    ) -> Result<u64, tokio_postgres::Error> {
+        let group = &*self.db.identity.group;
+        client.execute(&prune.sql, &[&group, &self.retention_seconds, &portion]).await
+    }
+
+    /// Says that heartbeats lie in the future, when there are more of them than before.
+    async fn look_at_clock(&self, known: &mut i64) -> Result<(), DbError> {
+        let client = self.db.status().await?;
+        let row = client.query_one(&self.clock, &[&&*self.db.identity.group]).await?;
+        let found: i64 = row.get(0);
+        if found > *known {
+            tracing::warn!(
+                heartbeats = found,
+                seconds_ahead = row.get::<_, Option<i64>>(1),
+                "heartbeats lie in the future: the database's clock has gone back; they count as no proof of life"
+            );
+        }
+        *known = found;
+        Ok(())
+    }
+}
+
+fn is_slow(error: &tokio_postgres::Error) -> bool {
+    matches!(classify(error).class, Class::OwnTimeout) || error.to_string().starts_with("timeout")
+}

@@ -1,0 +1,211 @@
+//! The reports: what `partition_status` says of each partition, written when it changes. In a task, on a connection and
+//! under a limit of its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::status::{PartitionStatus, StatusBoard};
+use crate::batch::PartitionKey;
+use crate::db::{Db, DbError, Lease};
+
+/// How often it is looked at what has changed.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one report may take, connecting included.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Every so many looks everything is written again where it differs: the database may have gone back.
+const AFRESH: u32 = 30;
+/// How many characters of a text are reported.
+const TEXT_LIMIT: usize = 2_000;
+/// In milliseconds since 1970: a record may bear any timestamp, a database's year has four digits here.
+const TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
+
+/// Reports the partitions.
+pub(super) struct Reporter {
+    db: Arc<Db>,
+    board: Arc<StatusBoard>,
+    /// What the database has, as far as this worker knows.
+    reported: HashMap<PartitionKey, Line>,
+    report: String,
+}
+
+/// A row of `partition_status`, as far as it is ours to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    epoch: Option<i64>,
+    state: &'static str,
+    detail: Option<String>,
+    log_end_offset: Option<i64>,
+    last_stable_offset: Option<i64>,
+    next_record_timestamp_ms: Option<i64>,
+}
+
+impl From<PartitionStatus> for Line {
+    fn from(status: PartitionStatus) -> Self {
+        Self {
+            epoch: status.epoch,
+            state: status.state.as_str(),
+            detail: status.detail.as_deref().map(printable),
+            log_end_offset: status.log_end_offset,
+            last_stable_offset: status.last_stable_offset,
+            next_record_timestamp_ms: status.next_record_timestamp_ms.filter(|ms| TIMESTAMPS.contains(ms)),
+        }
+    }
+}
+
+impl Reporter {
+    pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>) -> Self {
+        let partitions = db.schema.qualified("partition_status");
+        let offsets = db.schema.qualified("consumer_offset");
+        // Only under the present claim; a zombie's report is dropped. A partition whose row has vanished is reported,
+        // too: that is when somebody must look. Nothing is written twice, nor flushed: it is no record of anything.
+        let report = format!(
+            "INSERT INTO {partitions} AS s (group_id, topic, partition, epoch, owner, state, detail, log_end_offset, \
+               last_stable_offset, next_record_timestamp, updated_at) \
+             SELECT $1, r.topic, r.partition, coalesce(r.epoch, o.epoch, p.epoch, 0), $2, r.state, r.detail, r.log_end, \
+               r.last_stable, timestamptz 'epoch' + r.next_record_ms * interval '1 millisecond', clock_timestamp() \
+             FROM unnest($3::text[], $4::int4[], $5::int8[], $6::text[], $7::text[], $8::int8[], $9::int8[], $10::int8[]) \
+               AS r(topic, partition, epoch, state, detail, log_end, last_stable, next_record_ms) \
+             LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
+             LEFT JOIN {partitions} p ON p.group_id = $1 AND p.topic = r.topic AND p.partition = r.partition \
+             WHERE (o.owner = $2 OR o.owner IS NULL) AND coalesce(o.epoch = r.epoch, true) \
+               AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
+             ORDER BY r.topic, r.partition \
+             ON CONFLICT (group_id, topic, partition) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, \
+               state = excluded.state, detail = excluded.detail, log_end_offset = excluded.log_end_offset, \
+               last_stable_offset = excluded.last_stable_offset, \
+               next_record_timestamp = excluded.next_record_timestamp, updated_at = excluded.updated_at \
+             WHERE s.epoch <= excluded.epoch AND (s.epoch, s.owner, s.state, s.detail, s.log_end_offset, \
+               s.last_stable_offset, s.next_record_timestamp) IS DISTINCT FROM (excluded.epoch, excluded.owner, \
+               excluded.state, excluded.detail, excluded.log_end_offset, excluded.last_stable_offset, \
+               excluded.next_record_timestamp)"
+        );
+        Self { db, board, reported: HashMap::new(), report }
+    }
+
+    /// Reports until aborted.
+    pub(super) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut kept: Option<Lease> = None;
+        for look in 1_u32.. {
+            ticks.tick().await;
+            if look.is_multiple_of(AFRESH) {
+                self.reported.clear();
+            }
+            let kept_now = kept.take().filter(|client| self.db.is_current(client));
+            match tokio::time::timeout(LIMIT, self.turn(kept_now)).await {
+                Ok(Ok(client)) => kept = client,
+                Ok(Err(error)) => {
+                    self.db.heed(&error);
+                    tracing::debug!(%error, "the partitions were not reported");
+                }
+                Err(_) => tracing::debug!("the partitions were not reported in time"),
+            }
+        }
+    }
+
+    async fn turn(&mut self, kept: Option<Lease>) -> Result<Option<Lease>, DbError> {
+        let now: HashMap<PartitionKey, Line> = self.board.get().partitions.into_iter().map(line).collect();
+        // What was assigned to somebody else meanwhile is his to report: then ours is another report than before.
+        self.reported.retain(|key, _| now.contains_key(key));
+        // Without a claim its epoch is not known here, so that the database is asked whether anything is new.
+        let is_news =
+            |key: &PartitionKey, line: &Line| line.epoch.is_none() || self.reported.get(key) != Some(line);
+        let mut news: Vec<_> = now.into_iter().filter(|(key, line)| is_news(key, line)).collect();
+        if news.is_empty() {
+            return Ok(kept);
+        }
+        news.sort_by(|a, b| a.0.cmp(&b.0));
+        let client = match kept {
+            Some(client) => client,
+            None => self.db.status().await?,
+        };
+        match self.write(&client, &news).await {
+            // In a database of another encoding, what it cannot hold must not keep it from holding the rest.
+            Err(error) if error.as_db_error().is_some_and(|db| db.code().code().starts_with("22")) => {
+                let plain = news.iter().map(|(key, line)| {
+                    let detail = line.detail.as_deref().map(ascii);
+                    (key.clone(), Line { detail, ..line.clone() })
+                });
+                self.write(&client, &plain.collect::<Vec<_>>()).await?;
+            }
+            written => written?,
+        }
+        self.reported.extend(news);
+        Ok(Some(client))
+    }
+
+    async fn write(
+        &self,
+        client: &Lease,
+        news: &[(PartitionKey, Line)],
+    ) -> Result<(), tokio_postgres::Error> {
+        let keys = || news.iter().map(|(key, _)| key);
+        let lines = || news.iter().map(|(_, line)| line);
+        let topics: Vec<&str> = keys().map(|key| &*key.topic).collect();
+        let partitions: Vec<i32> = keys().map(|key| key.partition).collect();
+        let epochs: Vec<Option<i64>> = lines().map(|line| line.epoch).collect();
+        let states: Vec<&str> = lines().map(|line| line.state).collect();
+        let details: Vec<Option<&str>> = lines().map(|line| line.detail.as_deref()).collect();
+        let log_ends: Vec<Option<i64>> = lines().map(|line| line.log_end_offset).collect();
+        let last_stable: Vec<Option<i64>> = lines().map(|line| line.last_stable_offset).collect();
+        let timestamps: Vec<Option<i64>> = lines().map(|line| line.next_record_timestamp_ms).collect();
+        let identity = &self.db.identity;
+        let statement = client.prepare_cached(&self.report).await?;
+        client
+            .execute(
+                &statement,
+                &[
+                    &&*identity.group,
+                    &identity.owner,
+                    &topics,
+                    &partitions,
+                    &epochs,
+                    &states,
+                    &details,
+                    &log_ends,
+                    &last_stable,
+                    &timestamps,
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+fn line(status: PartitionStatus) -> (PartitionKey, Line) {
+    let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
+    (key, status.into())
+}
+
+/// A text as the tables may hold it, whoever wrote it: Postgres refuses U+0000, a terminal obeys other control characters.
+pub(super) fn printable(text: &str) -> String {
+    let clean = |c: char| match c {
+        '\n' | '\t' => c,
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    let mut printable: String = text.chars().take(TEXT_LIMIT).map(clean).collect();
+    if text.chars().nth(TEXT_LIMIT).is_some() {
+        printable.push('…');
+    }
+    printable
+}
+
+fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_printable_and_not_endless() {
+        assert_eq!(printable("a\0b\u{7}\n\u{1b}[31m\tü"), "a\u{FFFD}b\u{FFFD}\n\u{FFFD}[31m\tü");
+        assert_eq!(printable(&"ü".repeat(TEXT_LIMIT)), "ü".repeat(TEXT_LIMIT));
+        assert_eq!(printable(&"ü".repeat(TEXT_LIMIT + 1)), "ü".repeat(TEXT_LIMIT) + "…");
+        assert_eq!(ascii("a…ü"), "a??");
+    }
+}
