@@ -2,6 +2,8 @@
 //! The judge: where something failed, what came back and what is remembered of it say who is to blame, what is done, and
 //! what a person reads. Pure: no I/O, no clock.
 
+pub(crate) mod kafka;
+
 use crate::ErrorKind;
 
 /// Where a failure arose. What a code means depends on it: connecting and `BEGIN` have sent no record yet, so nothing

@@ -2,14 +2,17 @@
 
 mod builder;
 mod client;
+pub(crate) mod contact;
 mod control;
 mod effects;
 mod handle;
 mod heartbeat;
 mod launch;
 mod members;
+mod progress;
 mod pulse;
 mod signals;
+mod standing;
 mod status;
 mod stop;
 mod vigil;

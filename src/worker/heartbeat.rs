@@ -219,6 +219,7 @@ impl Heartbeat {
                 ],
             )
             .await?;
+        self.board.contact.postgres_answered();
         Ok(())
     }
 
