@@ -77,7 +77,7 @@ impl Segment {
 
 /// Timestamps up to the end of the year 9999. A producer may write anything (nanoseconds, say); what Postgres could
 /// not hold must not fail the compare-and-set.
-const REPRESENTABLE_MS: RangeInclusive<i64> = 0..=253_402_300_799_999;
+pub(crate) const REPRESENTABLE_MS: RangeInclusive<i64> = 0..=253_402_300_799_999;
 
 /// What a batch holds of one partition: the records of `[from, to)`, which may be none (EO-1, EO-2).
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ mod lost_answer;
 pub(crate) mod mark;
 mod obtain;
 pub(crate) mod start;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::consumer::catalog::TopicIdentity;
 use crate::db::{Db, DbError, Lease, blockers};
 pub(crate) use guard::Guard;
 pub(crate) use obtain::{ClaimOutcome, Obtain};
+pub(crate) use waiting::{On, Waiting};
 
 /// A row as it stands.
 #[derive(Debug, Clone)]

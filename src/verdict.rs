@@ -19,6 +19,8 @@ pub(crate) use memory::{Memory, Seen};
 pub(crate) use postgres::{Cause, Class, Connection};
 pub(crate) use words::describe;
 
+pub(crate) mod kafka;
+
 use crate::ErrorKind;
 
 /// Where a failure arose.
@@ -36,8 +38,6 @@ pub(crate) enum Place {
     CompareAndSet,
     /// `COMMIT`.
     Commit,
-    /// A statement of the worker's own: claims, releases, heartbeats, reads.
-    Control,
     /// Fetching a partition from Kafka.
     Fetch,
     /// Joining the group, and staying in it.
@@ -105,13 +105,9 @@ pub(crate) fn judge(place: Place, class: Class, seen: &Seen) -> Verdict {
     match place {
         Place::Statement | Place::CopyRow | Place::CompareAndSet | Place::Commit => judge_data(class, seen),
         // Nothing of a record was sent.
-        Place::Connect
-        | Place::Begin
-        | Place::Control
-        | Place::Fetch
-        | Place::Join
-        | Place::Metadata
-        | Place::Question => verdict(Who::Surroundings, Act::Wait),
+        Place::Connect | Place::Begin | Place::Fetch | Place::Join | Place::Metadata | Place::Question => {
+            verdict(Who::Surroundings, Act::Wait)
+        }
     }
 }
 

@@ -2,16 +2,19 @@
 
 mod builder;
 mod client;
+pub(crate) mod contact;
 mod control;
 mod effects;
 mod handle;
 mod heartbeat;
 mod launch;
 mod members;
+mod progress;
 mod prune;
 mod pulse;
 mod report;
 mod signals;
+mod standing;
 mod status;
 mod stop;
 mod vigil;

@@ -4,17 +4,19 @@ mod verdict;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 
-use super::Claimed;
+use super::{Claimed, Waiting};
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 use crate::consumer::Catalog;
 use crate::consumer::catalog::TopicIdentity;
 use crate::db::Db;
 use crate::db::DbError;
+use crate::verdict::{Place, kafka};
 pub(crate) use verdict::{Position, Verdict};
 
 /// Checks positions against what Kafka holds.
@@ -75,9 +77,14 @@ impl Guard {
     /// What follows for each of `claimed`, in their order. Kafka is asked about all of them together, and only after
     /// the claims were granted: what it says is then newer than their positions.
     ///
+    /// Beside them, what is known of why Kafka has left some out of its answer.
+    ///
     /// # Errors
     /// If Kafka or Postgres did not answer.
-    pub(crate) async fn check(&self, claimed: &[Claimed]) -> Result<Vec<Verdict>, Unanswered> {
+    pub(crate) async fn check(
+        &self,
+        claimed: &[Claimed],
+    ) -> Result<(Vec<Verdict>, HashMap<PartitionKey, Waiting>), Unanswered> {
         let keys: Vec<PartitionKey> = claimed.iter().map(|claimed| claimed.key.clone()).collect();
         let survey = self.catalog.survey(&keys).await.map_err(Unanswered::Kafka)?;
         let recorded = self.recorded(&keys, &survey.identities).await.map_err(Unanswered::Db)?;
@@ -91,7 +98,18 @@ impl Guard {
             let available = survey.available.get(key).copied();
             Position { group, key, next_offset: claimed.next_offset }.judge(recorded, found, available)
         };
-        Ok(claimed.iter().map(verdict).collect())
+        let verdicts = claimed.iter().map(verdict).collect();
+        let waiting = keys.into_iter().filter_map(|key| {
+            let waiting = if survey.leaderless.contains(&key) {
+                Waiting::on_leader(&key)
+            } else {
+                let code = *survey.refused.get(&*key.topic)?;
+                let words = kafka::judge(Place::Question, code, false, Duration::ZERO).words;
+                Waiting::on_answer(format!("Kafka does not tell how far {key} goes ({code:?}): {words}"))
+            };
+            Some((key, waiting))
+        });
+        Ok((verdicts, waiting.collect()))
     }
 
     /// What the group has recorded of the topics' identities; what an older release left out is taken from `found`.

@@ -14,7 +14,7 @@ use super::guard::{Unanswered, Verdict};
 use super::lost_answer::LostAnswers;
 use super::mark::Marks;
 use super::start::{Added, Start};
-use super::{Claimed, Claims, Guard};
+use super::{Claimed, Claims, Guard, Waiting};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
@@ -46,7 +46,7 @@ pub(crate) struct ClaimOutcome {
 
 /// Which assignments are current, shared with the tasks that claim for them, and what those are waiting for.
 #[derive(Debug, Default)]
-pub(crate) struct StillAssigned(Mutex<HashMap<PartitionKey, (AssignmentId, Option<String>)>>);
+pub(crate) struct StillAssigned(Mutex<HashMap<PartitionKey, (AssignmentId, Option<Waiting>)>>);
 
 impl StillAssigned {
     pub(crate) fn set(&self, key: &PartitionKey, id: Option<AssignmentId>) {
@@ -68,13 +68,13 @@ impl StillAssigned {
     }
 
     /// What the claim of a partition is waiting for, if that is worth telling.
-    pub(crate) fn waiting_for(&self, key: &PartitionKey) -> Option<String> {
+    pub(crate) fn waiting_for(&self, key: &PartitionKey) -> Option<Waiting> {
         let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         current.get(key).and_then(|(_, what)| what.clone())
     }
 
     /// Notes what is waited for; `true` if that is news.
-    fn note(&self, assigned: &Assigned, what: Option<String>) -> bool {
+    fn note(&self, assigned: &Assigned, what: Option<Waiting>) -> bool {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match current.get_mut(&assigned.key) {
             Some((id, noted)) if *id == assigned.id && *noted != what => {
@@ -175,7 +175,7 @@ impl Obtain {
                 }
                 Err(error) => {
                     lost.note(&error, &keys, &tokens);
-                    self.wait_after(&error, &mut backoff, assigned.len()).await;
+                    self.wait_after(&error, &mut backoff, &assigned).await;
                 }
             }
         }
@@ -200,14 +200,14 @@ impl Obtain {
                 Ok(Step::Wait(pause)) => tokio::time::sleep(pause).await,
                 Ok(Step::Unanswered(why)) => {
                     let wait = unanswered.next();
-                    if self.still.note(&assigned, Some(why.clone())) {
+                    if self.still.note(&assigned, Some(Waiting::on_answer(why.clone()))) {
                         tracing::warn!(partition = %assigned.key, "{why}");
                     }
                     tokio::time::sleep(wait).await;
                 }
                 Err(error) => {
                     lost.note(&error, std::slice::from_ref(&assigned.key), &[token]);
-                    self.wait_after(&error, &mut backoff, 1).await;
+                    self.wait_after(&error, &mut backoff, std::slice::from_ref(&assigned)).await;
                 }
             }
         }
@@ -225,13 +225,13 @@ impl Obtain {
             });
         };
         if let Some(reason) = &row.paused_reason {
-            if self.still.note(assigned, Some(format!("paused by an operator: {reason}"))) {
+            if self.still.note(assigned, Some(Waiting::on_operator(reason))) {
                 tracing::info!(partition = %key, reason, "paused by an operator; waiting");
             }
             return Ok(Step::Wait(PAUSED_POLL));
         }
         let held = self.claims.held_by_another(&row).await?;
-        if self.still.note(assigned, held.clone())
+        if self.still.note(assigned, held.clone().map(Waiting::on_process))
             && let Some(why) = &held
         {
             tracing::warn!(partition = %key, "{why}");
@@ -266,9 +266,18 @@ impl Obtain {
                 return;
             }
             held = match self.guarded(&current).await {
-                Ok(verdicts) => self.conclude(current, verdicts, &mut beyond).await,
+                Ok((verdicts, mut waiting)) => {
+                    for (assigned, _) in &current {
+                        self.still.note(assigned, waiting.remove(&assigned.key));
+                    }
+                    self.conclude(current, verdicts, &mut beyond).await
+                }
                 Err(error) => {
                     tracing::debug!(partitions = current.len(), %error, "no answer to the guard; trying again");
+                    let text = format!("claimed; waits for an answer to the guard's questions ({error})");
+                    for (assigned, _) in &current {
+                        self.still.note(assigned, Some(Waiting::on_answer(text.clone())));
+                    }
                     current
                 }
             };
@@ -278,7 +287,10 @@ impl Obtain {
         }
     }
 
-    async fn guarded(&self, held: &[(Assigned, Claimed)]) -> Result<Vec<Verdict>, Unanswered> {
+    async fn guarded(
+        &self,
+        held: &[(Assigned, Claimed)],
+    ) -> Result<(Vec<Verdict>, HashMap<PartitionKey, Waiting>), Unanswered> {
         let claimed: Vec<Claimed> = held.iter().map(|(_, claimed)| claimed.clone()).collect();
         self.guard.check(&claimed).await
     }
@@ -357,10 +369,14 @@ impl Obtain {
         let _ = self.outcomes.send(ClaimOutcome { assigned, result });
     }
 
-    async fn wait_after(&self, error: &DbError, backoff: &mut Backoff, partitions: usize) {
+    async fn wait_after(&self, error: &DbError, backoff: &mut Backoff, assigned: &[Assigned]) {
         self.claims.db().heed(error);
+        for assigned in assigned {
+            self.still
+                .note(assigned, Some(Waiting::on_answer(format!("could not claim ({error}); trying again"))));
+        }
         let wait = backoff.next();
-        tracing::warn!(partitions, %error, retry_in = ?wait, "could not claim; trying again");
+        tracing::warn!(partitions = assigned.len(), %error, retry_in = ?wait, "could not claim; trying again");
         tokio::time::sleep(wait).await;
     }
 }

@@ -374,6 +374,17 @@ settings! {
         change: "Raise it for groups of hundreds of members.",
     }
 
+    /// How long something may stand still before the process ends (exit code 70), so that its supervisor starts it again:
+    /// records that Kafka holds and that do not come, a claim, the join, Kafka's or Postgres' answers. Before that, what can
+    /// be begun anew is: see "What stands still" in [operations.md](operations.md). A partition that is idle, halted,
+    /// paused, without a leader or behind an open transaction does not stand still.
+    stuck_after: Option<Duration> {
+        env: "HIGHWATER_STUCK_AFTER",
+        kind: duration_or_off(30 * SECOND_MS, DAY_MS),
+        default: Text("15m"),
+        change: "`off` where nothing starts the process again, and a human looks after it.",
+    }
+
     /// Which records of transactional producers are read (Kafka's `isolation.level`). The guarantee is relative to
     /// what this level returns.
     isolation: Isolation {

@@ -15,14 +15,14 @@ use std::time::Instant;
 
 use super::{Budget, Signals};
 use crate::NextOffset;
-use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, Segment};
+use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, REPRESENTABLE_MS, Segment};
 use crate::invariants;
 use crate::partition::{After, Halt};
 use crate::record::chunk::{Chunk, RawRecord, Shape};
 use crate::verdict::Memory;
 use trust::Trust;
 use watch::Signs;
-pub(crate) use watch::{Suspicion, Watch};
+pub(crate) use watch::{Seen, Suspicion, Watch};
 
 /// A lane's batch, and the one behind it.
 const MAX_OUT: u8 = 2;
@@ -75,6 +75,10 @@ struct State {
     mark: Option<EpochMark>,
     /// Why nothing is being applied of it just now, for people to read.
     trouble: Option<String>,
+    /// What Kafka said of the partition last.
+    seen: Seen,
+    /// Where each part that is out begins, and its first record's timestamp.
+    out_from: Vec<(NextOffset, Option<i64>)>,
     /// Where no record lay when the present fetch began.
     gap: Option<Range<i64>>,
     /// No record lies between the mark and the end of the coverage: true of `read_committed` alone.
@@ -132,6 +136,8 @@ impl PartitionBuffer {
                 signs: Signs::default(),
                 mark: None,
                 trouble: None,
+                seen: Seen::default(),
+                out_from: Vec::new(),
                 gap: None,
                 gap_is_empty: false,
             }),
@@ -212,6 +218,8 @@ impl PartitionBuffer {
         if state.closed.is_some() || state.failure.is_some() {
             return;
         }
+        // It was read up to here: a refusal before that is over.
+        state.signs.refusal = None;
         if !state.signs.is_open() {
             // The client has read up to here since: what it stumbled over before was an echo.
             state.signs = Signs::default();
@@ -281,6 +289,8 @@ impl PartitionBuffer {
             invariants::covered(part.from, part.to, part.records().map(|record| record.offset())),
             "{part:?}"
         );
+        let first = part.records().next().and_then(|record| record.timestamp_ms());
+        state.out_from.push((part.from, first));
         state.from = to;
         state.records -= records;
         state.out += 1;
@@ -295,7 +305,7 @@ impl PartitionBuffer {
     pub(crate) fn put_back(&self, part: Part) {
         let mut state = self.lock();
         debug_assert_eq!(part.claim, self.claim, "a part goes back where it came from");
-        state.out -= 1;
+        state.came_back(&part);
         if state.closed.is_some() {
             drop(state);
             self.uncharge(part.weight());
@@ -315,7 +325,7 @@ impl PartitionBuffer {
 
     /// The part was applied: its bytes are free, its end is durable.
     pub(crate) fn applied(&self, part: &Part) {
-        self.lock().out -= 1;
+        self.lock().came_back(part);
         debug_assert_eq!(part.from.get(), self.committed(), "EO-2: parts are applied in the order they came");
         self.committed.store(part.to.get(), Ordering::Release);
         self.uncharge(part.weight());
@@ -323,7 +333,7 @@ impl PartitionBuffer {
 
     /// The part will not be applied under this claim: whether it was is for the next claim to say (EO-7).
     pub(crate) fn abandoned(&self, part: &Part) {
-        self.lock().out -= 1;
+        self.lock().came_back(part);
         self.uncharge(part.weight());
     }
 
@@ -399,6 +409,14 @@ impl PartitionBuffer {
         }
     }
 
+    /// The timestamp of the first record that is not applied yet, where that record is here and has one.
+    pub(crate) fn next_timestamp_ms(&self) -> Option<i64> {
+        let state = self.lock();
+        let out = state.out_from.iter().min_by_key(|(from, _)| *from).and_then(|(_, timestamp)| *timestamp);
+        let waiting = || state.front().map(|(chunk, index)| chunk.timestamp_ms(index));
+        out.or_else(waiting).filter(|ms| REPRESENTABLE_MS.contains(ms))
+    }
+
     /// Bytes held, in the buffer and in the batch that is out.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
@@ -462,11 +480,20 @@ impl State {
         self.trust.limit().map_or(self.to, |limit| limit.min(self.to))
     }
 
+    /// A part is out no more.
+    fn came_back(&mut self, part: &Part) {
+        self.out -= 1;
+        self.out_from.retain(|(from, _)| *from != part.from);
+    }
+
     /// The offset of the next record that would be handed out.
     fn next_record(&self) -> Option<i64> {
+        self.front().map(|(chunk, index)| chunk.offset(index))
+    }
+
+    fn front(&self) -> Option<(&Chunk, usize)> {
         let segment = self.sealed.front().map(|segment| (&*segment.chunk, segment.range.start));
-        let open = self.open.as_ref().map(|chunk| (chunk, 0));
-        segment.or(open).map(|(chunk, index)| chunk.offset(index))
+        segment.or(self.open.as_ref().map(|chunk| (chunk, 0)))
     }
 }
 

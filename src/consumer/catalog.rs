@@ -1,6 +1,6 @@
 //! What Kafka knows of topics, asked through a client that is in no group and so never disturbs the one that is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,17 +54,33 @@ pub(crate) struct Available {
     pub(crate) end: NextOffset,
 }
 
+/// How far a partition's log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// Uncommitted records included.
+    pub(crate) log: NextOffset,
+    /// The last stable offset.
+    pub(crate) stable: NextOffset,
+}
+
 /// What Kafka said of some partitions and their topics. What it did not answer is not in here.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Survey {
     pub(crate) identities: HashMap<Arc<str>, TopicIdentity>,
     pub(crate) available: HashMap<PartitionKey, Available>,
+    pub(crate) ends: HashMap<PartitionKey, Ends>,
+    /// Nobody leads them just now, so that nobody can be asked.
+    pub(crate) leaderless: HashSet<PartitionKey>,
+    /// Of which topics Kafka does not tell, and why.
+    pub(crate) refused: HashMap<Arc<str>, RDKafkaErrorCode>,
 }
 
-/// Asks brokers about topics. Cheap to clone.
+/// Asks brokers about topics. Cheap to clone; all clones share the present clients.
 #[derive(Clone)]
 pub(crate) struct Catalog {
-    client: Arc<BaseConsumer<Context>>,
+    client: Arc<Mutex<Arc<BaseConsumer<Context>>>>,
+    /// Properties of that client.
+    config: Arc<ClientConfig>,
     questions: Arc<Semaphore>,
     /// Properties of the client for questions to a group's coordinator.
     of_coordinator: Arc<ClientConfig>,
@@ -89,16 +105,38 @@ impl Catalog {
             }
         }
         let client = BaseConsumer::from_config_and_context(&config, Context)?;
+        let plain = config.clone();
         // A consumer that never subscribes joins no group, but librdkafka 2.12.1 follows a null pointer when a coordinator
         // that is asked for offsets answers that it is none (any more), unless the client has a group.
         let group = properties.iter().find(|(name, _)| name == "group.id");
         config.set("group.id", group.map_or("highwater", |(_, group)| group.as_str()));
         Ok(Self {
-            client: Arc::new(client),
+            client: Arc::new(Mutex::new(Arc::new(client))),
+            config: Arc::new(plain),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             of_coordinator: Arc::new(config),
             coordinator: Arc::default(),
         })
+    }
+
+    /// From now on asks through new clients, which begin with the brokers of the configuration: librdkafka 2.12.1 forgets
+    /// every broker when an answer about topics names none, as one of a lone broker that its controller has fenced does.
+    /// Questions that are under way end with the clients before.
+    ///
+    /// # Errors
+    /// If there can be no new client; the one before stays.
+    pub(crate) fn renew(&self) -> Result<(), KafkaError> {
+        let client = Arc::new(BaseConsumer::from_config_and_context(&self.config, Context)?);
+        let before = std::mem::replace(&mut *lock(&self.client), client);
+        let coordinator = Arc::clone(&self.coordinator);
+        // Closing a client may block, and a question to the coordinator may hold its slot.
+        std::thread::Builder::new()
+            .name("highwater-renew".to_owned())
+            .spawn(move || {
+                drop(lock(&coordinator).take());
+                drop(before);
+            })
+            .map_or_else(|error| Err(KafkaError::ClientCreation(error.to_string())), |_| Ok(()))
     }
 
     /// How many partitions the topic has; `None` if there is no such topic (or this client may not see it).
@@ -200,7 +238,9 @@ impl Catalog {
         .await
     }
 
-    /// Cluster, topic ids, first offsets and ends, for all of `keys` together: three requests under way at once.
+    /// Cluster, topic ids, first offsets and ends, for all of `keys` together: first the topics, then three requests at
+    /// once to the leaders of those partitions that have one. The client would wait for the others' leaders, and answer
+    /// for none meanwhile.
     ///
     /// # Errors
     /// If the cluster or the topics did not answer; a partition that did not is left out.
@@ -209,31 +249,52 @@ impl Catalog {
         self.ask(move |client| {
             let until = Instant::now() + ANSWER_TIMEOUT;
             let (names, topics) = topics_of(&keys);
-            let topic_ids = Question::topics(client, &names, until);
+            let answer =
+                Question::topics(client, &names, until).answer().map_err(KafkaError::MetadataFetch)?;
+            let cluster_id = cluster_id(client);
+            let mut survey = Survey::default();
+            for (topic, id) in answer.topic_ids() {
+                let Some(topic) = topics.get(topic.as_str()).map(Arc::clone) else { continue };
+                match id {
+                    Ok(topic_id) => {
+                        let identity = TopicIdentity { cluster_id: cluster_id.clone(), topic_id };
+                        survey.identities.insert(topic, identity);
+                    }
+                    Err(code) => {
+                        survey.refused.insert(topic, code);
+                    }
+                }
+            }
+            let leaders: HashMap<PartitionKey, bool> = answer.leaders().into_iter().collect();
+            let (led, others): (Vec<_>, Vec<_>) =
+                keys.iter().cloned().partition(|key| leaders.get(key) == Some(&true));
+            survey.leaderless.extend(others.into_iter().filter(|key| leaders.contains_key(key)));
+            if led.is_empty() {
+                return Ok(survey);
+            }
             // Each leader is asked by a request of its own, whose time begins only when the leaders are known: one that
             // does not answer must be left out of the answer, not time the whole of it out.
             let leader = Instant::now() + LEADER_TIMEOUT;
-            let low = Question::offsets(client, &keys, OffsetSpec::Earliest, leader, until);
-            let end = Question::offsets(client, &keys, OffsetSpec::UncommittedEnd, leader, until);
-
-            let answer = topic_ids.answer().map_err(KafkaError::MetadataFetch)?;
-            let cluster_id = cluster_id(client);
-            let identities = answer.topic_ids().into_iter().filter_map(|(topic, id)| {
-                let identity = TopicIdentity { cluster_id: cluster_id.clone(), topic_id: id.ok()? };
-                Some((Arc::clone(topics.get(topic.as_str())?), identity))
-            });
-            let identities = identities.collect();
-            let (low, end) = match (low.answer(), end.answer()) {
-                (Ok(low), Ok(end)) => (low.offsets(), end.offsets()),
-                // Of a deleted topic there are none; its missing identity says more than this error.
-                _ => (Vec::new(), Vec::new()),
-            };
+            let ask = |spec| Question::offsets(client, &led, spec, leader, until);
+            let (low, end, stable) =
+                (ask(OffsetSpec::Earliest), ask(OffsetSpec::UncommittedEnd), ask(OffsetSpec::StableEnd));
+            // Of a topic that is deleted just now there are none; its missing identity will say more than this error.
+            let found =
+                |question: Question<'_>| question.answer().map(|answer| answer.offsets()).unwrap_or_default();
+            let (low, end, stable) = (found(low), found(end), found(stable));
             let end: HashMap<_, _> = positions(end).collect();
-            let available = positions(low).filter_map(|(key, low)| {
-                let end = *end.get(&key)?;
-                Some((key, Available { low, end }))
-            });
-            Ok(Survey { available: available.collect(), identities })
+            for (key, low) in positions(low) {
+                if let Some(&end) = end.get(&key) {
+                    survey.available.insert(key, Available { low, end });
+                }
+            }
+            for (key, stable) in positions(stable) {
+                if let Some(&log) = end.get(&key) {
+                    // Asked a moment apart.
+                    survey.ends.insert(key, Ends { log: log.max(stable), stable });
+                }
+            }
+            Ok(survey)
         })
         .await
     }
@@ -263,7 +324,7 @@ impl Catalog {
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
         let permit = Arc::clone(&self.questions).acquire_owned().await;
-        let client = Arc::clone(&self.client);
+        let client = Arc::clone(&lock(&self.client));
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             question(&client)
@@ -281,7 +342,7 @@ impl Catalog {
     ) -> Result<T, KafkaError> {
         let (config, slot) = (Arc::clone(&self.of_coordinator), Arc::clone(&self.coordinator));
         self.ask(move |_| {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = lock(&slot);
             let client = match slot.take() {
                 Some(client) => client,
                 None => BaseConsumer::from_config_and_context(&config, Context)?,
@@ -292,6 +353,10 @@ impl Catalog {
         })
         .await
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The topics of some partitions, once each: their names, and each name's one copy.

@@ -383,6 +383,19 @@ fn error_code(code: rdsys::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {
     (code != rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
 }
 
+/// Every code that this release of the client knows.
+#[cfg(test)]
+pub(crate) fn all_codes() -> Vec<RDKafkaErrorCode> {
+    let mut count = 0;
+    let mut descriptions = ptr::null();
+    // SAFETY: the out-parameters are valid; the table is static. Where it has a gap, the code is zero.
+    let all = unsafe {
+        rdsys::rd_kafka_get_err_descs(&raw mut descriptions, &raw mut count);
+        slice::from_raw_parts(descriptions, count)
+    };
+    all.iter().filter(|one| !one.name.is_null()).filter_map(|one| error_code(one.code)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;

@@ -23,6 +23,7 @@ use super::{Budget, PartitionBuffer, Signals, buffer::Pushed};
 use crate::NextOffset;
 use crate::batch::{Assigned, PartitionKey};
 use crate::partition::Halt;
+use crate::verdict::{Act, Place as Blamed, kafka};
 use assignment::Assignment;
 use validate::Unvalidated;
 
@@ -274,30 +275,30 @@ impl PollLoop {
         let fetching =
             self.buffers.get(place.topic.as_str()).and_then(|partitions| partitions.get(&place.partition));
         let Some(Fetching { buffer, validated }) = fetching else { return };
-        match code {
+        let judged = match code {
             RDKafkaErrorCode::PartitionEOF => {
                 if let Some(end) = NextOffset::new(place.offset)
                     && *validated
                 {
                     buffer.end_of_partition(end);
                 }
+                return;
             }
             // The log does not have the position. Why, and what follows, is for the vigil to find out.
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 return buffer.suspect(text, false);
             }
-            // The connection comes back by itself, and the fetch goes on where it stood.
-            RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::NetworkException => return,
-            // After any other error the client may have stepped over records: what follows is not contiguous.
-            _ => {
-                let key = &buffer.key;
-                let offset = buffer.covered_to();
-                buffer.fail(Halt::unreadable(key, offset, code, text));
+            _ => kafka::judge(Blamed::Fetch, code, false, Duration::ZERO),
+        };
+        match judged.act {
+            // Now: the client may have stepped over records, and what follows is not contiguous.
+            Act::Halt => {
+                buffer.fail(Halt::unreadable(&buffer.key, buffer.covered_to(), code, text));
             }
+            Act::Wait => tracing::debug!(partition = %buffer.key, ?code, text, "{}", judged.words),
+            // It stays where it stands. When it is fetched anew, and what follows if it lasts, is for the watch on
+            // progress to say.
+            _ => buffer.refused(code, text),
         }
         self.touched.push(buffer.home());
     }

@@ -145,8 +145,8 @@ mod tests {
 
     use crate::PartialConfig;
     use crate::db::{Db, Identity};
-    use crate::sqlstate::classify;
     use crate::testing::{Postgres, Proxy};
+    use crate::verdict::postgres::classify;
 
     fn db(url: &str) -> Db {
         let config = PartialConfig::default()

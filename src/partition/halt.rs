@@ -1,10 +1,12 @@
 //! Why a partition stopped.
 
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::batch::PartitionKey;
+use crate::verdict::{Place, kafka};
 use crate::{ErrorKind, NextOffset};
 
 /// Why a partition halted: what was attempted, where, and what the reader can do.
@@ -26,24 +28,7 @@ impl Halt {
         code: RDKafkaErrorCode,
         text: &str,
     ) -> Self {
-        let way_out = match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                "the records from there on were removed by retention, or the log was truncated: decide what the \
-                 lost range means, then set the group's offset and restart"
-            }
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition => {
-                "the topic was deleted, or deleted and created anew: its offsets no longer mean the same records"
-            }
-            RDKafkaErrorCode::BadMessage => {
-                "the batch there is corrupt on the broker's disk, and nothing after it was applied: restore the \
-                 partition from a replica, or decide what the batch means and set the group's offset past it \
-                 (docs/operations.md, \"Move an offset\"), then restart"
-            }
-            RDKafkaErrorCode::TopicAuthorizationFailed => "grant this client READ on the topic, then restart",
-            _ => "look at the broker's log and at this partition's segment files, then restart",
-        };
+        let way_out = kafka::judge(Place::Fetch, code, false, Duration::ZERO).words;
         Self::new(
             ErrorKind::Guard,
             format!("cannot read {key} at offset {offset}: {text} ({code:?}); {way_out}"),

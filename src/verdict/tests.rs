@@ -16,15 +16,8 @@ pub(super) const SEEN: Seen = Seen {
 };
 
 const DATA: [Place; 4] = [Place::Statement, Place::CopyRow, Place::CompareAndSet, Place::Commit];
-const ELSEWHERE: [Place; 7] = [
-    Place::Connect,
-    Place::Begin,
-    Place::Control,
-    Place::Fetch,
-    Place::Join,
-    Place::Metadata,
-    Place::Question,
-];
+const ELSEWHERE: [Place; 6] =
+    [Place::Connect, Place::Begin, Place::Fetch, Place::Join, Place::Metadata, Place::Question];
 const CLASSES: [Class; 8] = [
     Class::Environment,
     Class::Lost,

@@ -10,10 +10,16 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::consumer::poll::Command;
 use crate::error::{Error, ErrorKind, Result};
+use crate::verdict::kafka::judge;
+use crate::verdict::{Act, Place};
 
 /// Longest wait for the session of a predecessor under the same instance id to end: its partitions stand still
 /// meanwhile.
 const UNRELEASED_WAIT: Duration = Duration::from_secs(1);
+
+/// Between two words about tries to join that fail alike.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// When to build the next client.
 pub(super) struct Rebuild {
@@ -58,33 +64,44 @@ impl Rebuild {
 
 impl Control {
     pub(super) fn on_client_error(&mut self, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Result<()> {
-        if let Some(error) = ends_the_worker(&self.config, code, fatal, text) {
-            return Err(error);
-        }
-        if !fatal {
-            let group = &self.config.group;
-            match code {
-                RDKafkaErrorCode::InconsistentGroupProtocol => tracing::warn!(
-                    group,
-                    "the members of the group share its partitions out by another assignor: give all of them the \
-                     same, and stop all before changing it; trying again"
-                ),
-                _ => tracing::debug!(?code, text, "the Kafka client reports an error; it goes on by itself"),
+        let judged = judge(Place::Join, code, fatal, Duration::ZERO);
+        match judged.act {
+            Act::Exit(kind) => Err(ends_the_worker(&self.config, kind, text, judged.words)),
+            Act::NewClient => {
+                let wait = self.rebuild.wait(code, Instant::now());
+                let (group, instance, words) = (&self.config.group, &self.config.instance_id, judged.words);
+                tracing::warn!(
+                    group, instance, ?code, text, retry_in = ?wait,
+                    "{words}; building a new Kafka client"
+                );
+                self.join_trouble = Some((code, text.to_owned()));
+                self.replace_client(wait);
+                Ok(())
             }
-            return Ok(());
+            _ if !judged.is_told => {
+                tracing::debug!(?code, text, "the Kafka client reports an error; {}", judged.words);
+                Ok(())
+            }
+            _ => {
+                if self.join_words.are_due(code, Instant::now()) {
+                    let group = &self.config.group;
+                    tracing::warn!(group, ?code, text, "{}; trying again", judged.words);
+                }
+                self.join_trouble = Some((code, text.to_owned()));
+                Ok(())
+            }
         }
-        let wait = self.rebuild.wait(code, Instant::now());
-        if code == RDKafkaErrorCode::UnreleasedInstanceId {
-            let instance = self.config.instance_id.as_deref().unwrap_or("");
-            tracing::warn!(
-                instance,
-                retry_in = ?wait,
-                "the group still has a member of this instance id: a process that was killed less than a session ago, or \
-                 one that runs; trying again"
-            );
-        } else {
-            tracing::error!(?code, text, retry_in = ?wait, "the Kafka client has failed for good; building a new one");
-        }
+    }
+
+    /// A member of the group: whatever kept it from joining is over.
+    pub(super) fn has_joined(&mut self) {
+        self.joined = true;
+        self.join_trouble = None;
+        self.join_words = Words::default();
+    }
+
+    /// Closes the client, and builds a new one after `wait`.
+    pub(super) fn replace_client(&mut self, wait: Duration) {
         self.revoke_all();
         self.joined = false;
         if let Some(poller) = self.poller.take() {
@@ -95,45 +112,42 @@ impl Control {
         self.deafen();
         // The loop goes on meanwhile: batches end, claims are given back, a stop is heard.
         self.rebuild.due = Instant::now() + wait;
-        Ok(())
+    }
+}
+
+/// When the next word about tries that fail alike is due: at once, then ever more seldom.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    said: Option<(RDKafkaErrorCode, Instant, Duration)>,
+}
+
+impl Words {
+    fn are_due(&mut self, code: RDKafkaErrorCode, now: Instant) -> bool {
+        let pause = match self.said {
+            Some((before, due, _)) if before == code && now < due => return false,
+            Some((before, _, pause)) if before == code => (pause * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        self.said = Some((code, now + pause, pause));
+        true
     }
 }
 
 /// What no new client could mend.
-fn ends_the_worker(config: &Config, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Option<Error> {
-    use RDKafkaErrorCode as Code;
-    let group = &config.group;
-    Some(match code {
-        Code::Authentication | Code::SaslAuthenticationFailed => {
-            Error::new(ErrorKind::Authentication, format!("Kafka refused the credentials: {text}"))
-        }
-        Code::GroupAuthorizationFailed => Error::new(
-            ErrorKind::Privilege,
-            format!("Kafka does not let this client join group {group}: grant it READ on the group ({text})"),
+fn ends_the_worker(config: &Config, kind: ErrorKind, text: &str, words: &str) -> Error {
+    let of_the_group =
+        if config.is_assigned_by_hand() { String::new() } else { format!("group {}", config.group) };
+    let settings = match kind {
+        ErrorKind::InstanceFenced => format!(", instance {}", config.instance_id.as_deref().unwrap_or("")),
+        ErrorKind::Configuration => format!(
+            " (`session_timeout` {:?}, `group_protocol` {}, `assignor` {})",
+            config.effective_session_timeout(),
+            config.group_protocol.as_str(),
+            config.effective_assignor().map_or("of the broker", |assignor| assignor.as_str())
         ),
-        Code::FencedInstanceId => {
-            let instance = config.instance_id.as_deref().unwrap_or("");
-            Error::new(
-                ErrorKind::InstanceFenced,
-                format!(
-                    "another process joined group {group} as instance {instance}: give every process an instance id of its own"
-                ),
-            )
-        }
-        Code::UnsupportedAssignor => {
-            let assignor = config.effective_assignor().map_or("", |assignor| assignor.as_str());
-            Error::configuration(format!(
-                "the brokers do not have the assignor {assignor} for group {group}: change the setting `assignor`, or \
-                 add it to group.consumer.assignors ({text})"
-            ))
-        }
-        Code::UnsupportedVersion | Code::UnsupportedFeature if fatal => Error::configuration(format!(
-            "the brokers do not speak the protocol of group {group}, `group_protocol` {}: choose classic, or brokers from \
-             4.0 ({text})",
-            config.group_protocol.as_str()
-        )),
-        _ => return None,
-    })
+        _ => String::new(),
+    };
+    Error::new(kind, format!("{of_the_group}{settings}: {words} ({text})"))
 }
 
 #[cfg(test)]
@@ -182,16 +196,35 @@ mod tests {
             (Code::Authentication, ErrorKind::Authentication, "credentials"),
             (Code::GroupAuthorizationFailed, ErrorKind::Privilege, "READ"),
             (Code::FencedInstanceId, ErrorKind::InstanceFenced, "pod-7"),
+            (Code::InvalidSessionTimeout, ErrorKind::Configuration, "group.min.session.timeout.ms"),
             (Code::UnsupportedAssignor, ErrorKind::Configuration, "group.consumer.assignors"),
             (Code::UnsupportedVersion, ErrorKind::Configuration, "choose classic"),
             (Code::UnsupportedFeature, ErrorKind::Configuration, "choose classic"),
         ] {
-            let error = ends_the_worker(&config, code, true, "t").expect("it ends the worker");
-            assert_eq!(error.kind(), kind, "{code:?}");
-            assert!(error.to_string().contains(part), "{error}");
+            let judged = judge(Place::Join, code, true, Duration::ZERO);
+            assert_eq!(judged.act, Act::Exit(kind), "{code:?}");
+            let error = ends_the_worker(&config, kind, "the broker's words", judged.words);
+            assert!(
+                error.to_string().contains(part) && error.to_string().contains("the broker's words"),
+                "{error}"
+            );
         }
         for code in [Code::UnreleasedInstanceId, Code::Fatal, Code::GroupMaxSizeReached] {
-            assert!(ends_the_worker(&config, code, true, "t").is_none(), "{code:?}");
+            assert_eq!(judge(Place::Join, code, true, Duration::ZERO).act, Act::NewClient, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_refused_join_is_said_at_once_and_then_ever_more_seldom() {
+        let (mut words, mut now) = (Words::default(), Instant::now());
+        let mut said = Vec::new();
+        for second in 0..60 {
+            if words.are_due(RDKafkaErrorCode::GroupMaxSizeReached, now) {
+                said.push(second);
+            }
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(said, [0, 2, 6, 14, 30]);
+        assert!(words.are_due(RDKafkaErrorCode::InconsistentGroupProtocol, now), "another one is news");
     }
 }

@@ -9,12 +9,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::Rebuild;
+use super::client::{Rebuild, Words};
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
-use super::members::Members;
+use super::members::{Members, Roll};
+use super::progress::{Limits, Progress};
 use super::prune::Pruner;
 use super::pulse::Pulse;
 use super::report::Reporter;
+use super::standing::Standing;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::vigil::Vigil;
 use super::{Phase, launch};
@@ -26,7 +28,7 @@ use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain};
 use crate::config::Config;
 use crate::consumer::poll::{Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::lane::{Lanes, Report};
 use crate::partition::{After, Halt, Input, Partition, State};
 use crate::verdict::Memory;
@@ -43,8 +45,8 @@ pub(super) struct Inboxes {
     pub(super) taken: mpsc::UnboundedReceiver<TakenClaim>,
     /// First mirror commits, whose acknowledgement claims wait for.
     pub(super) marks: mpsc::UnboundedReceiver<MirrorEntry>,
-    /// Who else is in the group: why nothing may be claimed, or that this is over.
-    pub(super) findings: mpsc::UnboundedReceiver<Option<Halt>>,
+    /// Who is in the group.
+    pub(super) rolls: mpsc::UnboundedReceiver<Roll>,
 }
 
 /// The lanes, and the tasks that run them; these end with their handles.
@@ -69,8 +71,17 @@ pub(super) struct Entry {
 
 /// What ends in the background.
 pub(super) enum Chore {
-    Released { key: PartitionKey, buffer: Option<Arc<PartitionBuffer>>, taken_by_another: bool },
-    FenceOver { key: PartitionKey, assignment: AssignmentId },
+    Released {
+        key: PartitionKey,
+        buffer: Option<Arc<PartitionBuffer>>,
+        taken_by_another: bool,
+    },
+    FenceOver {
+        key: PartitionKey,
+        assignment: AssignmentId,
+    },
+    /// Of these topics Kafka tells again.
+    TopicsAnswered(Vec<Arc<str>>),
     Nothing,
 }
 
@@ -108,7 +119,21 @@ pub(super) struct Control {
     /// A client that has failed, and is being closed: the next one must not be in the group beside it.
     pub(super) closing: JoinSet<bool>,
     pub(super) pulse: Pulse,
+    /// A member of the group: something was assigned, be it nothing, or the coordinator lists us.
     pub(super) joined: bool,
+    /// When something was last assigned to the present client.
+    pub(super) assigned_at: Option<Instant>,
+    /// Whether the coordinator has told who is in the group.
+    pub(super) coordinator_tells: bool,
+    /// Why the last try to join has failed.
+    pub(super) join_trouble: Option<(RDKafkaErrorCode, String)>,
+    /// What was said of such tries, and when the next word is due.
+    pub(super) join_words: Words,
+    /// Which topics Kafka refuses, and how.
+    pub(super) topics: BTreeMap<Arc<str>, (RDKafkaErrorCode, String)>,
+    pub(super) asking_about_topics: bool,
+    pub(super) progress: Progress,
+    pub(super) standing: Standing,
     /// Set while a consumer that is not Highwater's is in the group.
     pub(super) foreign: Option<Halt>,
     /// A partition's state changed since the status was last published.
@@ -118,6 +143,7 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(parts: Parts, inboxes: Inboxes) -> Result<Self> {
         let rebuild = Rebuild::new(&parts.config);
+        let limits = Limits::new(parts.config.effective_session_timeout(), parts.config.stuck_after);
         let Parts { config, board, obtain, claims, held, budget, waker, lanes, properties } = parts;
         let (notices, heard) = mpsc::unbounded_channel();
         let mut this = Self {
@@ -140,6 +166,14 @@ impl Control {
             closing: JoinSet::new(),
             pulse: Pulse::new(Instant::now()),
             joined: false,
+            assigned_at: None,
+            coordinator_tells: false,
+            join_trouble: None,
+            join_words: Words::default(),
+            topics: BTreeMap::new(),
+            asking_about_topics: false,
+            progress: Progress::new(limits, Instant::now()),
+            standing: Standing::default(),
             foreign: None,
             changed: true,
         };
@@ -154,6 +188,7 @@ impl Control {
             launch::start_poller(&self.config, &self.properties, &self.board, &self.budget, notices)?;
         poller.register(&self.waker);
         self.poller = Some(poller);
+        self.assigned_at = None;
         self.rebuild.started(Instant::now());
         Ok(())
     }
@@ -222,7 +257,7 @@ impl Control {
                 Some(report) = self.inboxes.reports.recv() => self.on_report(report),
                 Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
                 Some(entry) = self.inboxes.marks.recv() => self.send_mirror(vec![entry]),
-                Some(finding) = self.inboxes.findings.recv() => self.on_finding(finding),
+                Some(roll) = self.inboxes.rolls.recv() => self.on_roll(roll),
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
@@ -235,6 +270,9 @@ impl Control {
                 _ = mirror.tick(), if mirror_on => self.mirror(),
                 _ = status.tick() => {
                     self.check_parts(heart, vigil)?;
+                    self.look_at_progress()?;
+                    self.ask_about_topics();
+                    self.board.beat();
                     self.changed = true;
                 }
             }
@@ -247,8 +285,10 @@ impl Control {
     fn on_notice(&mut self, notice: Notice) -> Result<()> {
         match notice {
             Notice::Assigned(assigned) => {
-                self.joined = true;
+                self.has_joined();
+                self.assigned_at = Some(Instant::now());
                 for assigned in &assigned {
+                    self.topics.remove(&assigned.key.topic);
                     self.obtain.still.set(&assigned.key, Some(assigned.id));
                 }
                 let inputs =
@@ -276,17 +316,7 @@ impl Control {
                     }
                 }
             }
-            Notice::TopicError { topic, code, text } => {
-                if code == RDKafkaErrorCode::TopicAuthorizationFailed {
-                    return Err(Error::new(
-                        ErrorKind::Privilege,
-                        format!(
-                            "Kafka does not let this client read topic {topic}: grant it READ and DESCRIBE ({text})"
-                        ),
-                    ));
-                }
-                tracing::warn!(topic, ?code, text, "Kafka reports an error for the topic");
-            }
+            Notice::TopicError { topic, code, text } => self.on_topic_error(&topic, code, text),
             Notice::ClientError { code, fatal, text } => self.on_client_error(code, fatal, &text)?,
         }
         Ok(())
@@ -362,6 +392,10 @@ impl Control {
                     self.feed(vec![(key, Input::FenceOver)]);
                 }
             }
+            Chore::TopicsAnswered(topics) => {
+                self.asking_about_topics = false;
+                self.topics.retain(|topic, _| !topics.contains(topic));
+            }
             Chore::Released { .. } | Chore::Nothing => {}
         }
     }
@@ -403,16 +437,18 @@ impl Control {
                 let (state, detail) = match entry.machine.state() {
                     State::Unassigned => return None,
                     State::Claiming => {
-                        let waiting = self.obtain.still.waiting_for(key);
-                        (PartitionState::Claiming, waiting.or_else(|| self.obtain.marks.waiting(key)))
+                        (PartitionState::Claiming, self.waiting(key).map(|waiting| waiting.text))
                     }
                     State::Running { .. } => {
-                        (PartitionState::Running, entry.buffer.as_ref().and_then(|buffer| buffer.trouble()))
+                        let troubles = [entry.trouble(), self.standing.of_partition(key)];
+                        let troubles: Vec<String> = troubles.into_iter().flatten().collect();
+                        (PartitionState::Running, (!troubles.is_empty()).then(|| troubles.join("; ")))
                     }
                     State::Draining { .. } => (PartitionState::Draining, None),
                     State::Fenced => (PartitionState::Fenced, None),
                     State::Halted { why } => (PartitionState::Halted, Some(why.to_string())),
                 };
+                let ends = entry.buffer.as_ref().and_then(|buffer| buffer.seen().ends);
                 Some(PartitionStatus {
                     topic: key.topic.to_string(),
                     partition: key.partition,
@@ -422,17 +458,17 @@ impl Control {
                     held_bytes: entry.buffer.as_ref().map_or(0, |buffer| buffer.held_bytes()),
                     detail,
                     epoch: entry.machine.claim().map(|claim| claim.epoch),
-                    log_end_offset: None,
-                    last_stable_offset: None,
-                    next_record_timestamp_ms: None,
+                    log_end_offset: ends.map(|ends| ends.log.get()),
+                    last_stable_offset: ends.map(|ends| ends.stable.get()),
+                    next_record_timestamp_ms: entry
+                        .buffer
+                        .as_ref()
+                        .and_then(|buffer| buffer.next_timestamp_ms()),
                 })
             })
             .collect();
-        let settled = |status: &PartitionStatus| {
-            matches!(status.state, PartitionState::Running | PartitionState::Halted)
-        };
-        let ready = self.joined && partitions.iter().all(settled) && !self.claims.db().is_denied();
-        self.board.set_partitions(ready, partitions);
+        let unready = self.why_not_ready(&partitions);
+        self.board.publish(unready, partitions);
     }
 }
 

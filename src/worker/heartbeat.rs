@@ -207,6 +207,7 @@ impl Heartbeat {
                 ],
             )
             .await?;
+        self.board.contact.postgres_answered();
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use crate::claim::mark::Marks;
 use crate::claim::start::Start;
 use crate::claim::{Arbiter, Claims, Guard, Obtain};
 use crate::commit::Commit;
-use crate::config::{Config, client_properties};
+use crate::config::{CLIENT_ID_PREFIX, Config, client_properties, is_pattern};
 use crate::consumer::ffi::{Client, EventQueue};
 use crate::consumer::poll::{Notice, Poller};
 use crate::consumer::{Budget, Catalog, Waker, new_context};
@@ -95,8 +95,14 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let (report_sender, reports) = mpsc::unbounded_channel();
     let waker = Arc::new(Waker::default());
     let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
-    let (finding_sender, findings) = mpsc::unbounded_channel();
-    let members = Members::new(catalog.clone(), config.group.clone(), finding_sender);
+    let (roll_sender, rolls) = mpsc::unbounded_channel();
+    let members = Members::new(
+        catalog.clone(),
+        config.group.clone(),
+        format!("{CLIENT_ID_PREFIX}{owner}"),
+        Arc::clone(board),
+        roll_sender,
+    );
     let (mark_sender, marks) = mpsc::unbounded_channel();
     // Without membership Kafka takes a commit only while the group is empty: nothing is held for want of one.
     let mark_sender = config.mirror_interval.filter(|_| !config.is_assigned_by_hand()).map(|_| mark_sender);
@@ -106,6 +112,8 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         config.on_offset_lost,
         lanes.shared.iter().map(Arc::clone).collect(),
         report_sender,
+        Arc::clone(board),
+        probe(config),
     );
     let obtain = Obtain::new(
         Arc::clone(&claims),
@@ -128,8 +136,14 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         lanes,
         properties,
     };
-    let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, findings })?;
+    let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, rolls })?;
     Ok(Launched { control, heartbeat, members, vigil })
+}
+
+/// A topic to ask about while nothing is read, so that it is known whether Kafka answers; none if there are only patterns.
+fn probe(config: &Config) -> Option<String> {
+    let by_hand = config.assign.first().map(|assigned| assigned.topic.clone());
+    by_hand.or_else(|| config.topics.iter().find(|topic| !is_pattern(topic)).cloned())
 }
 
 fn start_lanes(

@@ -1,12 +1,15 @@
 //! Who else is in the group: a consumer that is not Highwater's takes records away from it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::mpsc;
 
+use super::StatusBoard;
 use super::control::Control;
 use crate::claim::start::named;
+use crate::config::GroupProtocol;
 use crate::consumer::Catalog;
 use crate::consumer::groups::{Member, is_refusal};
 use crate::error::ErrorKind;
@@ -21,33 +24,48 @@ const INTERVAL_PER_MEMBER: Duration = Duration::from_millis(200);
 pub(super) struct Members {
     catalog: Catalog,
     group: String,
-    /// Why nothing may be claimed; `None` when the last foreign member has left. Sent when it changes.
-    findings: mpsc::UnboundedSender<Option<Halt>>,
+    /// Our own `client.id`, which no other process has.
+    client_id: String,
+    board: Arc<StatusBoard>,
+    rolls: mpsc::UnboundedSender<Roll>,
+}
+
+/// What the coordinator says of the group's members.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Roll {
+    /// Why nothing may be claimed; `None` while there is no foreign member.
+    pub(super) foreign: Option<Halt>,
+    /// Whether this process is among them.
+    pub(super) has_us: bool,
+    /// When it was asked: of what came later it says nothing.
+    pub(super) asked: Instant,
 }
 
 impl Members {
     pub(super) fn new(
         catalog: Catalog,
         group: String,
-        findings: mpsc::UnboundedSender<Option<Halt>>,
+        client_id: String,
+        board: Arc<StatusBoard>,
+        rolls: mpsc::UnboundedSender<Roll>,
     ) -> Self {
-        Self { catalog, group, findings }
+        Self { catalog, group, client_id, board, rolls }
     }
 
     /// Looks until aborted. A question that fails changes nothing: what was seen last holds.
     pub(super) async fn run(self) {
-        let (mut found, mut complained) = (None, false);
+        let mut complained = false;
         loop {
             let mut interval = INTERVAL;
+            let asked = Instant::now();
             match self.catalog.group_members(&self.group).await {
                 Ok(members) => {
                     let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
                     interval = interval.max(INTERVAL_PER_MEMBER.saturating_mul(count));
-                    let now = self.judge(&members);
-                    if now != found {
-                        found.clone_from(&now);
-                        let _ = self.findings.send(now);
-                    }
+                    self.board.contact.kafka_answered();
+                    let has_us = members.iter().any(|member| member.client_id == self.client_id);
+                    // Each time: whether it is news is for the control loop to say, which also hears the client.
+                    let _ = self.rolls.send(Roll { foreign: self.judge(&members), has_us, asked });
                 }
                 Err(error) if for_good(&error) && !complained => {
                     complained = true;
@@ -84,9 +102,27 @@ impl Members {
 }
 
 impl Control {
+    /// The coordinator has told who is in the group. Being listed is membership, also where no rebalance ever says so: a
+    /// member to whom nothing is assigned under KIP-848.
+    pub(super) fn on_roll(&mut self, Roll { foreign, has_us, asked }: Roll) {
+        if !self.config.is_assigned_by_hand() {
+            self.coordinator_tells = true;
+            let is_placed =
+                self.assigned_at.is_some() || self.config.group_protocol == GroupProtocol::Consumer;
+            if has_us && is_placed && self.poller.is_some() {
+                self.has_joined();
+            } else if !has_us && self.assigned_at.is_none_or(|at| at < asked) {
+                self.joined = false;
+            }
+        }
+        if self.foreign != foreign {
+            self.on_foreign(foreign);
+        }
+    }
+
     /// Somebody else's consumer is in the group, or has left it. What runs is ended and claimed again; while the
     /// stranger is there, [`feed`](Self::feed) refuses every claim.
-    pub(super) fn on_finding(&mut self, finding: Option<Halt>) {
+    fn on_foreign(&mut self, finding: Option<Halt>) {
         let input = |state: &State| match (state, &finding) {
             (State::Running { claim }, Some(_)) => Some(Input::Ended { claim: *claim, after: After::Claim }),
             (State::Halted { why }, None) if why.kind == ErrorKind::ForeignMember => Some(Input::HaltOver),

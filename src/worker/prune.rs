@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::db::{Db, DbError, Lease, from_the_future};
-use crate::sqlstate::{Class, classify};
+use crate::verdict::Class;
+use crate::verdict::postgres::classify;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(600);

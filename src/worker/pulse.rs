@@ -34,6 +34,11 @@ impl Pulse {
         Self { turns: 0, looked_at: now, still: Duration::ZERO, said: false }
     }
 
+    /// Whether the thread has not moved for so long that it is worth a word.
+    pub(super) fn is_slow(&self) -> bool {
+        self.still >= SAID_AFTER
+    }
+
     /// `turns`: so far; `None` while there is no thread.
     pub(super) fn look(&mut self, turns: Option<u64>, now: Instant) -> Finding {
         let since = now.duration_since(self.looked_at).min(MOST);

@@ -1,11 +1,13 @@
 //! What a worker tells about itself.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::contact::Contact;
 use crate::consumer::poll::PollCounters;
 use crate::lane::LaneCounters;
 
@@ -112,8 +114,11 @@ pub struct WorkerStatus {
     pub phase: Phase,
     /// The random id of this process start, as in `consumer_offset.owner`.
     pub owner: Option<Uuid>,
-    /// In the group, and whatever is assigned is claimed (or halted, which needs a human, not a restart).
+    /// A member of the group; whatever is assigned is claimed and read, or has a reason of its own (halted, fenced, paused by
+    /// an operator, without a leader: these need a human, not a restart); and Kafka and Postgres answer.
     pub ready: bool,
+    /// The control loop and the poll thread move. Where this is false for long, only a restart helps.
+    pub live: bool,
     /// Why it is not ready, or what the worker as a whole is waiting for.
     pub detail: Option<String>,
     /// What Kafka assigned, in order of topic and partition.
@@ -128,18 +133,64 @@ pub(crate) struct StatusBoard {
     snapshot: watch::Sender<WorkerStatus>,
     pub(crate) lanes: Arc<LaneCounters>,
     pub(crate) poll: Arc<PollCounters>,
+    pub(crate) contact: Contact,
+    pulse: Beats,
 }
+
+/// Signs of life of the control loop.
+#[derive(Debug)]
+struct Beats {
+    began: Instant,
+    /// When the loop last went round, in ms since then.
+    last_ms: AtomicU64,
+    poll_moves: AtomicBool,
+}
+
+/// For how long the control loop may be away. It goes round four times a second.
+const ABSENT: Duration = Duration::from_secs(10);
 
 impl StatusBoard {
     pub(crate) fn new() -> Self {
-        Self { snapshot: watch::Sender::default(), lanes: Arc::default(), poll: Arc::default() }
+        Self {
+            snapshot: watch::Sender::default(),
+            lanes: Arc::default(),
+            poll: Arc::default(),
+            contact: Contact::default(),
+            pulse: Beats {
+                began: Instant::now(),
+                last_ms: AtomicU64::new(0),
+                poll_moves: AtomicBool::new(true),
+            },
+        }
     }
 
     /// The status now: counters are live, the rest is as of the last change.
     pub(crate) fn get(&self) -> WorkerStatus {
         let mut status = self.snapshot.borrow().clone();
         status.counters = self.counters();
+        status.live = self.is_live(status.phase);
         status
+    }
+
+    /// The control loop has gone round.
+    pub(super) fn beat(&self) {
+        self.pulse.last_ms.store(self.ms(), Ordering::Relaxed);
+    }
+
+    /// Whether the poll thread moves.
+    pub(super) fn set_poll_moves(&self, moves: bool) {
+        self.pulse.poll_moves.store(moves, Ordering::Relaxed);
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from(self.pulse.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Only while it runs is there a loop that must move; starting and stopping have limits of their own.
+    fn is_live(&self, phase: Phase) -> bool {
+        let absent_ms = self.ms().saturating_sub(self.pulse.last_ms.load(Ordering::Relaxed));
+        phase != Phase::Running
+            || (Duration::from_millis(absent_ms) < ABSENT && self.pulse.poll_moves.load(Ordering::Relaxed))
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<WorkerStatus> {
@@ -161,19 +212,25 @@ impl StatusBoard {
     }
 
     pub(super) fn set_phase(&self, phase: Phase, owner: Option<Uuid>) {
+        self.beat();
         self.snapshot.send_modify(|status| {
             status.phase = phase;
             status.owner = owner.or(status.owner);
             status.ready &= phase == Phase::Running;
+            status.live = true;
         });
     }
 
-    /// Publishes the partitions; subscribers are only woken when something changed.
-    pub(super) fn set_partitions(&self, ready: bool, partitions: Vec<PartitionStatus>) {
+    /// Publishes the partitions, and why the worker is not ready (or that it is); subscribers are only woken when something
+    /// changed.
+    pub(super) fn publish(&self, unready: Option<String>, partitions: Vec<PartitionStatus>) {
         let counters = self.counters();
         self.snapshot.send_if_modified(|status| {
-            let changed = status.ready != ready || status.partitions != partitions;
+            let ready = unready.is_none();
+            let changed =
+                status.ready != ready || status.detail != unready || status.partitions != partitions;
             status.ready = ready;
+            status.detail = unready;
             status.partitions = partitions;
             status.counters = counters;
             changed

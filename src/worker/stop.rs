@@ -33,7 +33,9 @@ impl Control {
         let heart = heart.is_finished().then_some("the heartbeat");
         let vigil = vigil.is_finished().then_some("the vigil");
         let turns = self.poller.is_some().then(|| self.board.poll.turns.load(Ordering::Relaxed));
-        match self.pulse.look(turns, Instant::now()) {
+        let finding = self.pulse.look(turns, Instant::now());
+        self.board.set_poll_moves(!self.pulse.is_slow());
+        match finding {
             Finding::Moves => {}
             Finding::Slow(still) => {
                 tracing::error!(

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::StatusBoard;
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 use crate::claim::Guard;
 use crate::claim::guard::{Position, Verdict};
 use crate::config::OnOffsetLost;
 use crate::consumer::PartitionBuffer;
-use crate::consumer::buffer::Suspicion;
+use crate::consumer::buffer::{Seen, Suspicion};
 use crate::consumer::catalog::{Available, Survey};
 use crate::lane::{LaneShared, Report};
 use crate::partition::After;
@@ -39,6 +40,9 @@ pub(super) struct Vigil {
     on_lost: OnOffsetLost,
     lanes: Vec<Arc<LaneShared>>,
     reports: mpsc::UnboundedSender<Report>,
+    board: Arc<StatusBoard>,
+    /// A topic to ask about while no partition runs.
+    probe: Option<String>,
     /// Positions that the last full round found beyond the end: one answer alone may come from a leader of yesterday.
     beyond: BTreeSet<PartitionKey>,
 }
@@ -49,8 +53,10 @@ impl Vigil {
         on_lost: OnOffsetLost,
         lanes: Vec<Arc<LaneShared>>,
         reports: mpsc::UnboundedSender<Report>,
+        board: Arc<StatusBoard>,
+        probe: Option<String>,
     ) -> Self {
-        Self { guard, on_lost, lanes, reports, beyond: BTreeSet::new() }
+        Self { guard, on_lost, lanes, reports, board, probe, beyond: BTreeSet::new() }
     }
 
     /// Watches until aborted.
@@ -91,7 +97,10 @@ impl Vigil {
             doubted.iter().map(|(_, buffer)| Arc::clone(&buffer.key.topic)).collect();
         let asked = Instant::now();
         let found = match self.guard.catalog().topic_ids(topics.into_iter().collect()).await {
-            Ok(found) => found,
+            Ok(found) => {
+                self.board.contact.kafka_answered();
+                found
+            }
             Err(error) => {
                 tracing::debug!(partitions = doubted.len(), %error, "no answer yet which topic records are from");
                 return false;
@@ -126,14 +135,30 @@ impl Vigil {
 
     async fn look_at_all(&mut self) -> bool {
         let watched = self.watched(|_| true);
-        watched.is_empty() || self.look_into(&watched).await
+        if watched.is_empty() {
+            return self.ask_anything().await;
+        }
+        self.look_into(&watched).await
+    }
+
+    /// Nothing is read, and yet it must be known whether Kafka answers.
+    async fn ask_anything(&self) -> bool {
+        let Some(topic) = &self.probe else { return true };
+        match self.guard.catalog().partition_count(topic).await {
+            Ok(_) => self.board.contact.kafka_answered(),
+            Err(error) => tracing::debug!(topic, %error, "Kafka did not answer the vigil"),
+        }
+        true
     }
 
     async fn look_into(&mut self, watched: &[Watched]) -> bool {
         let keys: Vec<PartitionKey> = watched.iter().map(|(_, buffer)| buffer.key.clone()).collect();
         let asked = Instant::now();
         let survey = match self.guard.catalog().survey(&keys).await {
-            Ok(survey) => survey,
+            Ok(survey) => {
+                self.board.contact.kafka_answered();
+                survey
+            }
             Err(error) => {
                 tracing::debug!(partitions = keys.len(), %error, "Kafka did not answer the vigil");
                 return false;
@@ -154,6 +179,8 @@ impl Vigil {
         asked: Instant,
     ) -> bool {
         let key = &buffer.key;
+        let leaderless = survey.leaderless.contains(key);
+        buffer.saw(Seen { ends: survey.ends.get(key).copied(), leaderless });
         let Some(found) = survey.identities.get(&*key.topic) else { return false };
         let available = survey.available.get(key).copied();
         let verdict = self.position(buffer).judge(buffer.identity(), found, available);

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::Notify;
 
 use super::PartitionBuffer;
 use crate::NextOffset;
 use crate::batch::EpochMark;
-use crate::consumer::catalog::TopicIdentity;
+use crate::consumer::catalog::{Ends, TopicIdentity};
 use crate::partition::After;
 
 /// What a buffer is watched by.
@@ -31,11 +32,28 @@ pub(crate) struct Suspicion {
     pub(crate) confirmed: bool,
 }
 
+/// What Kafka said of a partition last, beside its records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) ends: Option<Ends>,
+    /// Nobody leads it.
+    pub(crate) leaderless: bool,
+}
+
+/// The client was refused the records at the end of what is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: RDKafkaErrorCode,
+    /// In the client's words.
+    pub(crate) text: String,
+}
+
 /// Signs of trouble since the last record.
 #[derive(Debug, Default)]
 pub(super) struct Signs {
     count: u32,
     open: Option<Suspicion>,
+    pub(super) refusal: Option<Refusal>,
 }
 
 impl Signs {
@@ -88,6 +106,30 @@ impl PartitionBuffer {
         state.signs.open = Some(Suspicion { text: text.to_owned(), confirmed });
         drop(state);
         self.watch.wake.notify_one();
+    }
+
+    /// Kafka does not give the records at the end of what is here (poll thread). Over with the next record, or when the
+    /// log's end is reached.
+    pub(crate) fn refused(&self, code: RDKafkaErrorCode, text: &str) {
+        let mut state = self.lock();
+        if state.closed.is_none() && state.failure.is_none() {
+            state.signs.refusal = Some(Refusal { code, text: text.to_owned() });
+        }
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.lock().signs.refusal.clone()
+    }
+
+    /// Kafka has told how far the partition goes.
+    pub(crate) fn saw(&self, seen: Seen) {
+        let mut state = self.lock();
+        // Without a leader nobody tells of the ends: what was told before still holds.
+        state.seen = Seen { ends: seen.ends.or(state.seen.ends), ..seen };
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.lock().seen
     }
 
     pub(crate) fn suspicion(&self) -> Option<Suspicion> {

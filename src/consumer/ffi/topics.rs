@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -23,6 +24,8 @@ pub(crate) enum OffsetSpec {
     Earliest,
     /// The end as a reader sees it that does not wait for transactions: the high watermark.
     UncommittedEnd,
+    /// The last stable offset: the end, or where the first open transaction begins.
+    StableEnd,
 }
 
 /// How much later than its time limit the client may say that a request has failed.
@@ -88,8 +91,13 @@ impl<'c> Question<'c> {
         let options = Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, leader);
         let offset = match spec {
             OffsetSpec::Earliest => rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-            OffsetSpec::UncommittedEnd => rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+            OffsetSpec::UncommittedEnd | OffsetSpec::StableEnd => {
+                rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST
+            }
         };
+        if spec == OffsetSpec::StableEnd {
+            options.read_committed();
+        }
         // SAFETY: the list is ours until it is destroyed; `add` copies the name and returns an element of the list,
         // valid until the next `add`. Client, options and queue are valid, and the request copies the list.
         unsafe {
@@ -186,6 +194,21 @@ impl Answer {
         }
     }
 
+    /// The partitions that the topics have, and whether each has a leader.
+    pub(crate) fn leaders(&self) -> Vec<(PartitionKey, bool)> {
+        let mut count = 0;
+        // SAFETY: as in `topic_ids`; a description's name and partitions live as long as it.
+        unsafe {
+            let result = rdsys::rd_kafka_event_DescribeTopics_result(self.0.as_ptr());
+            if result.is_null() {
+                return Vec::new();
+            }
+            let topics = rdsys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            let topics = array(topics.cast_const(), count).iter().filter(|topic| !topic.is_null());
+            topics.flat_map(|topic| leaders(*topic)).collect()
+        }
+    }
+
     /// A partition whose leader did not answer has an error, or a negative offset.
     pub(crate) fn offsets(&self) -> Vec<(PartitionKey, Result<i64, RDKafkaErrorCode>)> {
         let mut count = 0;
@@ -236,6 +259,21 @@ impl Options {
             Self(options)
         }
     }
+
+    /// For questions about offsets only.
+    fn read_committed(&self) {
+        // SAFETY: the options are valid; an error, which there is none for this kind of question, is destroyed once.
+        unsafe {
+            let error = rdsys::rd_kafka_AdminOptions_set_isolation_level(
+                self.0.as_ptr(),
+                rdsys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+            );
+            debug_assert!(error.is_null(), "offsets are asked under a level of one's own");
+            if !error.is_null() {
+                rdsys::rd_kafka_error_destroy(error);
+            }
+        }
+    }
 }
 
 impl Drop for Options {
@@ -253,6 +291,24 @@ unsafe fn array<'a, T>(elements: *const T, count: usize) -> &'a [T] {
     }
     // SAFETY: by the contract above.
     unsafe { slice::from_raw_parts(elements, count) }
+}
+
+/// # Safety
+/// `topic` is a valid description.
+unsafe fn leaders(topic: *const rdsys::rd_kafka_TopicDescription_t) -> Vec<(PartitionKey, bool)> {
+    let mut count = 0;
+    // SAFETY: by the contract above; a partition's leader is NULL, or lives with it.
+    unsafe {
+        let name = Arc::from(text(rdsys::rd_kafka_TopicDescription_name(topic)));
+        let partitions = rdsys::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
+        let leader = |partition: &*const rdsys::rd_kafka_TopicPartitionInfo_t| {
+            let leader = rdsys::rd_kafka_TopicPartitionInfo_leader(*partition);
+            let is_led = !leader.is_null() && rdsys::rd_kafka_Node_id(leader) >= 0;
+            let partition = rdsys::rd_kafka_TopicPartitionInfo_partition(*partition);
+            (PartitionKey { topic: Arc::clone(&name), partition }, is_led)
+        };
+        array(partitions.cast_const(), count).iter().map(leader).collect()
+    }
 }
 
 /// # Safety

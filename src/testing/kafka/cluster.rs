@@ -118,6 +118,14 @@ impl Cluster {
         .await
     }
 
+    /// Whether nobody leads a partition, as the brokers say.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn leaderless(&self, topic: &str, partition: i32) -> Result<bool> {
+        Ok(self.leader(topic, partition).await?.is_none())
+    }
+
     fn node(&self, node: usize) -> Result<&Server> {
         let found = node.checked_sub(1).and_then(|index| self.nodes.get(index));
         found.ok_or_else(|| Error::new(format!("there is no node {node}")))

@@ -32,7 +32,7 @@ async fn is_cancelled(hint: &str, misdeed: Misdeed) -> TestResult {
     let worker = world.worker_with(settings.clone(), Sink { fault: bad, rows_only: false });
     let why = halted(&worker, 0).await?;
     let range =
-        format!("{}[0] [3, 4): this single record takes longer than max_processing_time", world.topic);
+        format!("record {}[0]@3: this single record takes longer than max_processing_time", world.topic);
     assert!(why.contains(&range), "{why}");
     world.produce(20).await?;
     world.reached(1, 26).await?;

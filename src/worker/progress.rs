@@ -1,0 +1,406 @@
+//! The watch on progress: what is waited for, for how long already, and what is done about it. Pure: whoever looks says
+//! what there is to see, and carries out what follows.
+//!
+//! Everything that may stand still is a [`Subject`] with a mark that must move: an offset, a count of answers. While it
+//! does not, time is counted, but only time in which this process ran: one that was frozen, or had no processor, must
+//! not take its own absence for somebody else's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::batch::PartitionKey;
+
+/// The most that counts between two looks.
+const MOST: Duration = Duration::from_secs(1);
+/// For so long a wait is remembered whose subject is not to be seen: a new client claims its partitions anew.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// The longest pause between two words about the same wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// First and longest pause before a refused fetch is tried again.
+const FETCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The default of `stuck_after`, from which the limits before it are taken while it is off.
+const STUCK_AFTER: Duration = Duration::from_secs(900);
+
+/// What may stand still.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// No broker answers any question.
+    Kafka,
+    /// No heartbeat is written.
+    Postgres,
+    /// Not a member of the group.
+    Join,
+    /// Kafka refuses a topic.
+    Topic(Arc<str>),
+    /// Kafka refuses a partition's records.
+    Fetch(PartitionKey),
+    /// Kafka holds records of a partition, and none comes.
+    Records(PartitionKey),
+    /// A partition that is assigned, but not claimed, or not past the guard.
+    Claim(PartitionKey),
+    /// Nobody leads a partition.
+    Leader(PartitionKey),
+    /// A producer's open transaction holds the last stable offset.
+    Transaction(PartitionKey),
+}
+
+/// When what is done about a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// How long Kafka and Postgres may be silent.
+    silence: Duration,
+    anew: Duration,
+    new_client: Duration,
+    stuck_after: Option<Duration>,
+}
+
+/// The shortest silence of Kafka or Postgres that is one: a question is asked every three seconds, a heartbeat written
+/// every second.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
+/// How long a claim, or a leader, may be missing before that is said.
+const CLAIM: Duration = Duration::from_secs(10);
+
+impl Limits {
+    /// From the session time-out, and from the setting `stuck_after`: a thirtieth of it before anything is begun anew, a
+    /// sixth before a new client, each within bounds.
+    pub(super) fn new(session: Duration, stuck_after: Option<Duration>) -> Self {
+        let whole = stuck_after.unwrap_or(STUCK_AFTER);
+        Self {
+            silence: session.max(SHORTEST_SILENCE),
+            anew: (whole / 30).clamp(Duration::from_secs(5), Duration::from_secs(30)),
+            new_client: (whole / 6).clamp(Duration::from_secs(15), Duration::from_secs(150)),
+            stuck_after,
+        }
+    }
+
+    /// When it is first said.
+    fn word(&self, subject: &Subject) -> Duration {
+        match subject {
+            Subject::Kafka | Subject::Postgres => self.silence,
+            Subject::Topic(_) | Subject::Fetch(_) => Duration::ZERO,
+            Subject::Claim(_) | Subject::Leader(_) => self.anew.min(CLAIM),
+            Subject::Join | Subject::Records(_) | Subject::Transaction(_) => self.anew,
+        }
+    }
+
+    /// First and longest pause before it is begun anew, where that can be.
+    fn anew(&self, subject: &Subject) -> Option<(Duration, Duration)> {
+        match subject {
+            Subject::Fetch(_) => Some(FETCH_BACKOFF),
+            Subject::Kafka | Subject::Records(_) => Some((self.anew, LONGEST_PAUSE)),
+            _ => None,
+        }
+    }
+
+    /// When a new client is built, where that may help.
+    fn new_client(&self, subject: &Subject) -> Option<Duration> {
+        matches!(subject, Subject::Kafka | Subject::Join | Subject::Records(_)).then_some(self.new_client)
+    }
+}
+
+/// Something that has not happened yet.
+#[derive(Debug, Clone)]
+pub(super) struct Sight {
+    pub(super) subject: Subject,
+    /// A number that grows when the subject moves.
+    pub(super) mark: i64,
+    /// What is waited for, in words.
+    pub(super) text: String,
+    /// Whether something is to be done about it; what has a reason of its own is only told.
+    pub(super) is_stuck: bool,
+}
+
+/// What a look has found of one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) subject: Subject,
+    pub(super) text: String,
+    pub(super) waited: Duration,
+    pub(super) is_stuck: bool,
+    /// For longer than its limit, so that it shows in the status.
+    pub(super) is_told: bool,
+    /// A word in the log is due.
+    pub(super) word: bool,
+    /// Begin it anew: fetch, or ask through new clients.
+    pub(super) anew: bool,
+    /// Build a new consumer client.
+    pub(super) new_client: bool,
+    /// End the process.
+    pub(super) exit: bool,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, coarse(self.waited))
+    }
+}
+
+/// A duration that does not change every moment, so that neither does the status.
+fn coarse(waited: Duration) -> String {
+    const STEPS: [(u64, &str); 13] = [
+        (604_800, "a week"),
+        (86_400, "a day"),
+        (21_600, "6 h"),
+        (3_600, "1 h"),
+        (1_800, "30 min"),
+        (600, "10 min"),
+        (300, "5 min"),
+        (120, "2 min"),
+        (60, "1 min"),
+        (30, "30 s"),
+        (20, "20 s"),
+        (10, "10 s"),
+        (5, "5 s"),
+    ];
+    let step = STEPS.iter().find(|(seconds, _)| waited.as_secs() >= *seconds);
+    step.map_or_else(String::new, |(_, text)| format!(", for more than {text}"))
+}
+
+/// Pauses that double.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Duration,
+    pause: Duration,
+    longest: Duration,
+}
+
+impl Due {
+    fn after(first: Duration, longest: Duration) -> Self {
+        Self { at: first, pause: first, longest }
+    }
+
+    /// `true` if it is due; then the next is due later.
+    fn is(&mut self, waited: Duration) -> bool {
+        if waited < self.at {
+            return false;
+        }
+        self.at = waited + self.pause;
+        self.pause = (self.pause * 2).min(self.longest);
+        true
+    }
+}
+
+#[derive(Debug)]
+struct Wait {
+    mark: i64,
+    since: Duration,
+    seen: Duration,
+    is_told: bool,
+    word: Due,
+    anew: Option<Due>,
+    new_client: Option<Due>,
+}
+
+impl Wait {
+    fn new(limits: &Limits, subject: &Subject, mark: i64, now: Duration) -> Self {
+        let (word, pause) = (limits.word(subject), limits.anew.max(CLAIM));
+        Self {
+            mark,
+            since: now,
+            seen: now,
+            is_told: false,
+            word: Due { at: word, pause: pause.max(word), longest: LONGEST_PAUSE },
+            anew: limits.anew(subject).map(|(first, longest)| Due::after(first, longest)),
+            new_client: limits.new_client(subject).map(|first| Due::after(first, LONGEST_PAUSE)),
+        }
+    }
+}
+
+/// What is being waited for.
+#[derive(Debug)]
+pub(super) struct Progress {
+    limits: Limits,
+    /// Time in which this process ran.
+    awake: Duration,
+    looked_at: Instant,
+    waits: BTreeMap<Subject, Wait>,
+}
+
+impl Progress {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+        Self { limits, awake: Duration::ZERO, looked_at: now, waits: BTreeMap::new() }
+    }
+
+    /// What follows from what there is to see at `now`: `sights`, each subject once.
+    pub(super) fn look(&mut self, now: Instant, sights: Vec<Sight>) -> Vec<Finding> {
+        self.awake += now.duration_since(self.looked_at).min(MOST);
+        self.looked_at = now;
+        let (awake, limits) = (self.awake, self.limits);
+        let findings = sights.into_iter().map(|Sight { subject, mark, text, is_stuck }| {
+            let wait = self
+                .waits
+                .entry(subject.clone())
+                .or_insert_with(|| Wait::new(&limits, &subject, mark, awake));
+            if mark > wait.mark {
+                *wait = Wait::new(&limits, &subject, mark, awake);
+            }
+            wait.seen = awake;
+            let waited = awake.saturating_sub(wait.since);
+            let due = |due: &mut Option<Due>| is_stuck && due.as_mut().is_some_and(|due| due.is(waited));
+            let finding = Finding {
+                text,
+                waited,
+                is_stuck,
+                is_told: waited >= limits.word(&subject),
+                word: wait.word.is(waited),
+                anew: due(&mut wait.anew),
+                new_client: due(&mut wait.new_client),
+                exit: is_stuck && limits.stuck_after.is_some_and(|limit| waited >= limit),
+                subject,
+            };
+            wait.is_told |= finding.word;
+            finding
+        });
+        let findings = findings.collect();
+        self.waits.retain(|_, wait| awake.saturating_sub(wait.seen) <= REMEMBERED);
+        findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(250);
+
+    struct Eye {
+        now: Instant,
+        progress: Progress,
+    }
+
+    fn key() -> PartitionKey {
+        PartitionKey { topic: "t".into(), partition: 0 }
+    }
+
+    impl Eye {
+        fn new(stuck_after: Option<Duration>) -> Self {
+            let (now, limits) = (Instant::now(), Limits::new(Duration::from_secs(6), stuck_after));
+            Self { now, progress: Progress::new(limits, now) }
+        }
+
+        fn look(&mut self, subject: &Subject, mark: i64, is_stuck: bool) -> Finding {
+            self.now += TICK;
+            let sight = Sight { subject: subject.clone(), mark, text: "x".to_owned(), is_stuck };
+            self.progress.look(self.now, vec![sight]).remove(0)
+        }
+
+        /// When what happened, in seconds, over `secs`.
+        fn watch(&mut self, subject: &Subject, secs: u64, happened: impl Fn(&Finding) -> bool) -> Vec<u64> {
+            let mut when = Vec::new();
+            for tick in 1..=secs * 4 {
+                if happened(&self.look(subject, 7, true)) {
+                    when.push(tick / 4);
+                }
+            }
+            when
+        }
+    }
+
+    #[test]
+    fn records_that_do_not_come_are_fetched_anew_then_by_a_new_client_and_then_the_process_ends() {
+        let subject = Subject::Records(key());
+        let limit = Some(STUCK_AFTER);
+        let happened = |what: fn(&Finding) -> bool| Eye::new(limit).watch(&subject, 905, what);
+        assert_eq!(happened(|finding| finding.word), [30, 60, 120, 240, 480], "at growing intervals");
+        assert_eq!(happened(|finding| finding.anew), [30, 60, 120, 240, 480]);
+        assert_eq!(happened(|finding| finding.new_client), [150, 300, 600]);
+        assert_eq!(happened(|finding| finding.exit).first(), Some(&900));
+        assert!(happened(|finding| finding.is_told).first() == Some(&30));
+    }
+
+    #[test]
+    fn without_the_setting_nothing_ends() {
+        let subject = Subject::Records(key());
+        let mut eye = Eye::new(None);
+        assert_eq!(eye.watch(&subject, 2_000, |finding| finding.exit), [] as [u64; 0]);
+        assert_eq!(Eye::new(None).watch(&subject, 200, |finding| finding.new_client), [150]);
+    }
+
+    #[test]
+    fn what_moves_is_never_said() {
+        let mut eye = Eye::new(Some(STUCK_AFTER));
+        let subject = Subject::Records(key());
+        for mark in 0..10_000 {
+            let finding = eye.look(&subject, mark, true);
+            assert!(!finding.is_told && !finding.word && !finding.anew && !finding.exit, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_reason_of_its_own_is_told_and_nothing_is_done() {
+        for subject in [Subject::Transaction(key()), Subject::Leader(key()), Subject::Claim(key())] {
+            let mut eye = Eye::new(Some(STUCK_AFTER));
+            let mut words = 0;
+            for _ in 0..8_000 {
+                let finding = eye.look(&subject, 7, false);
+                words += u32::from(finding.word);
+                assert!(!finding.anew && !finding.new_client && !finding.exit, "{finding:?}");
+            }
+            assert!((4..10).contains(&words), "{words} words in half an hour about {subject:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_stood_still_blames_nobody() {
+        let mut eye = Eye::new(Some(STUCK_AFTER));
+        for subject in [Subject::Kafka, Subject::Postgres, Subject::Records(key())] {
+            eye.look(&subject, 7, true);
+            eye.now += Duration::from_secs(36_000);
+            let finding = eye.look(&subject, 7, true);
+            assert!(!finding.is_told && !finding.exit, "{finding:?}");
+        }
+    }
+
+    /// A new client ends the claim and begins another, at the same offset or before it.
+    #[test]
+    fn a_wait_goes_on_over_a_new_client() {
+        let mut eye = Eye::new(Some(STUCK_AFTER));
+        let subject = Subject::Records(key());
+        eye.watch(&subject, 800, |_| false);
+        for _ in 0..40 {
+            eye.now += TICK;
+            eye.progress.look(eye.now, Vec::new());
+        }
+        assert!(eye.look(&subject, 5, true).waited > Duration::from_secs(800));
+        assert!(eye.look(&subject, 8, true).waited < TICK, "it has moved");
+        for _ in 0..300 {
+            eye.now += TICK;
+            eye.progress.look(eye.now, Vec::new());
+        }
+        assert!(eye.look(&subject, 8, true).waited < TICK, "it was over");
+    }
+
+    #[test]
+    fn a_refused_fetch_is_told_at_once_and_tried_again_ever_more_slowly() {
+        let subject = Subject::Fetch(key());
+        assert!(Eye::new(None).look(&subject, 7, true).word);
+        let tries = Eye::new(None).watch(&subject, 120, |finding| finding.anew);
+        assert_eq!(tries, [0, 1, 2, 4, 8, 16, 32, 62, 92]);
+    }
+
+    #[test]
+    fn the_limits_follow_from_the_setting() {
+        let of = |secs| Limits::new(Duration::from_secs(60), Some(Duration::from_secs(secs)));
+        let secs =
+            |limits: Limits| (limits.anew.as_secs(), limits.new_client.as_secs(), limits.silence.as_secs());
+        assert_eq!(secs(of(900)), (30, 150, 60));
+        assert_eq!(secs(of(60)), (5, 15, 60));
+        assert_eq!(secs(of(86_400)), (30, 150, 60));
+        assert_eq!(secs(Limits::new(Duration::from_secs(1), None)), (30, 150, 10));
+    }
+
+    #[test]
+    fn an_age_is_told_in_steps() {
+        for (secs, text) in [
+            (0, ""),
+            (4, ""),
+            (5, ", for more than 5 s"),
+            (59, ", for more than 30 s"),
+            (7_300, ", for more than 1 h"),
+        ] {
+            assert_eq!(coarse(Duration::from_secs(secs)), text);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! What stands still, as the control loop sees it; and what it does about it. The limits are in `progress.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::PartitionState;
+use super::control::{Chore, Control, Entry};
+use super::progress::{Finding, Sight, Subject};
+use super::status::PartitionStatus;
+use crate::batch::PartitionKey;
+use crate::claim::{On, Waiting};
+use crate::config::Isolation;
+use crate::consumer::PartitionBuffer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::partition::{Halt, State};
+use crate::verdict::kafka::{Judgement, judge};
+use crate::verdict::{Act, Place};
+
+/// What was found at the last look, for people to read.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Of the worker as a whole.
+    whole: Vec<Finding>,
+    partitions: BTreeMap<PartitionKey, Finding>,
+}
+
+impl Standing {
+    fn of(&self, subject: &Subject) -> Option<&Finding> {
+        self.whole.iter().find(|finding| finding.subject == *subject && finding.is_told)
+    }
+
+    /// What is waited for of a partition, once that is worth telling.
+    pub(super) fn of_partition(&self, key: &PartitionKey) -> Option<String> {
+        self.partitions.get(key).filter(|finding| finding.is_told).map(ToString::to_string)
+    }
+}
+
+impl Control {
+    /// Looks at everything that may stand still, and does what is due.
+    pub(super) fn look_at_progress(&mut self) -> Result<()> {
+        let sights = self.sights();
+        let findings = self.progress.look(Instant::now(), sights);
+        for finding in &findings {
+            if finding.word {
+                tracing::warn!(waited = ?finding.waited, "{}", finding.text);
+            }
+            if finding.exit {
+                return Err(self.given_up(finding));
+            }
+        }
+        for finding in &findings {
+            self.act_on(finding)?;
+        }
+        self.standing = Standing::default();
+        for finding in findings {
+            match &finding.subject {
+                Subject::Fetch(key)
+                | Subject::Records(key)
+                | Subject::Claim(key)
+                | Subject::Leader(key)
+                | Subject::Transaction(key) => {
+                    self.standing.partitions.insert(key.clone(), finding);
+                }
+                _ => self.standing.whole.push(finding),
+            }
+        }
+        Ok(())
+    }
+
+    fn given_up(&self, finding: &Finding) -> Error {
+        let kind = match finding.subject {
+            Subject::Postgres | Subject::Claim(_) => ErrorKind::Postgres,
+            _ => ErrorKind::Kafka,
+        };
+        let limit = self.config.stuck_after.unwrap_or_default();
+        Error::new(
+            kind,
+            format!(
+                "{}: that did not change in {limit:?} (`stuck_after`), whatever was begun anew; nothing is lost: ending, so \
+                 that a supervisor starts this process again",
+                finding.text
+            ),
+        )
+    }
+
+    fn act_on(&mut self, finding: &Finding) -> Result<()> {
+        match &finding.subject {
+            Subject::Fetch(key) => self.on_refused_fetch(key, finding)?,
+            Subject::Topic(topic) => {
+                if let Some((code, text)) = self.topics.get(topic) {
+                    exit_if_told(judge(Place::Metadata, *code, false, finding.waited), text)?;
+                }
+            }
+            Subject::Join => {
+                if let Some((code, text)) = &self.join_trouble {
+                    exit_if_told(judge(Place::Join, *code, false, finding.waited), text)?;
+                }
+            }
+            Subject::Records(key) if finding.anew => {
+                if let Some(State::Running { claim }) =
+                    self.entries.get(key).map(|entry| entry.machine.state().clone())
+                {
+                    self.restart(key, claim);
+                }
+            }
+            Subject::Kafka if finding.anew => {
+                if let Err(error) = self.obtain.guard.catalog().renew() {
+                    tracing::warn!(%error, "could not make new clients for questions");
+                }
+            }
+            _ => {}
+        }
+        if finding.new_client && self.poller.is_some() {
+            tracing::warn!("building a new Kafka client: {}", finding.text);
+            self.replace_client(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    fn on_refused_fetch(&mut self, key: &PartitionKey, finding: &Finding) -> Result<()> {
+        let Some(entry) = self.entries.get(key) else { return Ok(()) };
+        let (State::Running { claim }, Some(buffer)) = (entry.machine.state().clone(), entry.buffer.clone())
+        else {
+            return Ok(());
+        };
+        let Some(refusal) = buffer.refusal() else { return Ok(()) };
+        let judged = judge(Place::Fetch, refusal.code, false, finding.waited);
+        match judged.act {
+            Act::Halt => {
+                buffer.fail(Halt::unreadable(key, buffer.covered_to(), refusal.code, &refusal.text));
+                buffer.home().data.notify_one();
+            }
+            _ if finding.anew => self.restart(key, claim),
+            _ => {}
+        }
+        exit_if_told(judged, &format!("{key}: {}", refusal.text))
+    }
+
+    fn sights(&self) -> Vec<Sight> {
+        let contact = &self.board.contact;
+        let mut sights = vec![
+            Sight {
+                subject: Subject::Kafka,
+                mark: contact.kafka_answers(),
+                text: format!("no broker answers ({})", self.config.brokers.join(", ")),
+                is_stuck: true,
+            },
+            Sight {
+                subject: Subject::Postgres,
+                mark: contact.postgres_answers(),
+                text: "Postgres does not answer: no heartbeat could be written".to_owned(),
+                is_stuck: true,
+            },
+        ];
+        // Whoever does not answer is to blame for what depends on it.
+        let kafka_answers = self.standing.of(&Subject::Kafka).is_none();
+        let postgres_answers = self.standing.of(&Subject::Postgres).is_none();
+        if kafka_answers {
+            sights.extend(self.join());
+            sights.extend(self.topics.iter().map(|(topic, (code, text))| refused_topic(topic, *code, text)));
+        }
+        for (key, entry) in &self.entries {
+            if entry.machine.assignment().is_none() {
+                continue;
+            }
+            match (entry.machine.state(), &entry.buffer) {
+                (State::Claiming, _) if kafka_answers && postgres_answers => {
+                    sights.extend(self.claiming(key))
+                }
+                (State::Running { .. }, Some(buffer)) if kafka_answers => sights.extend(self.running(buffer)),
+                _ => {}
+            }
+        }
+        sights
+    }
+
+    /// Not a member, though the coordinator was asked who is one, or has refused us.
+    fn join(&self) -> Option<Sight> {
+        if self.joined || !(self.coordinator_tells || self.join_trouble.is_some()) {
+            return None;
+        }
+        Some(Sight { subject: Subject::Join, mark: 0, text: self.why_not_joined(), is_stuck: true })
+    }
+
+    fn why_not_joined(&self) -> String {
+        let group = &self.config.group;
+        match &self.join_trouble {
+            Some((code, text)) => {
+                let words = judge(Place::Join, *code, false, Duration::ZERO).words;
+                format!("not a member of group {group} yet: {text} ({code:?}); {words}")
+            }
+            None => format!("not a member of group {group} yet"),
+        }
+    }
+
+    /// What a partition waits for that is assigned and not claimed.
+    pub(super) fn waiting(&self, key: &PartitionKey) -> Option<Waiting> {
+        let waiting = self.obtain.still.waiting_for(key);
+        waiting.or_else(|| self.obtain.marks.waiting(key).map(Waiting::on_answer))
+    }
+
+    fn claiming(&self, key: &PartitionKey) -> Option<Sight> {
+        let mark = self.entries.get(key)?.machine.assignment().and_then(|id| i64::try_from(id).ok())?;
+        let waiting = self.waiting(key);
+        let waiting = waiting.unwrap_or_else(|| Waiting::on_answer("waits for its claim".to_owned()));
+        let text = if waiting.on == On::Leader { waiting.text } else { format!("{key}: {}", waiting.text) };
+        let (subject, is_stuck) = match waiting.on {
+            On::Leader => (Subject::Leader(key.clone()), false),
+            On::Answer => (Subject::Claim(key.clone()), true),
+            On::Operator | On::Process => return None,
+        };
+        Some(Sight { subject, mark, text, is_stuck })
+    }
+
+    fn running(&self, buffer: &PartitionBuffer) -> Option<Sight> {
+        let key = &buffer.key;
+        let (seen, at) = (buffer.seen(), buffer.covered_to());
+        if let Some(refusal) = buffer.refusal() {
+            let words = judge(Place::Fetch, refusal.code, false, Duration::ZERO).words;
+            let text = format!(
+                "Kafka refuses the records of {key} from offset {at} on: {} ({:?}); {words}; fetching anew",
+                refusal.text, refusal.code
+            );
+            return Some(Sight {
+                subject: Subject::Fetch(key.clone()),
+                mark: at.get(),
+                text,
+                is_stuck: true,
+            });
+        }
+        if seen.leaderless {
+            let text = Waiting::on_leader(key).text;
+            return Some(Sight {
+                subject: Subject::Leader(key.clone()),
+                mark: at.get(),
+                text,
+                is_stuck: false,
+            });
+        }
+        let ends = seen.ends?;
+        let read_committed = self.config.isolation == Isolation::ReadCommitted;
+        let readable = if read_committed { ends.stable } else { ends.log };
+        if at < readable {
+            if buffer.is_paused() || !buffer.is_open() {
+                return None;
+            }
+            let text =
+                format!("Kafka holds records of {key} up to offset {readable}, and none comes after {at}");
+            return Some(Sight {
+                subject: Subject::Records(key.clone()),
+                mark: at.get(),
+                text,
+                is_stuck: true,
+            });
+        }
+        (read_committed && ends.stable < ends.log).then(|| Sight {
+            subject: Subject::Transaction(key.clone()),
+            mark: ends.stable.get(),
+            text: format!(
+                "an open transaction upstream holds the last stable offset of {key} at {}, and the log goes on to {}: what \
+                 lies between can be read when its producer has ended it, or its transaction.timeout.ms is over",
+                ends.stable, ends.log
+            ),
+            is_stuck: false,
+        })
+    }
+
+    /// Why this worker is not ready; `None` if it is: a member, what is assigned is claimed and read or has a reason of
+    /// its own, and Kafka and Postgres answer.
+    pub(super) fn why_not_ready(&self, partitions: &[PartitionStatus]) -> Option<String> {
+        for subject in [Subject::Kafka, Subject::Postgres] {
+            if let Some(silent) = self.standing.of(&subject) {
+                return Some(silent.to_string());
+            }
+        }
+        if self.claims.db().is_denied() {
+            return Some(
+                "Postgres refuses the credentials: correct them, or what the database allows".to_owned(),
+            );
+        }
+        if !self.joined {
+            return Some(self.why_not_joined());
+        }
+        if self.poller.is_none() {
+            return Some("a new Kafka client is being built".to_owned());
+        }
+        let stuck = self.standing.whole.iter().chain(self.standing.partitions.values());
+        if let Some(stuck) = stuck.into_iter().find(|finding| finding.is_told && finding.is_stuck) {
+            return Some(stuck.to_string());
+        }
+        let unclaimed = partitions.iter().filter(|status| !self.is_settled(status));
+        let mut unclaimed =
+            unclaimed.map(|status| (status, status.detail.as_deref().unwrap_or("is being claimed")));
+        let (first, why) = unclaimed.next()?;
+        let others = match unclaimed.count() {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        Some(format!("{}[{}] is {}: {why}{others}", first.topic, first.partition, first.state.as_str()))
+    }
+
+    fn is_settled(&self, status: &PartitionStatus) -> bool {
+        match status.state {
+            PartitionState::Running | PartitionState::Halted | PartitionState::Fenced => true,
+            PartitionState::Claiming => {
+                let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
+                self.waiting(&key).is_some_and(|waiting| matches!(waiting.on, On::Operator | On::Leader))
+            }
+            PartitionState::Draining => false,
+        }
+    }
+
+    /// Kafka says something of a topic that is subscribed to.
+    pub(super) fn on_topic_error(&mut self, topic: &str, code: RDKafkaErrorCode, text: String) {
+        self.topics.insert(topic.into(), (code, text));
+    }
+
+    /// Asks about the topics that Kafka has refused: the client says that it is over by nothing but an assignment, which
+    /// may not come.
+    pub(super) fn ask_about_topics(&mut self) {
+        if self.asking_about_topics || self.topics.is_empty() {
+            return;
+        }
+        self.asking_about_topics = true;
+        let catalog = self.obtain.guard.catalog().clone();
+        let topics: Vec<Arc<str>> = self.topics.keys().cloned().collect();
+        self.chores.spawn(async move {
+            let mut answered = Vec::new();
+            for topic in topics {
+                if let Ok(Some(_)) = catalog.partition_count(&topic).await {
+                    answered.push(topic);
+                }
+            }
+            // The answer is worth no more than one a second.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Chore::TopicsAnswered(answered)
+        });
+    }
+}
+
+fn refused_topic(topic: &Arc<str>, code: RDKafkaErrorCode, text: &str) -> Sight {
+    let judged = judge(Place::Metadata, code, false, Duration::ZERO);
+    Sight {
+        subject: Subject::Topic(Arc::clone(topic)),
+        mark: 0,
+        text: format!("{text} ({code:?}); {}", judged.words),
+        is_stuck: judged.is_limited,
+    }
+}
+
+fn exit_if_told(judged: Judgement, text: &str) -> Result<()> {
+    match judged.act {
+        Act::Exit(kind) => Err(Error::new(kind, format!("{text}; {}", judged.words))),
+        _ => Ok(()),
+    }
+}
+
+impl Entry {
+    /// Why nothing is applied of it, as its lane says.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.buffer.as_ref().and_then(|buffer| buffer.trouble())
+    }
+}
