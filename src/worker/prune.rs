@@ -13,8 +13,8 @@ use crate::verdict::postgres::classify;
 const INTERVAL: Duration = Duration::from_secs(600);
 /// How often the clock is looked at.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
-/// How many rows one statement deletes at most, and at least.
-const PORTION: (i64, i64) = (5_000, 50);
+/// How many rows one statement deletes at least, and at most.
+const PORTION: (i64, i64) = (50, 5_000);
 /// Between two portions, so that others get a word in.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,7 +34,7 @@ struct Prune {
 
 impl Pruner {
     pub(super) fn new(db: Arc<Db>, config: &Config) -> Self {
-        let prune = |table: &'static str, old: &str| {
+        let prune = |table: &'static str, old: &str, order: &str| {
             let name = db.schema.qualified(table);
             // One worker at a time; the others have nothing to do here then. Not flushed: what comes back is deleted again.
             let turn = format!("highwater prune {table} {}", db.schema).replace('\'', "''");
@@ -42,7 +42,7 @@ impl Pruner {
                 "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended('{turn} ' || $1::text, 0)) \
                    AND set_config('synchronous_commit', 'off', true) IS NOT NULL AS yes) \
                  DELETE FROM {name} d WHERE d.ctid = ANY(ARRAY( \
-                   SELECT t.ctid FROM {name} t WHERE (SELECT yes FROM mine) AND {old} LIMIT $3)) AND {old_here}",
+                   SELECT t.ctid FROM {name} t WHERE (SELECT yes FROM mine) AND {old} {order} LIMIT $3)) AND {old_here}",
                 old = old.replace("T.", "t."),
                 old_here = old.replace("T.", "d."),
             );
@@ -52,12 +52,18 @@ impl Pruner {
         Self {
             retention_seconds: i64::try_from(config.history_retention.as_secs()).unwrap_or(i64::MAX),
             tables: [
-                prune("claim_history", &format!("T.group_id = $1 AND T.replaced_at < {kept}")),
-                prune("worker_status", &format!("T.group_id = $1 AND T.heartbeat_at < {kept}")),
+                // By its index, lest every portion read what the ones before it have deleted.
+                prune(
+                    "claim_history",
+                    &format!("T.group_id = $1 AND T.replaced_at < {kept}"),
+                    "ORDER BY t.replaced_at",
+                ),
+                prune("worker_status", &format!("T.group_id = $1 AND T.heartbeat_at < {kept}"), ""),
                 // Of any group: all that counts is whether there is such a backend.
                 prune(
                     "worker_session",
                     "NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = T.pid) AND $2::int8 IS NOT NULL",
+                    "",
                 ),
             ],
             clock: format!(
@@ -90,16 +96,19 @@ impl Pruner {
     async fn prune(&self) -> Result<(), DbError> {
         let mut client = self.db.status().await?;
         for prune in &self.tables {
-            let mut portion = PORTION.0;
+            let mut portion = PORTION.1;
             let mut pruned = 0;
             loop {
                 match self.portion(&client, prune, portion).await {
                     Ok(0) => break,
-                    Ok(rows) => pruned += rows,
+                    Ok(rows) => {
+                        pruned += rows;
+                        portion = (2 * portion).min(PORTION.1);
+                    }
                     // It took too long, on either side's clock: less is quicker.
-                    Err(error) if is_slow(&error) && portion > PORTION.1 => {
+                    Err(error) if is_slow(&error) && portion > PORTION.0 => {
                         tracing::debug!(table = prune.table, portion, %error, "pruning is slow; less at a time");
-                        portion = (portion / 4).max(PORTION.1);
+                        portion = (portion / 4).max(PORTION.0);
                         client = self.db.status().await?;
                     }
                     Err(error) => return Err(error.into()),

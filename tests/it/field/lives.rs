@@ -264,35 +264,35 @@ async fn w4_5_old_rows_are_pruned_in_portions_beside_the_heartbeat() -> TestResu
         .execute(&format!(
             "INSERT INTO highwater.claim_history (group_id, topic, partition, epoch, claim_token, claimed_offset, end_offset, \
                applied_records, applied_batches, claimed_at, replaced_at) \
-             SELECT '{group}', CASE WHEN n <= 8000 THEN 'slow' ELSE 'old' END, 0, n, gen_random_uuid(), 0, 0, 0, 0, {old}, {old} \
-             FROM generate_series(1, 300000) AS n; \
+             SELECT '{group}', CASE WHEN n <= 4000 THEN 'slow' ELSE 'old' END, 0, n, gen_random_uuid(), 0, 0, 0, 0, {old}, {old} \
+             FROM generate_series(1, 200000) AS n; \
              INSERT INTO highwater.worker_status SELECT gen_random_uuid(), '{group}', NULL, 'it', '', '', 1, {old}, {old}, NULL, \
                'running', false, NULL, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 100000); \
              INSERT INTO highwater.worker_session VALUES (-1, {old}, gen_random_uuid()); \
              CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
-               $$ BEGIN IF OLD.topic = 'slow' THEN PERFORM pg_sleep(0.001); END IF; RETURN OLD; END $$; \
+               $$ BEGIN IF OLD.topic = 'slow' THEN PERFORM pg_sleep(0.002); END IF; RETURN OLD; END $$; \
              CREATE TRIGGER slow BEFORE DELETE ON highwater.claim_history FOR EACH ROW EXECUTE FUNCTION slow()",
             group = world.group
         ))
         .await?;
     world.produce(20).await?;
     // The server's limit of a statement is 5 s beyond.
-    let settings = world.settings().lock_timeout(Duration::from_millis(10));
-    let worker = world.worker_with(settings, Sink::<()>::default());
-    status_until(&worker, "it is ready", |status| status.ready).await?;
-    let oldest = async || {
+    let worker = Process::start_with(&world, "worker", "plain", &[("HIGHWATER_LOCK_TIMEOUT", "10ms")])?;
+    worker.claimed().await?;
+    let left = async || {
         let sql = "SELECT (SELECT count(*) FROM highwater.claim_history WHERE replaced_at < now() - interval '30 days') \
                    + (SELECT count(*) FROM highwater.worker_status WHERE heartbeat_at < now() - interval '30 days') \
                    + (SELECT count(*) FROM highwater.worker_session WHERE pid < 0)";
         world.number(sql).await
     };
     let mut oldest_beat = 0;
-    wait_until("nothing old is left", PATIENCE, async || {
+    let done = wait_until("nothing old is left", PATIENCE, async || {
         let sql = "SELECT extract(epoch FROM clock_timestamp() - max(heartbeat_at))::int8 FROM highwater.worker_status";
         oldest_beat = oldest_beat.max(world.number(sql).await?);
-        Ok((oldest().await? == 0).then_some(()))
+        Ok((left().await? == 0).then_some(()))
     })
-    .await?;
+    .await;
+    assert!(done.is_ok(), "{} are left; it wrote:\n{}", left().await?, worker.child);
     assert!(oldest_beat < 5, "the heart went on beating: {oldest_beat} s");
     world.verify().await?;
     worker.stop().await?;
@@ -413,7 +413,12 @@ async fn w4_sessions_that_fall_silent_hold_no_claim_for_ever() -> TestResult {
         world.database.execute(&crate::operator::reset(&world, partition, 20, "")).await?;
     }
     world.produce(20).await?;
-    let done = world.verify().await;
+    let done = async {
+        world.caught_up().await?;
+        // The move of the offsets is no claim, so the ledger has a gap for it.
+        world.assert_exact(true).await
+    };
+    let done = done.await;
     for pid in pids {
         // It may have ended.
         let _ = kill_process(pid, Signal::CONT);
