@@ -15,6 +15,7 @@ use crate::db::{Backend, Db};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
 use crate::sqlstate::{Class, Connection};
+use crate::tx::protected::Tampered;
 use crate::{Batch, HandlerError, Tx};
 use compare_and_set::CompareAndSet;
 
@@ -193,7 +194,7 @@ impl Commit {
 
     async fn begin(&self) -> Result<Tx, HandlerError> {
         let connection = self.db.lane().await.map_err(pool_error)?;
-        Tx::begin(connection).await.inspect_err(|error| self.heed(error))
+        Tx::begin(connection, self.db.renewal()).await.inspect_err(|error| self.heed(error))
     }
 
     async fn commit(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
@@ -277,18 +278,37 @@ impl Commit {
                     .with_source(error),
                 )
             }
+            // It could write when it began, and a server is not demoted under a session.
+            Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
+                self.roll_back(tx, left_behind).await;
+                Attempt::Failed(changed("transaction_read_only").with_source(error))
+            }
             _ => self.failed(HandlerError::from(error), tx, left_behind).await,
         }
     }
 
-    /// Nothing may be committed. Looks, before rolling back, whether the transaction is still the one that began.
+    /// Nothing may be committed. Looks, before rolling back, whether the transaction is still the one that began, and what
+    /// it was then.
     async fn missed(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
-        let current = tx.raw().query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]);
-        let current = tokio::time::timeout(PROMPTLY, current).await;
-        let other = |row: tokio_postgres::Row| row.get::<_, Option<&str>>(0) != Some(tx.xact_id());
-        let smuggled = current.is_ok_and(|current| current.is_ok_and(other));
-        self.roll_back(tx, left_behind).await;
-        if smuggled { Attempt::Smuggled } else { Attempt::Missed }
+        match tokio::time::timeout(PROMPTLY, tx.tampered()).await {
+            Ok(Some(Tampered::Ended)) => {
+                // What the session is by now is not known.
+                self.leave_behind(left_behind);
+                Attempt::Smuggled
+            }
+            Ok(Some(Tampered::Changed(names))) => {
+                self.roll_back(tx, left_behind).await;
+                Attempt::Failed(changed(&names))
+            }
+            Ok(None) => {
+                self.roll_back(tx, left_behind).await;
+                Attempt::Missed
+            }
+            Err(_) => {
+                self.leave_behind(left_behind);
+                Attempt::Missed
+            }
+        }
     }
 
     /// A demoted or restarted server: nothing in the pool is what it was.
@@ -325,6 +345,14 @@ struct LeftBehind {
     backend: Backend,
     /// `None` once COMMIT may have been sent: that is never cancelled (PITFALLS 24).
     cancel: Option<CancelToken>,
+}
+
+fn changed(names: &str) -> HandlerError {
+    HandlerError::fatal(format!(
+        "the handler changed {names}, which the commit, the fence or the protocol rests on, by a way that the text of its \
+         statements does not show (a DO block, a function or trigger of the database, a name passed as a parameter): \
+         nothing was committed; leave it as the worker sets it"
+    ))
 }
 
 fn pool_error(error: deadpool_postgres::PoolError) -> HandlerError {

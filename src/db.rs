@@ -5,6 +5,7 @@ mod connect;
 mod ended;
 mod error;
 mod lease;
+mod notices;
 pub(crate) mod pooler;
 pub(crate) mod refused;
 mod session;
@@ -73,6 +74,8 @@ pub(crate) struct Db {
     pub(crate) schema: SchemaName,
     connector: Connector,
     lanes: Pool,
+    /// Statements that make a lane's session what it was when it was new.
+    renewal: String,
     control: Pool,
     /// Older connections lead to a server that is not what it was.
     cleared: Arc<Mutex<Option<Instant>>>,
@@ -93,6 +96,7 @@ impl Db {
         let schema = config.schema.clone();
         Ok(Self {
             blockers: Blockers::new(&schema, &identity),
+            renewal: session::lane_renewal(config, &name),
             lanes: pool(config.lanes + ABANDONED_CONNECTIONS, session::lane_settings(config))?,
             control: pool(CONTROL_CONNECTIONS, session::control_settings(config))?,
             connector,
@@ -115,6 +119,11 @@ impl Db {
     /// A connection for a lane's batches.
     pub(crate) async fn lane(&self) -> Result<Object, PoolError> {
         self.lanes.get().await
+    }
+
+    /// Statements with which each transaction on a lane's connection begins: see [`Tx::begin`](crate::Tx::begin).
+    pub(crate) fn renewal(&self) -> &str {
+        &self.renewal
     }
 
     /// Drops every connection that was made before: the server is not what it was (demoted, restarted). Those in use

@@ -49,6 +49,7 @@ mod record;
 pub mod schema;
 pub mod sink;
 mod sqlstate;
+mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tx;

@@ -11,6 +11,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, SimpleQueryMessage, Socket};
 
 use super::ended::Ended;
+use super::notices;
 use super::tls::{Mode, Tls};
 use super::url::Address;
 use crate::config::DatabaseConfig;
@@ -154,8 +155,8 @@ where
     let (known, noted) = (Arc::clone(&pid), ended.clone());
     let driven = tokio::spawn(async move {
         // Kept until the end is noted: with it goes what the client waits for.
-        tokio::pin!(connection);
-        match (&mut connection).await {
+        let mut connection = connection;
+        match notices::drive(&mut connection).await {
             Ok(()) => {}
             // Our own doing, mostly: a backend that was given up.
             Err(error) if error.code() == Some(&SqlState::ADMIN_SHUTDOWN) => {

@@ -7,6 +7,7 @@ use tokio_postgres::error::DbError;
 
 use crate::record::{Record, RecordId};
 use crate::sqlstate::{self, Class, Connection, Verdict};
+use crate::telling::{self, Told};
 
 /// Why a handler could not apply a batch, and so what the worker does next.
 ///
@@ -14,8 +15,8 @@ use crate::sqlstate::{self, Class, Connection, Verdict};
 /// Errors of tokio-postgres convert with `?`: the answer follows from their SQLSTATE, by the table in
 /// `docs/errors.md`. Whatever the error, everything the handler wrote is rolled back.
 ///
-/// The text holds no data: messages of PostgreSQL, which may quote values, are only in the
-/// [source](StdError::source).
+/// The text holds no data but what you put there yourself: messages of PostgreSQL, which may quote values, are only in the
+/// [source](StdError::source), which is neither logged nor printed by `Debug`.
 ///
 /// ```
 /// use highwater::{HandlerError, HandlerErrorKind};
@@ -212,26 +213,13 @@ impl From<tokio_postgres::Error> for HandlerError {
     fn from(error: tokio_postgres::Error) -> Self {
         let verdict = sqlstate::classify(&error);
         let reason = match error.as_db_error() {
-            Some(db) => describe(db),
+            Some(db) => format!("postgres answered {}", telling::names(db)),
             None => "the database connection or the driver failed".to_owned(),
         };
         let mut this = Self::new(verdict.class, reason).with_source(error);
         this.0.verdict = Some(verdict);
         this
     }
-}
-
-/// Names, never values.
-fn describe(error: &DbError) -> String {
-    let mut text = format!("postgres answered SQLSTATE {}", error.code().code());
-    for (noun, name) in
-        [("constraint", error.constraint()), ("table", error.table()), ("column", error.column())]
-    {
-        if let Some(name) = name {
-            text.push_str(&format!(", {noun} {name}"));
-        }
-    }
-    text
 }
 
 impl fmt::Display for HandlerError {
@@ -249,8 +237,21 @@ impl fmt::Debug for HandlerError {
             .field("kind", &self.kind())
             .field("record", &self.0.record)
             .field("reason", &self.0.reason)
-            .field("source", &self.0.source)
+            .field("source", &self.source().map(hidden))
             .finish()
+    }
+}
+
+/// The source is whatever the handler was told elsewhere: only of the database's errors is it known what they quote.
+fn hidden(source: &(dyn StdError + 'static)) -> String {
+    match telling::source(source) {
+        Told::Database(error) => telling::database(error),
+        Told::Handler(error) => error.to_string(),
+        // The driver's own sentences are fixed; what led to them is not.
+        Told::Other(error) => match error.downcast_ref::<tokio_postgres::Error>() {
+            Some(error) => error.to_string(),
+            None => "(hidden: it may quote data)".to_owned(),
+        },
     }
 }
 

@@ -17,7 +17,7 @@ use crate::db::DbError;
 use crate::handler::MAX_ABANDONED;
 use crate::partition::{After, Halt};
 use crate::sqlstate::{Class, Connection};
-use crate::{ErrorKind, HandlerError};
+use crate::{ErrorKind, HandlerError, telling};
 
 /// How long a partition whose row somebody else has locked is left out of the batches.
 const LOCKED_HOLD: Duration = Duration::from_millis(500);
@@ -340,12 +340,11 @@ impl Taken {
     }
 }
 
-/// The error without data of the user's: a log may not hold payloads. Errors of class 42 (syntax, names,
-/// privileges) quote statements and names only, and without them nobody could mend anything.
+/// The error without data of the user's: a log may not hold payloads.
 fn describe(error: &HandlerError) -> String {
-    match error.db_error() {
-        Some(db) if db.code().code().starts_with("42") => format!("{error}: {}", db.message()),
-        _ => error.to_string(),
+    match error.db_error().and_then(telling::message) {
+        Some(message) => format!("{error}: {message}"),
+        None => error.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ mod clean;
 mod crash;
 mod examples;
 mod faults;
+mod field;
 mod guard;
 mod handler;
 mod harness;
