@@ -14,6 +14,7 @@ use crate::claim::watch;
 use crate::db::{Backend, Db};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
+use crate::tx::protected::Tampered;
 use crate::verdict::{Class, Connection, Place};
 use crate::{Batch, HandlerError, Tx};
 use compare_and_set::CompareAndSet;
@@ -200,7 +201,7 @@ impl Commit {
 
     async fn begin(&self) -> Result<Tx, (Place, HandlerError)> {
         let connection = self.db.lane().await.map_err(|error| (Place::Connect, pool_error(error)))?;
-        let begun = Tx::begin(connection).await.inspect_err(|error| self.heed(error));
+        let begun = Tx::begin(connection, self.db.renewal()).await.inspect_err(|error| self.heed(error));
         begun.map_err(|error| (Place::Begin, error))
     }
 
@@ -282,18 +283,38 @@ impl Commit {
                 self.roll_back(tx, left_behind).await;
                 Attempt::Failed { place: Place::CompareAndSet, error: HandlerError::swallowed(error) }
             }
+            // It could write when it began, and a server is not demoted under a session.
+            Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
+                self.roll_back(tx, left_behind).await;
+                let error = changed("transaction_read_only").with_source(error);
+                Attempt::Failed { place: Place::CompareAndSet, error }
+            }
             _ => self.failed(Place::CompareAndSet, HandlerError::from(error), tx, left_behind).await,
         }
     }
 
-    /// Nothing may be committed. Looks, before rolling back, whether the transaction is still the one that began.
+    /// Nothing may be committed. Looks, before rolling back, whether the transaction is still the one that began, and what
+    /// it was then.
     async fn missed(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
-        let current = tx.raw().query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]);
-        let current = tokio::time::timeout(PROMPTLY, current).await;
-        let other = |row: tokio_postgres::Row| row.get::<_, Option<&str>>(0) != Some(tx.xact_id());
-        let smuggled = current.is_ok_and(|current| current.is_ok_and(other));
-        self.roll_back(tx, left_behind).await;
-        if smuggled { Attempt::Smuggled } else { Attempt::Missed }
+        match tokio::time::timeout(PROMPTLY, tx.tampered()).await {
+            Ok(Some(Tampered::Ended)) => {
+                // What the session is by now is not known.
+                self.leave_behind(left_behind);
+                Attempt::Smuggled
+            }
+            Ok(Some(Tampered::Changed(names))) => {
+                self.roll_back(tx, left_behind).await;
+                Attempt::Failed { place: Place::CompareAndSet, error: changed(&names) }
+            }
+            Ok(None) => {
+                self.roll_back(tx, left_behind).await;
+                Attempt::Missed
+            }
+            Err(_) => {
+                self.leave_behind(left_behind);
+                Attempt::Missed
+            }
+        }
     }
 
     /// A demoted or restarted server: nothing in the pool is what it was.
@@ -330,6 +351,14 @@ struct LeftBehind {
     backend: Backend,
     /// `None` once COMMIT may have been sent: that is never cancelled (PITFALLS 24).
     cancel: Option<CancelToken>,
+}
+
+fn changed(names: &str) -> HandlerError {
+    HandlerError::fatal(format!(
+        "the handler changed {names}, which the commit, the fence or the protocol rests on, by a way that the text of its \
+         statements does not show (a DO block, a function or trigger of the database, a name passed as a parameter): \
+         nothing was committed; leave it as the worker sets it"
+    ))
 }
 
 fn pool_error(error: deadpool_postgres::PoolError) -> HandlerError {

@@ -7,6 +7,7 @@ mod ended;
 mod error;
 mod lease;
 mod live;
+mod notices;
 mod password;
 pub(crate) mod pooler;
 pub(crate) mod refused;
@@ -79,6 +80,8 @@ pub(crate) struct Db {
     pub(crate) schema: SchemaName,
     connector: Connector,
     lanes: Pool,
+    /// Statements that make a lane's session what it was when it was new.
+    renewal: String,
     control: Pool,
     status: Pool,
     /// How long a statement of the worker's own may take.
@@ -109,6 +112,7 @@ impl Db {
         };
         Ok(Self {
             blockers: Blockers::new(&schema, &identity),
+            renewal: session::lane_renewal(config, &name),
             lanes: pool(config.lanes + ABANDONED_CONNECTIONS, session::lane_settings(config))?,
             control: pool(CONTROL_CONNECTIONS, session::control_settings(config))?,
             status: pool(STATUS_CONNECTIONS, session::control_settings(config))?,
@@ -144,6 +148,11 @@ impl Db {
     /// A connection for a lane's batches.
     pub(crate) async fn lane(&self) -> Result<Object, PoolError> {
         self.lanes.get().await
+    }
+
+    /// Statements with which each transaction on a lane's connection begins: see [`Tx::begin`](crate::Tx::begin).
+    pub(crate) fn renewal(&self) -> &str {
+        &self.renewal
     }
 
     /// Drops every connection that was made before: the server is not what it was (demoted, restarted). Those in use

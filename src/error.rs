@@ -7,7 +7,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::{HandlerError, telling};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -150,15 +152,21 @@ impl Error {
         matches!(self.kind(), ErrorKind::Authentication | ErrorKind::Privilege)
     }
 
-    /// The message and every source's, joined by `: `. For logs and for the end of `main`.
+    /// The message and every source's, joined by `: `. For logs and for the end of `main`: of an error of PostgreSQL that
+    /// may quote data, only SQLSTATE and names.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = self.to_string();
         let mut next = self.source();
         while let Some(error) = next {
             text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
+            if let Some(database) = error.downcast_ref::<DbError>() {
+                text.push_str(&telling::database(database));
+            } else {
+                text.push_str(&error.to_string());
+            }
+            // What a handler's error has for a source is told by nobody.
+            next = if error.is::<HandlerError>() { None } else { error.source() };
         }
         text
     }
@@ -175,7 +183,7 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.inner.kind)
             .field("message", &self.inner.message)
-            .field("source", &self.inner.source)
+            .field("source", &self.source().map(telling::source))
             .finish()
     }
 }

@@ -48,6 +48,7 @@ mod partition;
 mod record;
 pub mod schema;
 pub mod sink;
+mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tx;

@@ -1,6 +1,7 @@
 //! What a handler sees of a Kafka record.
 
 pub(crate) mod chunk;
+pub(crate) mod json;
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,11 +82,11 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// A rejection of this very record: if the value is null, or is not JSON of `T`'s shape. Passed on with `?`
-    /// it lets the worker apply what came before the record and then follow its reject policy.
+    /// it lets the worker apply what came before the record and then follow its reject policy. Its text has the place in
+    /// the value and the kind of misfit, never what stands there.
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, HandlerError> {
         let value = self.value().ok_or_else(|| HandlerError::reject(self, "the value is null"))?;
-        serde_json::from_slice(value)
-            .map_err(|error| HandlerError::reject(self, format!("invalid JSON: {error}")))
+        serde_json::from_slice(value).map_err(|error| HandlerError::reject(self, json::describe(&error)))
     }
 
     /// The record's place, for messages and for [`HandlerError::reject_at`](crate::HandlerError::reject_at).

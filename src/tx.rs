@@ -3,7 +3,9 @@
 mod binary;
 mod copy;
 mod guard;
+mod hidden;
 mod lexer;
+pub(crate) mod protected;
 mod savepoint;
 mod statement;
 
@@ -21,16 +23,16 @@ pub(crate) use copy::Ahead;
 pub use savepoint::Savepoint;
 pub use statement::{Prepared, Statement};
 
-/// One simple query: begins, and learns the transaction's id and the backend's pid in the same round trip, without
-/// a prepared statement (works behind PgBouncer). `now()` is when the transaction began, so that a connection that
-/// was already inside one, where `BEGIN` only warns, gives itself away.
+/// The end of one simple query: begins, and learns the transaction's id, the backend's pid and the protected settings in the
+/// same round trip, without a prepared statement (works behind PgBouncer). `now()` is when the transaction began, so that a
+/// connection that was already inside one, where `BEGIN` only warns, gives itself away.
 ///
 /// Not `READ WRITE`: that would override `default_transaction_read_only`, by which an operator stops all writing
 /// before a switch-over. A server that was demoted has no transaction id to give.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SELECT CASE WHEN pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' \
         THEN pg_catalog.pg_current_xact_id()::pg_catalog.text ELSE '' END, pg_catalog.pg_backend_pid(), \
-    pg_catalog.now() OPERATOR(pg_catalog.=) pg_catalog.statement_timestamp()";
+    pg_catalog.now() OPERATOR(pg_catalog.=) pg_catalog.statement_timestamp(), ";
 
 /// A handler's view of the transaction in which the batch's rows and offsets are committed together.
 ///
@@ -52,6 +54,8 @@ pub struct Tx {
     connection: Option<Object>,
     xact_id: String,
     backend_pid: i32,
+    /// The values of the protected settings at the beginning, as the server writes an array.
+    protected: String,
     /// Live savepoints, innermost last.
     savepoints: Vec<savepoint::Live>,
     last_savepoint: u64,
@@ -69,16 +73,20 @@ pub struct Tx {
 impl Tx {
     /// Begins the transaction of a batch (`READ COMMITTED`, and only where writing is allowed), in one round trip.
     ///
+    /// `session`: statements that make the session what it was when it was new. A setting that a function of the
+    /// database, or SQL that it put together, has made for the whole session must not rule the next batch.
+    ///
     /// # Errors
     /// The connection is gone then: an answer may still be under way on it.
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection.
-    pub(crate) async fn begin(connection: Object) -> Result<Self, HandlerError> {
+    pub(crate) async fn begin(connection: Object, session: &str) -> Result<Self, HandlerError> {
         let mut this = Self {
             connection: Some(connection),
             xact_id: String::new(),
             backend_pid: 0,
+            protected: String::new(),
             savepoints: Vec::new(),
             last_savepoint: 0,
             copied: false,
@@ -87,14 +95,19 @@ impl Tx {
             on_commit: Vec::new(),
             staged: Vec::new(),
         };
-        let answer =
-            this.raw().simple_query(BEGIN).await.map_err(|error| HandlerError::from(error).discarding())?;
+        let answer = this
+            .raw()
+            .simple_query(&format!("{session}{BEGIN}{}", protected::values()))
+            .await
+            .map_err(|error| HandlerError::from(error).discarding())?;
         let row = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some((row.get(0)?, row.get(1)?.parse().ok()?, row.get(2)?)),
+            SimpleQueryMessage::Row(row) if row.len() == 4 => {
+                Some((row.get(0)?, row.get(1)?.parse().ok()?, row.get(2)?, row.get(3)?))
+            }
             _ => None,
         });
         let out_of_step = |reason: &str| HandlerError::lost_connection(Class::RetryThenHalt, reason);
-        let Some((xact_id, backend_pid, began_now)) = row else {
+        let Some((xact_id, backend_pid, began_now, protected)) = row else {
             return Err(out_of_step("cannot begin a transaction: the server's answer has no transaction id"));
         };
         if began_now != "t" {
@@ -105,6 +118,7 @@ impl Tx {
         }
         xact_id.clone_into(&mut this.xact_id);
         this.backend_pid = backend_pid;
+        protected.clone_into(&mut this.protected);
         Ok(this)
     }
 

@@ -13,11 +13,9 @@
 mod memory;
 pub(crate) mod postgres;
 mod sqlstate;
-mod words;
 
 pub(crate) use memory::{Memory, Seen};
 pub(crate) use postgres::{Cause, Class, Connection};
-pub(crate) use words::describe;
 
 pub(crate) mod kafka;
 

@@ -4,6 +4,7 @@ use tokio_postgres::Error;
 
 use crate::batch::{EpochMark, Part};
 use crate::db::Db;
+use crate::tx::protected;
 use crate::{Batch, Tx};
 
 /// The statement that moves the offsets of a batch's partitions.
@@ -19,15 +20,23 @@ impl CompareAndSet {
         // The rows are locked in key order (an UPDATE alone gives none, PITFALLS 22). Under READ COMMITTED the
         // conditions are evaluated again on the row version that a lock wait ends with (PITFALLS 21); they stand
         // in the UPDATE too, whose snapshot is the older one.
-        // The transaction's id is the back-stop against a handler that smuggled in a COMMIT (PITFALLS 20).
-        let fence = "o.next_offset = b.from_offset AND o.epoch = b.epoch AND o.claim_token = b.claim_token";
+        // The transaction's id is the back-stop against a handler that smuggled in a COMMIT (PITFALLS 20), the protected
+        // settings against one that weakened it by words that the guard cannot read. What the conditions rest on has its
+        // schema: the search path may be the handler's.
+        let fence = "o.next_offset OPERATOR(pg_catalog.=) b.from_offset AND o.epoch OPERATOR(pg_catalog.=) b.epoch \
+                     AND o.claim_token OPERATOR(pg_catalog.=) b.claim_token";
+        let tx = format!(
+            "pg_catalog.pg_current_xact_id() OPERATOR(pg_catalog.=) $11::pg_catalog.text::pg_catalog.xid8 \
+             AND {} OPERATOR(pg_catalog.=) $13::pg_catalog.text::pg_catalog.text[]",
+            protected::values()
+        );
         let sql = format!(
             "WITH batch AS ( \
                SELECT * FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[], $6::int8[], $7::uuid[], $8::int4[], $9::int8[], $10::int8[], $12::int8[]) \
                  AS b(topic, partition, from_offset, to_offset, epoch, claim_token, leader_epoch, record_ms, records, leader_epoch_offset)), \
              locked AS ( \
                SELECT b.* FROM batch b JOIN {offsets} o ON o.topic = b.topic AND o.partition = b.partition \
-               WHERE o.group_id = $1 AND {fence} AND pg_current_xact_id() = $11::text::xid8 \
+               WHERE o.group_id = $1 AND {fence} AND {tx} \
                ORDER BY o.topic, o.partition FOR UPDATE OF o) \
              UPDATE {offsets} o SET next_offset = b.to_offset, \
                leader_epoch = CASE WHEN b.records > 0 THEN b.leader_epoch ELSE o.leader_epoch END, \
@@ -75,6 +84,7 @@ impl CompareAndSet {
                     &records,
                     &tx.xact_id(),
                     &epoch_offsets,
+                    &tx.protected(),
                 ],
             )
             .await?;

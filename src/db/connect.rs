@@ -13,6 +13,7 @@ use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, SimpleQueryMessa
 
 use super::denied::Denied;
 use super::ended::Ended;
+use super::notices;
 use super::password::Password;
 use super::tls::{Mode, Tls};
 use super::url::Address;
@@ -318,8 +319,8 @@ where
     let (known, noted) = (Arc::clone(&pid), ended.clone());
     let driven = tokio::spawn(async move {
         // Kept until the end is noted: with it goes what the client waits for.
-        tokio::pin!(connection);
-        let ended = (&mut connection).await;
+        let mut connection = connection;
+        let ended = notices::drive(&mut connection).await;
         if ended.is_err() {
             noted.lost();
         }

@@ -2,6 +2,8 @@
 
 use deadpool_postgres::{HookError, PoolError};
 
+use crate::telling;
+
 /// Why a statement failed: the pool could not connect, or Postgres said no.
 #[derive(Debug)]
 pub(crate) enum DbError {
@@ -37,7 +39,7 @@ impl std::fmt::Display for DbError {
 
 fn describe(f: &mut std::fmt::Formatter<'_>, error: &tokio_postgres::Error) -> std::fmt::Result {
     match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(db), _) => write!(f, "{} ({})", db.message(), db.code().code()),
+        (Some(db), _) => f.write_str(&telling::database(db)),
         (None, Some(source)) => write!(f, "{error}: {source}"),
         (None, None) => write!(f, "{error}"),
     }

@@ -39,6 +39,13 @@ pub(super) fn lane_settings(config: &Config) -> String {
     format!("{}{}", common(config), limits(limit, limit + config.max_processing_time))
 }
 
+/// What each transaction of a batch begins with: the session as it was when it was new, whatever the one before has left.
+/// The name and the encoding are what the connection began with, but behind PgBouncer that was another client's.
+pub(super) fn lane_renewal(config: &Config, application_name: &str) -> String {
+    let settings = lane_settings(config);
+    format!("RESET ALL;SET application_name = '{application_name}';SET client_encoding = 'UTF8';{settings}")
+}
+
 /// For claims and reads: nothing there takes longer than waiting for one lock.
 pub(super) fn control_settings(config: &Config) -> String {
     let limit = config.lock_timeout + GRACE;
@@ -63,7 +70,7 @@ fn limits(statement: Duration, transaction: Duration) -> String {
 fn common(config: &Config) -> String {
     let peer = PEER_TIMEOUT.as_millis();
     format!(
-        "SET synchronous_commit = on;\
+        "SET synchronous_commit = on;SET standard_conforming_strings = on;\
          SET default_transaction_isolation = 'read committed';\
          SET lock_timeout = {lock};\
          SET tcp_keepalives_idle = 5;SET tcp_keepalives_interval = 2;SET tcp_keepalives_count = 3;\
@@ -146,6 +153,7 @@ mod tests {
         for client in [&lane, control] {
             for (setting, value) in [
                 ("synchronous_commit", "on"),
+                ("standard_conforming_strings", "on"),
                 ("default_transaction_isolation", "read committed"),
                 ("transaction_read_only", "off"),
                 ("lock_timeout", "1500ms"),

@@ -6,7 +6,8 @@ use std::fmt;
 use tokio_postgres::error::DbError;
 
 use crate::record::{Record, RecordId};
-use crate::verdict::{Cause, Class, Connection, describe, postgres};
+use crate::telling::{self, Told};
+use crate::verdict::{Cause, Class, Connection, postgres};
 
 /// Why a handler could not apply a batch, and so what the worker does next.
 ///
@@ -14,8 +15,8 @@ use crate::verdict::{Cause, Class, Connection, describe, postgres};
 /// Errors of tokio-postgres convert with `?`: the answer follows from their SQLSTATE, by the table in
 /// `docs/errors.md`. Whatever the error, everything the handler wrote is rolled back.
 ///
-/// The text holds no data: messages of PostgreSQL, which may quote values, are only in the
-/// [source](StdError::source).
+/// The text holds no data but what you put there yourself: messages of PostgreSQL, which may quote values, are only in the
+/// [source](StdError::source), which is neither logged nor printed by `Debug`.
 ///
 /// ```
 /// use highwater::{HandlerError, HandlerErrorKind};
@@ -240,7 +241,7 @@ impl From<tokio_postgres::Error> for HandlerError {
     fn from(error: tokio_postgres::Error) -> Self {
         let cause = postgres::classify(&error);
         let reason = match error.as_db_error() {
-            Some(db) => describe(db),
+            Some(db) => format!("postgres answered {}", telling::describe(db)),
             None => of_the_driver(&error),
         };
         let mut this = Self::new(cause.class, reason).with_source(error);
@@ -276,8 +277,21 @@ impl fmt::Debug for HandlerError {
             .field("kind", &self.kind())
             .field("record", &self.0.record)
             .field("reason", &self.0.reason)
-            .field("source", &self.0.source)
+            .field("source", &self.source().map(hidden))
             .finish()
+    }
+}
+
+/// The source is whatever the handler was told elsewhere: only of the database's errors is it known what they quote.
+fn hidden(source: &(dyn StdError + 'static)) -> String {
+    match telling::source(source) {
+        Told::Database(error) => telling::database(error),
+        Told::Handler(error) => error.to_string(),
+        // The driver's own sentences are fixed; what led to them is not.
+        Told::Other(error) => match error.downcast_ref::<tokio_postgres::Error>() {
+            Some(error) => error.to_string(),
+            None => "(hidden: it may quote data)".to_owned(),
+        },
     }
 }
 

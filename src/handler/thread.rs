@@ -9,6 +9,7 @@
 //! The future is polled here but lives in the runtime that runs the worker: `tokio::spawn`, timers, clients made
 //! elsewhere and `block_in_place` work as they do in a task.
 
+use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,7 +184,32 @@ fn spawn() -> io::Result<mpsc::Sender<Job>> {
     Ok(jobs)
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+/// A literal as it stands. A message that was put together may quote data, and so is for the process's panic hook alone,
+/// which is the program's and has had it, with its place.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(literal), _) => (*literal).to_owned(),
+        (None, Some(text)) => format!(
+            "its message, of {} bytes, is not shown here, for it may quote data; the process's panic hook, by default \
+             standard error, has it, with its place",
+            text.len()
+        ),
+        (None, None) => "no message".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_shows_its_literal_and_hides_what_was_put_together() {
+        let account = "4711".to_owned();
+        let caught = |panic: fn(&str)| panic_message(&*catch_unwind(|| panic(&account)).unwrap_err());
+        assert_eq!(caught(|_| panic!("an account has no branch")), "an account has no branch");
+        let hidden = caught(|account| panic!("account {account} has no branch"));
+        assert!(hidden.contains("26 bytes") && !hidden.contains("4711"), "{hidden}");
+        let unwrapped = caught(|account| drop(Err::<(), _>(account.to_owned()).unwrap()));
+        assert!(!unwrapped.contains("4711"), "{unwrapped}");
+    }
 }

@@ -76,7 +76,7 @@ impl Rows<'_> {
         let mut json = serde_json::Deserializer::from_slice(object);
         let read = Object { columns, slots: &mut *slots, next: 0 }.deserialize(&mut json);
         read.and_then(|()| json.end())
-            .map_err(|error| HandlerError::reject(self.record(), format!("invalid JSON: {error}")))?;
+            .map_err(|error| HandlerError::reject(self.record(), crate::record::json::describe(&error)))?;
         if delete {
             let key: Vec<usize> = self.key(table).to_vec();
             self.delete_from(table, |fields| key.iter().try_for_each(|&at| put(slots[at], fields)))

@@ -36,7 +36,7 @@ impl Place {
 
     /// Applies a batch as a worker does, and commits it.
     async fn apply(&self, sink: &TableSink, batch: &Batch) -> Result<(), HandlerError> {
-        let mut tx = Tx::begin(self.connection().await).await?;
+        let mut tx = Tx::begin(self.connection().await, "").await?;
         match sink.handle(batch, &mut tx).await {
             Ok(()) => {
                 tx.usable()?;

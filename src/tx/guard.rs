@@ -4,11 +4,13 @@
 //! Every `;` outside quotes and comments ends a statement here, also inside parentheses, where the server would
 //! refuse the whole text or read a rule's body: to look at too many statement beginnings is safe. What text alone
 //! cannot show (a procedure that commits, dynamic SQL) the server refuses itself inside a transaction block; the
-//! transaction id in the compare-and-set is the back-stop for the rest.
+//! transaction id and the [protected settings](super::protected) in the compare-and-set are the back-stop for the rest, and
+//! each transaction begins by making the session anew.
 
 use std::fmt;
 
 use super::lexer::{Backslash, LexError, Lexer, Token};
+use super::protected::is_protected;
 
 /// By which kind of call a text is about to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +69,10 @@ impl Refusal {
             Self::TwoPhase => "two-phase commit would part the rows from their offsets",
             Self::Savepoint => "savepoints are set and ended through the transaction object",
             Self::TransactionMode => "isolation level and access mode belong to the worker",
-            Self::SessionSetting => "SET and RESET without LOCAL outlive the batch in a shared session",
+            Self::SessionSetting => {
+                "SET and RESET without LOCAL, set_config without a plain `true` at its end and UPDATE of pg_settings \
+                 outlive the batch in a shared session"
+            }
             Self::ProtectedSetting => "this setting protects the commit, the fence or the protocol",
             Self::Role => "the offsets are committed under the session's own role",
             Self::SqlPrepare => "PREPARE and DEALLOCATE collide with the driver's statements",
@@ -93,7 +98,9 @@ impl Refusal {
             Self::TransactionMode => {
                 "the batch runs in READ COMMITTED, and may write; lock rows with FOR UPDATE"
             }
-            Self::SessionSetting => "use SET LOCAL, or set it for the role: ALTER ROLE … IN DATABASE … SET",
+            Self::SessionSetting => {
+                "use SET LOCAL or set_config(…, …, true), or set it for the role: ALTER ROLE … IN DATABASE … SET"
+            }
             Self::ProtectedSetting => {
                 "leave it as the worker sets it; settings of the worker are in its configuration"
             }
@@ -119,21 +126,6 @@ impl fmt::Display for Refusal {
         write!(f, "statement refused before it was sent: {}; {}", self.what(), self.instead())
     }
 }
-
-/// Settings that not even `SET LOCAL` may touch: durability of the commit, what frees a frozen worker's locks, the
-/// name by which another worker knows such a backend, and the encoding that driver and lexer rely on.
-const PROTECTED: [&str; 10] = [
-    "synchronous_commit",
-    "transaction_isolation",
-    "transaction_read_only",
-    "transaction_deferrable",
-    "idle_in_transaction_session_timeout",
-    "transaction_timeout",
-    "application_name",
-    "client_encoding",
-    "role",
-    "session_authorization",
-];
 
 const SESSION_LOCKS: [&str; 4] =
     ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
@@ -179,7 +171,8 @@ fn read(text: &str, via: Via, backslash: Backslash) -> Result<(), Refusal> {
     if via == Via::CopyIn && statements != 1 { Err(Refusal::NotACopyIn) } else { Ok(()) }
 }
 
-/// What must be remembered of one statement: its first words, its last two tokens, and where a COPY leads.
+/// What must be remembered of one statement: its first words, its last two tokens, where a COPY leads, and what is being
+/// set by other words than `SET`.
 #[derive(Default)]
 struct Statement<'a> {
     head: [Option<Token<'a>>; 4],
@@ -187,6 +180,22 @@ struct Statement<'a> {
     length: usize,
     depth: usize,
     copy: Option<CopyDirection>,
+    /// The calls of `set_config` that are not closed yet, innermost last.
+    set_configs: Vec<SetConfig>,
+    /// What follows is the table of an `UPDATE`.
+    updates: bool,
+}
+
+/// Where we are in a call of `set_config`.
+#[derive(Clone, Copy)]
+struct SetConfig {
+    /// The depth of its arguments.
+    depth: usize,
+    /// How many arguments are complete.
+    arguments: usize,
+    /// Tokens of the argument under way, and whether the last one was `true`.
+    tokens: usize,
+    plain_true: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,16 +229,49 @@ impl<'a> Statement<'a> {
                 }
             }
         }
+        self.push_set_config(token)?;
         match token {
             Token::Symbol(b'(') => self.depth += 1,
             Token::Symbol(b')') => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
+        let names_settings = names_one_of(token, &["pg_settings"]);
+        if self.updates && names_settings {
+            return Err(Refusal::SessionSetting);
+        }
+        let goes_on =
+            token.is_word("ONLY") || names_one_of(token, &["pg_catalog"]) || token == Token::Symbol(b'.');
+        self.updates = token.is_word("UPDATE") || self.updates && goes_on;
         if let Some(slot) = self.head.get_mut(self.length) {
             *slot = Some(token);
         }
         self.length += 1;
         self.last = [previous, Some(token)];
+        Ok(())
+    }
+
+    /// The third argument of `set_config` says whether the setting ends with the transaction.
+    fn push_set_config(&mut self, token: Token<'a>) -> Result<(), Refusal> {
+        if let Some(call) = self.set_configs.last_mut() {
+            let outermost = call.depth == self.depth;
+            if outermost && matches!(token, Token::Symbol(b',' | b')')) {
+                if call.arguments == 2 && !(call.plain_true && call.tokens == 1) {
+                    return Err(Refusal::SessionSetting);
+                }
+                *call = SetConfig { arguments: call.arguments + 1, tokens: 0, plain_true: false, ..*call };
+                if token == Token::Symbol(b')') {
+                    self.set_configs.pop();
+                }
+            } else {
+                call.tokens += 1;
+                call.plain_true = outermost && token.is_word("TRUE");
+            }
+        }
+        let called = self.last[1].is_some_and(|function| names_one_of(function, &["set_config"]));
+        if called && token == Token::Symbol(b'(') {
+            let depth = self.depth + 1;
+            self.set_configs.push(SetConfig { depth, arguments: 0, tokens: 0, plain_true: false });
+        }
         Ok(())
     }
 
@@ -305,10 +347,6 @@ impl<'a> Statement<'a> {
 
 fn names_one_of(token: Token<'_>, names: &[&str]) -> bool {
     matches!(token, Token::Word(word) | Token::Quoted(word) if names.iter().any(|name| word.eq_ignore_ascii_case(name)))
-}
-
-fn is_protected(name: &str) -> bool {
-    PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use deadpool_postgres::{ClientWrapper, StatementCache};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Column, Row};
 
+use super::hidden::Hidden;
 use super::{Tx, guard};
 use crate::HandlerError;
 
@@ -95,7 +96,7 @@ impl Tx {
     {
         let client = self.client()?;
         let statement = resolve(client, statement.source()).await?;
-        Ok(client.query(&statement, params).await?)
+        Ok(client.query(&statement, &Hidden::new(params).params()).await?)
     }
 
     /// Runs a statement that returns exactly one row.
@@ -115,7 +116,7 @@ impl Tx {
     {
         let client = self.client()?;
         let statement = resolve(client, statement.source()).await?;
-        Ok(client.query_one(&statement, params).await?)
+        Ok(client.query_one(&statement, &Hidden::new(params).params()).await?)
     }
 
     /// Runs a statement that returns one row or none.
@@ -135,7 +136,7 @@ impl Tx {
     {
         let client = self.client()?;
         let statement = resolve(client, statement.source()).await?;
-        Ok(client.query_opt(&statement, params).await?)
+        Ok(client.query_opt(&statement, &Hidden::new(params).params()).await?)
     }
 
     /// Runs a statement and returns the number of rows it touched.
@@ -151,7 +152,7 @@ impl Tx {
     {
         let client = self.client()?;
         let statement = resolve(client, statement.source()).await?;
-        Ok(client.execute(&statement, params).await?)
+        Ok(client.execute(&statement, &Hidden::new(params).params()).await?)
     }
 
     /// Runs several statements, separated by `;`, without parameters and results. Never put data into the text.

@@ -28,7 +28,7 @@ async fn connection() -> Object {
 }
 
 async fn tx() -> Tx {
-    Tx::begin(connection().await).await.expect("BEGIN works")
+    Tx::begin(connection().await, "").await.expect("BEGIN works")
 }
 
 /// A transaction with a table of its own, which goes with it.
@@ -59,7 +59,7 @@ async fn begin_tells_who_we_are() {
     assert_eq!(row.get::<_, i32>(1), tx.backend_pid());
     assert_eq!((row.get::<_, &str>(2), row.get::<_, &str>(3)), ("read committed", "off"));
     let connection = tx.rollback().await.expect("a clean rollback gives the connection back");
-    let again = Tx::begin(connection).await.unwrap();
+    let again = Tx::begin(connection, "").await.unwrap();
     again.raw().batch_execute("COMMIT").await.unwrap();
     drop(again.into_connection());
 }
@@ -68,7 +68,7 @@ async fn begin_tells_who_we_are() {
 async fn a_connection_inside_a_transaction_is_not_taken() {
     let connection = connection().await;
     connection.batch_execute("BEGIN").await.unwrap();
-    let error = Tx::begin(connection).await.unwrap_err();
+    let error = Tx::begin(connection, "").await.unwrap_err();
     assert!(error.to_string().contains("already inside"), "{error}");
     assert_eq!(error.cause().connection, Connection::Discard);
 }
@@ -76,7 +76,7 @@ async fn a_connection_inside_a_transaction_is_not_taken() {
 #[tokio::test]
 async fn a_dropped_transaction_does_not_reach_the_pool() {
     let pool = pool().await;
-    let tx = Tx::begin(pool.get().await.unwrap()).await.unwrap();
+    let tx = Tx::begin(pool.get().await.unwrap(), "").await.unwrap();
     drop(tx);
     assert_eq!(pool.status().size, 0);
 }
@@ -237,7 +237,7 @@ async fn a_binary_copy_whose_write_was_dropped_is_refused() {
     other.batch_execute(&format!("CREATE TABLE {table} (id int8 PRIMARY KEY, body text)")).await.unwrap();
     other.batch_execute(&format!("BEGIN; INSERT INTO {table} VALUES (1, '')")).await.unwrap();
 
-    let mut tx = Tx::begin(pool.get().await.unwrap()).await.unwrap();
+    let mut tx = Tx::begin(pool.get().await.unwrap(), "").await.unwrap();
     let copy = format!("COPY {table} FROM STDIN (FORMAT binary)");
     let mut rows = Some(tx.copy_in_binary(&copy, &[Type::INT8, Type::TEXT]).await.unwrap());
     // The server waits for the other's key 1 and reads no more, until no more can be sent.

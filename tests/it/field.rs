@@ -1,9 +1,11 @@
 //! Cases from the field: small situations that people with other tools have reported, each standing for a kind. The kinds
 //! are covered by the judge's own tests (`src/verdict/tests.rs`); here is what a worker makes of them.
 
+mod guard;
 mod kafka;
 mod lane;
 mod lives;
+pub(crate) mod secrets;
 mod sink;
 mod standing;
 mod status;

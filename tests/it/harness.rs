@@ -298,3 +298,23 @@ async fn core_fetches_behind_a_proxy_fail_so_many_times() -> Result<()> {
     assert_eq!((records, ways[0].failed_fetches()), (100, 3));
     Ok(())
 }
+
+/// So that `cargo test` passes on a machine without PgBouncer, and `.ci/run` does not.
+#[test]
+fn a_test_that_lacks_a_program_says_so_and_passes_unless_none_may_be_skipped() {
+    let run = |required: &str| {
+        let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
+        command.args(["--exact", "faults::pooler::session_mode_works"]);
+        command.env("PATH", "/nowhere").env("HIGHWATER_TEST_REQUIRE_ALL", required);
+        command.output().expect("it runs")
+    };
+    let skipped = run("");
+    let said = String::from_utf8_lossy(&skipped.stderr).into_owned();
+    assert!(
+        said.contains("skipped: pgbouncer is not installed (faults::pooler::session_mode_works)"),
+        "{said}"
+    );
+    assert!(skipped.status.success(), "{skipped:?}");
+    let failed = run("1");
+    assert!(!failed.status.success(), "{failed:?}");
+}

@@ -37,6 +37,28 @@ pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
     ("enabled_events", "the worker's event loop chooses its events"),
     ("log.queue", "the client's log goes through tracing"),
     ("consume.callback.max.messages", "the worker polls, and has no consume callback"),
+    // How the client speaks to brokers. An older dialect has no isolation level in a fetch, no leader epoch, no topic id.
+    (
+        "api.version.request",
+        "fetches in the dialect of a fallback carry no isolation level, so that rolled back records would be applied",
+    ),
+    (
+        "api.version.fallback.ms",
+        "fetches in the dialect of a fallback carry no isolation level, so that rolled back records would be applied",
+    ),
+    (
+        "broker.version.fallback",
+        "fetches in the dialect of a fallback carry no isolation level, so that rolled back records would be applied",
+    ),
+    (
+        "socket.max.fails",
+        "a connection to a broker that has stopped answering would be kept, and its partitions with it stand still",
+    ),
+    (
+        "internal.termination.signal",
+        "the process's signals are the program's: SIGTERM must end the worker softly",
+    ),
+    ("plugin.library.paths", "a plugin may change records, offsets and settings before the worker sees them"),
     // Who we are.
     ("group.id", "use the setting `group`"),
     ("group.instance.id", "use the setting `instance_id`"),

@@ -320,7 +320,7 @@ async fn what_was_prepared_is_used_and_nothing_is_prepared_before_the_types_are_
 async fn a_stage_that_is_gone_is_made_again() {
     let place = Place::new(PAYMENTS).await;
     let sink = payments(Table::upsert("payments", COLUMNS));
-    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
     sink.handle(&values(&["a 1 1"]), &mut tx).await.unwrap();
     drop(tx.rollback().await.expect("the connection goes back"));
     place.apply(&sink, &values(&["a 1 2"])).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_sink_that_is_interrupted_leaves_a_transaction_that_cannot_be_committe
     place.apply(&sink, &values(&["a 1 1"])).await.unwrap();
     let locked = place.connection().await;
     locked.batch_execute("BEGIN; LOCK TABLE payments").await.unwrap();
-    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
     let next = values(&["b 1 1"]);
     let interrupted =
         tokio::time::timeout(std::time::Duration::from_millis(200), sink.handle(&next, &mut tx));
@@ -368,7 +368,7 @@ async fn a_sink_that_is_interrupted_leaves_a_transaction_that_cannot_be_committe
 async fn a_refused_row_can_be_undone_with_a_savepoint() {
     let place = Place::new(PAYMENTS).await;
     let sink = payments(Table::append("payments", COLUMNS));
-    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
     let before = tx.savepoint().await.unwrap();
     sink.handle(&values(&["a 13 1"]), &mut tx).await.unwrap_err();
     tx.rollback_to(&before).await.unwrap();

@@ -26,7 +26,7 @@ fn newest() -> TableSink {
 async fn two_sinks_may_write_to_the_same_table() {
     let place = Place::new("CREATE TABLE events (id text UNIQUE, v text)").await;
     let sinks = [(); 2].map(|()| pairs(Table::insert_ignore("events", ["id", "v"])));
-    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
     sinks[0].handle(&batch(&[(None, Some("a"))]), &mut tx).await.unwrap();
     sinks[1].handle(&batch(&[(None, Some("b"))]), &mut tx).await.unwrap();
     tx.raw().batch_execute("COMMIT").await.unwrap();
@@ -51,7 +51,7 @@ async fn what_was_interrupted_is_not_forgiven_by_the_next_call() {
     let mut held = place.database.client().await.unwrap();
     let lock = held.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE second").await.unwrap();
-    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
     let first = tokio::time::timeout(std::time::Duration::from_millis(500), sink.handle(&records, &mut tx));
     assert!(first.await.is_err(), "it waits for the lock");
     lock.rollback().await.unwrap();
@@ -94,7 +94,7 @@ async fn what_cannot_be_written_rightly_is_refused() {
     let manager = Manager::new(role.url.parse().unwrap(), NoTls);
     let pool = Pool::builder(manager).max_size(1).build().unwrap();
     let sink = pairs(Table::upsert("guarded", ["id", "v"]));
-    let mut tx = Tx::begin(pool.get().await.unwrap()).await.unwrap();
+    let mut tx = Tx::begin(pool.get().await.unwrap(), "").await.unwrap();
     let error = sink.handle(&batch(&[(Some("a"), Some("b"))]), &mut tx).await.unwrap_err();
     assert!(error.to_string().contains("row-level security"), "{error}");
     let error = place.apply(&pairs(Table::append("seen", ["id", "v"])), &one_record()).await.unwrap_err();
@@ -125,7 +125,7 @@ async fn the_first_stays_whatever_the_rows_sizes() {
 async fn a_sink_may_be_called_twice_in_one_transaction() {
     let place = Place::new("CREATE TABLE events (id text PRIMARY KEY, v text)").await;
     let sink = newest();
-    let mut tx = Tx::begin(place.connection().await).await.unwrap();
+    let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
     for records in [
         [(Some("a"), Some("1")), (Some("b"), Some("1"))],
         [(Some("a"), Some("")), (Some("b"), Some("2"))],
@@ -146,7 +146,7 @@ async fn a_stage_that_was_undone_is_made_again() {
         let definition = "CREATE TABLE events (id text PRIMARY KEY, v text CHECK (v <> 'bad'))";
         let place = Place::new(definition).await;
         let sink = pairs(table);
-        let mut tx = Tx::begin(place.connection().await).await.unwrap();
+        let mut tx = Tx::begin(place.connection().await, "").await.unwrap();
         let before = tx.savepoint().await.unwrap();
         for value in ["bad", "worse"] {
             let done = sink.handle(&batch(&[(Some("a"), Some(value))]), &mut tx).await;

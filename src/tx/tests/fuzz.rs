@@ -30,7 +30,7 @@ async fn text_that_passes_never_ends_the_transaction() {
         let text = texts.new_tree(&mut runner).expect("a text is made").current();
         let conforming = if round % 2 == 0 { "on" } else { "off" };
         connection
-            .batch_execute(&format!("SET standard_conforming_strings = {conforming}; {BEGIN}"))
+            .batch_execute(&format!("SET standard_conforming_strings = {conforming}; {BEGIN}NULL"))
             .await
             .unwrap();
         connection.batch_execute("SELECT set_config('highwater.mark', 'set', true)").await.unwrap();

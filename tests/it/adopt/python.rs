@@ -1,13 +1,12 @@
 //! The consumer of another language: `consumer.py`, on Debian's packages.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use highwater::testing::{Child, Error, Result};
 
+use crate::support::needs::{runs, skipped_without};
 use crate::support::{PATIENCE, World};
-
-const PACKAGES: &str = "python3-confluent-kafka python3-psycopg2";
 
 /// A running `consumer.py`.
 pub(super) struct Python {
@@ -18,7 +17,8 @@ impl Python {
     /// Starts it under the world's group; `idle`: it only sits in the group.
     pub(super) fn start(world: &World<'_>, name: &str, idle: bool) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/adopt/consumer.py");
-        let mut command = Command::new(interpreter()?);
+        let python = interpreter().ok_or_else(|| Error::new("no Python has its packages"))?;
+        let mut command = Command::new(python);
         command.arg(script).args([world.kafka.bootstrap(), &world.group, &world.topic, &world.role.url]);
         command.args(idle.then_some("idle"));
         Ok(Self { child: Child::spawn(name, &command)? })
@@ -41,14 +41,13 @@ impl Python {
     }
 }
 
+/// Whether the caller must be skipped because nothing here can run it.
+pub(super) fn lacks_python() -> bool {
+    skipped_without("Python with confluent_kafka and psycopg2", interpreter().is_some())
+}
+
 /// A Python that has the packages: the one on the path may be another than the one that apt installs them for.
-fn interpreter() -> Result<&'static str> {
-    let has_packages = |python: &&str| {
-        let mut command = Command::new(python);
-        command.args(["-c", "import confluent_kafka, psycopg2"]).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    ["python3", "/usr/bin/python3"].into_iter().find(has_packages).ok_or_else(|| {
-        Error::new(format!("no Python with confluent_kafka and psycopg2: apt-get install -y {PACKAGES}"))
-    })
+fn interpreter() -> Option<&'static str> {
+    let has_packages = |python: &&str| runs(python, &["-c", "import confluent_kafka, psycopg2"]);
+    ["python3", "/usr/bin/python3"].into_iter().find(has_packages)
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use highwater::ErrorKind;
 use highwater::testing::{Child, Result};
 
+use crate::support::needs::{runs, skipped_without};
 use crate::support::{PATIENCE, Process, Sink, TestResult, World};
 
 /// A PgBouncer of the test's own, before the world's database.
@@ -65,10 +66,17 @@ impl PgBouncer {
     }
 }
 
+fn lacks_pgbouncer() -> bool {
+    skipped_without("pgbouncer", runs("pgbouncer", &["--version"]))
+}
+
 /// One server connection for each statement: neither the session's settings, nor prepared statements, nor the backend
 /// that a lock's holder is looked up by are the worker's own.
 #[tokio::test]
 async fn transaction_mode_is_refused_at_the_start() -> TestResult {
+    if lacks_pgbouncer() {
+        return Ok(());
+    }
     let world = World::new("pooler", 2).await?;
     let pooler = PgBouncer::start(&world, "transaction").await?;
     let settings = world.settings().postgres_url(pooler.url.as_str());
@@ -83,6 +91,9 @@ async fn transaction_mode_is_refused_at_the_start() -> TestResult {
 
 #[tokio::test]
 async fn session_mode_works() -> TestResult {
+    if lacks_pgbouncer() {
+        return Ok(());
+    }
     let mut world = World::new("session", 2).await?;
     let pooler = PgBouncer::start(&world, "session").await?;
     world.role.url = pooler.url.clone();

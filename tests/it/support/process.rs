@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 
 use super::world::World;
 use super::{Copied, Fault, PATIENCE, Sink};
+use crate::field::secrets;
 
 /// A worker process.
 pub(crate) struct Process {
@@ -116,7 +117,8 @@ fn parse_elapsed(text: &str) -> Duration {
 /// Roles: `plain`; `copied` (the rows by a `TableSink`); `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
 /// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the
 /// rows again into `copied`, and freezes once half-way); `hungry` (runs out of memory in its third batch, when the
-/// rows are written); `counted` (`plain`, and tells every second how many tasks its runtime has).
+/// rows are written); `counted` (`plain`, and tells every second how many tasks its runtime has); `leaky`, `leaky-rows`,
+/// `leaky-json` (see `field/secrets.rs`).
 #[test]
 #[ignore = "the body of a worker process"]
 fn worker_process() {
@@ -133,6 +135,13 @@ fn worker_process() {
         .enable_all()
         .build()
         .expect("a runtime");
+    if role.starts_with("leaky") {
+        // As docs/handlers.md says: the text of a panic is the hook's to show.
+        std::panic::set_hook(Box::new(|panic| match panic.location() {
+            Some(place) => tracing::error!(%place, "panicked"),
+            None => tracing::error!("panicked"),
+        }));
+    }
     let ended = runtime.block_on(async {
         match role.as_str() {
             "plain" => Worker::builder().build(Sink::<()>::default())?.run().await,
@@ -146,6 +155,9 @@ fn worker_process() {
             }
             "copied" => Worker::builder().build(Copied::default())?.run().await,
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
+            "leaky" => Worker::builder().build(Sink { fault: secrets::Leaky, rows_only: false })?.run().await,
+            "leaky-rows" => Worker::builder().build(secrets::table_sink())?.run().await,
+            "leaky-json" => Worker::builder().build(secrets::json_sink())?.run().await,
             other => panic!("there is no role {other}"),
         }
     });
