@@ -7,12 +7,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 use crate::HandlerError;
 
 /// Classes whose messages are about the server, the session or locks.
-const WITHOUT_DATA: [&str; 10] = ["08", "25", "28", "3D", "3F", "40", "53", "55", "57", "58"];
+const WITHOUT_DATA: [&str; 6] = ["08", "25", "40", "53", "55", "57"];
 
 /// What conditions are called by which records fail. The manual's appendix has them all.
 const CONDITIONS: [(&str, &str); 22] = [
@@ -99,17 +99,18 @@ fn function(error: &DbError) -> Option<String> {
 ///
 /// Class 42 is about the text of a statement and the names in it, without which nobody could mend anything; but what reads
 /// names from *data* answers with the same codes (`to_tsquery`, a value for a `regclass` column, SQL that a function puts
-/// together). An error in the text itself has its position there, and nothing is run then.
+/// together). An error in the text itself has its position there, and nothing is run then. What ends the session
+/// (`FATAL`) is not about a statement.
 pub(crate) fn message(error: &DbError) -> Option<&str> {
-    let in_the_text = match error.code().code().get(..2)? {
-        "42" => {
-            matches!(error.position(), Some(ErrorPosition::Original(_)))
-                || *error.code() == SqlState::INSUFFICIENT_PRIVILEGE
-        }
+    let ends_the_session = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+    let in_the_text = matches!(error.position(), Some(ErrorPosition::Original(_)));
+    let without_data = match error.code().code().get(..2)? {
+        "42" => in_the_text || *error.code() == SqlState::INSUFFICIENT_PRIVILEGE,
         class => WITHOUT_DATA.contains(&class),
     };
-    // A context means a COPY's line, or a function, which may raise any code with any text.
-    (in_the_text && error.where_().is_none()).then(|| error.message())
+    // A context is a COPY's line, or a function, which may raise any code with any text; or the row that is waited for.
+    let own_words = error.where_().is_none_or(|context| context.starts_with("while "));
+    (ends_the_session || without_data && own_words).then(|| error.message())
 }
 
 /// All that may be told of an error of the server.
