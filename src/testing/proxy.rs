@@ -1,5 +1,6 @@
 //! A TCP proxy that can lose, delay and withhold what passes through it.
 
+mod kafka;
 mod postgres;
 
 use std::collections::VecDeque;
@@ -8,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_postgres::config::Host;
@@ -33,7 +34,9 @@ pub enum Cut {
 /// A proxy on the loopback interface, before one server.
 ///
 /// Made by [`Proxy::before_postgres`], which also knows Postgres' protocol well enough to [`cut`](Proxy::cut) it at
-/// a COMMIT, or by [`Kafka::start_behind`](super::Kafka::start_behind). Its connections end when this is dropped.
+/// a COMMIT, or by [`Kafka::start_behind`](super::Kafka::start_behind), which knows enough of Kafka's to
+/// [hide the brokers](Proxy::hide_brokers) and to [fail fetches](Proxy::fail_fetches). Its connections end when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -44,15 +47,25 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: Mutex<String>,
-    is_postgres: bool,
+    protocol: Protocol,
     link: watch::Sender<Link>,
     armed: Mutex<VecDeque<Cut>>,
     /// How many cuts were made.
     cuts: watch::Sender<usize>,
     open: AtomicUsize,
     withheld: AtomicU64,
+    changes: Mutex<kafka::Changes>,
+    brokerless_answers: AtomicUsize,
+    failed_fetches: AtomicUsize,
     /// Server sides whose client is gone: kept open, as by a network that lost the client.
     half_open: Mutex<Vec<OwnedWriteHalf>>,
+}
+
+/// What the bytes mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Postgres,
+    Kafka,
 }
 
 /// The state of all connections.
@@ -72,22 +85,25 @@ impl Proxy {
     /// # Errors
     /// When the URL names no TCP host, or no port can be listened on.
     pub async fn before_postgres(url: &str) -> Result<Self> {
-        Self::start("127.0.0.1:0", upstream(url)?, true).await
+        Self::start("127.0.0.1:0", upstream(url)?, Protocol::Postgres).await
     }
 
     /// Listens on `address`, and passes every byte on.
-    pub(super) async fn start(address: &str, upstream: String, is_postgres: bool) -> Result<Self> {
+    pub(super) async fn start(address: &str, upstream: String, protocol: Protocol) -> Result<Self> {
         let listener =
             TcpListener::bind(address).await.attempted(|| format!("listen on {address} for a proxy"))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
-            is_postgres,
+            protocol,
             link: watch::Sender::default(),
             armed: Mutex::default(),
             cuts: watch::Sender::default(),
             open: AtomicUsize::new(0),
             withheld: AtomicU64::new(0),
+            changes: Mutex::default(),
+            brokerless_answers: AtomicUsize::new(0),
+            failed_fetches: AtomicUsize::new(0),
             half_open: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
@@ -209,13 +225,13 @@ impl Shared {
         let (from_client, mut to_client) = client.into_split();
         let (mut from_server, to_server) = server.into_split();
         let closed = link.wait_for(|link| link.generation != generation);
-        if !self.is_postgres {
-            let mut to_server = to_server;
-            let mut from_client = from_client;
+        if self.protocol == Protocol::Kafka {
+            let (mut from_client, mut to_server) = (from_client, to_server);
+            let pending = kafka::Pending::default();
             tokio::select! {
                 _ = closed => {}
-                _ = self.pass(&mut from_client, &mut to_server) => {}
-                _ = self.pass(&mut from_server, &mut to_client) => {}
+                ended = self.kafka_requests(&mut from_client, &mut to_server, &pending) => ended?,
+                ended = self.kafka_answers(&mut from_server, &mut to_client, &pending) => ended?,
             }
             return Ok(());
         }
@@ -232,18 +248,6 @@ impl Shared {
             self.cut_done();
         }
         Ok(())
-    }
-
-    /// Bytes, one way, until either side closes.
-    async fn pass(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = from.read(&mut buffer).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            self.deliver(&buffer[..read], to).await?;
-        }
     }
 
     /// Late, and not while stalled.

@@ -1,7 +1,13 @@
 //! A broker behind proxies.
 
 use super::Kafka;
-use crate::testing::{backend::Backend, container, error::Result, ports::free_port, proxy::Proxy};
+use crate::testing::{
+    backend::Backend,
+    container,
+    error::Result,
+    ports::free_port,
+    proxy::{Protocol, Proxy},
+};
 
 impl Kafka {
     /// As [`Kafka::start`], with `count` ways in beside the direct one, each through a [`Proxy`] of its own.
@@ -24,7 +30,7 @@ impl Kafka {
         let mut proxies = Vec::with_capacity(count);
         for number in 0..count {
             let inner = free_port()?;
-            let proxy = Proxy::start("127.0.0.1:0", format!("127.0.0.1:{inner}"), false).await?;
+            let proxy = Proxy::start("127.0.0.1:0", format!("127.0.0.1:{inner}"), Protocol::Kafka).await?;
             listeners.push_str(&format!(",BEHIND{number}://{listen}:{inner}"));
             advertised.push_str(&format!(",BEHIND{number}://{}", proxy.address()));
             protocols.push_str(&format!(",BEHIND{number}:PLAINTEXT"));
