@@ -249,3 +249,52 @@ async fn core_children_die_with_the_parent() -> Result<()> {
     })
     .await
 }
+
+/// The client behind the proxy, and one that goes straight.
+#[tokio::test]
+async fn core_a_broker_behind_a_proxy_can_be_hidden_from_its_own_metadata() -> Result<()> {
+    let (kafka, ways) = Kafka::start_behind(1).await?;
+    kafka.create_topic("orders", 3).await?;
+    let behind = highwater::testing::quiet_client_config(&ways[0].address().to_string());
+    let look = move || -> Result<(usize, Vec<i32>)> {
+        let client: BaseConsumer = behind.create()?;
+        let metadata = client.fetch_metadata(Some("orders"), PATIENCE)?;
+        let leaders =
+            metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::leader);
+        Ok((metadata.brokers().len(), leaders.collect()))
+    };
+    let looks = async || tokio::task::spawn_blocking(look.clone()).await.expect("no panic");
+    assert_eq!(looks().await?, (1, vec![1, 1, 1]));
+    ways[0].hide_brokers(true);
+    assert_eq!(looks().await?, (0, vec![-1, -1, -1]));
+    assert!(ways[0].brokerless_answers() > 0);
+    assert_eq!(kafka.partition_count("orders").await?, Some(3), "who goes straight sees it");
+    ways[0].hide_brokers(false);
+    assert_eq!(looks().await?, (1, vec![1, 1, 1]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn core_fetches_behind_a_proxy_fail_so_many_times() -> Result<()> {
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    let (kafka, ways) = Kafka::start_behind(1).await?;
+    kafka.create_topic("orders", 1).await?;
+    kafka.producer()?.fill("orders", 1, 100, |_, _| ("k".into(), "v".into())).await?;
+    ways[0].fail_fetches(KAFKA_STORAGE_ERROR, 3);
+    let behind = highwater::testing::quiet_client_config(&ways[0].address().to_string());
+    let read = move || -> Result<usize> {
+        let client: BaseConsumer = behind.clone().set("group.id", "g").create()?;
+        let mut start = TopicPartitionList::new();
+        start.add_partition_offset("orders", 0, Offset::Beginning)?;
+        client.assign(&start)?;
+        let until = std::time::Instant::now() + PATIENCE;
+        let mut records = 0;
+        while records < 100 && std::time::Instant::now() < until {
+            records += usize::from(matches!(client.poll(Duration::from_millis(100)), Some(Ok(_))));
+        }
+        Ok(records)
+    };
+    let records = tokio::task::spawn_blocking(read).await.expect("no panic")?;
+    assert_eq!((records, ways[0].failed_fetches()), (100, 3));
+    Ok(())
+}
