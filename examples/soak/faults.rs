@@ -1,17 +1,25 @@
 //! Carrying out a schedule, and seeing that each fault really happened.
 
+mod broker;
+mod database;
 mod past;
 mod processes;
 mod servers;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::Result;
 use crate::fleet::Fleet;
+use crate::moving::Moving;
+use crate::own::Own;
 use crate::schedule::{Fault, Step};
 use crate::servers::Servers;
+
+/// Numbers above those of all other payments.
+const FIRST: u64 = 2_000_000_000;
 
 /// What the faults are done to, and what was seen of them.
 pub(crate) struct Faults<'a> {
@@ -20,6 +28,11 @@ pub(crate) struct Faults<'a> {
     began: Instant,
     /// Held by whoever takes PostgreSQL away or back in time, and by a zombie, which is seen through it.
     postgres: tokio::sync::Mutex<()>,
+    /// Held by whoever ends workers and starts others; taken after `postgres` by those who take both.
+    processes: tokio::sync::Mutex<()>,
+    pub(crate) moving: Moving,
+    pub(crate) own: Own,
+    numbers: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -33,7 +46,17 @@ pub(crate) struct Seen {
 
 impl<'a> Faults<'a> {
     pub(crate) fn new(servers: &'a Servers, fleet: &'a Fleet<'a>, began: Instant) -> Self {
-        Self { servers, fleet, began, postgres: tokio::sync::Mutex::new(()), seen: Mutex::default() }
+        Self {
+            servers,
+            fleet,
+            began,
+            postgres: tokio::sync::Mutex::new(()),
+            processes: tokio::sync::Mutex::new(()),
+            moving: Moving::default(),
+            own: Own::new(),
+            numbers: AtomicU64::new(FIRST),
+            seen: Mutex::default(),
+        }
     }
 
     /// Carries out one fault after the other; the last one may end after `until`.
@@ -49,11 +72,18 @@ impl<'a> Faults<'a> {
             tokio::time::sleep(pause).await;
             self.fleet.all_well()?;
             let kind = fault.kind();
-            let seen = match fault {
-                Fault::Kill { .. } | Fault::Zombie { .. } | Fault::Rolling => self.on_process(fault).await,
-                _ => self.on_server(fault).await,
-            };
-            self.note(kind, seen);
+            if matches!(fault, Fault::Kill { .. } | Fault::Zombie { .. } | Fault::Rolling) {
+                let seen = self.on_process(fault).await;
+                let at = self.note(kind, seen);
+                // Not waited for: the next one may come before everything moves again.
+                drop(self.moving.after(format!("after {kind} at {at} s")));
+            } else {
+                let faulty = self.moving.faulty();
+                let seen = self.on_server(fault).await;
+                drop(faulty);
+                let at = self.note(kind, seen);
+                self.moving.after(format!("after {kind} at {at} s")).await;
+            }
         }
         Ok(())
     }
@@ -63,7 +93,13 @@ impl<'a> Faults<'a> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, kind: &'static str, outcome: Result<String>) {
+    /// Of a payment of its own.
+    fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns when it was over.
+    fn note(&self, kind: &'static str, outcome: Result<String>) -> u64 {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.began.elapsed().as_secs();
         match outcome {
@@ -77,5 +113,6 @@ impl<'a> Faults<'a> {
                 seen.in_vain.push(text);
             }
         }
+        at
     }
 }

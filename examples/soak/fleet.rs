@@ -16,6 +16,13 @@ use crate::{GROUP, Result, TOPIC, WORKERS};
 /// How long anything may take on a busy machine, in the middle of other faults.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The workers' limit for a batch.
+pub(crate) const MAX_PROCESSING_TIME: Duration = Duration::from_secs(4);
+
+/// How long the group keeps a member that says nothing: of the workers under the classic protocol, of the broker under
+/// KIP-848.
+pub(crate) const SESSION: Duration = Duration::from_secs(6);
+
 /// What the workers' logs are searched for at the end.
 pub(crate) const TOLD: [(&str, &str); 4] = [
     ("unknown outcomes", "the outcome of a commit is unknown"),
@@ -24,7 +31,7 @@ pub(crate) const TOLD: [(&str, &str); 4] = [
     ("batches tried again", "a batch was not applied"),
 ];
 
-/// Shared by the two sequences of faults; only that of processes starts and ends them.
+/// Shared by the two sequences of faults; whoever starts and ends them keeps the other one from it.
 pub(crate) struct Fleet<'a> {
     servers: &'a Servers,
     protocol: Protocol,
@@ -70,7 +77,7 @@ impl<'a> Fleet<'a> {
             .env("HIGHWATER_TOPICS", TOPIC)
             .env("HIGHWATER_START", "earliest")
             // Short time-outs and small batches: more of everything in the same time.
-            .env("HIGHWATER_MAX_PROCESSING_TIME", "4s")
+            .env("HIGHWATER_MAX_PROCESSING_TIME", format!("{}s", MAX_PROCESSING_TIME.as_secs()))
             .env("HIGHWATER_LOCK_TIMEOUT", "1s")
             .env("HIGHWATER_DRAIN_DEADLINE", "3s")
             .env("HIGHWATER_RETRY_BACKOFF_MAX", "1s")
@@ -78,7 +85,7 @@ impl<'a> Fleet<'a> {
             .env(ORDERS, orders);
         match self.protocol.of_worker(number) {
             Some(protocol) => command.env("HIGHWATER_GROUP_PROTOCOL", protocol),
-            None => command.env("HIGHWATER_SESSION_TIMEOUT", "6s"),
+            None => command.env("HIGHWATER_SESSION_TIMEOUT", format!("{}s", SESSION.as_secs())),
         };
         let child = Child::spawn(&format!("worker {number}"), &command)?;
         self.lock().insert(number, Arc::new(child));
@@ -119,6 +126,11 @@ impl<'a> Fleet<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The number of the worker with this process id.
+    pub(crate) fn number_of(&self, pid: u32) -> Option<usize> {
+        self.lock().iter().find(|(_, worker)| worker.pid() == pid).map(|(number, _)| *number)
     }
 
     /// Freezes a worker in the middle of a batch; returns how it put that.

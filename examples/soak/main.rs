@@ -6,15 +6,18 @@
 //!
 //! Brings up PostgreSQL and Kafka by itself, produces payments (some in Kafka transactions, some of those rolled back),
 //! runs four worker processes, and draws faults from a seed: processes killed and frozen, servers killed, cut off,
-//! slowed down and put back to an older state. Each fault has an observation; one that was not seen to happen fails
-//! the run. In the end it compares what Kafka acknowledged with what PostgreSQL holds, row by row. Exit status 1 if
+//! slowed down, shut, locked and put back to an older state, records that kill their backends. Each fault has an
+//! observation; one that was not seen to happen fails the run, and so does a partition that stands still long after
+//! one, or halts without being to blame. In the end it compares what Kafka acknowledged with what PostgreSQL holds, row by row. Exit status 1 if
 //! anything differs.
 
 #[path = "../quickstart/check.rs"]
 mod check;
 mod faults;
 mod fleet;
+mod moving;
 mod options;
+mod own;
 #[path = "../quickstart/prepare.rs"]
 mod prepare;
 #[path = "../quickstart/produce.rs"]

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use crate::schedule::{Only, kinds};
+
 pub(crate) const HELP: &str = "\
 Runs Highwater's soak: Kafka, PostgreSQL, four workers, faults drawn from a seed, then the check.
 
-Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mixed] [-v]
+Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mixed]
+            [--only KIND,KIND] [-v]
 
   --minutes N   how long faults go on (30); draining and the check come after
   --seed N      the schedule's seed (a random one, which is printed): the same seed gives the same schedule
   --rate N      payments a second (400); one in five of them in Kafka transactions, a third of which is rolled back
   --protocol P  the workers' group protocol (classic); mixed: half of them each
+  --only KINDS  only these kinds of faults, separated by commas: to try one, or to keep others out
   -v            show what the workers log at the end
 
 Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (SIGSTOP in the middle of a batch until
@@ -18,10 +22,14 @@ the others have taken over, then SIGCONT), rolling (restart of the whole fleet b
 Faults on servers (one at a time, while those on processes go on): postgres-kill, storm (pg_terminate_backend), cut-…
 (a connection lost in a transaction, at COMMIT, at its answer, after its answer), half-open and latency (on the way to
 PostgreSQL), kafka-kill, kafka-cut, kafka-half-open, rewind (a backup of PostgreSQL is put back), fail-over (to a
-replica that had fallen behind).
+replica that had fallen behind), refused (the database admits no connections for a while), locked-table (somebody holds
+the sink's table), slow-commit (COMMIT of a large batch takes longer than a batch may), killer-record (one that ends its
+own backend), first-host (of two in the URL, it drops what is sent), kafka-frozen (SIGSTOP for longer than the session),
+kafka-brokerless (it lists topics, but no broker), open-transaction (of a producer, over every partition).
 
 The last line is `missing N, duplicates M`; exit status 0 only if both are 0, the balances and the coverage ledger are
-right, and every fault was seen to happen. HIGHWATER_TEST_BACKEND=local is needed: servers in containers cannot go back.";
+right, every fault was seen to happen, every partition moved within 60 s of the end of each (time in which a server is
+faulty again does not count), and nothing halted but what holds a record that kills its backend. HIGHWATER_TEST_BACKEND=local is needed: servers in containers cannot go back.";
 
 /// Which group protocol the workers use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +62,8 @@ pub(crate) struct Options {
     /// Payments a second.
     pub(crate) rate: u64,
     pub(crate) protocol: Protocol,
+    /// The kinds of faults to draw; empty for all.
+    pub(crate) only: Only,
 }
 
 impl Options {
@@ -68,6 +78,7 @@ impl Options {
             seed: fastrand::u64(1..1_000_000),
             rate: 400,
             protocol: Protocol::Classic,
+            only: Only::new(),
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -81,6 +92,7 @@ impl Options {
                 "--seed" => options.seed = number(&argument, arguments.next())?,
                 "--rate" => options.rate = number(&argument, arguments.next())?,
                 "--protocol" => options.protocol = protocol(arguments.next().as_deref())?,
+                "--only" => options.only = only(arguments.next().as_deref())?,
                 other => return Err(format!("unknown argument {other:?}\n\n{HELP}")),
             }
         }
@@ -94,6 +106,15 @@ fn protocol(value: Option<&str>) -> Result<Protocol, String> {
         Some("consumer") => Ok(Protocol::Consumer),
         Some("mixed") => Ok(Protocol::Mixed),
         _ => Err("--protocol needs classic, consumer or mixed".to_owned()),
+    }
+}
+
+fn only(value: Option<&str>) -> Result<Only, String> {
+    let known = kinds();
+    let named: Only = value.unwrap_or_default().split(',').map(str::to_owned).collect();
+    match named.iter().find(|kind| !known.contains(kind.as_str())) {
+        None => Ok(named),
+        Some(kind) => Err(format!("--only: {kind:?} is none of {}", Vec::from_iter(known).join(", "))),
     }
 }
 

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use highwater::testing::Cut;
 use sha2::{Digest, Sha256};
 
-use crate::WORKERS;
+use crate::{PARTITIONS, WORKERS};
 
 /// What is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,22 @@ pub(crate) enum Fault {
     Rewind { behind: Duration },
     /// The primary dies, and a replica that has received nothing for so long takes its place.
     FailOver { behind: Duration },
+    /// The database admits no connections, and its sessions end.
+    ConnectionsRefused { length: Duration },
+    /// Somebody else holds the sink's table in SHARE mode.
+    LockedTable { length: Duration },
+    /// COMMIT takes longer the more rows there are.
+    SlowCommit { length: Duration },
+    /// A record whose insertion ends its own backend.
+    KillerRecord { partition: i32 },
+    /// The first of the two hosts in the workers' URL drops what is sent to it; the other one begins to answer.
+    FirstHostDrops { length: Duration },
+    /// SIGSTOP for the broker, for longer than a session.
+    KafkaFrozen { length: Duration },
+    /// The broker lists topics, but no broker.
+    KafkaBrokerless { length: Duration },
+    /// A producer's transaction that stays open over every partition.
+    OpenTransaction { length: Duration, roll_back: bool },
 }
 
 impl Fault {
@@ -64,6 +80,14 @@ impl Fault {
             Self::KafkaHalfOpen { .. } => "kafka-half-open",
             Self::Rewind { .. } => "rewind",
             Self::FailOver { .. } => "fail-over",
+            Self::ConnectionsRefused { .. } => "refused",
+            Self::LockedTable { .. } => "locked-table",
+            Self::SlowCommit { .. } => "slow-commit",
+            Self::KillerRecord { .. } => "killer-record",
+            Self::FirstHostDrops { .. } => "first-host",
+            Self::KafkaFrozen { .. } => "kafka-frozen",
+            Self::KafkaBrokerless { .. } => "kafka-brokerless",
+            Self::OpenTransaction { .. } => "open-transaction",
         }
     }
 }
@@ -75,10 +99,14 @@ pub(crate) struct Step {
     pub(crate) fault: Fault,
 }
 
+/// The kinds that a round is restricted to; empty for all of them.
+pub(crate) type Only = BTreeSet<String>;
+
 /// One of the two sequences.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     rng: Rng,
+    only: Only,
     round: fn(&mut Rng) -> Vec<Fault>,
     /// The rest of the present round, last first.
     left: Vec<Fault>,
@@ -87,13 +115,15 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// Faults on processes.
-    pub(crate) fn of_processes(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(seed), round: processes, left: Vec::new(), longest_pause_ms: 4_000 }
+    pub(crate) fn of_processes(seed: u64, only: &Only) -> Self {
+        let (rng, only) = (Rng::with_seed(seed), only.clone());
+        Self { rng, only, round: processes, left: Vec::new(), longest_pause_ms: 4_000 }
     }
 
     /// Faults on servers.
-    pub(crate) fn of_servers(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(!seed), round: servers, left: Vec::new(), longest_pause_ms: 6_000 }
+    pub(crate) fn of_servers(seed: u64, only: &Only) -> Self {
+        let (rng, only) = (Rng::with_seed(!seed), only.clone());
+        Self { rng, only, round: servers, left: Vec::new(), longest_pause_ms: 6_000 }
     }
 }
 
@@ -103,6 +133,7 @@ impl Iterator for Schedule {
     fn next(&mut self) -> Option<Step> {
         if self.left.is_empty() {
             self.left = (self.round)(&mut self.rng);
+            self.left.retain(|fault| self.only.is_empty() || self.only.contains(fault.kind()));
             self.rng.shuffle(&mut self.left);
         }
         let pause = milliseconds(&mut self.rng, 300, self.longest_pause_ms);
@@ -111,15 +142,16 @@ impl Iterator for Schedule {
 }
 
 /// Tells schedules apart: two runs that print the same had the same in mind.
-pub(crate) fn fingerprint(seed: u64) -> String {
+pub(crate) fn fingerprint(seed: u64, only: &Only) -> String {
     let mut digest = Sha256::new();
-    for step in Schedule::of_processes(seed).take(1_000).chain(Schedule::of_servers(seed).take(1_000)) {
+    let (processes, servers) = (Schedule::of_processes(seed, only), Schedule::of_servers(seed, only));
+    for step in processes.take(1_000).chain(servers.take(1_000)) {
         digest.update(format!("{step:?}"));
     }
     digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Every kind of fault: a round of either sequence holds them all.
+/// Every kind of fault: a round of either sequence holds all of its own, unless it is restricted.
 pub(crate) fn kinds() -> BTreeSet<&'static str> {
     let mut rng = Rng::with_seed(0);
     let (processes, servers) = (processes(&mut rng), servers(&mut rng));
@@ -147,6 +179,15 @@ fn servers(rng: &mut Rng) -> Vec<Fault> {
         Fault::KafkaHalfOpen { length: milliseconds(rng, 3_000, 9_000) },
         Fault::Rewind { behind: milliseconds(rng, 1_000, 5_000) },
         Fault::FailOver { behind: milliseconds(rng, 1_000, 5_000) },
+        Fault::ConnectionsRefused { length: milliseconds(rng, 8_000, 12_000) },
+        Fault::LockedTable { length: milliseconds(rng, 3_000, 9_000) },
+        Fault::SlowCommit { length: milliseconds(rng, 15_000, 25_000) },
+        Fault::KillerRecord { partition: rng.i32(0..PARTITIONS) },
+        Fault::FirstHostDrops { length: milliseconds(rng, 8_000, 15_000) },
+        // The workers' session is 6 s under the classic protocol, and the broker's own with its controller 9 s.
+        Fault::KafkaFrozen { length: milliseconds(rng, 8_000, 14_000) },
+        Fault::KafkaBrokerless { length: milliseconds(rng, 5_000, 15_000) },
+        Fault::OpenTransaction { length: milliseconds(rng, 5_000, 15_000), roll_back: rng.bool() },
     ];
     for cut in [Cut::Transaction, Cut::Commit, Cut::Answer, Cut::Answered] {
         faults.extend((0..2).map(|_| Fault::Cut(cut)));

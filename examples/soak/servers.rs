@@ -8,16 +8,21 @@ use highwater::testing::{Backend, Database, Kafka, Postgres, Proxy};
 use crate::prepare::prepare;
 use crate::{PARTITIONS, Result, TOPIC};
 
+/// The database's own part of some faults, to be armed by them.
+const TRAPS: &str = include_str!("traps.sql");
+
 /// What everything else stands on. The servers end when this is dropped.
 pub(crate) struct Servers {
     pub(crate) kafka: Kafka,
     /// The workers' way to Kafka; the producers go straight.
     pub(crate) to_kafka: Proxy,
-    /// The workers' way to PostgreSQL.
+    /// The workers' way to PostgreSQL: the first of two hosts in their URL.
     pub(crate) to_postgres: Proxy,
+    /// The second host. It refuses everybody, unless the first one is to drop what is sent to it.
+    pub(crate) second_host: Proxy,
     /// Exchanged by fail-overs.
     primary: RwLock<Primary>,
-    /// Of the workers' role, through the proxy.
+    /// Of the workers' role, through the proxies.
     pub(crate) worker_url: String,
 }
 
@@ -43,14 +48,19 @@ impl Servers {
         kafka.create_topic(TOPIC, PARTITIONS).await?;
         let database = postgres.fresh_database("payments").await?;
         let (_, worker) = prepare(&database).await?;
+        database.execute(TRAPS).await?;
         let to_postgres = Proxy::before_postgres(&worker.url).await?;
-        let worker_url = to_postgres.url(&worker.url)?;
+        let second_host = Proxy::before_postgres(&worker.url).await?;
+        second_host.refuse(true);
+        let (first, both) =
+            (to_postgres.address(), format!("{},{}", to_postgres.address(), second_host.address()));
+        let worker_url = to_postgres.url(&worker.url)?.replacen(&first.to_string(), &both, 1);
         println!(
             "PostgreSQL, Kafka, topic {TOPIC} ({PARTITIONS} partitions), tables and roles: {:.1?}",
             began.elapsed()
         );
         let primary = RwLock::new(Primary { postgres: Arc::new(postgres), database });
-        Ok(Self { kafka, to_kafka, to_postgres, primary, worker_url })
+        Ok(Self { kafka, to_kafka, to_postgres, second_host, primary, worker_url })
     }
 
     /// The present primary.
@@ -66,6 +76,7 @@ impl Servers {
     /// From now on another one is the primary; the workers' next connections lead to it.
     pub(crate) fn fail_over_to(&self, primary: Primary) -> Result {
         self.to_postgres.lead_to(primary.database.url())?;
+        self.second_host.lead_to(primary.database.url())?;
         *self.primary.write().unwrap_or_else(PoisonError::into_inner) = primary;
         Ok(())
     }
@@ -78,6 +89,7 @@ impl Servers {
 
     /// Ends whatever still goes on.
     pub(crate) fn heal(&self) {
+        self.to_kafka.hide_brokers(false);
         for proxy in [&self.to_kafka, &self.to_postgres] {
             proxy.resume();
             proxy.refuse(false);

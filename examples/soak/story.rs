@@ -10,6 +10,7 @@ use highwater::testing::wait_until;
 use crate::check::{Expected, Findings, Place, check};
 use crate::faults::{Faults, Seen};
 use crate::fleet::{Fleet, TOLD};
+use crate::moving::Slowest;
 use crate::options::Options;
 use crate::produce::Production;
 use crate::schedule::{Schedule, fingerprint, kinds};
@@ -29,7 +30,7 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
     println!(
         "seed {}, schedule {}, {:?}, protocol {:?}; the same seed gives the same schedule",
         options.seed,
-        fingerprint(options.seed),
+        fingerprint(options.seed, &options.only),
         options.duration,
         options.protocol,
     );
@@ -39,16 +40,38 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
     if told.is_err() || options.verbose {
         fleet.last_words();
     }
-    let (mut seen, findings) = told?;
-    let never: Vec<&str> = kinds().into_iter().filter(|kind| !seen.by_kind.contains_key(kind)).collect();
+    let Told { mut seen, moved, late, findings } = told?;
+    let drawn = |kind: &&str| options.only.is_empty() || options.only.contains(*kind);
+    let never: Vec<&str> =
+        kinds().into_iter().filter(drawn).filter(|kind| !seen.by_kind.contains_key(kind)).collect();
     if !never.is_empty() && options.duration >= LONG {
         seen.in_vain.push(format!("{}, in all that time", never.join(", ")));
     }
-    println!("\n{}", Report { options, seen: &seen, never: &never, fleet: &fleet, findings: &findings });
-    Ok(seen.in_vain.is_empty() && findings.is_exact())
+    let moved = moved.as_ref();
+    let report = Report {
+        options,
+        seen: &seen,
+        moved,
+        late: &late,
+        never: &never,
+        fleet: &fleet,
+        findings: &findings,
+    };
+    println!("\n{report}");
+    Ok(seen.in_vain.is_empty() && late.is_empty() && findings.is_exact())
 }
 
-async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<(Seen, Findings)> {
+/// What there is to report on.
+struct Told {
+    seen: Seen,
+    /// The longest that it took a partition to move again.
+    moved: Option<Slowest>,
+    /// Who did not in time.
+    late: Vec<String>,
+    findings: Findings,
+}
+
+async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<Told> {
     fleet.shared_out().await?;
     let began = Instant::now();
     let in_transactions = options.rate / IN_TRANSACTIONS;
@@ -61,10 +84,8 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
     let until = began + options.duration;
     let trouble = async {
         tokio::select! {
-            done = async { tokio::try_join!(
-                faults.carry_out(Schedule::of_processes(options.seed), until),
-                faults.carry_out(Schedule::of_servers(options.seed), until),
-            ) } => done.map(drop)?,
+            done = all_faults(&faults, options, until) => done?,
+            never = faults.moving.watch(servers) => match never? {},
             never = tally::show(&faults, &production, &committed, began) => match never? {},
         }
         println!("\nno more faults: {}", tally::faults_line(&faults.seen()));
@@ -73,7 +94,7 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
         Result::Ok(())
     };
     let (produced, ()) = tokio::try_join!(transactions, trouble)?;
-    let expected = settle(servers, production.finish().await?, produced).await?;
+    let expected = settle(servers, production.finish().await?, [produced, faults.own.take()]).await?;
     println!("no more payments: Kafka has {} for read_committed", expected.ledger.count(TOPIC));
 
     let behind = Instant::now();
@@ -91,19 +112,33 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
     }
     let place = Place { topic: TOPIC, group: GROUP };
     let findings = check(&expected, &servers.database().client().await?, place, &offsets).await?;
-    Ok((faults.seen(), findings))
+    Ok(Told { seen: faults.seen(), moved: faults.moving.slowest(), late: faults.moving.late(), findings })
 }
 
-/// Puts the two ledgers together, and lets Kafka decide what is uncertain. What Kafka has must be what they say.
-async fn settle(servers: &Servers, plain: Expected, produced: Produced) -> Result<Expected> {
-    let Produced { expected, uncertain, rolled_back } = produced;
+/// Both sequences, until everything moves again after the last one.
+async fn all_faults(faults: &Faults<'_>, options: &Options, until: Instant) -> Result {
+    tokio::try_join!(
+        faults.carry_out(Schedule::of_processes(options.seed, &options.only), until),
+        faults.carry_out(Schedule::of_servers(options.seed, &options.only), until),
+    )?;
+    faults.moving.settled().await;
+    Ok(())
+}
+
+/// Puts the ledgers together, and lets Kafka decide what is uncertain. What Kafka has must be what they say.
+async fn settle(servers: &Servers, plain: Expected, others: [Produced; 2]) -> Result<Expected> {
     let Expected { ledger, mut balances } = plain;
-    for ((partition, offset), _) in expected.ledger.positions(TOPIC) {
-        ledger.record(TOPIC, partition, offset);
-    }
-    for (account, (cents, payments)) in expected.balances {
-        let balance = balances.entry(account).or_default();
-        *balance = (balance.0 + cents, balance.1 + payments);
+    let (mut uncertain, mut rolled_back) = (BTreeMap::new(), 0);
+    for mut other in others {
+        for ((partition, offset), _) in other.expected.ledger.positions(TOPIC) {
+            ledger.record(TOPIC, partition, offset);
+        }
+        for (account, (cents, payments)) in other.expected.balances {
+            let balance = balances.entry(account).or_default();
+            *balance = (balance.0 + cents, balance.1 + payments);
+        }
+        uncertain.append(&mut other.uncertain);
+        rolled_back += other.rolled_back;
     }
     let records = servers.kafka.read(TOPIC).await?;
     for record in &records {
@@ -147,6 +182,8 @@ async fn drain(servers: &Servers, fleet: &Fleet<'_>) -> Result {
 struct Report<'a> {
     options: &'a Options,
     seen: &'a Seen,
+    moved: Option<&'a Slowest>,
+    late: &'a [String],
     /// Kinds of faults that a short run did not come to.
     never: &'a [&'a str],
     fleet: &'a Fleet<'a>,
@@ -159,13 +196,27 @@ impl std::fmt::Display for Report<'_> {
         for text in &self.seen.in_vain {
             writeln!(f, "NOT SEEN TO HAPPEN: {text}")?;
         }
+        for text in self.late {
+            writeln!(f, "DID NOT MOVE: {text}")?;
+        }
+        if let Some(Slowest { partition, passed, what }) = self.moved {
+            writeln!(
+                f,
+                "slowest to move again: partition {partition}, {:.1} s {what}",
+                passed.as_secs_f64()
+            )?;
+        }
         if !self.never.is_empty() {
             writeln!(f, "too short a run for {}", self.never.join(", "))?;
         }
         let told: Vec<String> =
             self.fleet.told().iter().zip(TOLD).map(|(count, (what, _))| format!("{count} {what}")).collect();
         writeln!(f, "the workers told of {}", told.join(", "))?;
-        writeln!(f, "for docs/guarantees.md: {}", tally::row(self.options, self.seen, self.fleet.told()))?;
+        writeln!(
+            f,
+            "for docs/guarantees.md: {}",
+            tally::row(self.options, self.seen, self.moved, self.fleet.told())
+        )?;
         write!(f, "{}", self.findings)
     }
 }

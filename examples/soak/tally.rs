@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::faults::{Faults, Seen};
 use crate::fleet::TOLD;
+use crate::moving::Slowest;
 use crate::options::Options;
 use crate::produce::Production;
 use crate::servers::Servers;
@@ -41,13 +42,20 @@ pub(crate) fn faults_line(seen: &Seen) -> String {
 }
 
 /// A row of the table in `docs/guarantees.md`, without the records.
-pub(crate) fn row(options: &Options, seen: &Seen, told: [usize; TOLD.len()]) -> String {
+pub(crate) fn row(
+    options: &Options,
+    seen: &Seen,
+    moved: Option<&Slowest>,
+    told: [usize; TOLD.len()],
+) -> String {
     let sum = |kinds: &[&str]| -> usize { kinds.iter().filter_map(|kind| seen.by_kind.get(kind)).sum() };
     let [unknown, fencings, ..] = told;
+    let slowest =
+        moved.map_or_else(|| "–".to_owned(), |moved| format!("{:.1} s", moved.passed.as_secs_f64()));
     format!(
-        "| {} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {unknown} | {fencings} |",
+        "| {} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {} + {} + {} + {} + {} | {} + {} + {} | {slowest} | {unknown} | {fencings} |",
         options.seed,
-        crate::schedule::fingerprint(options.seed),
+        crate::schedule::fingerprint(options.seed, &options.only),
         options.duration.as_secs() / 60,
         sum(&["kill"]),
         sum(&["zombie"]),
@@ -58,6 +66,14 @@ pub(crate) fn row(options: &Options, seen: &Seen, told: [usize; TOLD.len()]) -> 
         sum(&["kafka-kill"]),
         sum(&["fail-over"]),
         sum(&["rewind"]),
+        sum(&["refused"]),
+        sum(&["locked-table"]),
+        sum(&["slow-commit"]),
+        sum(&["killer-record"]),
+        sum(&["first-host"]),
+        sum(&["kafka-frozen"]),
+        sum(&["kafka-brokerless"]),
+        sum(&["open-transaction"]),
     )
 }
 

@@ -11,7 +11,7 @@ use crate::fleet::PATIENCE;
 use crate::servers::Primary;
 
 /// The sum of all positions: what is applied.
-const APPLIED: &str = "SELECT coalesce(sum(next_offset), 0)::int8 FROM highwater.consumer_offset";
+pub(super) const APPLIED: &str = "SELECT coalesce(sum(next_offset), 0)::int8 FROM highwater.consumer_offset";
 
 /// Made when a copy is complete, so that only what is newer has it.
 const MARK: &str = "CREATE TABLE newer_than_the_copy ()";
@@ -29,6 +29,12 @@ async fn applied_past(database: &Database, position: i64) -> Result<i64> {
 }
 
 impl Faults<'_> {
+    /// Waits until more is applied than is now.
+    pub(super) async fn applied_from_now(&self) -> Result<i64> {
+        let now = self.servers.number(APPLIED).await?;
+        applied_past(&self.servers.database(), now).await
+    }
+
     /// The restore of a backup.
     pub(super) async fn rewind(&self, behind: Duration) -> Result<String> {
         let _alone = self.postgres.lock().await;

@@ -7,7 +7,7 @@ use highwater::testing::wait_until;
 use super::Faults;
 use crate::fleet::PATIENCE;
 use crate::schedule::Fault;
-use crate::{Result, WORKERS};
+use crate::{GROUP, Result, WORKERS};
 
 /// The exit status of a process that SIGKILL ended, as a shell gives it.
 const KILLED: i32 = 137;
@@ -24,8 +24,10 @@ impl Faults<'_> {
     }
 
     async fn kill(&self, number: usize, down: Duration) -> Result<String> {
+        let _alone = self.processes.lock().await;
         let worker = self.fleet.take(number)?;
         worker.kill()?;
+        self.moving.killed();
         let status = worker.wait(PATIENCE).await?;
         self.fleet.bury(&worker);
         tokio::time::sleep(down).await;
@@ -39,6 +41,7 @@ impl Faults<'_> {
     /// Frozen with its transaction open and its rows written, until all that it held is others'; then awake again.
     async fn zombie(&self, number: usize) -> Result<String> {
         let _untroubled = self.postgres.lock().await;
+        let _alone = self.processes.lock().await;
         self.fleet.shared_out().await?;
         let worker = self.fleet.get(number)?;
         let owner = self.fleet.owner(&worker).await?;
@@ -78,7 +81,27 @@ impl Faults<'_> {
         Ok(rows.first().ok_or("the worker has no status")?.get(0))
     }
 
+    /// SIGTERM and a new process for the worker that has reported on this partition last; `false` if it is gone.
+    pub(super) async fn restart_reporter(&self, partition: i32) -> Result<bool> {
+        let _alone = self.processes.lock().await;
+        let sql = "SELECT w.process_id FROM highwater.partition_status s JOIN highwater.worker_status w USING (owner) \
+                   WHERE s.group_id = $1 AND s.partition = $2";
+        let rows = self.servers.database().query(sql, &[&GROUP, &partition]).await?;
+        let pid = rows.first().and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok());
+        let Some(number) = pid.and_then(|pid| self.fleet.number_of(pid)) else { return Ok(false) };
+        let worker = self.fleet.take(number)?;
+        worker.term()?;
+        let status = worker.wait(PATIENCE).await?;
+        self.fleet.bury(&worker);
+        self.fleet.start_one(number)?;
+        if status != 0 {
+            return Err(format!("worker {number}, restarted, ended with status {status}").into());
+        }
+        Ok(true)
+    }
+
     async fn rolling(&self) -> Result<String> {
+        let _alone = self.processes.lock().await;
         let mut statuses = Vec::new();
         for number in 1..=WORKERS {
             let worker = self.fleet.take(number)?;

@@ -25,6 +25,14 @@ impl Faults<'_> {
             Fault::KafkaHalfOpen { length } => self.kafka_half_open(length).await,
             Fault::Rewind { behind } => self.rewind(behind).await,
             Fault::FailOver { behind } => self.fail_over(behind).await,
+            Fault::ConnectionsRefused { length } => self.connections_refused(length).await,
+            Fault::LockedTable { length } => self.locked_table(length).await,
+            Fault::SlowCommit { length } => self.slow_commit(length).await,
+            Fault::KillerRecord { partition } => self.killer_record(partition).await,
+            Fault::FirstHostDrops { length } => self.first_host_drops(length).await,
+            Fault::KafkaFrozen { length } => self.kafka_frozen(length).await,
+            Fault::KafkaBrokerless { length } => self.kafka_brokerless(length).await,
+            Fault::OpenTransaction { length, roll_back } => self.open_transaction(length, roll_back).await,
             other => Err(format!("{other:?} is no fault of a server").into()),
         }
     }
@@ -81,6 +89,32 @@ impl Faults<'_> {
             return Err("nothing tried to pass".into());
         }
         Ok(format!("{withheld} bytes were withheld for up to {length:?}"))
+    }
+
+    /// Sessions end, and a new one is admitted by the first host but never answered; the second one is at their service.
+    async fn first_host_drops(&self, length: Duration) -> Result<String> {
+        let _alone = self.postgres.lock().await;
+        let (first, second) = (&self.servers.to_postgres, &self.servers.second_host);
+        let before = first.withheld_bytes();
+        second.refuse(false);
+        first.stall();
+        first.close();
+        let began = Instant::now();
+        let applied = self.applied_from_now().await;
+        let after = began.elapsed();
+        tokio::time::sleep(length.saturating_sub(after)).await;
+        let withheld = first.withheld_bytes() - before;
+        second.refuse(true);
+        first.resume();
+        let moved = second.close();
+        applied?;
+        if withheld == 0 {
+            return Err("nobody tried the first host".into());
+        }
+        Ok(format!(
+            "{withheld} bytes sent to the first host were dropped; something was applied by way of the second one \
+             after {after:.1?}, {moved} sessions were there in the end"
+        ))
     }
 
     async fn latency(&self, each_way: Duration, length: Duration) -> Result<String> {

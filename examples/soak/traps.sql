@@ -1,0 +1,30 @@
+-- What the soak arms and disarms at run time, in the workers' own database. A trap that is not armed costs one look
+-- at a table of two rows; what is counted must outlive transactions that are rolled back, hence sequences.
+CREATE TABLE public.soak_trap (name text PRIMARY KEY, is_armed boolean NOT NULL DEFAULT false);
+INSERT INTO public.soak_trap (name) VALUES ('killer-record'), ('slow-commit');
+CREATE SEQUENCE public.soak_killed;
+CREATE SEQUENCE public.soak_slowed;
+
+CREATE FUNCTION public.soak_kill() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF (SELECT is_armed FROM public.soak_trap WHERE name = 'killer-record') THEN
+        PERFORM nextval('public.soak_killed');
+        PERFORM pg_terminate_backend(pg_backend_pid());
+        -- The signal is heeded at the next wait.
+        PERFORM pg_sleep(10);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER soak_kill BEFORE INSERT ON public.fraud_scores
+    FOR EACH ROW WHEN (NEW.tx_id LIKE 'killer-%') EXECUTE FUNCTION public.soak_kill();
+
+CREATE FUNCTION public.soak_slow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF (SELECT is_armed FROM public.soak_trap WHERE name = 'slow-commit') THEN
+        PERFORM nextval('public.soak_slowed');
+        PERFORM pg_sleep(0.05);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER soak_slow AFTER INSERT ON public.fraud_scores DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION public.soak_slow();
