@@ -464,9 +464,8 @@ mod tests {
         let (dropping, _listener, _filling) = dead().await;
         let began = Instant::now();
         let tries = [Some(dropping), None].map(|port| async move {
-            match port {
-                Some(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map(drop).unwrap(),
-                None => {}
+            if let Some(port) = port {
+                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map(drop).unwrap();
             }
             Ok::<_, Error>(port)
         });

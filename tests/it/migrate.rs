@@ -208,9 +208,12 @@ async fn the_grants_suffice_and_give_no_more() {
         "INSERT INTO highwater.offset_event (group_id, topic, partition, kind, to_offset, actor, reason)
              VALUES ('g', 't', 0, 'start', 0, 'a', 'r') RETURNING event_id",
         "INSERT INTO highwater.worker_status
-             VALUES (gen_random_uuid(), 'g', NULL, 'p', 'v', 'h', 1, now(), now(), NULL, 's', 0, 0, 0, 0, 0, 0)",
+             VALUES (gen_random_uuid(), 'g', NULL, 'p', 'v', 'h', 1, now(), now(), NULL, 's', true, NULL, 0, 0, 0, 0, 0, 0)",
         "UPDATE highwater.worker_status SET heartbeat_at = now()",
         "DELETE FROM highwater.worker_status WHERE heartbeat_at < now() - interval '1 day'",
+        "INSERT INTO highwater.worker_session VALUES (1, now(), gen_random_uuid())
+             ON CONFLICT (pid) DO UPDATE SET owner = excluded.owner",
+        "DELETE FROM highwater.worker_session",
         "INSERT INTO highwater.partition_status VALUES ('g', 't', 0, 1, gen_random_uuid(), 's', NULL, 1, 1, NULL, now())
              ON CONFLICT (group_id, topic, partition) DO UPDATE SET state = 's' WHERE partition_status.epoch <= 1",
     ] {
