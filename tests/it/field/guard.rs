@@ -214,48 +214,51 @@ async fn s3_2_what_a_function_sets_for_the_session_does_not_rule_the_next_batch(
     Ok(())
 }
 
-/// Sends a text of which only the server's setting says where its strings end.
-struct Strings(&'static str);
+/// Texts of which only the server's setting says where their strings end, and whether they are refused; one per partition.
+const STRINGS: [(&str, bool); 4] = [
+    (r"SELECT '\' '; COMMIT; --'", true),
+    (r"SELECT '\'; COMMIT; --'", true),
+    (r"SELECT 'a\\', 'b\n'", false),
+    (r"SELECT replace('a\b', '\', '/')", false),
+];
+
+struct Strings;
 
 impl Fault for Strings {
-    async fn after(&self, _: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+    async fn after(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         let length: i32 = tx.query_one(r"SELECT length('\n')", &[]).await?.get(0);
         if length != 2 {
             return Err(HandlerError::fatal("a backslash is an escape here"));
         }
-        tx.batch_execute(self.0).await
+        for record in batch.records().filter(|record| record.offset() == AT) {
+            let partition = usize::try_from(record.partition()).expect("not negative");
+            tx.batch_execute(STRINGS[partition].0).await?;
+        }
+        Ok(())
     }
 }
 
 #[tokio::test]
 async fn w5_2_a_commit_under_backslashes_is_refused_whatever_the_role_has_set() -> TestResult {
-    for (text, refused) in [
-        (r"SELECT '\' '; COMMIT; --'", true),
-        (r"SELECT '\'; COMMIT; --'", true),
-        (r"SELECT 'a\\', 'b\n'", false),
-        (r"SELECT replace('a\b', '\', '/')", false),
-    ] {
-        let world = World::new("backslash", 1).await?;
-        let role = &world.role.name;
-        world.database.execute(&format!("ALTER ROLE {role} SET standard_conforming_strings = off")).await?;
-        world.produce(10).await?;
-        let worker = world.worker(Sink { fault: Strings(text), rows_only: false });
+    let world = World::new("backslash", i32::try_from(STRINGS.len())?).await?;
+    let role = &world.role.name;
+    world.database.execute(&format!("ALTER ROLE {role} SET standard_conforming_strings = off")).await?;
+    world.produce(30).await?;
+    let worker = world.worker(Sink { fault: Strings, rows_only: false });
+    for (partition, (text, refused)) in (0..).zip(STRINGS) {
         if refused {
-            let why = halted(&worker, 0).await?;
-            assert!(
-                why.contains("BEGIN, START, COMMIT, END, ABORT and ROLLBACK belong to the worker"),
-                "{why}"
-            );
-            world.assert_consistent().await?;
-            worker.stop().await?;
-            let worker = world.worker(Sink::<()>::default());
-            world.verify().await?;
-            worker.stop().await?;
+            let why = halted(&worker, partition).await?;
+            let expected = "BEGIN, START, COMMIT, END, ABORT and ROLLBACK belong to the worker";
+            assert!(why.contains(expected), "{text}: {why}");
         } else {
-            world.verify().await?;
-            worker.stop().await?;
+            world.reached(partition, 30).await?;
         }
     }
+    world.assert_consistent().await?;
+    worker.stop().await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
     Ok(())
 }
 
