@@ -135,8 +135,6 @@ impl Words {
 
 /// What no new client could mend.
 fn ends_the_worker(config: &Config, kind: ErrorKind, text: &str, words: &str) -> Error {
-    let of_the_group =
-        if config.is_assigned_by_hand() { String::new() } else { format!("group {}", config.group) };
     let settings = match kind {
         ErrorKind::InstanceFenced => format!(", instance {}", config.instance_id.as_deref().unwrap_or("")),
         ErrorKind::Configuration => format!(
@@ -147,7 +145,7 @@ fn ends_the_worker(config: &Config, kind: ErrorKind, text: &str, words: &str) ->
         ),
         _ => String::new(),
     };
-    Error::new(kind, format!("{of_the_group}{settings}: {words} ({text})"))
+    Error::new(kind, format!("group {}{settings}: {words} ({text})", config.group))
 }
 
 #[cfg(test)]

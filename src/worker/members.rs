@@ -62,7 +62,7 @@ impl Members {
                 Ok(members) => {
                     let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
                     interval = interval.max(INTERVAL_PER_MEMBER.saturating_mul(count));
-                    self.board.contact.kafka_answered();
+                    self.board.contact.coordinator_answered();
                     let has_us = members.iter().any(|member| member.client_id == self.client_id);
                     // Each time: whether it is news is for the control loop to say, which also hears the client.
                     let _ = self.rolls.send(Roll { foreign: self.judge(&members), has_us, asked });

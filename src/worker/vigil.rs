@@ -135,9 +135,8 @@ impl Vigil {
 
     async fn look_at_all(&mut self) -> bool {
         let watched = self.watched(|_| true);
-        if watched.is_empty() {
-            return self.ask_anything().await;
-        }
+        let Some((_, buffer)) = watched.first() else { return self.ask_anything().await };
+        self.probe.get_or_insert_with(|| buffer.key.topic.to_string());
         self.look_into(&watched).await
     }
 

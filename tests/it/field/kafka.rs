@@ -145,7 +145,7 @@ async fn w3_1_a_session_timeout_that_the_brokers_refuse_ends_the_process() -> Te
     let short = [("HIGHWATER_SESSION_TIMEOUT", "3s")];
     let worker = Process::start_with(&world, "worker", "plain", &short)?;
     assert_eq!(worker.child.wait(PATIENCE).await?, 2, "Configuration");
-    for text in ["error: ", "`session_timeout`", "group.min.session.timeout.ms", "InvalidSessionTimeout"] {
+    for text in ["error: ", "`session_timeout`", "group.min.session.timeout.ms", "Invalid session timeout"] {
         assert!(worker.wrote(text), "{text}");
     }
     let worker = world.worker(Sink::<()>::default());
