@@ -5,6 +5,7 @@ use std::time::Duration;
 use highwater::config::{Assignor, GroupProtocol, StartPolicy};
 use highwater::testing::{Result, wait_until};
 use highwater::{ErrorKind, PartialConfig, PartitionState, Worker, WorkerHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::fleet::Owners;
 use crate::support::watch::status_until;
@@ -232,12 +233,21 @@ async fn a_claim_that_had_to_wait_takes_nothing_from_who_came_first() -> TestRes
     })
     .await?;
     let beat = "INSERT INTO highwater.worker_status SELECT owner, group_id, 'rival', 'it', 'v', 'host-a', 4711, now(), \
-                clock_timestamp() + interval '1 hour', NULL, 'running', 1, 0, 0, 0, 0, 0 FROM highwater.consumer_offset";
+                clock_timestamp(), NULL, 'running', true, NULL, 1, 0, 0, 0, 0, 0 FROM highwater.consumer_offset";
     other.batch_execute(beat).await?;
     other.batch_execute("COMMIT").await?;
+    let heart = world.database.client().await?;
+    let heart = AbortOnDropHandle::new(tokio::spawn(async move {
+        let beat =
+            "UPDATE highwater.worker_status SET heartbeat_at = clock_timestamp() WHERE instance_id = 'rival'";
+        while heart.batch_execute(beat).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }));
     let detail = waits(&guest).await?;
     assert!(detail.contains("it (host host-a, process id 4711, instance rival, owner "), "{detail}");
 
+    drop(heart);
     other.batch_execute("DELETE FROM highwater.worker_status WHERE instance_id = 'rival'").await?;
     world.produce(20).await?;
     world.caught_up().await?;

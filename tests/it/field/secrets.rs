@@ -170,7 +170,9 @@ async fn handle(what: Handle, record: &Record<'_>, tx: &mut Tx) -> std::result::
     let value = std::str::from_utf8(record.value().unwrap_or_default()).expect("UTF-8");
     match what {
         Handle::Sql(sql) => drop(tx.query(sql, &[&value]).await?),
-        Handle::Json => drop(record.json::<Payment>()?),
+        Handle::Json => {
+            record.json::<Payment>()?;
+        }
         Handle::Copy(sql) => {
             let mut sink = std::pin::pin!(tx.copy_in(sql).await?);
             sink.send(bytes::Bytes::copy_from_slice(value.as_bytes())).await?;
@@ -211,7 +213,9 @@ async fn run(
             return Err(HandlerError::fatal("cannot go on").with_source(error));
         }
         Code::Panic => panic!("account {value} has no branch"),
-        Code::Unwrap => drop(tx.query(BAD, &[&value]).await.map_err(|_| value).unwrap()),
+        Code::Unwrap => {
+            tx.query(BAD, &[&value]).await.map_err(|_| value).expect("it is a number");
+        }
     }
     Ok(())
 }
