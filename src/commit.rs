@@ -334,9 +334,8 @@ impl Commit {
                 let _ = tokio::time::timeout(PROMPTLY, db.cancel(&cancel)).await;
             }
             let ended = tokio::time::timeout(PROMPTLY, async {
-                let client = db.lease().await.ok()?;
+                let client = db.control().await.ok()?;
                 let ended = db.blockers.end_own(&client, &backend).await.ok()?;
-                client.give_back();
                 Some(ended)
             });
             // If it fails, whoever the backend blocks will end it.

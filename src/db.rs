@@ -129,11 +129,6 @@ impl Db {
         self.lease_of(&self.control).await
     }
 
-    /// As [`control`](Self::control), for work that a time-out may interrupt.
-    pub(crate) async fn lease(&self) -> Result<Lease, PoolError> {
-        self.control().await
-    }
-
     /// A connection for the heartbeat, or for telling how things stand.
     pub(crate) async fn status(&self) -> Result<Lease, PoolError> {
         self.lease_of(&self.status).await

@@ -14,7 +14,7 @@ use crate::HandlerError;
 /// Classes whose messages are about the server, the session or locks.
 const WITHOUT_DATA: [&str; 6] = ["08", "25", "40", "53", "55", "57"];
 
-/// What conditions are called by which records fail. The manual's appendix has them all.
+/// The names of conditions by which records fail. The manual's appendix has them all.
 const CONDITIONS: [(&str, &str); 22] = [
     ("22001", "string_data_right_truncation"),
     ("22003", "numeric_value_out_of_range"),

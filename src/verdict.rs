@@ -6,7 +6,7 @@
 //! [`judge`] answers from its one table. What holds of every answer is tested over all of them:
 //!
 //! - connecting and `BEGIN` have sent no record, so nothing there is a record's or a handler's fault;
-//! - what recurs at one position is never tried for ever at the same size;
+//! - what recurs at one position is never tried for ever with more than one record;
 //! - nothing halts a range that can be narrowed to a record, unless the handler itself has said that no record is at
 //!   fault.
 
@@ -95,7 +95,8 @@ const fn verdict(who: Who, act: Act) -> Verdict {
 pub(crate) const PATIENT: u32 = 3;
 /// Failures at one position before what usually passes is taken for good.
 pub(crate) const RETRIES: u32 = 5;
-/// How often a single record must lose its session, and its alone, before it is taken for the cause.
+/// How often a batch must lose its session together with others before it is taken apart all the same; how often a single
+/// record must lose its session, and its alone, before it is taken for the cause.
 pub(crate) const LOSSES: u32 = 5;
 
 /// Judges a failure of a batch, or of the session it was to have.
@@ -118,8 +119,8 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
         C::Halt => verdict(Who::Handler, Act::Halt),
         C::Reject if seen.named => found(Who::Record),
         C::Bug if seen.named => found(Who::Handler),
-        // Others lost theirs, too: then it was not this batch that ended it.
-        C::Lost if !seen.alone => verdict(Who::Surroundings, Act::Wait),
+        // Others lost theirs, too: then it was hardly this batch that ended it, unless that recurs wherever it is tried.
+        C::Lost if !seen.alone && seen.times < LOSSES => verdict(Who::Surroundings, Act::Wait),
         _ if seen.partitions > 1 => verdict(blamed(class), Act::Apart),
         C::Environment | C::Authentication => match seen {
             Seen { times: ..PATIENT, .. } | Seen { records: ..=1, .. } => {
@@ -132,7 +133,10 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
                 verdict(Who::Surroundings, Act::Wait)
             }
             Seen { records: 2.., .. } => verdict(Who::Size, Act::Halve),
-            Seen { singles: ..LOSSES, .. } => verdict(Who::Surroundings, Act::Wait),
+            // Never by name for what others have lost: smaller batches harm nobody, a halt would.
+            Seen { singles: ..LOSSES, .. } | Seen { alone: false, .. } => {
+                verdict(Who::Surroundings, Act::Wait)
+            }
             _ => found(Who::Record),
         },
         C::OwnTimeout => match seen {

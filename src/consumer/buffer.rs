@@ -386,6 +386,14 @@ impl PartitionBuffer {
         self.lock().out > 0
     }
 
+    /// Whether something could be taken, nothing of it is out, and nobody has said why not.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let state = self.lock();
+        let held = state.held_until.is_some_and(|until| until > Instant::now());
+        let waits = state.closed.is_none() && state.stop.is_none() && state.from < state.released();
+        waits && state.out == 0 && !held && state.trouble.is_none()
+    }
+
     pub(crate) fn peek(&self) -> Peek {
         let state = self.lock();
         let rejected_next = state.stop.as_ref().filter(|(offset, _)| state.next_record() >= Some(*offset));

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use command::{Command, MirrorEntry, Mirrored, StartFetch};
 
 use super::ffi::{Client, EventKind, EventQueue, Message, Place};
-use super::{Budget, PartitionBuffer, Signals, buffer::Pushed};
+use super::{Budget, PartitionBuffer, buffer::Pushed};
 use crate::NextOffset;
 use crate::batch::{Assigned, PartitionKey};
 use crate::partition::Halt;
@@ -164,7 +164,7 @@ struct PollLoop {
     buffers: HashMap<Box<str>, HashMap<i32, Fetching>>,
     /// The buffer of the record before: records come in runs.
     last: Option<Fetching>,
-    touched: Vec<Arc<Signals>>,
+    touched: Vec<Arc<PartitionBuffer>>,
     unvalidated: Vec<Unvalidated>,
     /// When this thread last looked for an event, and so when the last event came.
     awake_at: Instant,
@@ -205,8 +205,9 @@ impl PollLoop {
             }
             // The next record looks its lane up anew, and so notifies it again.
             self.last = None;
-            for lane in self.touched.drain(..) {
-                lane.data.notify_one();
+            // The lane that each is in by now: it may have moved since its record came.
+            for buffer in self.touched.drain(..) {
+                buffer.home().data.notify_one();
             }
             self.regulate();
         }
@@ -251,7 +252,7 @@ impl PollLoop {
             let partitions = self.buffers.get(message.topic());
             self.last = partitions.and_then(|partitions| partitions.get(&partition)).cloned();
             if let Some(fetching) = &self.last {
-                self.touched.push(fetching.buffer.home());
+                self.touched.push(Arc::clone(&fetching.buffer));
             }
         }
         let Some(Fetching { buffer, validated: true, .. }) = &self.last else {
@@ -293,14 +294,14 @@ impl PollLoop {
         match judged.act {
             // Now: the client may have stepped over records, and what follows is not contiguous.
             Act::Halt => {
-                buffer.fail(Halt::unreadable(&buffer.key, buffer.covered_to(), code, text));
+                buffer.fail(Halt::unreadable(&buffer.key, buffer.covered_to(), code, text, judged.words));
             }
             Act::Wait => tracing::debug!(partition = %buffer.key, ?code, text, "{}", judged.words),
             // It stays where it stands. When it is fetched anew, and what follows if it lasts, is for the watch on
             // progress to say.
             _ => buffer.refused(code, text),
         }
-        self.touched.push(buffer.home());
+        self.touched.push(Arc::clone(buffer));
     }
 
     fn notify(&self, notice: Notice) {

@@ -99,7 +99,8 @@ impl Connector {
     /// counts as away.
     ///
     /// # Errors
-    /// The last server's, but rather one's that refused us: that the others are away explains less.
+    /// The last server's, but rather one's that is away than one's that refused us: the primary may be the one that is
+    /// away, and a standby know us not.
     pub(crate) async fn connect(&self) -> Result<Connected, Error> {
         let password: Option<Arc<[u8]>> = self.password.read().await.map(Into::into);
         let order = self.known().order(self.random_order);
@@ -300,10 +301,12 @@ where
         heard(place, &answer);
         match answer {
             Ok(done) => return Ok(done),
-            Err(error) if worst.as_ref().is_none_or(|worst| !super::refused::is_refused(worst)) => {
-                worst = Some(error);
+            Err(error) => {
+                let refused = super::refused::is_refused(&error);
+                if !refused || worst.as_ref().is_none_or(super::refused::is_refused) {
+                    worst = Some(error);
+                }
             }
-            Err(_) => {}
         }
         more = more && begin(&mut race);
     }
@@ -416,6 +419,13 @@ mod tests {
         }
     }
 
+    /// A connection to a host that drops packets is given up by the system after more than two minutes.
+    async fn within_reason<T>(connecting: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(30), connecting)
+            .await
+            .expect("dead hosts cost a bounded time")
+    }
+
     #[test]
     fn who_answered_last_is_asked_first_and_who_failed_last() {
         let mut known = Known { answered: None, failed: vec![false; 3] };
@@ -449,29 +459,24 @@ mod tests {
             1,
         );
         let connector = connector(&url);
-        let began = Instant::now();
-        connector.connect().await.unwrap();
-        assert!(began.elapsed() < 4 * SILENCE, "{:?}", began.elapsed());
+        within_reason(connector.connect()).await.unwrap();
         assert_eq!(connector.known().answered.map(|(index, _)| index), Some(2));
-        let began = Instant::now();
-        connector.connect().await.unwrap();
-        assert!(began.elapsed() < SILENCE, "it knows whom to ask: {:?}", began.elapsed());
+        assert_eq!(connector.known().order(false)[0], 2, "it knows whom to ask");
+        within_reason(connector.connect()).await.unwrap();
     }
 
     /// One name, two addresses, of which the first is dead.
     #[tokio::test]
     async fn a_dead_address_of_a_name_costs_a_bounded_time() {
         let (dropping, _listener, _filling) = dead().await;
-        let began = Instant::now();
         let tries = [Some(dropping), None].map(|port| async move {
             if let Some(port) = port {
                 TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map(drop).unwrap();
             }
             Ok::<_, Error>(port)
         });
-        let found = first_of(tries.into(), |_, _| {}).await.unwrap();
+        let found = within_reason(first_of(tries.into(), |_, _| {})).await.unwrap();
         assert_eq!(found, None);
-        assert!(began.elapsed() < 3 * SILENCE, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 /// How many are remembered: a lane asks at once.
 const REMEMBERED: usize = 256;
 
-/// Which sessions were ended for having taken too long, by their backends' pids; and how many were lost, whyever.
+/// Which sessions were ended for having taken too long, by their backends' pids; and how many were lost, for whatever reason.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ended(Arc<Mutex<VecDeque<(i32, String)>>>, Arc<AtomicU64>);
 

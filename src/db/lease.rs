@@ -91,9 +91,6 @@ impl Lease {
     pub(super) fn created(&self) -> Instant {
         Object::metrics(self.raw()).created
     }
-
-    /// Back to the pool, where nothing is under way on it any more.
-    pub(crate) fn give_back(self) {}
 }
 
 impl Drop for Lease {

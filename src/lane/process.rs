@@ -223,9 +223,8 @@ impl Lane {
 
     pub(super) async fn answers_quickly(&self) -> bool {
         let answer = async {
-            let client = self.parts.claims.db().lease().await.ok()?;
+            let client = self.parts.claims.db().control().await.ok()?;
             let answer = client.simple_query("SELECT 1").await.ok()?;
-            client.give_back();
             Some(answer)
         };
         matches!(tokio::time::timeout(QUICK_ANSWER, answer).await, Ok(Some(_)))

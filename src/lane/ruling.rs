@@ -53,11 +53,14 @@ impl Lane {
         if failure.class == Class::Lost {
             seen.alone = self.lost_alone().await;
         }
-        if let [one] = *suspects {
-            let counts = seen.alone && !failure.is_of_no_batch();
-            if counts {
-                taken.buffers[one].memory().failed(taken.batch.parts[one].from.get(), &mut seen);
-            }
+        if !failure.is_of_no_batch() {
+            // Of several, whoever has failed most often at its position.
+            let counted = suspects.iter().map(|&at| {
+                let mut one = seen;
+                taken.buffers[at].memory().failed(taken.batch.parts[at].from.get(), &mut one);
+                one
+            });
+            seen = counted.max_by_key(|one| one.times).unwrap_or(seen);
         }
         let mut verdict = judge(failure.place, failure.class, &seen);
         // A database that is slow itself makes any record slow.
@@ -67,7 +70,8 @@ impl Lane {
         tracing::warn!(
             batch = ?taken.batch, who = ?verdict.who, act = ?verdict.act, why = failure.why, "a batch was not applied"
         );
-        if verdict.act == Act::Wait && (failure.is_of_no_batch() || !seen.alone) {
+        let shared = !seen.alone && suspects.len() > 1;
+        if verdict.act == Act::Wait && (failure.is_of_no_batch() || shared) {
             // Not this batch's trouble: whatever the lane tries next would meet it, too.
             self.let_go(taken, failure, None);
             return self.pause(&failure.why).await;

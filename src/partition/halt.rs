@@ -1,12 +1,10 @@
 //! Why a partition stopped.
 
 use std::fmt;
-use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::batch::PartitionKey;
-use crate::verdict::{Place, kafka};
 use crate::{ErrorKind, NextOffset};
 
 /// Why a partition halted: what was attempted, where, and what the reader can do.
@@ -21,14 +19,14 @@ impl Halt {
         Self { kind, message: message.into() }
     }
 
-    /// The client gave an error where the next record should be (EO-6).
+    /// The client gave an error where the next record should be (EO-6); `way_out` is what the judge says of it.
     pub(crate) fn unreadable(
         key: &PartitionKey,
         offset: NextOffset,
         code: RDKafkaErrorCode,
         text: &str,
+        way_out: &str,
     ) -> Self {
-        let way_out = kafka::judge(Place::Fetch, code, false, Duration::ZERO).words;
         Self::new(
             ErrorKind::Guard,
             format!("cannot read {key} at offset {offset}: {text} ({code:?}); {way_out}"),
@@ -49,14 +47,23 @@ impl fmt::Display for Halt {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::verdict::{Place, kafka};
 
     #[test]
     fn a_corrupt_batch_is_quoted_in_the_documentation() {
         let key = PartitionKey { topic: "payments.tx_events".into(), partition: 3 };
         let text = "MessageSet at offset 4204 (1189 bytes) failed CRC32C check (original 0x1b3f != calculated 0x2c4d)";
-        let offset = NextOffset::new(4204).unwrap();
-        let halt = Halt::unreadable(&key, offset, RDKafkaErrorCode::BadMessage, text);
+        let (offset, code) = (NextOffset::new(4204).unwrap(), RDKafkaErrorCode::BadMessage);
+        let halt = Halt::unreadable(
+            &key,
+            offset,
+            code,
+            text,
+            kafka::judge(Place::Fetch, code, false, Duration::ZERO).words,
+        );
         let page = include_str!("../../docs/errors.md");
         assert!(page.contains(&halt.message), "docs/errors.md does not quote\n{halt}");
     }

@@ -85,7 +85,8 @@ fn no_range_halts_that_can_be_narrowed() {
 
 #[test]
 fn nothing_is_tried_for_ever_at_the_same_size() {
-    for class in CLASSES {
+    let lost_with_others = CLASSES.into_iter().map(|class| (class, true)).chain([(Class::Lost, false)]);
+    for (class, alone) in lost_with_others {
         for records in [2, 3, 500, 50_000] {
             let backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(1));
             let mut memory = Memory::new(records, backoff);
@@ -94,12 +95,12 @@ fn nothing_is_tried_for_ever_at_the_same_size() {
             loop {
                 tries += 1;
                 let size = memory.alone().unwrap();
-                let mut seen = Seen { records: size, ..SEEN };
+                let mut seen = Seen { records: size, alone, ..SEEN };
                 memory.failed(7, &mut seen);
                 match judge(Place::Statement, class, &seen).act {
                     Act::Wait if size == 1 && tries < 200 => {}
                     Act::Wait if size == 1 => {
-                        let passing = [Class::Environment, Class::Authentication].contains(&class);
+                        let passing = [Class::Environment, Class::Authentication].contains(&class) || !alone;
                         assert!(passing, "{class:?} waits for ever for one record");
                         break;
                     }
@@ -136,6 +137,14 @@ fn a_batch_of_several_partitions_is_taken_apart() {
 fn a_session_that_others_lost_too_says_nothing_of_the_batch() {
     let seen = Seen { times: 100, singles: 100, alone: false, ..SEEN };
     assert_eq!(judge(Place::Statement, Class::Lost, &seen), verdict(Who::Surroundings, Act::Wait));
+    let several = Seen { partitions: 3, records: 500, times: 1, ..seen };
+    assert_eq!(judge(Place::Statement, Class::Lost, &several).act, Act::Wait, "the lane waits as it is");
+    let again = Seen { times: LOSSES, ..several };
+    assert_eq!(
+        judge(Place::Statement, Class::Lost, &again).act,
+        Act::Apart,
+        "a record may end the whole server"
+    );
     let seen = Seen { alone: true, ..seen };
     assert_eq!(judge(Place::Statement, Class::Lost, &seen), verdict(Who::Record, Act::Name));
 }

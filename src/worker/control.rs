@@ -209,13 +209,20 @@ impl Control {
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
-        let _members = AbortOnDropHandle::new(tokio::spawn(members.run()));
+        let members = AbortOnDropHandle::new(tokio::spawn(members.run()));
         let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board));
-        let _reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
+        let reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
         let pruner = Pruner::new(Arc::clone(self.claims.db()), &self.config);
-        let _pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
+        let pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
         self.board.set_phase(Phase::Running, None);
-        let ended = self.serve(shutdown, &heart, &vigil).await;
+        let tasks = [
+            ("the heartbeat", &heart),
+            ("the vigil", &vigil),
+            ("the look at the members", &members),
+            ("the reports", &reporter),
+            ("the pruning", &pruner),
+        ];
+        let ended = self.serve(shutdown, &tasks).await;
         self.board.set_phase(Phase::Stopping, None);
         if let Err(error) = &ended {
             tracing::error!(error = error.report(), "stopping");
@@ -241,8 +248,7 @@ impl Control {
     async fn serve(
         &mut self,
         shutdown: impl Future<Output = ()>,
-        heart: &AbortOnDropHandle<()>,
-        vigil: &AbortOnDropHandle<()>,
+        tasks: &[(&str, &AbortOnDropHandle<()>)],
     ) -> Result<()> {
         tokio::pin!(shutdown);
         let mirror_on = self.config.mirror_interval.is_some();
@@ -269,7 +275,8 @@ impl Control {
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
                 _ = status.tick() => {
-                    self.check_parts(heart, vigil)?;
+                    self.claims.db().check_access(self.config.access_denied_after)?;
+                    self.check_parts(tasks)?;
                     self.look_at_progress()?;
                     self.ask_about_topics();
                     self.board.beat();
@@ -468,7 +475,8 @@ impl Control {
             })
             .collect();
         let unready = self.why_not_ready(&partitions);
-        self.board.publish(unready, partitions);
+        let detail = unready.clone().or_else(|| self.standing.of_the_whole());
+        self.board.publish(unready.is_none(), detail, partitions);
     }
 }
 

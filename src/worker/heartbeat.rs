@@ -155,20 +155,21 @@ impl Heartbeat {
     /// A hung connection must not end the heart: while it is silent, another is made, and it is given up, and not to the
     /// pool, before the row is too old.
     async fn turn(&self, client: &Lease, spare: &mut Spare) -> Result<(), DbError> {
-        let beat = self.write(client);
+        let beat = async {
+            self.write(client).await?;
+            self.look_for_lost(client).await
+        };
         tokio::pin!(beat);
-        let written = match tokio::time::timeout(INTERVAL, &mut beat).await {
-            Ok(written) => written,
+        let beaten = match tokio::time::timeout(INTERVAL, &mut beat).await {
+            Ok(beaten) => beaten,
             Err(_) => {
                 spare.begin();
                 tokio::time::timeout(LIMIT - INTERVAL, beat).await.unwrap_or_else(|_| Err(late("written")))
             }
         };
-        written?;
+        beaten?;
         spare.forget();
-        tokio::time::timeout(LIMIT, self.look_for_lost(client))
-            .await
-            .unwrap_or_else(|_| Err(late("compared with the claims")))
+        Ok(())
     }
 
     /// Writes the heartbeat once.

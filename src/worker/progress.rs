@@ -38,6 +38,8 @@ pub(super) enum Subject {
     Fetch(PartitionKey),
     /// Kafka holds records of a partition, and none comes.
     Records(PartitionKey),
+    /// Records of a partition are here, and none is applied.
+    Applied(PartitionKey),
     /// A partition that is assigned, but not claimed, or not past the guard.
     Claim(PartitionKey),
     /// Nobody leads a partition.
@@ -81,7 +83,7 @@ impl Limits {
             Subject::Kafka | Subject::Postgres => self.silence,
             Subject::Topic(_) | Subject::Fetch(_) => Duration::ZERO,
             Subject::Claim(_) | Subject::Leader(_) => self.anew.min(CLAIM),
-            Subject::Join | Subject::Records(_) | Subject::Transaction(_) => self.anew,
+            Subject::Join | Subject::Records(_) | Subject::Applied(_) | Subject::Transaction(_) => self.anew,
         }
     }
 
@@ -89,9 +91,15 @@ impl Limits {
     fn anew(&self, subject: &Subject) -> Option<(Duration, Duration)> {
         match subject {
             Subject::Fetch(_) => Some(FETCH_BACKOFF),
-            Subject::Kafka | Subject::Records(_) => Some((self.anew, LONGEST_PAUSE)),
+            Subject::Kafka | Subject::Records(_) | Subject::Applied(_) => Some((self.anew, LONGEST_PAUSE)),
             _ => None,
         }
+    }
+
+    /// When the process ends, where the judge has not its own say.
+    fn exit(&self, subject: &Subject) -> Option<Duration> {
+        self.stuck_after
+            .filter(|_| !matches!(subject, Subject::Fetch(_) | Subject::Topic(_) | Subject::Applied(_)))
     }
 
     /// When a new client is built, where that may help.
@@ -184,10 +192,14 @@ impl Due {
 
 #[derive(Debug)]
 struct Wait {
+    /// The furthest that it came, and since when it has not come further.
     mark: i64,
     since: Duration,
+    /// Where it stands. Behind its mark, if an offset went back: since when, and when it last moved on from there.
+    at: i64,
+    back: Option<Duration>,
+    moved: Duration,
     seen: Duration,
-    is_told: bool,
     word: Due,
     anew: Option<Due>,
     new_client: Option<Due>,
@@ -199,12 +211,30 @@ impl Wait {
         Self {
             mark,
             since: now,
+            at: mark,
+            back: None,
+            moved: now,
             seen: now,
-            is_told: false,
             word: Due { at: word, pause: pause.max(word), longest: LONGEST_PAUSE },
             anew: limits.anew(subject).map(|(first, longest)| Due::after(first, longest)),
             new_client: limits.new_client(subject).map(|first| Due::after(first, LONGEST_PAUSE)),
         }
+    }
+
+    /// Notes where the subject stands; `true` if it has come further than ever. One that was moved back, and goes on from
+    /// there, waits for nothing meanwhile; if it comes to the place again at once, as after a new claim, it still waits.
+    fn is_over(&mut self, mark: i64, now: Duration) -> bool {
+        let moves = mark > std::mem::replace(&mut self.at, mark);
+        if mark >= self.mark {
+            self.back = None;
+            self.moved = self.since;
+            return mark > self.mark;
+        }
+        let back = *self.back.get_or_insert(now);
+        if moves {
+            self.moved = now;
+        }
+        now.saturating_sub(back) > REMEMBERED
     }
 }
 
@@ -233,13 +263,13 @@ impl Progress {
                 .waits
                 .entry(subject.clone())
                 .or_insert_with(|| Wait::new(&limits, &subject, mark, awake));
-            if mark > wait.mark {
+            if wait.is_over(mark, awake) {
                 *wait = Wait::new(&limits, &subject, mark, awake);
             }
             wait.seen = awake;
-            let waited = awake.saturating_sub(wait.since);
+            let waited = awake.saturating_sub(wait.since.max(wait.moved));
             let due = |due: &mut Option<Due>| is_stuck && due.as_mut().is_some_and(|due| due.is(waited));
-            let finding = Finding {
+            Finding {
                 text,
                 waited,
                 is_stuck,
@@ -247,14 +277,16 @@ impl Progress {
                 word: wait.word.is(waited),
                 anew: due(&mut wait.anew),
                 new_client: due(&mut wait.new_client),
-                exit: is_stuck && limits.stuck_after.is_some_and(|limit| waited >= limit),
+                exit: is_stuck && limits.exit(&subject).is_some_and(|limit| waited >= limit),
                 subject,
-            };
-            wait.is_told |= finding.word;
-            finding
+            }
         });
         let findings = findings.collect();
-        self.waits.retain(|_, wait| awake.saturating_sub(wait.seen) <= REMEMBERED);
+        // What is not to be seen is over; but for records, whose partition is claimed anew under a new client.
+        self.waits.retain(|subject, wait| {
+            let gone = awake.saturating_sub(wait.seen);
+            gone.is_zero() || (matches!(subject, Subject::Records(_)) && gone <= REMEMBERED)
+        });
         findings
     }
 }
@@ -328,6 +360,31 @@ mod tests {
         }
     }
 
+    /// Moved back by hand, or by a fail-over, while it lagged; it goes on from there.
+    #[test]
+    fn what_went_back_and_moves_is_not_stuck() {
+        let mut eye = Eye::new(Some(STUCK_AFTER));
+        let subject = Subject::Records(key());
+        eye.look(&subject, 1_000_000, true);
+        for mark in 0..8_000 {
+            let finding = eye.look(&subject, mark, true);
+            assert!(!finding.is_told && !finding.exit, "{finding:?}");
+        }
+    }
+
+    /// Single refusals with a minute between them are no long one.
+    #[test]
+    fn what_is_over_is_not_counted_on() {
+        for subject in [Subject::Fetch(key()), Subject::Topic("t".into()), Subject::Join] {
+            let mut eye = Eye::new(Some(STUCK_AFTER));
+            for _ in 0..100 {
+                assert!(eye.look(&subject, 7, true).waited < TICK, "{subject:?}");
+                eye.now += TICK;
+                eye.progress.look(eye.now, Vec::new());
+            }
+        }
+    }
+
     #[test]
     fn what_has_a_reason_of_its_own_is_told_and_nothing_is_done() {
         for subject in [Subject::Transaction(key()), Subject::Leader(key()), Subject::Claim(key())] {
@@ -378,6 +435,14 @@ mod tests {
         assert!(Eye::new(None).look(&subject, 7, true).word);
         let tries = Eye::new(None).watch(&subject, 120, |finding| finding.anew);
         assert_eq!(tries, [0, 1, 2, 4, 8, 16, 32, 62, 92]);
+    }
+
+    #[test]
+    fn what_kafka_refuses_is_for_the_judge_to_end() {
+        for subject in [Subject::Fetch(key()), Subject::Topic("t".into())] {
+            let mut eye = Eye::new(Some(Duration::from_secs(30)));
+            assert_eq!(eye.watch(&subject, 400, |finding| finding.exit), [] as [u64; 0], "{subject:?}");
+        }
     }
 
     #[test]

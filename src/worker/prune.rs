@@ -9,7 +9,7 @@ use crate::db::{Db, DbError, Lease, from_the_future};
 use crate::verdict::Class;
 use crate::verdict::postgres::classify;
 
-/// How often.
+/// How often the tables are pruned.
 const INTERVAL: Duration = Duration::from_secs(600);
 /// How often the clock is looked at.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);

@@ -32,6 +32,11 @@ impl Standing {
         self.whole.iter().find(|finding| finding.subject == *subject && finding.is_told)
     }
 
+    /// What the worker as a whole is waiting for, once that is worth telling.
+    pub(super) fn of_the_whole(&self) -> Option<String> {
+        self.whole.iter().find(|finding| finding.is_told).map(ToString::to_string)
+    }
+
     /// What is waited for of a partition, once that is worth telling.
     pub(super) fn of_partition(&self, key: &PartitionKey) -> Option<String> {
         self.partitions.get(key).filter(|finding| finding.is_told).map(ToString::to_string)
@@ -47,7 +52,9 @@ impl Control {
             if finding.word {
                 tracing::warn!(waited = ?finding.waited, "{}", finding.text);
             }
-            if finding.exit {
+            // One row that cannot be had is no reason to let go of the others.
+            let is_alone = !matches!(finding.subject, Subject::Claim(_)) || !self.runs_any();
+            if finding.exit && is_alone {
                 return Err(self.given_up(finding));
             }
         }
@@ -59,6 +66,7 @@ impl Control {
             match &finding.subject {
                 Subject::Fetch(key)
                 | Subject::Records(key)
+                | Subject::Applied(key)
                 | Subject::Claim(key)
                 | Subject::Leader(key)
                 | Subject::Transaction(key) => {
@@ -68,6 +76,10 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    fn runs_any(&self) -> bool {
+        self.entries.values().any(|entry| matches!(entry.machine.state(), State::Running { .. }))
     }
 
     fn given_up(&self, finding: &Finding) -> Error {
@@ -106,6 +118,12 @@ impl Control {
                     self.restart(key, claim);
                 }
             }
+            Subject::Applied(key) if finding.anew => {
+                // Should the lane sleep, though it has work.
+                if let Some(buffer) = self.entries.get(key).and_then(|entry| entry.buffer.as_ref()) {
+                    buffer.home().data.notify_one();
+                }
+            }
             Subject::Kafka if finding.anew => {
                 if let Err(error) = self.obtain.guard.catalog().renew() {
                     tracing::warn!(%error, "could not make new clients for questions");
@@ -130,7 +148,13 @@ impl Control {
         let judged = judge(Place::Fetch, refusal.code, false, finding.waited);
         match judged.act {
             Act::Halt => {
-                buffer.fail(Halt::unreadable(key, buffer.covered_to(), refusal.code, &refusal.text));
+                buffer.fail(Halt::unreadable(
+                    key,
+                    buffer.covered_to(),
+                    refusal.code,
+                    &refusal.text,
+                    judged.words,
+                ));
                 buffer.home().data.notify_one();
             }
             _ if finding.anew => self.restart(key, claim),
@@ -238,6 +262,17 @@ impl Control {
                 mark: at.get(),
                 text,
                 is_stuck: false,
+            });
+        }
+        if at.get() > buffer.committed() && buffer.is_overdue() {
+            return Some(Sight {
+                subject: Subject::Applied(key.clone()),
+                mark: buffer.committed(),
+                text: format!(
+                    "records of {key} are here from offset {} on, and none is applied",
+                    buffer.committed()
+                ),
+                is_stuck: true,
             });
         }
         let ends = seen.ends?;

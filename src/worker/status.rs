@@ -221,16 +221,13 @@ impl StatusBoard {
         });
     }
 
-    /// Publishes the partitions, and why the worker is not ready (or that it is); subscribers are only woken when something
-    /// changed.
-    pub(super) fn publish(&self, unready: Option<String>, partitions: Vec<PartitionStatus>) {
+    /// Publishes the partitions, and what is to be said of the whole; subscribers are only woken when something changed.
+    pub(super) fn publish(&self, ready: bool, detail: Option<String>, partitions: Vec<PartitionStatus>) {
         let counters = self.counters();
         self.snapshot.send_if_modified(|status| {
-            let ready = unready.is_none();
-            let changed =
-                status.ready != ready || status.detail != unready || status.partitions != partitions;
+            let changed = status.ready != ready || status.detail != detail || status.partitions != partitions;
             status.ready = ready;
-            status.detail = unready;
+            status.detail = detail;
             status.partitions = partitions;
             status.counters = counters;
             changed

@@ -22,16 +22,10 @@ impl Control {
     /// A lane or the poll thread that has died (a panic is the only way) would leave its partitions standing still
     /// with nobody to say so, and without a heartbeat any successor may take them for a dead process's: better the
     /// whole worker ends, and is started again. Without the vigil no record would be handed out after its next pause.
-    pub(super) fn check_parts(
-        &mut self,
-        heart: &AbortOnDropHandle<()>,
-        vigil: &AbortOnDropHandle<()>,
-    ) -> Result<()> {
-        self.claims.db().check_access(self.config.access_denied_after)?;
+    pub(super) fn check_parts(&mut self, tasks: &[(&str, &AbortOnDropHandle<()>)]) -> Result<()> {
         let lane = self.lanes.tasks.iter().any(|task| task.is_finished()).then_some("a lane");
         let poller = self.poller.as_ref().filter(|poller| poller.has_ended()).map(|_| "the poll thread");
-        let heart = heart.is_finished().then_some("the heartbeat");
-        let vigil = vigil.is_finished().then_some("the vigil");
+        let task = tasks.iter().find(|(_, task)| task.is_finished()).map(|(name, _)| *name);
         let turns = self.poller.is_some().then(|| self.board.poll.turns.load(Ordering::Relaxed));
         let finding = self.pulse.look(turns, Instant::now());
         self.board.set_poll_moves(!self.pulse.is_slow());
@@ -51,7 +45,7 @@ impl Control {
                 return Err(Error::new(ErrorKind::Internal, text));
             }
         }
-        match lane.or(poller).or(heart).or(vigil) {
+        match lane.or(poller).or(task) {
             None => Ok(()),
             Some(part) => Err(Error::new(
                 ErrorKind::Internal,

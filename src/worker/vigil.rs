@@ -33,8 +33,6 @@ const SPACING: Duration = Duration::from_millis(20);
 /// Before a question without an answer is asked again.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-type Watched = (Arc<LaneShared>, Arc<PartitionBuffer>);
-
 pub(super) struct Vigil {
     guard: Guard,
     on_lost: OnOffsetLost,
@@ -76,12 +74,15 @@ impl Vigil {
         }
     }
 
-    fn watched(&self, which: impl Fn(&PartitionBuffer) -> bool) -> Vec<Watched> {
+    fn watched(&self, which: impl Fn(&PartitionBuffer) -> bool) -> Vec<Arc<PartitionBuffer>> {
         let mut watched = Vec::new();
         for lane in &self.lanes {
             let open = lane.buffers().into_iter().filter(|buffer| !buffer.is_closed() && which(buffer));
-            watched.extend(open.map(|buffer| (Arc::clone(lane), buffer)));
+            watched.extend(open);
         }
+        // One that has just moved may be seen in both lanes.
+        let mut once = BTreeSet::new();
+        watched.retain(|buffer| once.insert(Arc::as_ptr(buffer)));
         watched
     }
 
@@ -93,8 +94,7 @@ impl Vigil {
         if doubted.is_empty() {
             return explained;
         }
-        let topics: BTreeSet<Arc<str>> =
-            doubted.iter().map(|(_, buffer)| Arc::clone(&buffer.key.topic)).collect();
+        let topics: BTreeSet<Arc<str>> = doubted.iter().map(|buffer| Arc::clone(&buffer.key.topic)).collect();
         let asked = Instant::now();
         let found = match self.guard.catalog().topic_ids(topics.into_iter().collect()).await {
             Ok(found) => {
@@ -108,7 +108,7 @@ impl Vigil {
         };
         let mut others = Vec::new();
         let mut answered = explained;
-        for (lane, buffer) in doubted {
+        for buffer in doubted {
             match found.get(&*buffer.key.topic) {
                 // Deleted, or not known yet to the broker that answered.
                 None => match buffer.failure() {
@@ -117,11 +117,11 @@ impl Vigil {
                     None => answered = false,
                 },
                 Some(topic_id) if differ(topic_id.as_ref(), buffer.identity().topic_id.as_ref()) => {
-                    others.push((lane, buffer));
+                    others.push(buffer);
                 }
                 Some(_) => {
                     buffer.verified(asked);
-                    lane.signals.data.notify_one();
+                    buffer.home().data.notify_one();
                     // Something that came while this was asked waits for the next.
                     if buffer.is_doubted() {
                         self.guard.wake.notify_one();
@@ -135,7 +135,7 @@ impl Vigil {
 
     async fn look_at_all(&mut self) -> bool {
         let watched = self.watched(|_| true);
-        let Some((_, buffer)) = watched.first() else { return self.ask_anything().await };
+        let Some(buffer) = watched.first() else { return self.ask_anything().await };
         self.probe.get_or_insert_with(|| buffer.key.topic.to_string());
         self.look_into(&watched).await
     }
@@ -150,8 +150,8 @@ impl Vigil {
         true
     }
 
-    async fn look_into(&mut self, watched: &[Watched]) -> bool {
-        let keys: Vec<PartitionKey> = watched.iter().map(|(_, buffer)| buffer.key.clone()).collect();
+    async fn look_into(&mut self, watched: &[Arc<PartitionBuffer>]) -> bool {
+        let keys: Vec<PartitionKey> = watched.iter().map(|buffer| buffer.key.clone()).collect();
         let asked = Instant::now();
         let survey = match self.guard.catalog().survey(&keys).await {
             Ok(survey) => {
@@ -164,19 +164,13 @@ impl Vigil {
             }
         };
         let mut answered = true;
-        for (lane, buffer) in watched {
-            answered &= self.conclude(lane, buffer, &survey, asked);
+        for buffer in watched {
+            answered &= self.conclude(buffer, &survey, asked);
         }
         answered
     }
 
-    fn conclude(
-        &mut self,
-        lane: &LaneShared,
-        buffer: &PartitionBuffer,
-        survey: &Survey,
-        asked: Instant,
-    ) -> bool {
+    fn conclude(&mut self, buffer: &PartitionBuffer, survey: &Survey, asked: Instant) -> bool {
         let key = &buffer.key;
         let leaderless = survey.leaderless.contains(key);
         buffer.saw(Seen { ends: survey.ends.get(key).copied(), leaderless });
@@ -203,7 +197,7 @@ impl Vigil {
             self.explain(buffer, &suspicion, available);
         }
         buffer.verified(asked);
-        lane.signals.data.notify_one();
+        buffer.home().data.notify_one();
         true
     }
 
