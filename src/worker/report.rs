@@ -199,7 +199,101 @@ fn ascii(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::db::Identity;
+    use crate::testing::{Database, Postgres};
+    use crate::worker::PartitionState;
+    use crate::{PartialConfig, SchemaName, migrate};
+
+    async fn reporter() -> (Database, Reporter) {
+        let database = Postgres::shared().await.unwrap().fresh_database("report").await.unwrap();
+        migrate::migrate(&mut database.client().await.unwrap(), &SchemaName::default()).await.unwrap();
+        let config = PartialConfig::default()
+            .brokers(vec!["127.0.0.1:1".to_owned()])
+            .postgres_url(database.url())
+            .group("g")
+            .topics(vec!["t".to_owned()])
+            .finish()
+            .unwrap();
+        let identity = Identity { owner: Uuid::new_v4(), group: "g".into(), instance_id: None };
+        let db = Arc::new(Db::new(&config, identity).unwrap());
+        (database, Reporter::new(db, Arc::new(StatusBoard::new())))
+    }
+
+    fn status(state: PartitionState, epoch: Option<i64>) -> PartitionStatus {
+        PartitionStatus {
+            topic: "t".to_owned(),
+            partition: 0,
+            state,
+            next_offset: None,
+            mirrored_offset: None,
+            held_bytes: 0,
+            detail: Some("why".to_owned()),
+            epoch,
+            log_end_offset: None,
+            last_stable_offset: None,
+            next_record_timestamp_ms: None,
+        }
+    }
+
+    async fn report(reporter: &mut Reporter, status: PartitionStatus) {
+        reporter.board.set_partitions(true, vec![status]);
+        reporter.turn(None).await.unwrap();
+    }
+
+    /// State, epoch, both ends and the next record's second; and the transaction that wrote it.
+    async fn row(database: &Database) -> (String, i64, [Option<i64>; 3], String) {
+        let sql = "SELECT state, epoch, log_end_offset, last_stable_offset, \
+                     extract(epoch FROM next_record_timestamp)::int8, xmin::text FROM highwater.partition_status";
+        let row = database.query(sql, &[]).await.unwrap().remove(0);
+        (row.get(0), row.get(1), [row.get(2), row.get(3), row.get(4)], row.get(5))
+    }
+
+    /// Whatever was said before in the same words: it is of the present claim, and of nobody else's.
+    #[tokio::test]
+    async fn a_row_is_of_the_present_claim_and_written_only_when_it_changes() {
+        let (database, mut reporter) = reporter().await;
+        let claimed = async |epoch: i64, owner: Option<Uuid>| {
+            let sql = "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset, epoch, owner) \
+                       VALUES ('g', 't', 0, 0, $1, $2) ON CONFLICT (group_id, topic, partition) \
+                       DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner";
+            database.query(sql, &[&epoch, &owner]).await.unwrap();
+        };
+        let halted = || status(PartitionState::Halted, None);
+        claimed(5, None).await;
+        report(&mut reporter, halted()).await;
+        let first = row(&database).await;
+        assert_eq!((&*first.0, first.1), ("halted", 5));
+        report(&mut reporter, halted()).await;
+        assert_eq!(row(&database).await, first, "nothing has changed, so nothing is written");
+        claimed(6, None).await;
+        report(&mut reporter, halted()).await;
+        assert_eq!(row(&database).await.1, 6, "halted again, in the same words");
+
+        let me = reporter.db.identity.owner;
+        let running = |epoch| PartitionStatus {
+            log_end_offset: Some(9),
+            last_stable_offset: Some(7),
+            next_record_timestamp_ms: Some(1_500),
+            ..status(PartitionState::Running, Some(epoch))
+        };
+        claimed(7, Some(me)).await;
+        report(&mut reporter, running(7)).await;
+        let seventh = row(&database).await;
+        assert_eq!((&*seventh.0, seventh.1, seventh.2), ("running", 7, [Some(9), Some(7), Some(2)]));
+        // Somebody else has claimed it, and then this worker once more: the first of the two reports is late.
+        claimed(8, Some(Uuid::new_v4())).await;
+        report(&mut reporter, halted()).await;
+        assert_eq!(row(&database).await, seventh, "it is another's to report");
+        claimed(9, Some(me)).await;
+        report(&mut reporter, running(8)).await;
+        assert_eq!(row(&database).await, seventh, "not of the present claim");
+        let wild = PartitionStatus { next_record_timestamp_ms: Some(i64::MAX), ..running(9) };
+        report(&mut reporter, wild).await;
+        assert_eq!((row(&database).await.1, row(&database).await.2[2]), (9, None), "no such year");
+    }
 
     #[test]
     fn a_text_is_printable_and_not_endless() {
