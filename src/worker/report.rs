@@ -239,7 +239,7 @@ mod tests {
     }
 
     async fn report(reporter: &mut Reporter, status: PartitionStatus) {
-        reporter.board.set_partitions(true, vec![status]);
+        reporter.board.publish(true, None, vec![status]);
         reporter.turn(None).await.unwrap();
     }
 
