@@ -123,8 +123,8 @@ pub(super) struct Control {
     pub(super) joined: bool,
     /// When something was last assigned to the present client.
     pub(super) assigned_at: Option<Instant>,
-    /// Whether the coordinator has told who is in the group.
-    pub(super) coordinator_tells: bool,
+    /// Whether the coordinator lists us; `None` while it has told nobody who is in the group.
+    pub(super) listed: Option<bool>,
     /// Why the last try to join has failed.
     pub(super) join_trouble: Option<(RDKafkaErrorCode, String)>,
     /// What was said of such tries, and when the next word is due.
@@ -167,7 +167,7 @@ impl Control {
             pulse: Pulse::new(Instant::now()),
             joined: false,
             assigned_at: None,
-            coordinator_tells: false,
+            listed: None,
             join_trouble: None,
             join_words: Words::default(),
             topics: BTreeMap::new(),

@@ -106,7 +106,7 @@ impl Control {
     /// member to whom nothing is assigned under KIP-848.
     pub(super) fn on_roll(&mut self, Roll { foreign, has_us, asked }: Roll) {
         if !self.config.is_assigned_by_hand() {
-            self.coordinator_tells = true;
+            self.listed = Some(has_us);
             let is_placed =
                 self.assigned_at.is_some() || self.config.group_protocol == GroupProtocol::Consumer;
             if has_us && is_placed && self.poller.is_some() {

@@ -20,8 +20,6 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// First and longest pause before a refused fetch is tried again.
 const FETCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// The default of `stuck_after`, from which the limits before it are taken while it is off.
-const STUCK_AFTER: Duration = Duration::from_secs(900);
 
 /// What may stand still.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,24 +53,32 @@ pub(super) struct Limits {
     silence: Duration,
     anew: Duration,
     new_client: Duration,
+    /// … where somebody has said why, so that a new client would most likely hear the same.
+    new_client_though_explained: Duration,
     stuck_after: Option<Duration>,
 }
 
 /// The shortest silence of Kafka or Postgres that is one: a question is asked every three seconds, a heartbeat written
 /// every second.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
-/// How long a claim, or a leader, may be missing before that is said.
-const CLAIM: Duration = Duration::from_secs(10);
+/// How long anything may stand still before it is said, and begun anew where that can be.
+const ANEW: Duration = Duration::from_secs(10);
+/// … and before a new client is built. After a lone broker's restart the client may have forgotten every broker, and a
+/// group should not stand still for a minute because of that.
+const NEW_CLIENT: Duration = Duration::from_secs(30);
+const NEW_CLIENT_THOUGH_EXPLAINED: Duration = Duration::from_secs(150);
+/// How long a transaction may be open: some producers end theirs every half a minute.
+const TRANSACTION: Duration = Duration::from_secs(30);
 
 impl Limits {
-    /// From the session time-out, and from the setting `stuck_after`: a thirtieth of it before anything is begun anew, a
-    /// sixth before a new client, each within bounds.
+    /// From the session time-out, and from the setting `stuck_after`: a short one leaves less time for what comes before.
     pub(super) fn new(session: Duration, stuck_after: Option<Duration>) -> Self {
-        let whole = stuck_after.unwrap_or(STUCK_AFTER);
+        let whole = stuck_after.unwrap_or(Duration::MAX);
         Self {
             silence: session.max(SHORTEST_SILENCE),
-            anew: (whole / 30).clamp(Duration::from_secs(5), Duration::from_secs(30)),
-            new_client: (whole / 6).clamp(Duration::from_secs(15), Duration::from_secs(150)),
+            anew: ANEW.min(whole / 6),
+            new_client: NEW_CLIENT.min(whole / 2),
+            new_client_though_explained: NEW_CLIENT_THOUGH_EXPLAINED.min(whole / 2),
             stuck_after,
         }
     }
@@ -82,8 +88,12 @@ impl Limits {
         match subject {
             Subject::Kafka | Subject::Postgres => self.silence,
             Subject::Topic(_) | Subject::Fetch(_) => Duration::ZERO,
-            Subject::Claim(_) | Subject::Leader(_) => self.anew.min(CLAIM),
-            Subject::Join | Subject::Records(_) | Subject::Applied(_) | Subject::Transaction(_) => self.anew,
+            Subject::Claim(_)
+            | Subject::Leader(_)
+            | Subject::Join
+            | Subject::Records(_)
+            | Subject::Applied(_) => self.anew,
+            Subject::Transaction(_) => TRANSACTION.min(self.new_client),
         }
     }
 
@@ -118,6 +128,8 @@ pub(super) struct Sight {
     pub(super) text: String,
     /// Whether something is to be done about it; what has a reason of its own is only told.
     pub(super) is_stuck: bool,
+    /// Somebody has said why: a new client would most likely hear the same.
+    pub(super) is_explained: bool,
 }
 
 /// What a look has found of one subject.
@@ -170,6 +182,7 @@ fn coarse(waited: Duration) -> String {
 #[derive(Debug, Clone, Copy)]
 struct Due {
     at: Duration,
+    /// The first pause.
     pause: Duration,
     longest: Duration,
 }
@@ -179,13 +192,12 @@ impl Due {
         Self { at: first, pause: first, longest }
     }
 
-    /// `true` if it is due; then the next is due later.
+    /// `true` if it is due; then the next is due when it has taken twice as long.
     fn is(&mut self, waited: Duration) -> bool {
         if waited < self.at {
             return false;
         }
-        self.at = waited + self.pause;
-        self.pause = (self.pause * 2).min(self.longest);
+        self.at = waited + waited.max(self.pause).min(self.longest);
         true
     }
 }
@@ -207,7 +219,7 @@ struct Wait {
 
 impl Wait {
     fn new(limits: &Limits, subject: &Subject, mark: i64, now: Duration) -> Self {
-        let (word, pause) = (limits.word(subject), limits.anew.max(CLAIM));
+        let (word, pause) = (limits.word(subject), limits.anew);
         Self {
             mark,
             since: now,
@@ -258,7 +270,7 @@ impl Progress {
         self.awake += now.duration_since(self.looked_at).min(MOST);
         self.looked_at = now;
         let (awake, limits) = (self.awake, self.limits);
-        let findings = sights.into_iter().map(|Sight { subject, mark, text, is_stuck }| {
+        let findings = sights.into_iter().map(|Sight { subject, mark, text, is_stuck, is_explained }| {
             let wait = self
                 .waits
                 .entry(subject.clone())
@@ -269,6 +281,7 @@ impl Progress {
             wait.seen = awake;
             let waited = awake.saturating_sub(wait.since.max(wait.moved));
             let due = |due: &mut Option<Due>| is_stuck && due.as_mut().is_some_and(|due| due.is(waited));
+            let too_early = is_explained && waited < limits.new_client_though_explained;
             Finding {
                 text,
                 waited,
@@ -276,7 +289,7 @@ impl Progress {
                 is_told: waited >= limits.word(&subject),
                 word: wait.word.is(waited),
                 anew: due(&mut wait.anew),
-                new_client: due(&mut wait.new_client),
+                new_client: !too_early && due(&mut wait.new_client),
                 exit: is_stuck && limits.exit(&subject).is_some_and(|limit| waited >= limit),
                 subject,
             }
@@ -296,6 +309,7 @@ mod tests {
     use super::*;
 
     const TICK: Duration = Duration::from_millis(250);
+    const STUCK_AFTER: Duration = Duration::from_secs(900);
 
     struct Eye {
         now: Instant,
@@ -314,7 +328,9 @@ mod tests {
 
         fn look(&mut self, subject: &Subject, mark: i64, is_stuck: bool) -> Finding {
             self.now += TICK;
-            let sight = Sight { subject: subject.clone(), mark, text: "x".to_owned(), is_stuck };
+            let is_explained = *subject == Subject::Kafka;
+            let sight =
+                Sight { subject: subject.clone(), mark, text: "x".to_owned(), is_stuck, is_explained };
             self.progress.look(self.now, vec![sight]).remove(0)
         }
 
@@ -335,11 +351,11 @@ mod tests {
         let subject = Subject::Records(key());
         let limit = Some(STUCK_AFTER);
         let happened = |what: fn(&Finding) -> bool| Eye::new(limit).watch(&subject, 905, what);
-        assert_eq!(happened(|finding| finding.word), [30, 60, 120, 240, 480], "at growing intervals");
-        assert_eq!(happened(|finding| finding.anew), [30, 60, 120, 240, 480]);
-        assert_eq!(happened(|finding| finding.new_client), [150, 300, 600]);
+        assert_eq!(happened(|finding| finding.word), [10, 20, 40, 80, 160, 320, 640], "at growing intervals");
+        assert_eq!(happened(|finding| finding.anew), [10, 20, 40, 80, 160, 320, 640]);
+        assert_eq!(happened(|finding| finding.new_client), [30, 60, 120, 240, 480]);
         assert_eq!(happened(|finding| finding.exit).first(), Some(&900));
-        assert!(happened(|finding| finding.is_told).first() == Some(&30));
+        assert!(happened(|finding| finding.is_told).first() == Some(&10));
     }
 
     #[test]
@@ -347,7 +363,9 @@ mod tests {
         let subject = Subject::Records(key());
         let mut eye = Eye::new(None);
         assert_eq!(eye.watch(&subject, 2_000, |finding| finding.exit), [] as [u64; 0]);
-        assert_eq!(Eye::new(None).watch(&subject, 200, |finding| finding.new_client), [150]);
+        assert_eq!(Eye::new(None).watch(&subject, 50, |finding| finding.new_client), [30]);
+        let explained = Eye::new(None).watch(&Subject::Kafka, 200, |finding| finding.new_client);
+        assert_eq!(explained, [150], "late, where it may not help");
     }
 
     #[test]
@@ -446,14 +464,16 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_follow_from_the_setting() {
-        let of = |secs| Limits::new(Duration::from_secs(60), Some(Duration::from_secs(secs)));
-        let secs =
-            |limits: Limits| (limits.anew.as_secs(), limits.new_client.as_secs(), limits.silence.as_secs());
-        assert_eq!(secs(of(900)), (30, 150, 60));
-        assert_eq!(secs(of(60)), (5, 15, 60));
-        assert_eq!(secs(of(86_400)), (30, 150, 60));
-        assert_eq!(secs(Limits::new(Duration::from_secs(1), None)), (30, 150, 10));
+    fn a_short_setting_shortens_what_comes_before() {
+        let of = |secs: Option<u64>| Limits::new(Duration::from_secs(60), secs.map(Duration::from_secs));
+        let secs = |limits: Limits| {
+            let explained = limits.new_client_though_explained;
+            [limits.anew, limits.new_client, explained, limits.silence].map(|limit| limit.as_secs())
+        };
+        assert_eq!(secs(of(Some(900))), [10, 30, 150, 60]);
+        assert_eq!(secs(of(Some(30))), [5, 15, 15, 60]);
+        assert_eq!(secs(of(None)), [10, 30, 150, 60]);
+        assert_eq!(Limits::new(Duration::from_secs(1), None).silence.as_secs(), 10);
     }
 
     #[test]

@@ -171,12 +171,14 @@ impl Control {
                 mark: contact.kafka_answers(),
                 text: format!("no broker answers ({})", self.config.brokers.join(", ")),
                 is_stuck: true,
+                is_explained: true,
             },
             Sight {
                 subject: Subject::Postgres,
                 mark: contact.postgres_answers(),
                 text: "Postgres does not answer: no heartbeat could be written".to_owned(),
                 is_stuck: true,
+                is_explained: true,
             },
         ];
         // Whoever does not answer is to blame for what depends on it.
@@ -203,10 +205,13 @@ impl Control {
 
     /// Not a member, though the coordinator was asked who is one, or has refused us.
     fn join(&self) -> Option<Sight> {
-        if self.joined || !(self.coordinator_tells || self.join_trouble.is_some()) {
+        if self.joined || (self.listed.is_none() && self.join_trouble.is_none()) {
             return None;
         }
-        Some(Sight { subject: Subject::Join, mark: 0, text: self.why_not_joined(), is_stuck: true })
+        // Listed and without an assignment: a rebalance is under way.
+        let is_explained = self.join_trouble.is_some() || self.listed == Some(true);
+        let text = self.why_not_joined();
+        Some(Sight { subject: Subject::Join, mark: 0, text, is_stuck: true, is_explained })
     }
 
     fn why_not_joined(&self) -> String {
@@ -236,7 +241,7 @@ impl Control {
             On::Answer => (Subject::Claim(key.clone()), true),
             On::Operator | On::Process => return None,
         };
-        Some(Sight { subject, mark, text, is_stuck })
+        Some(Sight { subject, mark, text, is_stuck, is_explained: true })
     }
 
     fn running(&self, buffer: &PartitionBuffer) -> Option<Sight> {
@@ -253,6 +258,7 @@ impl Control {
                 mark: at.get(),
                 text,
                 is_stuck: true,
+                is_explained: true,
             });
         }
         if seen.leaderless {
@@ -262,6 +268,7 @@ impl Control {
                 mark: at.get(),
                 text,
                 is_stuck: false,
+                is_explained: true,
             });
         }
         if at.get() > buffer.committed() && buffer.is_overdue() {
@@ -273,6 +280,7 @@ impl Control {
                     buffer.committed()
                 ),
                 is_stuck: true,
+                is_explained: true,
             });
         }
         let ends = seen.ends?;
@@ -289,6 +297,7 @@ impl Control {
                 mark: at.get(),
                 text,
                 is_stuck: true,
+                is_explained: false,
             });
         }
         (read_committed && ends.stable < ends.log).then(|| Sight {
@@ -300,6 +309,7 @@ impl Control {
                 ends.stable, ends.log
             ),
             is_stuck: false,
+            is_explained: true,
         })
     }
 
@@ -383,6 +393,7 @@ fn refused_topic(topic: &Arc<str>, code: RDKafkaErrorCode, text: &str) -> Sight 
         mark: 0,
         text: format!("{text} ({code:?}); {}", judged.words),
         is_stuck: judged.is_limited,
+        is_explained: true,
     }
 }
 

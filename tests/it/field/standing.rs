@@ -35,10 +35,7 @@ async fn w3_2_brokers_that_were_forgotten_are_found_again() -> TestResult {
     let setup = Setup { kafka: &kafka, postgres, partitions: 2, topic_config: &[] };
     let world = World::with("forgotten", setup).await?;
     world.produce(10).await?;
-    // Anew after ten seconds, a new client after fifty.
-    let settings = behind(&world, proxy)
-        .stuck_after(Some(Duration::from_secs(300)))
-        .kafka("topic.metadata.refresh.interval.ms", "200");
+    let settings = behind(&world, proxy).kafka("topic.metadata.refresh.interval.ms", "200");
     let worker = world.worker_with(settings, Sink::<()>::default());
     world.caught_up().await?;
     let before = proxy.brokerless_answers();
