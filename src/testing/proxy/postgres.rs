@@ -52,12 +52,15 @@ impl Shared {
             from_client.read_exact(&mut body).await?;
             let query = if typed && head[0] == b'Q' { body.as_slice() } else { &[] };
             let is_commit = query == b"COMMIT\0";
-            if query.starts_with(b"BEGIN") {
+            // A batch's BEGIN stands behind the settings of its session.
+            let begins = memchr::memmem::find(query, b"BEGIN ISOLATION LEVEL").is_some();
+            let begins = begins || query.starts_with(b"BEGIN");
+            if begins {
                 in_transaction = true;
             } else if is_commit || query.starts_with(b"ROLLBACK\0") {
                 in_transaction = false;
             }
-            match self.armed(is_commit, in_transaction && !query.starts_with(b"BEGIN")) {
+            match self.armed(is_commit, in_transaction && !begins) {
                 None => {}
                 Some(Cut::Commit) => return Ok(ServerSide::Keep(to_server)),
                 Some(Cut::Transaction) => {
