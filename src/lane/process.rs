@@ -165,7 +165,7 @@ impl Lane {
         let mut worst = 0;
         for (part, buffer) in taken.pairs() {
             let mut seen = self.seen(1, part.len());
-            buffer.memory().failed(part.from.get(), &mut seen);
+            buffer.memory().failed(part.from.get(), Class::RetryThenHalt, &mut seen);
             worst = worst.max(seen.times);
         }
         if worst < RETRIES {

@@ -57,7 +57,8 @@ impl Lane {
             // Of several, whoever has failed most often at its position.
             let counted = suspects.iter().map(|&at| {
                 let mut one = seen;
-                taken.buffers[at].memory().failed(taken.batch.parts[at].from.get(), &mut one);
+                let from = taken.batch.parts[at].from.get();
+                taken.buffers[at].memory().failed(from, failure.class, &mut one);
                 one
             });
             seen = counted.max_by_key(|one| one.times).unwrap_or(seen);

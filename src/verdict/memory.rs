@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Class;
 use crate::backoff::Backoff;
 
 /// Of one partition.
@@ -12,8 +13,10 @@ pub(crate) struct Memory {
     backoff: Backoff,
     /// The most records that a batch may have; there is one while the partition gets batches of its own.
     limit: Option<usize>,
-    /// Where the failures were that are counted.
+    /// Where the failures were that are counted, and of which class: four waits for a lock and one lost session are not
+    /// five lost sessions.
     at: i64,
+    class: Option<Class>,
     times: u32,
     singles: u32,
 }
@@ -25,9 +28,9 @@ pub(crate) struct Seen {
     pub(crate) partitions: usize,
     /// Records in the batch.
     pub(crate) records: usize,
-    /// Failures in a row at this position, this one included.
+    /// Failures in a row at this position, of this class, this one included.
     pub(crate) times: u32,
-    /// Of these, with a single record.
+    /// Of these, with a single record, and with nobody else in the same trouble.
     pub(crate) singles: u32,
     /// The batch was cut before.
     pub(crate) narrowed: bool,
@@ -49,7 +52,7 @@ impl Default for Memory {
 impl Memory {
     /// `full`: the most records that a batch may have; `backoff`: how a partition waits.
     pub(crate) fn new(full: usize, backoff: Backoff) -> Self {
-        Self { full, backoff, limit: None, at: 0, times: 0, singles: 0 }
+        Self { full, backoff, limit: None, at: 0, class: None, times: 0, singles: 0 }
     }
 
     /// How many records the next batch may have; `None` if it shares a batch with others.
@@ -58,12 +61,12 @@ impl Memory {
     }
 
     /// A batch that begins at `at` failed; how often that has happened is in `seen` afterwards.
-    pub(crate) fn failed(&mut self, at: i64, seen: &mut Seen) {
-        if self.at != at {
-            (self.at, self.times, self.singles) = (at, 0, 0);
+    pub(crate) fn failed(&mut self, at: i64, class: Class, seen: &mut Seen) {
+        if (self.at, self.class) != (at, Some(class)) {
+            (self.at, self.class, self.times, self.singles) = (at, Some(class), 0, 0);
         }
         self.times = self.times.saturating_add(1);
-        if seen.records <= 1 && seen.partitions <= 1 {
+        if seen.records <= 1 && seen.partitions <= 1 && seen.alone {
             self.singles = self.singles.saturating_add(1);
         }
         (seen.times, seen.singles) = (self.times, self.singles);
@@ -126,11 +129,19 @@ mod tests {
         let mut seen = super::super::tests::SEEN;
         for (at, records, times, singles) in [(7, 5, 1, 0), (7, 1, 2, 1), (8, 1, 1, 1), (8, 1, 2, 2)] {
             seen.records = records;
-            memory.failed(at, &mut seen);
+            memory.failed(at, Class::Lost, &mut seen);
             assert_eq!((seen.times, seen.singles), (times, singles), "at {at}");
         }
+        memory.failed(8, Class::Environment, &mut seen);
+        assert_eq!((seen.times, seen.singles), (1, 1), "something else");
+        memory.failed(8, Class::Lost, &mut seen);
+        assert_eq!((seen.times, seen.singles), (1, 1), "and then the first again");
+        seen.alone = false;
+        memory.failed(8, Class::Lost, &mut seen);
+        assert_eq!((seen.times, seen.singles), (2, 1), "others were lost, too");
         memory.relax();
-        memory.failed(8, &mut seen);
+        seen.alone = true;
+        memory.failed(8, Class::Lost, &mut seen);
         assert_eq!((seen.times, seen.singles), (1, 1), "it got on meanwhile");
     }
 }

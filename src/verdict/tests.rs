@@ -96,7 +96,7 @@ fn nothing_is_tried_for_ever_at_the_same_size() {
                 tries += 1;
                 let size = memory.alone().unwrap();
                 let mut seen = Seen { records: size, alone, ..SEEN };
-                memory.failed(7, &mut seen);
+                memory.failed(7, class, &mut seen);
                 match judge(Place::Statement, class, &seen).act {
                     Act::Wait if size == 1 && tries < 200 => {}
                     Act::Wait if size == 1 => {
