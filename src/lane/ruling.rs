@@ -78,7 +78,7 @@ impl Lane {
             return self.pause(&failure.why).await;
         }
         let halt = self.rule(taken, failure, &suspects, named, verdict.who, verdict.act);
-        self.let_go(taken, failure, halt);
+        self.let_go(taken, failure, halt.as_ref());
         for &at in &suspects {
             self.take_aside(&taken.buffers[at]);
         }
@@ -148,9 +148,9 @@ impl Lane {
     }
 
     /// Puts the parts back, or ends their claims.
-    fn let_go(&self, taken: &Taken, failure: &Failure<'_>, halt: Option<(usize, Halt)>) {
+    fn let_go(&self, taken: &Taken, failure: &Failure<'_>, halt: Option<&(usize, Halt)>) {
         for (at, (part, buffer)) in taken.pairs().enumerate() {
-            match &halt {
+            match halt {
                 Some((halts, why)) if *halts == at => {
                     buffer.abandoned(part);
                     self.end(buffer, After::Halt(why.clone()));
