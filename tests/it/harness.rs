@@ -252,7 +252,7 @@ async fn core_children_die_with_the_parent() -> Result<()> {
 
 /// The client behind the proxy, and one that goes straight.
 #[tokio::test]
-async fn core_a_broker_behind_a_proxy_can_be_hidden_from_its_own_metadata() -> Result<()> {
+async fn a_broker_behind_a_proxy_can_be_hidden_from_its_own_metadata() -> Result<()> {
     let (kafka, ways) = Kafka::start_behind(1).await?;
     kafka.create_topic("orders", 3).await?;
     let behind = highwater::testing::quiet_client_config(&ways[0].address().to_string());
@@ -275,7 +275,7 @@ async fn core_a_broker_behind_a_proxy_can_be_hidden_from_its_own_metadata() -> R
 }
 
 #[tokio::test]
-async fn core_fetches_behind_a_proxy_fail_so_many_times() -> Result<()> {
+async fn fetches_behind_a_proxy_fail_so_many_times() -> Result<()> {
     const KAFKA_STORAGE_ERROR: i16 = 56;
     let (kafka, ways) = Kafka::start_behind(1).await?;
     kafka.create_topic("orders", 1).await?;
