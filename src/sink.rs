@@ -1,11 +1,15 @@
 //! The ready-made handler: rows by binary `COPY`.
 
 mod buffer;
+mod care;
 mod catalog;
+mod each;
 mod encode;
 mod json;
+mod length;
 mod numeric;
 mod object;
+mod parents;
 mod plan;
 mod row;
 mod rows;
@@ -50,6 +54,8 @@ pub struct TableSink {
 struct Prepared {
     plan: Arc<Plan>,
     encoded: Vec<Encoded>,
+    /// Somebody could tell the batch from its records one by one: each row is written by a statement of its own.
+    tells: bool,
 }
 
 impl TableSink {
@@ -112,7 +118,9 @@ impl TableSink {
             return Err(HandlerError::fatal("a table sink was given no table"));
         }
         let encoded = encode(plan, &self.pool, &*self.mapping, batch)?;
-        Ok(Prepared { plan: Arc::clone(plan), encoded })
+        let tells = encoded.iter().any(|rows| rows.tells && !rows.rows.is_empty())
+            || parents::come_late(plan, &encoded);
+        Ok(Prepared { plan: Arc::clone(plan), encoded, tells })
     }
 
     /// The batch's rows, and whether the catalogue was read for them just now.
@@ -132,13 +140,15 @@ impl TableSink {
     }
 
     async fn write(&self, rows: &Prepared, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        if rows.tells {
+            return each::write(&rows.plan, &rows.encoded, batch, tx).await;
+        }
         let used: Vec<(&TablePlan, &Encoded)> =
             rows.plan.tables.iter().zip(&rows.encoded).filter(|(_, rows)| !rows.rows.is_empty()).collect();
         for (plan, rows) in &used {
             if let Some(stage) = &plan.stage {
                 self.sessions.ensure(stage, tx).await?;
                 send::copy(plan, rows, &self.pool, batch, tx).await?;
-                stage.keep_last(tx).await?;
             }
         }
         // What refers to a row goes before the row.

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use super::buffer::{self, Buffer, Pool};
 use super::plan::{Column, Plan, TablePlan};
 use super::row::{Failure, Fields, Row};
+use super::stage::Deed;
 use super::table::{Mode, Source};
 use super::target::Defect;
 use crate::{HandlerError, Record};
@@ -223,11 +224,8 @@ fn end_of_upsert(plan: &TablePlan, delete: bool, start: usize, out: &mut BytesMu
     if let Some((position, _)) = null {
         return Err(Failure::Column(position, Defect::NullKey));
     }
-    if delete {
-        out.put_slice(&[0, 0, 0, 1, 1]);
-    } else {
-        out.put_i32(-1);
-    }
+    let deed = if delete { Deed::Delete } else { Deed::Write };
+    out.put_slice(&[0, 0, 0, 1, deed as u8]);
     Ok(())
 }
 
@@ -261,7 +259,11 @@ fn explain(plan: &TablePlan, record: &Record<'_>, failure: &Failure) -> HandlerE
         Defect::Invalid(why) => why.to_owned(),
         Defect::Json(what) => format!("JSON has {what} here"),
         Defect::Nul => "U+0000, which Postgres cannot hold there".to_owned(),
+        Defect::NotNull if plan.mode == Mode::Upsert && plan.key.contains(&position) => {
+            "the key is NULL".to_owned()
+        }
         Defect::NullKey => "the key is NULL".to_owned(),
+        Defect::NotNull => "NULL, and the column is NOT NULL".to_owned(),
     };
     HandlerError::reject(record, format!("table {table}, column {name} ({sql_type}): {what}"))
 }

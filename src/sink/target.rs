@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Inet,
     Cidr,
     Array,
+    /// Text, of which the server makes the value by its own input function.
+    Input,
     /// Only through [`Sql`](super::Sql).
     Other,
 }
@@ -153,6 +155,7 @@ pub enum Defect {
     Json(&'static str),
     Nul,
     NullKey,
+    NotNull,
 }
 
 pub(crate) type Put = Result<Written, Defect>;

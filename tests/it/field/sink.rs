@@ -1,5 +1,10 @@
 //! S2: a SQLSTATE is taken for a culprit. The good records before a bad one are applied, and the halt names it.
 
+mod catalog;
+mod family;
+mod order;
+mod sequence;
+
 use highwater::{Batch, Handler, HandlerError, Table, TableSink, Tx};
 
 use crate::support::watch::halted;
