@@ -438,7 +438,7 @@ fn s1_any_cut_gives_the_same() {
     let mut runner = TestRunner::new(Config {
         cases: tables,
         failure_persistence: None,
-        max_shrink_iters: 400,
+        max_shrink_time: 30_000,
         ..Config::default()
     });
     let cuts = prop::collection::vec(1..6_usize, 0..6);
