@@ -3,6 +3,7 @@
 mod buffer;
 mod care;
 mod catalog;
+mod doubt;
 mod each;
 mod encode;
 mod json;
@@ -32,8 +33,10 @@ pub use table::{Table, Tables};
 pub use target::Nul;
 pub use value::{Json, Sql, ToColumn};
 
+use crate::verdict::Class;
 use crate::{Batch, Handler, HandlerError, Record, Tx};
 use buffer::Pool;
+use doubt::Doubts;
 use encode::{Encoded, Mapping, encode};
 use plan::{Plan, TablePlan};
 use stage::Sessions;
@@ -48,6 +51,7 @@ pub struct TableSink {
     plan: Mutex<Option<Arc<Plan>>>,
     pool: Pool,
     sessions: Sessions,
+    doubts: Doubts,
 }
 
 /// A batch that was encoded ahead.
@@ -77,6 +81,7 @@ impl TableSink {
             plan: Mutex::default(),
             pool: Pool::default(),
             sessions: Sessions::default(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -140,7 +145,7 @@ impl TableSink {
     }
 
     async fn write(&self, rows: &Prepared, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
-        if rows.tells {
+        if rows.tells || self.doubts.concern(batch) {
             return each::write(&rows.plan, &rows.encoded, batch, tx).await;
         }
         let used: Vec<(&TablePlan, &Encoded)> =
@@ -183,6 +188,9 @@ impl Handler for TableSink {
             }
             Err(error) => {
                 if error.sqlstate().is_some() {
+                    if error.record().is_none() && matches!(error.cause().class, Class::Reject | Class::Bug) {
+                        self.doubts.note(batch);
+                    }
                     // The server refuses what follows; no need to refuse it here, and a savepoint may undo it.
                     tx.end_part();
                 }

@@ -4,7 +4,7 @@ use highwater::{Table, TableSink};
 
 use super::{halts_at, numbered, world};
 use crate::support::TestResult;
-use crate::support::watch::halted_now;
+use crate::support::watch::{halted, halted_now};
 
 #[tokio::test]
 async fn s1_1_a_second_unique_key_blames_the_later_record() -> TestResult {
@@ -89,6 +89,25 @@ async fn s1_4_whoever_sees_the_order_sees_that_of_the_records() -> TestResult {
     }
     assert_eq!(world.database.count("audit").await?, 500);
     worker.stop().await?;
+    Ok(())
+}
+
+/// An upsert is one statement, whose error names no row: the next attempt goes row by row.
+#[tokio::test]
+async fn s1_a_row_that_nobody_names_is_found_in_a_few_attempts() -> TestResult {
+    let sql = "CREATE TABLE refs (id bigint PRIMARY KEY); INSERT INTO refs SELECT generate_series(0, 9); \
+               CREATE TABLE u (id bigint PRIMARY KEY, ref bigint REFERENCES refs, v int CHECK (v < 7))";
+    for (hint, bad) in [("nameless_check", r#""ref":1,"v":7"#), ("nameless_key", r#""ref":77,"v":1"#)] {
+        let value = |n| format!(r#"{{"id":{n},{}}}"#, if n == 700 { bad } else { r#""ref":1,"v":1"# });
+        let world = world(hint, sql, numbered(2_000, value)).await?;
+        let worker = world.worker(TableSink::json(Table::upsert("u", ["id", "ref", "v"])));
+        let why = halted(&worker, 0).await?;
+        assert!(why.contains(&format!("record {}[0]@700 ", world.topic)), "{why}");
+        assert_eq!(world.database.count("u").await?, 700);
+        let tries = worker.status().counters.retries;
+        assert!(tries <= 6, "{tries} attempts failed");
+        worker.stop().await?;
+    }
     Ok(())
 }
 
