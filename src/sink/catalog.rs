@@ -1,5 +1,7 @@
 //! Reads from the catalogue what the tables look like, and checks that the sink fits them.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -151,7 +153,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, H
                 sql_type: found.sql_type.clone(),
                 type_id: found.type_id,
                 collation: found.collation.clone(),
-                target: Target::new(ty, table.nul),
+                target: Target::new(ty, table.conversion(name)),
             })
         })
         .collect();
@@ -175,6 +177,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, H
         key_is_exact,
         stage: None,
         fields: 0,
+        absent: Arc::clone(&table.absent),
     };
     let extra = usize::from(plan.mode == Mode::Upsert) + usize::from(plan.tells_places());
     plan.fields =

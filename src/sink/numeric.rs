@@ -152,7 +152,7 @@ fn put_special(text: &str, sign: u16, unsigned: &str, out: &mut BytesMut) -> Put
 }
 
 /// A short text without an allocation.
-struct Stack {
+pub(crate) struct Stack {
     bytes: [u8; 48],
     len: usize,
 }
@@ -164,7 +164,7 @@ impl Default for Stack {
 }
 
 impl Stack {
-    fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 }

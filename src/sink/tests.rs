@@ -1,6 +1,9 @@
 //! The sink against a real server, without Kafka: batches are made by hand.
 
+mod doors;
+mod literals;
 mod modes;
+mod objects;
 mod review;
 mod types;
 
