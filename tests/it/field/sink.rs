@@ -1,12 +1,14 @@
 //! S2: a SQLSTATE is taken for a culprit. The good records before a bad one are applied, and the halt names it.
 
+use highwater::tokio_postgres::types::Json;
 use highwater::{Batch, Handler, HandlerError, Table, TableSink, Tx};
+use serde_json::value::RawValue;
 
 use crate::support::watch::halted;
 use crate::support::{TestResult, World};
 
 /// A world of one partition whose records are `values`, and a table for them.
-async fn world(
+pub(super) async fn world(
     hint: &str,
     sql: &str,
     values: impl IntoIterator<Item = String>,
@@ -25,7 +27,12 @@ async fn world(
 }
 
 /// Waits for the halt, which must name record `bad`; what is before it is applied, and nothing else. Returns the text.
-async fn halts_at(world: &World<'_>, sink: impl Handler, table: &str, bad: i64) -> TestResult<String> {
+pub(super) async fn halts_at(
+    world: &World<'_>,
+    sink: impl Handler,
+    table: &str,
+    bad: i64,
+) -> TestResult<String> {
     let worker = world.worker(sink);
     let why = halted(&worker, 0).await?;
     assert!(why.contains(&format!("record {}[0]@{bad} ", world.topic)), "{why}");
@@ -36,7 +43,7 @@ async fn halts_at(world: &World<'_>, sink: impl Handler, table: &str, bad: i64) 
     Ok(why)
 }
 
-fn numbered(count: usize, value: impl Fn(usize) -> String) -> impl Iterator<Item = String> {
+pub(super) fn numbered(count: usize, value: impl Fn(usize) -> String) -> impl Iterator<Item = String> {
     (0..count).map(value)
 }
 
@@ -121,14 +128,14 @@ async fn s2_4_a_deferrable_constraint_is_refused_in_words() -> TestResult {
 }
 
 /// The README's handler.
-struct Payments;
+pub(super) struct Payments;
 
 impl Handler for Payments {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         for record in batch.records() {
-            let payment: serde_json::Value = record.json()?;
+            let payment: &RawValue = record.json()?;
             let sql = "INSERT INTO payments (body, source_partition, source_offset) VALUES ($1, $2, $3)";
-            tx.execute(sql, &[&payment, &record.partition(), &record.offset()]).await?;
+            tx.execute(sql, &[&Json(payment), &record.partition(), &record.offset()]).await?;
         }
         Ok(())
     }
