@@ -63,7 +63,8 @@ pub(crate) enum Kind {
     Inet,
     Cidr,
     Array,
-    /// Everything else, and arrays of it: the text, for the server's own input function.
+    /// Everything else, and arrays of it: the text, for the server's own input function. Also `xml`, whose binary format
+    /// would be read in the encoding that the document declares.
     Input,
     /// What would be [`Input`](Self::Input), if [`Table::binary`](super::Table::binary) names the column: only through
     /// [`Sql`](super::Sql).
@@ -80,7 +81,7 @@ impl Kind {
             Type::FLOAT4 => return Self::Float4,
             Type::FLOAT8 => return Self::Float8,
             Type::NUMERIC => return Self::Numeric,
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::XML => return Self::Text,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => return Self::Text,
             Type::BYTEA => return Self::Bytea,
             Type::UUID => return Self::Uuid,
             Type::DATE => return Self::Date,

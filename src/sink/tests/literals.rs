@@ -9,7 +9,7 @@ use crate::sink::target::{Conversion, Kind, Target};
 use crate::sink::{json, text};
 
 /// So many near misses of each list.
-const MUTANTS: usize = 1_500;
+const MUTANTS: usize = 1_000;
 
 /// The server's answer for a literal; NULL where it refuses it.
 const LITERAL: &str = "CREATE FUNCTION literal(v text, t text) RETURNS text LANGUAGE plpgsql AS $$ \
@@ -378,6 +378,33 @@ fn literals() -> Vec<Literals> {
             Type::BYTEA,
             &["\\x", "\\x00fF"],
             &["\\x0", "\\xzz", "abc", "\\X00", "\\000", "\\x00 ff", ""],
+        ),
+        // What a modifier rounds and cuts.
+        l(
+            "numeric(10,2)",
+            Type::NUMERIC,
+            &["0.005", "1234.565", "-1.115", "99999999.994", "NaN", "1e7"],
+            &["99999999.995", "1e8", "inf", "1,5"],
+        ),
+        l(
+            "timestamp(0)",
+            Type::TIMESTAMP,
+            &["2026-11-25T10:00:00.5", "2026-11-25T10:00:01.5", "2026-12-31T23:59:59.9999996"],
+            &["2026-11-25"],
+        ),
+        l(
+            "timestamptz(3)",
+            Type::TIMESTAMPTZ,
+            &["2026-11-25T10:00:00.0005Z", "1999-12-31 23:59:59.9995-01"],
+            &[],
+        ),
+        l("time(2)", Type::TIME, &["12:34:56.125", "23:59:59.999", "12:34:56.115"], &[]),
+        l("interval(1)", Type::INTERVAL, &["PT0.05S", "PT0.15S", "P1.5D", "-00:00:00.25"], &[]),
+        l(
+            "interval day to minute",
+            Type::INTERVAL,
+            &["1 day 02:03:59", "P1DT2H3M59.9S", "P1M"],
+            &["02:03", "5"],
         ),
     ]
 }
