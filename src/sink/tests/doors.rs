@@ -5,15 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use bytes::BytesMut;
 use serde_json::value::RawValue;
-use tokio_postgres::types::Type;
 
 use super::*;
 use crate::HandlerErrorKind;
 use crate::sink::conversions::LINES;
-use crate::sink::target::{Conversion, Defect, Kind, Target};
-use crate::sink::{Bytea, Sql, ToColumn, array, json};
+use crate::sink::target::Kind;
+use crate::sink::{Bytea, ToColumn};
 
 /// A literal of a column type, and the JSON that means the same.
 struct Value {
@@ -91,7 +89,7 @@ async fn every_line_of_the_table_through_every_door() {
         assert_eq!(rows, [Some((4 + 2 * json.len()).to_string())], "{sql_type} {literal}");
     }
     let driven = |kind: &Kind| values().iter().any(|value| value.kind == *kind);
-    // Of these, text is another thing in JSON than in Rust: the two tests that follow. `Other` is the driver's.
+    // Of these, text is another thing in JSON than in Rust: the next test, and `input.rs`. `Other` is the driver's.
     let others = [Kind::Json, Kind::Jsonb, Kind::Array, Kind::Input, Kind::Other];
     for kind in LINES.iter().flat_map(|line| line.kinds) {
         assert!(driven(kind) || others.contains(kind), "{kind:?} has no example");
@@ -121,35 +119,6 @@ async fn json_and_arrays_through_every_door() {
     let found = place.texts("SELECT j || ' ' || b || ' ' || a::text || n::text FROM v").await;
     let expected = r#"{"wei": 123456789012345678901234567890, "s": "\u00e9"} {"s": "é", "wei": 123456789012345678901234567890} {"a\"b",c}{1,NULL}"#;
     assert_eq!(found, vec![Some(expected.to_owned()); 4]);
-}
-
-/// What is written as text is what the server's input function makes of the literal.
-#[tokio::test]
-async fn text_for_input_functions_is_what_they_read() {
-    let place = Place::new("CREATE TYPE pair AS (a int, b text)").await;
-    for (ty, sql_type, literal, json) in [
-        (Type::INT4_RANGE, "int4range", "[1,5)", "\"[1,5)\""),
-        (Type::TS_VECTOR, "tsvector", "'a':1 'b':2", "\"'a':1 'b':2\""),
-        (Type::TIMETZ, "timetz", "10:00:00+02", "\"10:00+02\""),
-        (Type::MONEY, "money", "12.50", "12.50"),
-        (Type::POINT, "point", "(1,2)", "\"1,2\""),
-        (Type::VARBIT, "varbit", "101", "\"101\""),
-        (Type::VARBIT, "varbit", "101", "101"),
-        (Type::MACADDR, "macaddr", "08:00:2b:01:02:03", "\"08002b010203\""),
-        (Type::PG_LSN, "pg_lsn", "16/B374D848", "\"16/B374D848\""),
-        (Type::OID, "oid", "4294967295", "4294967295"),
-        (Type::RECORD, "pair", "(1,\"a b\")", "\"(1,\\\"a b\\\")\""),
-        (Type::INT4_RANGE_ARRAY, "int4range[]", "{\"[1,5)\",NULL,empty}", "[\"[1,5)\",null,\"empty\"]"),
-        (Type::BOX_ARRAY, "box[]", "{(1,1),(0,0);(2,2),(0,0)}", "[\"(1,1),(0,0)\",\"(2,2),(0,0)\"]"),
-        (Type::OID_ARRAY, "oid[]", "{1,2}", "[1,2]"),
-    ] {
-        let target = input(ty);
-        for text in [text_of(&literal, &target).unwrap(), text_of_json(json, &target).unwrap()] {
-            let sql = format!("SELECT ($t${text}$t$::{sql_type})::text");
-            let expected = format!("SELECT ($t${literal}$t$::{sql_type})::text");
-            assert_eq!(place.texts(&sql).await, place.texts(&expected).await, "{sql_type}: {json}");
-        }
-    }
 }
 
 /// A key as text, as a JSON string, in an object: the same row, or a rejection.
@@ -342,76 +311,4 @@ async fn bytes_come_as_the_table_says() {
         let error = place.apply(&sink, &one_record()).await.unwrap_err();
         assert_eq!(error.kind(), HandlerErrorKind::Reject, "{error:?}");
     }
-}
-
-fn input(ty: Type) -> Target {
-    let target = Target::new(ty, Conversion::default());
-    assert_eq!(target.kind, Kind::Input, "{}", target.ty);
-    target
-}
-
-fn text_of(value: &dyn ToColumn, target: &Target) -> Result<String, Defect> {
-    let mut out = BytesMut::new();
-    value.put(target, &mut out)?;
-    Ok(String::from_utf8(out.to_vec()).expect("text"))
-}
-
-fn text_of_json(raw: &str, target: &Target) -> Result<String, Defect> {
-    let mut out = BytesMut::new();
-    json::put(raw, target, &mut out)?;
-    Ok(String::from_utf8(out.to_vec()).expect("text"))
-}
-
-/// Types that we cannot encode take the text that their input functions read.
-#[test]
-fn what_has_no_encoder_is_text() {
-    for ty in [
-        Type::INT4_RANGE,
-        Type::TS_VECTOR,
-        Type::TIMETZ,
-        Type::MONEY,
-        Type::POINT,
-        Type::VARBIT,
-        Type::MACADDR,
-    ] {
-        let target = input(ty);
-        for (value, text) in [
-            (&"[1,5)" as &dyn ToColumn, "[1,5)"),
-            (&String::from("(1,2)"), "(1,2)"),
-            (&b"10:00+02", "10:00+02"),
-            (&7_i64, "7"),
-            (&u128::MAX, "340282366920938463463374607431768211455"),
-            (&1.5_f64, "1.5"),
-            (&1e300_f64, "1e+300"),
-            (&0.1_f32, "0.1"),
-            (&true, "true"),
-        ] {
-            assert_eq!(text_of(value, &target).as_deref(), Ok(text));
-        }
-        for (raw, text) in [
-            ("\"a \\u00e9\"", "a é"),
-            ("12.50", "12.50"),
-            ("false", "false"),
-            ("[1, 2.50]", "[1, 2.50]"),
-            ("{\"type\": \"Point\"}", "{\"type\": \"Point\"}"),
-        ] {
-            assert_eq!(text_of_json(raw, &target).as_deref(), Ok(text));
-        }
-        assert_eq!(text_of(&"a\0b", &target), Err(Defect::Nul));
-        assert!(matches!(text_of(&Sql(7_i64), &target), Err(Defect::Binary(_))));
-        assert!(matches!(text_of(&Uuid::nil(), &target), Err(Defect::Mismatch("Uuid"))));
-    }
-    let array = input(Type::INT4_RANGE_ARRAY);
-    assert_eq!(text_of(&"{\"[1,5)\"}", &array).as_deref(), Ok("{\"[1,5)\"}"));
-    assert_eq!(text_of(&vec![Some("[1,5)"), None], &array).as_deref(), Ok("{\"[1,5)\",NULL}"));
-    assert_eq!(
-        text_of_json("[\"[1,5)\", null, \"a\\\"\\\\\"]", &array).as_deref(),
-        Ok(r#"{"[1,5)",NULL,"a\"\\"}"#)
-    );
-    assert_eq!(text_of_json("[]", &array).as_deref(), Ok("{}"));
-    let boxes = input(Type::BOX_ARRAY);
-    let two = ["(1,1),(0,0)", "(2,2),(0,0)"];
-    assert_eq!(text_of(&two, &boxes).as_deref(), Ok("{\"(1,1),(0,0)\";\"(2,2),(0,0)\"}"));
-    let none: [&str; 0] = [];
-    assert!(array::put(none.iter(), &input(Type::OID), &mut BytesMut::new()).is_err());
 }
