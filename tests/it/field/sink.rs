@@ -1,6 +1,10 @@
 //! S2: a SQLSTATE is taken for a culprit. The good records before a bad one are applied, and the halt names it.
 
-use highwater::tokio_postgres::types::Json;
+use std::error::Error;
+
+use bytes::BytesMut;
+use highwater::sink::Sql;
+use highwater::tokio_postgres::types::{IsNull, Json, ToSql, Type, to_sql_checked};
 use highwater::{Batch, Handler, HandlerError, Table, TableSink, Tx};
 use serde_json::value::RawValue;
 
@@ -47,8 +51,39 @@ pub(super) fn numbered(count: usize, value: impl Fn(usize) -> String) -> impl It
     (0..count).map(value)
 }
 
+/// A bit string, or what its type refuses in binary.
+#[derive(Debug)]
+struct Bits(bool);
+
+impl ToSql for Bits {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&(if self.0 { 8_i32 } else { -1 }).to_be_bytes());
+        out.extend_from_slice(&[0xA5]);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::VARBIT
+    }
+
+    to_sql_checked!();
+}
+
 #[tokio::test]
 async fn s2_1_a_value_that_its_type_refuses_in_binary() -> TestResult {
+    let world =
+        world("bits", "CREATE TABLE b (bits varbit)", numbered(100, |n| (n != 50).to_string())).await?;
+    let sink = TableSink::new(Table::append("b", ["bits"]).binary("bits"), |record, rows| {
+        rows.push((Sql(Bits(record.value() == Some(b"true"))),))
+    });
+    let why = halts_at(&world, sink, "b", 50).await?;
+    assert!(why.contains("22P03") && why.contains("bits"), "{why}");
+    Ok(())
+}
+
+/// We refuse it before the server does.
+#[tokio::test]
+async fn s2_1_a_network_with_bits_behind_its_mask() -> TestResult {
     let value = |n| format!(r#"{{"id":{n},"net":"10.0.0.{}/8"}}"#, u8::from(n == 50));
     let world = world("cidr", "CREATE TABLE n (id bigint, net cidr)", numbered(100, value)).await?;
     let why = halts_at(&world, TableSink::json(Table::append("n", ["id", "net"])), "n", 50).await?;
