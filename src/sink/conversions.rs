@@ -45,7 +45,7 @@ pub(crate) const LINES: &[Line] = &[
         number: "the nearest float",
         text: "the same; `Infinity`, `inf`, `NaN`",
         notes: "digits without point and exponent are an integer, which the float must hold exactly; too large, or so \
-                small that nothing is left, is rejected; a Rust float is its shortest decimal",
+                small that nothing is left, is rejected; a Rust float is its shortest decimal, as `serde_json` writes it",
     },
     Line {
         kinds: &[Kind::Numeric],

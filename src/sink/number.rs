@@ -69,7 +69,11 @@ pub(crate) fn put_int_text(text: &str, target: &Target, out: &mut BytesMut) -> P
 pub(crate) fn put_float(value: f64, target: &Target, out: &mut BytesMut) -> Put {
     match target.kind {
         Kind::Float8 => out.put_f64(value),
-        Kind::Float4 => out.put_f32(read(shortest(value)?.as_str(), EXACT_FLOAT4)?),
+        Kind::Float4 if value.is_finite() => {
+            out.put_f32(read(Stack::shortest(value)?.as_str(), EXACT_FLOAT4)?);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "an infinity, or no number")]
+        Kind::Float4 => out.put_f32(value as f32),
         Kind::Numeric => return numeric::put_float(value, out),
         _ => return put_float_input(value, value.is_finite(), target, out, "f64"),
     }
@@ -80,7 +84,10 @@ pub(crate) fn put_float(value: f64, target: &Target, out: &mut BytesMut) -> Put 
 pub(crate) fn put_float4(value: f32, target: &Target, out: &mut BytesMut) -> Put {
     match target.kind {
         Kind::Float4 => out.put_f32(value),
-        Kind::Float8 => out.put_f64(read(shortest(value)?.as_str(), EXACT_FLOAT8)?),
+        Kind::Float8 if value.is_finite() => {
+            out.put_f64(read(Stack::shortest(value)?.as_str(), EXACT_FLOAT8)?);
+        }
+        Kind::Float8 => out.put_f64(value.into()),
         Kind::Numeric => return numeric::put_float4(value, out),
         _ => return put_float_input(value, value.is_finite(), target, out, "f32"),
     }
@@ -98,12 +105,12 @@ fn put_float_input<F: Serialize + Display + Copy>(
     if target.kind != Kind::Input || target.element.is_some() {
         return Err(Defect::Mismatch(rust));
     }
-    let written = if finite {
-        serde_json::to_writer(out.writer(), &value).is_ok()
+    if finite {
+        out.put_slice(Stack::shortest(value)?.as_str().as_bytes());
     } else {
-        write!(out, "{value}").is_ok()
-    };
-    if written { Ok(Written::Value) } else { Err(NOT_A_NUMBER) }
+        write!(out, "{value}").map_err(|_| NOT_A_NUMBER)?;
+    }
+    Ok(Written::Value)
 }
 
 /// What the server reads in decimal, between blanks or not: digits, `Infinity`, `inf`, `NaN`, in any case.
@@ -114,13 +121,6 @@ pub(crate) fn put_float_text(text: &str, target: &Target, out: &mut BytesMut) ->
         _ => out.put_f64(read(text, EXACT_FLOAT8)?),
     }
     Ok(Written::Value)
-}
-
-/// The shortest decimal that is this float, with an exponent.
-fn shortest(value: impl std::fmt::LowerExp + Copy) -> Result<Stack, Defect> {
-    let mut text = Stack::default();
-    write!(text, "{value:e}").map_err(|_| NOT_A_NUMBER)?;
-    Ok(text)
 }
 
 /// The nearest float, rounded once. What is too large for it, or so small that nothing is left, is out of range, as it is

@@ -1,6 +1,7 @@
 //! The sink against a real server, without Kafka: batches are made by hand.
 
 mod doors;
+mod floats;
 mod input;
 mod literals;
 mod modes;

@@ -13,7 +13,7 @@ use crate::sink::{json, text};
 const MUTANTS: usize = 500;
 
 /// The server's answer for a literal; NULL where it refuses it.
-const LITERAL: &str = "CREATE FUNCTION literal(v text, t text) RETURNS text LANGUAGE plpgsql AS $$ \
+pub(super) const LITERAL: &str = "CREATE FUNCTION literal(v text, t text) RETURNS text LANGUAGE plpgsql AS $$ \
      DECLARE r text; BEGIN EXECUTE format('SELECT (%L::%s)::text', v, t) INTO r; RETURN r; \
      EXCEPTION WHEN OTHERS THEN RETURN NULL; END $$";
 
