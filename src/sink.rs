@@ -1,13 +1,21 @@
 //! The ready-made handler: rows by binary `COPY`.
 
+mod absent;
+mod array;
 mod buffer;
+mod bytea;
 mod care;
 mod catalog;
+#[cfg(test)]
+mod conversions;
 mod doubt;
 mod each;
 mod encode;
+mod finite;
+mod interval;
 mod json;
 mod length;
+mod number;
 mod numeric;
 mod object;
 mod parents;
@@ -30,7 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use row::Row;
 pub use rows::{Rows, TableRows};
 pub use table::{Table, Tables};
-pub use target::Nul;
+pub use target::{Bytea, Nul};
 pub use value::{Json, Sql, ToColumn};
 
 use crate::verdict::Class;
@@ -88,8 +96,9 @@ impl TableSink {
     /// A sink for records whose values are JSON objects: each column takes the field of its name; see
     /// [`Rows::push_json`].
     ///
-    /// A tombstone deletes from a [`Table::upsert`] the row of the record's key: a JSON object with the key's columns
-    /// or, if that is one column, its text. To the other modes a tombstone is a bad record.
+    /// A tombstone deletes from a [`Table::upsert`] the row of the record's key. A key that begins with `{` is a JSON
+    /// object with the key's columns; if that is one column, a key that begins with `"` is a JSON string, and any other is
+    /// the value's text as it is. To the other modes a tombstone is a bad record.
     ///
     /// ```
     /// use highwater::{Table, TableSink};

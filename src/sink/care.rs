@@ -51,6 +51,8 @@ pub(crate) struct Written<'a> {
     pub(crate) key: &'a [usize],
     /// Whether equal keys can be told here.
     pub(crate) key_is_exact: bool,
+    /// Whether the server makes the values of the column at a position from text, only when they are written.
+    pub(crate) is_input: &'a dyn Fn(usize) -> bool,
     /// Whether values of the column at a position may be too long for an index.
     pub(crate) is_long: &'a dyn Fn(usize) -> bool,
 }
@@ -129,6 +131,7 @@ impl Care {
             care.repeated.get_or_insert_with(|| why.clone());
             care.order_why.get_or_insert(why);
         }
+        care.watched.extend((0..written.names.len()).filter(|&at| (written.is_input)(at)));
         if facts.generated {
             care.repeated.get_or_insert_with(|| "a generated column is computed of every write".to_owned());
         }
@@ -214,6 +217,7 @@ mod tests {
             key_index: Some("t_pkey"),
             key: &[0],
             key_is_exact: true,
+            is_input: &|_| false,
             is_long: &|at| at == 1,
         }
     }

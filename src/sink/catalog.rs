@@ -4,6 +4,8 @@ mod check;
 pub(crate) mod facts;
 mod key;
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -158,7 +160,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
                 collation: found.collation.clone(),
                 length: Length::of(&ty, found.type_id),
                 not_null: found.not_null && !may_fill,
-                target: Target::new(ty, table.nul),
+                target: Target::new(ty, table.conversion(name)),
             })
         })
         .collect();
@@ -199,6 +201,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
             key_index: index.map(|index| index.name.as_str()),
             key: &key,
             key_is_exact,
+            is_input: &|at| columns[at].is_read_by_the_server(),
             is_long: &is_long,
         },
         &facts,
@@ -224,6 +227,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         stage: None,
         statements: stage::Statements::default(),
         fields: 0,
+        absent: Arc::clone(&table.absent),
     };
     let extra = usize::from(plan.mode == Mode::Upsert) + usize::from(plan.tells_places());
     plan.fields =

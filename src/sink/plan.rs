@@ -87,6 +87,8 @@ pub(crate) struct TablePlan {
     pub(crate) copy: String,
     /// Fields in a row that is sent.
     pub(crate) fields: i16,
+    /// Which columns no JSON object has had.
+    pub(crate) absent: std::sync::Arc<super::absent::Absent>,
 }
 
 impl TablePlan {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
+use super::absent::Absent;
 use super::buffer::{self, Buffer, Pool};
 use super::plan::{Column, Plan, TablePlan};
 use super::row::{Failure, Fields, Row};
@@ -77,6 +78,19 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn key(&self, table: usize) -> &'a [usize] {
         &self.plan.tables[table].key
+    }
+
+    /// How many of the columns are the user's; they come first.
+    pub(crate) fn given(&self, table: usize) -> usize {
+        self.plan.tables[table].given
+    }
+
+    pub(crate) fn table_name(&self, table: usize) -> &'a str {
+        &self.plan.tables[table].name
+    }
+
+    pub(crate) fn absent(&self, table: usize) -> &'a Absent {
+        &self.plan.tables[table].absent
     }
 
     pub(crate) fn is_upsert(&self, table: usize) -> bool {
@@ -254,6 +268,12 @@ fn explain(plan: &TablePlan, record: &Record<'_>, failure: &Failure) -> HandlerE
             return HandlerError::fatal(format!(
                 "table {table}, column {name}: the SQL type is {sql_type}, into which a Rust value of type {rust} does \
                  not go"
+            ));
+        }
+        Defect::Binary(rust) => {
+            return HandlerError::fatal(format!(
+                "table {table}, column {name}: values of type {sql_type} are written as text; for a Sql value of type \
+                 {rust} name the column in Table::binary"
             ));
         }
         Defect::Invalid(why) => why.to_owned(),

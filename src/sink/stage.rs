@@ -131,9 +131,11 @@ impl Stage {
                 format!("{into} SELECT {values} FROM {stage} WHERE {DEED} <> '1'{order}{on_conflict}")
             }
             Mode::Upsert => {
-                let order = if plan.care.order == Order::Records { PLACE } else { &key };
+                let keys = keys(plan).map(|column| value(column, &quote(&column.name)));
+                let keys = keys.collect::<Vec<_>>().join(", ");
+                let order = if plan.care.order == Order::Records { PLACE } else { &keys };
                 format!(
-                    "{into} SELECT {values} FROM (SELECT DISTINCT ON ({key}) * FROM {stage} ORDER BY {key}, {PLACE} DESC) \
+                    "{into} SELECT {values} FROM (SELECT DISTINCT ON ({keys}) * FROM {stage} ORDER BY {keys}, {PLACE} DESC) \
                      AS last WHERE {DEED} <> '1' ORDER BY {order}{on_conflict}"
                 )
             }

@@ -30,6 +30,9 @@ pub(super) fn columns(table: &Table, names: &[&str], found: &[Found]) -> Result<
     if table.columns.is_empty() {
         return Err("no columns are given".to_owned());
     }
+    if let Some(column) = table.binary.iter().find(|column| !names.contains(&column.as_str())) {
+        return Err(format!("column {column} is said to be sent as binary, and is not among those written"));
+    }
     for (place, name) in names.iter().enumerate() {
         let Some(column) = found.iter().find(|found| found.name == *name) else {
             let near = found.iter().map(|found| found.name.as_str());
