@@ -206,7 +206,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         },
         &facts,
     );
-    let checked_here = columns.iter().all(|column| is_checked_here(column));
+    let checked_here = columns.iter().all(is_checked_here);
     let mut plan = TablePlan {
         name: table.name.clone(),
         relation,

@@ -95,7 +95,7 @@ fn reduce<'a>(plan: &TablePlan, order: &[u32], keys: &Keys, of: &dyn Fn(u32) -> 
 }
 
 /// Whether somebody could tell that writes of a key are left out because a later one follows.
-fn tells<'a>(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &'a [u8]>) -> bool {
+fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>) -> bool {
     let care = &plan.care;
     if care.repeated.is_some() || care.order == Order::Records {
         return true;

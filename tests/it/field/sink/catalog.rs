@@ -11,8 +11,8 @@ struct ByTenant(TableSink);
 
 impl Handler for ByTenant {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
-        let first = batch.records().next().and_then(|record| Some(record.offset() % 2 == 0));
-        let schema = if first == Some(true) { "a" } else { "b" };
+        let is_even = batch.records().next().is_some_and(|record| record.offset() % 2 == 0);
+        let schema = if is_even { "a" } else { "b" };
         tx.execute(&format!("SET LOCAL search_path TO {schema}"), &[]).await?;
         self.0.handle(batch, tx).await
     }
