@@ -2,6 +2,7 @@
 
 mod catalog;
 mod family;
+mod known;
 mod order;
 mod sequence;
 
