@@ -1,5 +1,14 @@
 //! What `docs/operations.md` tells an operator to type, typed.
 
+mod active;
+mod command;
+mod forms;
+mod live;
+mod moves;
+mod partitions;
+mod plans;
+mod releases;
+
 use crate::support::{Sink, TestResult, World};
 
 /// The SQL between the page's marks.
