@@ -235,9 +235,14 @@ fn stale(plan_id: i64, why: &str) -> Error {
     )
 }
 
-/// No answer of the server's; or somebody holds a row, an earlier call of ours whose connection was lost, maybe.
+/// No answer of the server's, or its farewell; or somebody holds a row, an earlier call of ours whose connection was
+/// lost, maybe.
 fn is_unanswered(error: &Error) -> bool {
-    error.sqlstate().is_none_or(|code| *code == SqlState::LOCK_NOT_AVAILABLE)
+    let is_passing = |code: &SqlState| {
+        *code == SqlState::LOCK_NOT_AVAILABLE
+            || ["57P", "08", "25P03"].iter().any(|class| code.code().starts_with(class))
+    };
+    error.sqlstate().is_none_or(is_passing)
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use highwater::testing::{Kafka, Result};
+use highwater::testing::{Kafka, Postgres, Result};
 
-use crate::support::{Sink, TestResult, World};
+use crate::support::{Setup, Sink, TestResult, World};
 
 const TOOL: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 /// The timestamp of record 0 of each partition; the others follow minute by minute. 2026-04-25T03:00:00Z.
@@ -50,7 +50,10 @@ fn lines(text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_form_moves_where_kafkas_own_tool_does() -> TestResult {
-    let world = World::new("forms", 3).await?;
+    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::shared())?;
+    // The records are old.
+    let topic_config = &[("retention.ms", "-1")];
+    let world = World::with("forms", Setup { kafka, postgres, partitions: 3, topic_config }).await?;
     for partition in 0..3 {
         for n in 0..RECORDS {
             let at = BEGIN_MS + n * MINUTE_MS;

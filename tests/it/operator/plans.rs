@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use highwater::PartialConfig;
 use highwater::offsets::{ApplyOptions, Offsets, Request, Selection, Target};
-use highwater::testing::{Cut, Proxy};
+use highwater::testing::{Cut, Proxy, wait_until};
 
-use crate::support::{Sink, TestResult, World};
+use crate::support::{PATIENCE, Sink, TestResult, World};
 
 /// A group at rest that has applied 50 records of each of two partitions.
 async fn at_rest(hint: &str) -> TestResult<World<'static>> {
@@ -93,7 +93,7 @@ async fn two_at_once_move_it_once() -> TestResult {
 /// The answer to COMMIT is lost; or COMMIT itself, and the server goes on holding the rows for a while.
 #[tokio::test]
 async fn a_lost_answer_is_looked_up() -> TestResult {
-    for (cut, hint) in [(Cut::Answer, "answer"), (Cut::Commit, "commit"), (Cut::Transaction, "transaction")] {
+    for (cut, hint) in [(Cut::Answer, "answer"), (Cut::Commit, "commit")] {
         let world = at_rest(&format!("lost-{hint}")).await?;
         let proxy = Proxy::before_postgres(world.database.url()).await?;
         let mut offsets = world.operator(&proxy.url(world.database.url())?).await?;
@@ -112,6 +112,32 @@ async fn a_lost_answer_is_looked_up() -> TestResult {
         world.goes_on().await?;
     }
     Ok(())
+}
+
+/// Its session is ended while it waits for a row that somebody holds.
+#[tokio::test]
+async fn a_session_that_is_ended_before_its_commit_is_begun_anew() -> TestResult {
+    let world = at_rest("ended").await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.back_by(10)).await?.id.expect("it is stored");
+    let holder = world.database.client().await?;
+    holder.batch_execute("BEGIN; SELECT FROM highwater.consumer_offset FOR UPDATE").await?;
+    let end = async {
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'highwater command' AND wait_event_type = 'Lock'";
+        wait_until("the move waits for the row", PATIENCE, async || {
+            Ok((world.number(sql).await? > 0).then_some(()))
+        })
+        .await?;
+        holder.batch_execute("COMMIT").await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    let options = ApplyOptions::by("ana");
+    let (applied, ended) = tokio::join!(offsets.apply(id, &options), end);
+    ended?;
+    assert!(!applied?.before);
+    assert_eq!((world.next_offset(0).await?, world.resets().await?), (Some(40), 2));
+    world.goes_on().await
 }
 
 #[tokio::test]
