@@ -16,6 +16,8 @@ pub(crate) struct Order {
     pub(crate) verb: Box<str>,
     /// Claims up to this one are over.
     pub(crate) epoch: i64,
+    /// Just given: somebody waits for it.
+    pub(crate) is_fresh: bool,
 }
 
 impl Order {
@@ -37,7 +39,8 @@ impl Orders {
         let control = db.schema.qualified("partition_control");
         Self {
             open: format!(
-                "SELECT control_id, topic, partition, verb, epoch FROM {control} \
+                "SELECT control_id, topic, partition, verb, epoch, \
+                   requested_at > clock_timestamp() - interval '10 seconds' FROM {control} \
                  WHERE group_id = $1 AND obeyed_at IS NULL ORDER BY control_id LIMIT 10000"
             ),
             obeyed: format!(
@@ -64,6 +67,7 @@ impl Orders {
             key: PartitionKey { topic: row.get::<_, &str>(1).into(), partition: row.get(2) },
             verb: row.get::<_, &str>(3).into(),
             epoch: row.get(4),
+            is_fresh: row.get(5),
         };
         Ok(Some(rows.iter().map(order).collect()))
     }

@@ -15,6 +15,8 @@ use crate::partition::{After, Input, State};
 
 /// How often it is looked for orders: with the claim that follows, they are obeyed within two seconds.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// And while there are some that were just given, so that they are answered as soon as they are obeyed.
+const FRESH: Duration = Duration::from_millis(200);
 /// And where the tables do not have them yet.
 const SELDOM: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,9 @@ impl Orders {
             match self.statements.open(&self.db).await {
                 Ok(Some(orders)) if orders.is_empty() => {}
                 Ok(Some(orders)) => {
+                    if orders.iter().any(|order| order.is_fresh) {
+                        wait = FRESH;
+                    }
                     let _ = self.found.send(orders);
                 }
                 Ok(None) => {

@@ -2,6 +2,7 @@
 
 mod active;
 mod command;
+mod documented;
 mod forms;
 mod live;
 mod moves;

@@ -17,6 +17,14 @@ impl World<'_> {
                    ORDER BY 1";
         Ok(self.database.query(sql, &[]).await?.iter().filter_map(|row| row.get(0)).collect())
     }
+
+    /// How many milliseconds passed from the last order of each partition to the claim under which it goes on.
+    async fn resumption(&self) -> TestResult<Vec<i64>> {
+        let sql = "SELECT DISTINCT ON (c.topic, c.partition) (extract(epoch FROM o.claimed_at - c.requested_at) * 1000)::int8 \
+                   FROM highwater.partition_control c JOIN highwater.consumer_offset o USING (group_id, topic, partition) \
+                   ORDER BY c.topic, c.partition, c.control_id DESC";
+        Ok(self.database.query(sql, &[]).await?.iter().filter_map(|row| row.get(0)).collect())
+    }
 }
 
 #[tokio::test]
@@ -31,6 +39,10 @@ async fn an_idle_fleet_goes_on_from_the_new_place_within_two_seconds() -> TestRe
         world.offsets("reset", &arguments).await?.ended(0);
         assert!(began.elapsed() < 2 * (OBEYED + BUSY), "{:?}", began.elapsed());
         world.verify_with_moves().await?;
+        let resumption = world.resumption().await?;
+        println!("ms until claimed anew, idle: {resumption:?}");
+        let limit = i64::try_from((OBEYED + BUSY).as_millis())?;
+        assert!(resumption.len() == 3 && resumption.iter().all(|ms| *ms < limit), "{resumption:?}");
     }
     let obedience = world.obedience().await?;
     println!("ms until obeyed, idle: {obedience:?}");
