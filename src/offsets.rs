@@ -27,6 +27,7 @@ mod active;
 mod apply;
 mod delete;
 mod describe;
+mod ends;
 mod events;
 mod near;
 mod partitions;

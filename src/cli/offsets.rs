@@ -17,15 +17,15 @@ use super::DatabaseArguments;
 pub(super) use apply::wait;
 
 const AFTER_HELP: &str = "\
-The flags of `kafka-consumer-groups.sh` mean the same here. What is different: the offsets are those
-in Postgres; a move is a plan with an id, so that nothing is moved twice; and with --live it is made
-while the workers run.
+The flags of `kafka-consumer-groups.sh` mean the same here. What is different: the offsets are
+those in Postgres; a move is a plan with an id, so that nothing is moved twice; and with --live
+it is made while the workers run.
 
 Without a verb, `highwater offsets --group NAME` shows what Postgres knows and asks nobody else.
-NEXT-OFFSET follows Kafka's convention: the next record to apply, 4204 when 4203 is done. OWNER is the
-process that holds the partition, `-` when it was released. EPOCH counts the claims. CLAIMED and
-COMMITTED are UTC times of the database. STATE is what the owner reported last. A partition that an
-operator paused shows the reason.
+NEXT-OFFSET follows Kafka's convention: the next record to apply, 4204 when 4203 is done. OWNER
+is the process that holds the partition, `-` when it was released. EPOCH counts the claims.
+CLAIMED and COMMITTED are UTC times of the database. STATE is what the owner reported last. A
+partition that an operator paused shows the reason.
 
 Examples:
   highwater offsets list

@@ -12,13 +12,13 @@ use super::table::Table;
 
 const AFTER_HELP: &str = "\
 It holds when the command returns: what was in flight rolls back. Workers act on it within two
-seconds, without a restart; OBEYED says when. A partition that already is as it is told to be is left
-alone, so that a command may be given twice.
+seconds, without a restart; OBEYED says when. A partition that already is as it is told to be is
+left alone, so that a command may be given twice.
 
 Examples:
-  highwater partitions pause --group fraud-rules-v2 --topic payments:3 --reason 'INC-812: wait for the index'
+  highwater partitions pause --group fraud-rules-v2 --topic payments:3 --reason 'INC-812'
   highwater partitions resume --group fraud-rules-v2 --topic payments:3
-  highwater partitions skip --group fraud-rules-v2 --topic payments:3 --to 4204 --reason 'INC-813: not JSON'
+  highwater partitions skip --group fraud-rules-v2 --topic payments:3 --to 4204 --reason 'INC-813'
   highwater partitions retry --group fraud-rules-v2 --all-topics";
 
 /// Hold, release, and step over: halt, pause, resume, skip, retry, while the fleet runs

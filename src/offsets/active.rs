@@ -119,7 +119,7 @@ impl Offsets {
             .collect())
     }
 
-    async fn members(&self, group: &str) -> Result<Vec<GroupMember>> {
+    pub(super) async fn members(&self, group: &str) -> Result<Vec<GroupMember>> {
         let Some(catalog) = &self.catalog else { return Ok(Vec::new()) };
         let members = catalog.group_members(group).await.map_err(|source| {
             Error::new(ErrorKind::Kafka, format!("Kafka does not say who is in group `{group}`"))

@@ -46,7 +46,8 @@ pub enum Lines {
 pub struct Description {
     /// The group.
     pub group: String,
-    /// Whether Kafka was asked; if not, ends are those that workers have reported.
+    /// Whether Kafka was asked, and has answered; if not, ends are those that workers have reported, and members are
+    /// missing.
     pub asked_kafka: bool,
     /// One per partition, by topic and number.
     pub partitions: Vec<Line>,
@@ -131,7 +132,7 @@ impl Offsets {
     ///
     /// # Errors
     ///
-    /// If the group is unknown, or somebody does not answer.
+    /// If the group is unknown, or Postgres does not answer.
     pub async fn describe(
         &mut self,
         group: &str,
@@ -151,11 +152,14 @@ impl Offsets {
             }
         }
         partitions.retain(|line| selection.covers(&line.topic, line.partition));
+        let mut asked_kafka = self.catalog.is_some();
         if let (Some(catalog), false) = (&self.catalog, partitions.is_empty()) {
             let keys: Vec<PartitionKey> = partitions.iter().map(line_key).collect();
             // Whoever does not answer costs his column, not the picture.
-            let survey = catalog.survey(&keys).await.unwrap_or_default();
-            let mirrored = catalog.group_offsets(group, |_| true).await.unwrap_or_default();
+            let survey = catalog.survey(&keys).await;
+            let mirrored = catalog.group_offsets(group, |_| true).await;
+            asked_kafka = survey.is_ok() && mirrored.is_ok();
+            let (survey, mirrored) = (survey.unwrap_or_default(), mirrored.unwrap_or_default());
             let mirrored: HashMap<(&str, i32), i64> = mirrored
                 .iter()
                 .map(|committed| ((&*committed.topic, committed.partition), committed.offset))
@@ -168,8 +172,14 @@ impl Offsets {
         if lines == Lines::OnlyWithLag {
             partitions.retain(|line| line.lag != Some(0));
         }
-        let activity = self.activity(group).await?;
-        let asked_kafka = self.catalog.is_some();
+        let mut activity = Activity { workers: self.live_workers(group).await?, ..Activity::default() };
+        match self.members(group).await {
+            Ok(members) => activity.members = members,
+            Err(error) => {
+                tracing::warn!(error = error.report(), "members are left out");
+                asked_kafka = false;
+            }
+        }
         Ok(Description { group: group.to_owned(), asked_kafka, partitions, activity })
     }
 

@@ -38,7 +38,7 @@ impl Offsets {
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If they cannot be read, or nobody has heard of the group.
     pub async fn events(&mut self, group: &str, limit: i64) -> Result<Vec<Event>> {
         self.reconnect().await?;
         let sql = format!(
@@ -50,8 +50,8 @@ impl Offsets {
         let rows = self.client.query(&sql, &[&group, &limit]).await;
         let rows =
             rows.map_err(|source| Error::postgres(format!("read the events of group `{group}`"), source))?;
-        if rows.is_empty() {
-            // Deleted groups have events, mistyped ones have none.
+        // Deleted groups have events, mistyped ones have none.
+        if rows.is_empty() && !self.group_ids().await?.iter().any(|known| known == group) {
             return Err(self.unknown_group(group).await);
         }
         Ok(rows

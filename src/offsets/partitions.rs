@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::plan::survey;
+use super::ends::survey;
 use super::request::Selection;
 use super::takeover::{Taken, Why, key, lock, take};
 use super::{Offsets, utc};

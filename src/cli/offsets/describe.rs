@@ -141,7 +141,7 @@ fn members(described: &[Description]) -> String {
             let _ = writeln!(text, "  nobody is at work");
         }
         if !asked_kafka {
-            let _ = writeln!(text, "  (no broker is configured: Kafka was not asked for members)");
+            let _ = writeln!(text, "  (Kafka was not asked, or has not answered: members are missing)");
         }
     }
     text

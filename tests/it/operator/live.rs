@@ -166,3 +166,25 @@ async fn what_is_in_flight_rolls_back() -> TestResult {
     worker.stop().await?;
     Ok(())
 }
+
+/// Many partitions in one move.
+#[tokio::test]
+#[ignore = "a topic of 512 partitions: cargo test --test it operator::live::five -- --ignored --nocapture"]
+async fn five_hundred_partitions_at_once() -> TestResult {
+    let world = World::new("live-many", 512).await?;
+    world.produce(20).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    for shift in ["-10", "-20"] {
+        let began = Instant::now();
+        let arguments = ["--all-topics", "--shift-by", shift, "--live", "--execute"];
+        world.offsets("reset", &arguments).await?.ended(0);
+        println!("{:?} for the command", began.elapsed());
+        world.caught_up().await?;
+        println!("ms until claimed anew: {:?}", world.resumption().await?.iter().max());
+    }
+    world.verify_with_moves().await?;
+    println!("ms until obeyed: {:?}", world.obedience().await?.last());
+    worker.stop().await?;
+    Ok(())
+}

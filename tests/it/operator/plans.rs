@@ -165,3 +165,32 @@ async fn a_stale_plan_moves_nothing() -> TestResult {
     assert_eq!((world.next_offset(0).await?, world.next_offset(1).await?), (Some(30), Some(33)));
     world.goes_on().await
 }
+
+/// What is read again would be rejected again: its dead letters are not to be redriven beside it.
+#[tokio::test]
+async fn dead_letters_of_what_is_read_again_are_superseded() -> TestResult {
+    let world = at_rest("superseded").await?;
+    let insert = "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, reason) \
+                  SELECT $1, $2, 'id', 0, n, 'why' FROM unnest('{39,40,49}'::int8[]) n";
+    world.database.query(insert, &[&world.group, &world.topic]).await?;
+    world.offsets("reset", &["--all-topics", "--shift-by", "-10", "--execute"]).await?.ended(0);
+    let sql = "SELECT record_offset, state FROM highwater.dead_letter ORDER BY 1";
+    let rows = world.database.query(sql, &[]).await?;
+    let states: Vec<(i64, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(states, [(39, "open"), (40, "superseded"), (49, "superseded")]);
+    world.goes_on().await
+}
+
+#[tokio::test]
+async fn a_workers_role_may_look_but_not_plan() -> TestResult {
+    let world = at_rest("rights").await?;
+    let group = ["--group", &world.group];
+    let describe = [&["offsets", "describe"][..], &group].concat();
+    world.highwater_at(&world.role.url, &describe).await?.ended(0);
+    let plan = [&["offsets", "plan"][..], &group, &["--all-topics", "--to-earliest"]].concat();
+    world.highwater_at(&world.role.url, &plan).await?.ended(5);
+    let pause = [&["partitions", "pause"][..], &group, &["--all-topics", "--reason", "why"]].concat();
+    world.highwater_at(&world.role.url, &pause).await?.ended(5);
+    world.verify().await?;
+    Ok(())
+}
