@@ -8,7 +8,7 @@ use highwater::testing::wait_until;
 use highwater::{HandlerError, PartitionState, Record};
 
 use crate::support::watch::{halted, status_until};
-use crate::support::{Fault, PATIENCE, Sink, TestResult, World};
+use crate::support::{Fault, PATIENCE, Process, Sink, TestResult, World};
 
 /// Until a partition that stands still is believed to do so.
 const STILL: Duration = Duration::from_millis(1_500);
@@ -61,6 +61,31 @@ async fn a_paused_partition_waits_and_the_others_go_on() -> TestResult {
     tokio::time::sleep(STILL).await;
     assert_eq!(world.next_offset(1).await?, Some(15));
     world.partitions_command("resume", 1, &[]).await?.ended(0);
+    world.verify_with_moves().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// What was in its transaction when the order came rolls back: nothing commits any more, not once, whoever hears of it
+/// when.
+#[tokio::test]
+async fn a_pause_holds_from_the_moment_it_is_given() -> TestResult {
+    let world = World::new("pause-flight", 1).await?;
+    world.produce(20).await?;
+    let slow = [("HIGHWATER_TEST_SLOW_MS", "3000")];
+    let worker = Process::start_with(&world, "slow", "slow", &slow)?;
+    let in_transaction = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                          AND application_name LIKE 'highwater/%' AND backend_xid IS NOT NULL";
+    wait_until("a batch is in flight", PATIENCE, async || {
+        Ok((world.number(in_transaction).await? > 0).then_some(()))
+    })
+    .await?;
+    world.partitions_command("pause", 0, &["--reason", "now"]).await?.ended(0);
+    let at = world.next_offset(0).await?;
+    tokio::time::sleep(2 * STILL + Duration::from_secs(2)).await;
+    assert_eq!(world.next_offset(0).await?, at, "a batch was committed after the pause");
+    world.assert_consistent().await?;
+    world.partitions_command("resume", 0, &[]).await?.ended(0);
     world.verify_with_moves().await?;
     worker.stop().await?;
     Ok(())
