@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use highwater::offsets::{Order, Selection, Verb};
 use highwater::testing::wait_until;
 use highwater::{HandlerError, PartitionState, Record};
 
@@ -80,7 +81,10 @@ async fn a_pause_holds_from_the_moment_it_is_given() -> TestResult {
         Ok((world.number(in_transaction).await? > 0).then_some(()))
     })
     .await?;
-    world.partitions_command("pause", 0, &["--reason", "now"]).await?.ended(0);
+    // Without waiting for the worker, as the command does.
+    let order = Order::new(&world.group, Selection::AllTopics, Verb::Pause).by("ana", "now");
+    let told = world.operator(world.database.url()).await?.order(&order).await?;
+    assert_eq!(told.len(), 1);
     let at = world.next_offset(0).await?;
     tokio::time::sleep(2 * STILL + Duration::from_secs(2)).await;
     assert_eq!(world.next_offset(0).await?, at, "a batch was committed after the pause");

@@ -20,7 +20,7 @@ async fn at_rest(hint: &str) -> TestResult<World<'static>> {
 
 impl World<'_> {
     /// The library, as its owner uses it, on some way to the database.
-    async fn operator(&self, url: &str) -> TestResult<Offsets> {
+    pub(crate) async fn operator(&self, url: &str) -> TestResult<Offsets> {
         let config =
             PartialConfig::default().postgres_url(url).brokers(vec![self.kafka.bootstrap().to_owned()]);
         Ok(Offsets::connect(&config.finish_operator()?).await?)
