@@ -109,9 +109,13 @@ impl SelectionArguments {
         if self.topics.is_empty() { Selection::AllTopics } else { Selection::Topics(self.topics.clone()) }
     }
 
+    pub(crate) fn is_given(&self) -> bool {
+        self.all_topics || !self.topics.is_empty()
+    }
+
     /// What is named: to move everything must be said.
     pub(crate) fn named(&self) -> Result<Selection> {
-        if self.topics.is_empty() && !self.all_topics {
+        if !self.is_given() {
             return Err(usage(
                 "which partitions? Give --topic TOPIC or --topic TOPIC:0,1 (repeated), or --all-topics",
             ));

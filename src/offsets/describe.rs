@@ -83,7 +83,7 @@ pub struct Line {
     pub state: String,
     /// Why.
     pub detail: Option<String>,
-    /// The copy in Kafka: it may be behind, never ahead.
+    /// The copy in Kafka: it may be behind, and is ahead only where the group was moved back and nobody has mirrored it.
     pub mirrored_offset: Option<i64>,
     /// When the present claim began, in UTC.
     pub claimed_at: Option<String>,

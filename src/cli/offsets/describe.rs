@@ -10,8 +10,8 @@ use crate::cli::operator::{GroupArguments, OperatorArguments, SelectionArguments
 use crate::cli::table::Table;
 
 const AFTER_HELP: &str = "\
-NEXT-OFFSET is the truth, by Postgres; MIRRORED is its copy in Kafka, which may be behind, never
-ahead. LAG counts offsets, LAG-S is the age of the next record in seconds. STATE is what the owner
+NEXT-OFFSET is the truth, by Postgres; MIRRORED is its copy in Kafka, which may be behind, and is
+ahead only where the group was moved back and no worker has mirrored that yet. LAG counts offsets, LAG-S is the age of the next record in seconds. STATE is what the owner
 has reported last; `paused` and `halted` are an operator's, or an error's, whose words follow;
 `released`: nobody holds it; `dead`: its owner has stopped beating. Without brokers, ends are those
 that the workers have reported.

@@ -9,7 +9,7 @@ use highwater::offsets::{Clamp, Offsets, Plan, PlanState, Request, Selection, Ta
 
 use crate::cli::instant::{duration, instant};
 use crate::cli::operator::{
-    ActorArguments, GroupArguments, OperatorArguments, SelectionArguments, json, or_dash,
+    ActorArguments, GroupArguments, OperatorArguments, SelectionArguments, json, or_dash, usage,
 };
 use crate::cli::table::Table;
 
@@ -100,6 +100,9 @@ impl RequestArguments {
         let target = self.target.target();
         let selection = match &target {
             Some(_) => self.selection.named()?,
+            None if self.selection.is_given() => {
+                return Err(usage("the file names the partitions: leave out --topic and --all-topics"));
+            }
             None => Selection::AllTopics,
         };
         let groups = self.groups.groups(operator, offsets).await?;

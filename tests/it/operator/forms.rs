@@ -193,6 +193,7 @@ async fn a_mistyped_name_names_its_neighbours_and_moves_nothing() -> TestResult 
         (&["--all-topics", "--execute"], "--to-earliest"),
         (&["--all-topics", "--to-earliest", "--to-latest", "--execute"], "cannot be used with"),
         (&["--all-topics", "--to-datetime", "yesterday", "--execute"], "UTC"),
+        (&["--all-topics", "--from-file", "before.csv", "--execute"], "the file names the partitions"),
     ] {
         let said = world.offsets("reset", arguments).await?.ended(2);
         assert!(said.stderr.contains(why), "{arguments:?}: {}", said.stderr);
