@@ -203,3 +203,50 @@ async fn a_mistyped_name_names_its_neighbours_and_moves_nothing() -> TestResult 
     world.verify().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn several_groups_are_moved_and_written_with_their_names() -> TestResult {
+    let world = World::new("groups", 2).await?;
+    world.produce(30).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    worker.stop().await?;
+    // Another group that stands in the same place, of which nobody runs.
+    let other = format!("{}-other", world.group);
+    for (table, columns) in [
+        ("group_topic", "topic, start_policy, partition_count, cluster_id, topic_id, program, resolved_by"),
+        ("consumer_offset", "topic, partition, next_offset"),
+    ] {
+        let copy = format!(
+            "INSERT INTO highwater.{table} (group_id, {columns}) SELECT '{other}', {columns} FROM highwater.{table}"
+        );
+        world.database.execute(&copy).await?;
+    }
+    let all = ["--all-groups", "--all-topics", "--shift-by", "-5", "--execute", "--export"];
+    let said = world.highwater(&[&["offsets", "reset"][..], &all].concat()).await?.ended(0);
+    let expected: BTreeSet<String> = [&world.group, &other]
+        .iter()
+        .flat_map(|group| [0, 1].map(|partition| format!("{group},{},{partition},25", world.topic)))
+        .collect();
+    let found: BTreeSet<String> = said.stdout.lines().map(str::to_owned).collect();
+    assert_eq!(found, expected);
+    assert_eq!(world.number("SELECT count(*) FROM highwater.offset_plan WHERE state = 'applied'").await?, 2);
+    // Back by the file, one of them alone.
+    let path = std::env::temp_dir().join(format!("{other}.csv"));
+    std::fs::write(&path, said.stdout.replace(",25", ",30"))?;
+    let file = path.to_str().expect("a path of plain letters");
+    let both = ["offsets", "import", file, "--group", &other, "--execute"];
+    world.highwater(&both).await?.ended(0);
+    std::fs::remove_file(&path)?;
+    let stands = "SELECT next_offset FROM highwater.consumer_offset WHERE group_id = $1 ORDER BY partition";
+    for (group, offset) in [(&world.group, 25), (&other, 30)] {
+        let rows = world.database.query(stands, &[group]).await?;
+        assert!(rows.iter().all(|row| row.get::<_, i64>(0) == offset), "{group}");
+    }
+    let deleted = ["offsets", "delete", "--group", &other, "--all-topics", "--execute"];
+    world.highwater(&deleted).await?.ended(0);
+    let worker = world.worker(Sink::<()>::default());
+    world.verify_with_moves().await?;
+    worker.stop().await?;
+    Ok(())
+}
