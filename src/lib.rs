@@ -6,15 +6,17 @@
 //! anything twice.
 //!
 //! ```no_run
+//! use highwater::tokio_postgres::types::Json;
 //! use highwater::{Batch, Handler, HandlerError, Tx, Worker};
+//! use serde_json::value::RawValue;
 //!
 //! struct Payments;
 //!
 //! impl Handler for Payments {
 //!     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
 //!         for record in batch.records() {
-//!             let body: serde_json::Value = record.json()?;
-//!             tx.execute("INSERT INTO payments (body) VALUES ($1)", &[&body]).await?;
+//!             let body: &RawValue = record.json()?; // every digit as it came
+//!             tx.execute("INSERT INTO payments (body) VALUES ($1)", &[&Json(body)]).await?;
 //!         }
 //!         Ok(())
 //!     }

@@ -1,11 +1,24 @@
 //! The ready-made handler: rows by binary `COPY`.
 
+mod absent;
+mod array;
 mod buffer;
+mod bytea;
+mod care;
 mod catalog;
+#[cfg(test)]
+mod conversions;
+mod doubt;
+mod each;
 mod encode;
+mod finite;
+mod interval;
 mod json;
+mod length;
+mod number;
 mod numeric;
 mod object;
+mod parents;
 mod plan;
 mod row;
 mod rows;
@@ -25,11 +38,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use row::Row;
 pub use rows::{Rows, TableRows};
 pub use table::{Table, Tables};
-pub use target::Nul;
+pub use target::{Bytea, Nul};
 pub use value::{Json, Sql, ToColumn};
 
+use crate::verdict::Class;
 use crate::{Batch, Handler, HandlerError, Record, Tx};
 use buffer::Pool;
+use doubt::Doubts;
 use encode::{Encoded, Mapping, encode};
 use plan::{Plan, TablePlan};
 use stage::Sessions;
@@ -44,12 +59,15 @@ pub struct TableSink {
     plan: Mutex<Option<Arc<Plan>>>,
     pool: Pool,
     sessions: Sessions,
+    doubts: Doubts,
 }
 
 /// A batch that was encoded ahead.
 struct Prepared {
     plan: Arc<Plan>,
     encoded: Vec<Encoded>,
+    /// Somebody could tell the batch from its records one by one: each row is written by a statement of its own.
+    tells: bool,
 }
 
 impl TableSink {
@@ -71,14 +89,16 @@ impl TableSink {
             plan: Mutex::default(),
             pool: Pool::default(),
             sessions: Sessions::default(),
+            doubts: Doubts::default(),
         }
     }
 
     /// A sink for records whose values are JSON objects: each column takes the field of its name; see
     /// [`Rows::push_json`].
     ///
-    /// A tombstone deletes from a [`Table::upsert`] the row of the record's key: a JSON object with the key's columns
-    /// or, if that is one column, its text. To the other modes a tombstone is a bad record.
+    /// A tombstone deletes from a [`Table::upsert`] the row of the record's key. A key that begins with `{` is a JSON
+    /// object with the key's columns; if that is one column, a key that begins with `"` is a JSON string, and any other is
+    /// the value's text as it is. To the other modes a tombstone is a bad record.
     ///
     /// ```
     /// use highwater::{Table, TableSink};
@@ -112,7 +132,9 @@ impl TableSink {
             return Err(HandlerError::fatal("a table sink was given no table"));
         }
         let encoded = encode(plan, &self.pool, &*self.mapping, batch)?;
-        Ok(Prepared { plan: Arc::clone(plan), encoded })
+        let tells = encoded.iter().any(|rows| rows.tells && !rows.rows.is_empty())
+            || parents::come_late(plan, &encoded);
+        Ok(Prepared { plan: Arc::clone(plan), encoded, tells })
     }
 
     /// The batch's rows, and whether the catalogue was read for them just now.
@@ -132,13 +154,15 @@ impl TableSink {
     }
 
     async fn write(&self, rows: &Prepared, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        if rows.tells || self.doubts.concern(batch) {
+            return each::write(&rows.plan, &rows.encoded, batch, tx).await;
+        }
         let used: Vec<(&TablePlan, &Encoded)> =
             rows.plan.tables.iter().zip(&rows.encoded).filter(|(_, rows)| !rows.rows.is_empty()).collect();
         for (plan, rows) in &used {
             if let Some(stage) = &plan.stage {
                 self.sessions.ensure(stage, tx).await?;
                 send::copy(plan, rows, &self.pool, batch, tx).await?;
-                stage.keep_last(tx).await?;
             }
         }
         // What refers to a row goes before the row.
@@ -173,6 +197,9 @@ impl Handler for TableSink {
             }
             Err(error) => {
                 if error.sqlstate().is_some() {
+                    if error.record().is_none() && matches!(error.cause().class, Class::Reject | Class::Bug) {
+                        self.doubts.note(batch);
+                    }
                     // The server refuses what follows; no need to refuse it here, and a savepoint may undo it.
                     tx.end_part();
                 }

@@ -8,6 +8,7 @@
 //! - [`Producer`] keeps a [`Ledger`] of what the broker acknowledged; [`Oracle`] compares that ledger with the rows of
 //!   a table, as multisets.
 //! - [`Proxy`] stands before either server, and delays, withholds, closes, or loses a COMMIT or its answer.
+//! - [`Rehearsal`] applies records to a handler in batches that the test cuts, without Kafka.
 //! - [`Child`] runs a worker as a process of its own: killed, frozen, and waited for by the lines it prints.
 //!
 //! No server and no worker outlives the test process, not even when that is killed with SIGKILL: each runs under a
@@ -50,6 +51,7 @@ mod oracle;
 mod ports;
 mod postgres;
 mod proxy;
+mod rehearsal;
 mod server;
 
 use std::time::Duration;
@@ -67,6 +69,7 @@ pub use self::{
     oracle::{Oracle, Report},
     postgres::{Backup, Database, Postgres, Role},
     proxy::{Cut, Proxy},
+    rehearsal::{KeyValue, Outcome, Rehearsal},
 };
 
 /// A name that no other test uses: `orders` becomes something like `orders_k3x9q0v2m1`.

@@ -7,6 +7,8 @@
 //!
 //! - connecting and `BEGIN` have sent no record, so nothing there is a record's or a handler's fault;
 //! - what recurs at one position is never tried for ever with more than one record;
+//! - a record that the server named by the order of the rows halts only once it has failed alone: then the batches may be
+//!   cut anywhere, the same record halts, for the same reason;
 //! - nothing halts a range that can be narrowed to a record, unless the handler itself has said that no record is at
 //!   fault.
 
@@ -68,6 +70,8 @@ pub(crate) enum Act {
     Apart,
     /// Try the first half.
     Halve,
+    /// Apply what is before the record that is suspected, then try that record by itself.
+    Isolate,
     /// The record is known: apply what is before it, and follow the policy there.
     Name,
     /// Halt the partition.
@@ -117,6 +121,7 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
     match class {
         C::Halt if seen.partitions > 1 => verdict(Who::Handler, Act::Apart),
         C::Halt => verdict(Who::Handler, Act::Halt),
+        C::Reject | C::Bug if seen.named && seen.is_in_company() => verdict(blamed(class), Act::Isolate),
         C::Reject if seen.named => found(Who::Record),
         C::Bug if seen.named => found(Who::Handler),
         // Others lost theirs, too: then it was hardly this batch that ended it, unless that recurs wherever it is tried.
@@ -145,6 +150,9 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
             _ => found(Who::Handler),
         },
         C::RetryThenHalt => match seen {
+            Seen { named: true, times: RETRIES.., .. } if seen.is_in_company() => {
+                verdict(Who::Record, Act::Isolate)
+            }
             Seen { named: true, times: RETRIES.., .. } => found(Who::Record),
             Seen { times: ..RETRIES, narrowed: false, .. } => verdict(Who::Surroundings, Act::Wait),
             Seen { records: 2.., .. } => verdict(Who::Record, Act::Halve),

@@ -35,13 +35,15 @@ use status::StatusBoard;
 ///
 /// ```no_run
 /// # async fn run() -> highwater::Result<()> {
+/// use highwater::tokio_postgres::types::Json;
 /// use highwater::{HandlerError, Worker, handler_fn};
+/// use serde_json::value::RawValue;
 ///
 /// let handler = handler_fn(|batch, tx| {
 ///     Box::pin(async move {
 ///         for record in batch.records() {
-///             let payment: serde_json::Value = record.json()?;
-///             tx.execute("INSERT INTO payments (body) VALUES ($1)", &[&payment]).await?;
+///             let payment: &RawValue = record.json()?;
+///             tx.execute("INSERT INTO payments (body) VALUES ($1)", &[&Json(payment)]).await?;
 ///         }
 ///         Ok::<(), HandlerError>(())
 ///     })

@@ -24,6 +24,8 @@ pub(crate) fn played() -> Option<ExitCode> {
     let ended = runtime.block_on(async {
         match role.as_str() {
             "nothing" => Worker::builder().build(Nothing)?.run().await,
+            "append" => Worker::builder().build(super::sink::append())?.run().await,
+            "upsert" => Worker::builder().build(super::sink::upsert())?.run().await,
             table => Worker::builder().build(Scores::into(table))?.run().await,
         }
     });

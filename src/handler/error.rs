@@ -34,6 +34,8 @@ struct Inner {
     topics: Vec<std::sync::Arc<str>>,
     reason: String,
     record: Option<RecordId>,
+    /// The record was named by the order in which rows were sent: alone it may be innocent.
+    suspected: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -57,6 +59,7 @@ impl HandlerError {
             topics: Vec::new(),
             reason: reason.into(),
             record: None,
+            suspected: false,
             source: None,
         }))
     }
@@ -190,7 +193,10 @@ impl HandlerError {
     }
 
     /// A table is not what it was when its catalogue entry was read.
-    pub(crate) fn schema_changed(reason: impl Into<String>) -> Self {
+    pub(crate) fn table_changed(table: &str) -> Self {
+        let reason = format!(
+            "table {table} is not what it was, or its name means another; the catalogue is read again"
+        );
         Self::new(Class::RetryThenHalt, reason)
     }
 
@@ -221,10 +227,17 @@ impl HandlerError {
         self.0.topics.is_empty() || self.0.topics.iter().any(|one| **one == *topic)
     }
 
-    /// The same error, and the record that it is about.
-    pub(crate) fn at_record(mut self, record: RecordId) -> Self {
+    /// The same error, and the record that it seems to be about: whose row the server was at. Without the rows that
+    /// were with it, it may be innocent.
+    pub(crate) fn suspecting(mut self, record: RecordId) -> Self {
         self.0.record = Some(record);
+        self.0.suspected = true;
         self
+    }
+
+    /// Whether the record was named in the company of others.
+    pub(crate) fn is_suspicion(&self) -> bool {
+        self.0.suspected
     }
 
     /// The same error, but its connection must go.

@@ -50,6 +50,7 @@ impl Lane {
         let mut seen =
             self.seen(suspects.len(), suspects.iter().map(|&at| taken.batch.parts[at].len()).sum());
         seen.named = named.is_some();
+        seen.suspected = failure.error.is_some_and(HandlerError::is_suspicion);
         if failure.class == Class::Lost {
             seen.alone = self.lost_alone().await;
         }
@@ -79,7 +80,9 @@ impl Lane {
         }
         let halt = self.rule(taken, failure, &suspects, named, verdict.who, verdict.act);
         self.let_go(taken, failure, halt.as_ref());
-        for &at in &suspects {
+        let concerned =
+            named.filter(|_| verdict.act == Act::Isolate).map(|(at, _)| vec![at]).unwrap_or(suspects);
+        for &at in &concerned {
             self.take_aside(&taken.buffers[at]);
         }
     }
@@ -131,6 +134,14 @@ impl Lane {
                 }
                 None
             }
+            Act::Isolate => {
+                if let Some((at, offset)) = named {
+                    let before = parts[at].records().take_while(|record| record.offset() < offset).count();
+                    taken.buffers[at].memory().isolate(before);
+                    self.note(&taken.buffers[at], &failure.why);
+                }
+                None
+            }
             Act::Apart => {
                 for &at in suspects {
                     taken.buffers[at].memory().separate();
@@ -172,6 +183,7 @@ impl Lane {
             singles: 0,
             narrowed: false,
             named: false,
+            suspected: false,
             alone: true,
             limit: self.parts.limits.single_record_timeouts,
         }

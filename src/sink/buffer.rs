@@ -72,6 +72,9 @@ impl Buffer {
         if self.current.len() - start > MAX_ROW_BYTES {
             return None;
         }
+        if self.rows.len() >= 1 << 31 {
+            return None;
+        }
         self.rows.push(RowRef {
             segment: u32::try_from(self.full.len()).ok()?,
             start: u32::try_from(start).ok()?,

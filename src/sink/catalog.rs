@@ -1,14 +1,25 @@
 //! Reads from the catalogue what the tables look like, and checks that the sink fits them.
 
+mod check;
+pub(crate) mod facts;
+mod key;
+
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::care::{Care, Written};
+use super::length::Length;
+use super::parents;
 use super::plan::{Column, Plan, TablePlan, TypeId, quote, quoted};
 use super::stage;
 use super::table::{Mode, Table};
 use super::target::{Kind, Target};
 use crate::{HandlerError, Tx};
+use key::Key;
 
+/// Types are spelled with their modifiers, and without.
 const COLUMNS: &str = "\
     SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::pg_catalog.text, \
         a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod, \
@@ -16,7 +27,12 @@ const COLUMNS: &str = "\
         coalesce(co.collisdeterministic, true), a.atttypid, \
         CASE WHEN a.attcollation <> t.typcollation \
             THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END, \
-        pg_catalog.row_security_active(c.oid), a.attcollation \
+        pg_catalog.row_security_active(c.oid), a.attcollation, c.oid, a.attnotnull, \
+        pg_catalog.format_type(a.atttypid, -1), \
+        pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT'), \
+        pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'), \
+        pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
+        pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') \
     FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -25,34 +41,26 @@ const COLUMNS: &str = "\
     LEFT JOIN pg_catalog.pg_namespace AS con ON con.oid = co.collnamespace \
     WHERE c.oid = pg_catalog.to_regclass($1) ORDER BY a.attnum";
 
-/// Unique B-trees over plain columns, the primary key first.
-const INDEXES: &str = "\
-    SELECT i.indisprimary, ARRAY( \
-        SELECT a.attname::pg_catalog.text \
-        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (number, place) \
-        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-        WHERE k.place <= i.indnkeyatts ORDER BY k.place) \
-    FROM pg_catalog.pg_index AS i \
-    JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
-    JOIN pg_catalog.pg_am AS m ON m.oid = c.relam \
-    WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND m.amname = 'btree' \
-        AND i.indexprs IS NULL AND i.indpred IS NULL AND i.indimmediate \
-    ORDER BY i.indisprimary DESC, i.indexrelid";
-
-/// Constraints that are checked, or may be, only at COMMIT: `ON CONFLICT` works with none of them.
-const DEFERRABLE: &str = "\
-    SELECT o.conname::pg_catalog.text, ARRAY( \
-        SELECT a.attname::pg_catalog.text FROM pg_catalog.unnest(o.conkey) AS k (number) \
-        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = k.number) \
-    FROM pg_catalog.pg_constraint AS o \
-    WHERE o.conrelid = pg_catalog.to_regclass($1) AND o.condeferrable AND o.contype IN ('p', 'u', 'x') ORDER BY 1";
-
-/// What the columns are called, their types, and whether a policy hides rows from this role; asked before every `COPY`,
-/// under its lock.
+/// What the columns are called, their types, whether a policy hides rows from this role, which table the name means, and
+/// a text that changes with the table's indexes, constraints, triggers and rules. Asked before rows are written, under
+/// their lock.
 pub(crate) const TYPES: &str = "\
-    SELECT attname::pg_catalog.text, atttypid, atttypmod, attcollation, pg_catalog.row_security_active(attrelid) \
-    FROM pg_catalog.pg_attribute \
-    WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+    SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attcollation, \
+        pg_catalog.row_security_active(a.attrelid), a.attrelid, ( \
+        SELECT pg_catalog.string_agg(f.one, ' ' ORDER BY f.one) FROM ( \
+            SELECT 'i' || i.indexrelid || i.indisvalid || i.indisready AS one FROM pg_catalog.pg_index AS i \
+                WHERE i.indrelid = pg_catalog.to_regclass($1) \
+            UNION ALL SELECT 't' || t.oid || t.tgenabled::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
+                WHERE t.tgrelid = pg_catalog.to_regclass($1) \
+            UNION ALL SELECT 'r' || r.oid || r.ev_enabled::pg_catalog.text FROM pg_catalog.pg_rewrite AS r \
+                WHERE r.ev_class = pg_catalog.to_regclass($1) \
+            UNION ALL SELECT 'c' || o.oid || o.condeferred FROM pg_catalog.pg_constraint AS o \
+                WHERE o.conrelid = pg_catalog.to_regclass($1) \
+            UNION ALL SELECT 'a' || b.attname || b.attnotnull || b.atthasdef || b.attidentity::pg_catalog.text \
+                FROM pg_catalog.pg_attribute AS b \
+                WHERE b.attrelid = pg_catalog.to_regclass($1) AND b.attnum > 0) AS f) \
+    FROM pg_catalog.pg_attribute AS a \
+    WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// A column as the catalogue has it.
 struct Found {
@@ -63,11 +71,11 @@ struct Found {
     generated: bool,
     deterministic: bool,
     collation: Option<String>,
-}
-
-struct Index {
-    primary: bool,
-    columns: Vec<String>,
+    not_null: bool,
+    /// The type without its modifiers.
+    bare_type: String,
+    /// Rights of this role: to insert, to update, to select.
+    rights: [bool; 3],
 }
 
 /// Reads all tables of a sink: a few round trips, at first use and after a change.
@@ -76,72 +84,70 @@ struct Index {
 /// [Fatal](HandlerError::fatal) if a table cannot take what the sink writes.
 pub(crate) async fn read(tables: &[Table], sink: u64, tx: &Tx) -> Result<Plan, HandlerError> {
     let mut plans = Vec::with_capacity(tables.len());
+    let mut facts = Vec::with_capacity(tables.len());
     for (place, table) in tables.iter().enumerate() {
-        plans.push(read_table(table, &format!("{sink}-{place}"), tx).await?);
+        let (plan, known) = read_table(table, &format!("{sink}-{place}"), tx).await?;
+        plans.push(plan);
+        facts.push(known);
     }
-    Ok(Plan { tables: plans })
+    let parents = parents::find(&mut plans, &facts);
+    for plan in &plans {
+        if let Some(way) = plan.care.describe() {
+            tracing::info!(table = plan.sql_name, way, "the rows of this table are written with care");
+        }
+    }
+    Ok(Plan { tables: plans, parents })
 }
 
-/// From the answer to [`TYPES`]: whether a policy hides rows.
-pub(crate) fn hides_rows(rows: &[Row]) -> bool {
-    rows.iter().any(|row| row.get(4))
+/// What the answer to [`TYPES`] says.
+pub(crate) struct Now<'a> {
+    pub(crate) types: Vec<(&'a str, TypeId)>,
+    pub(crate) hides_rows: bool,
+    pub(crate) relation: Option<u32>,
+    pub(crate) mark: Option<&'a str>,
 }
 
-/// From the answer to [`TYPES`].
-pub(crate) fn types(rows: &[Row]) -> Vec<(&str, TypeId)> {
-    let id = |row: &Row| TypeId { oid: row.get(1), modifier: row.get(2), collation: row.get(3) };
-    rows.iter().map(|row| (row.get(0), id(row))).collect()
+/// Reads the answer to [`TYPES`].
+pub(crate) fn now(rows: &[Row]) -> Now<'_> {
+    let type_id = |row: &Row| TypeId { oid: row.get(1), modifier: row.get(2), collation: row.get(3) };
+    Now {
+        types: rows.iter().map(|row| (row.get(0), type_id(row))).collect(),
+        hides_rows: rows.iter().any(|row| row.get(4)),
+        relation: rows.first().map(|row| row.get(5)),
+        mark: rows.first().and_then(|row| row.get(6)),
+    }
 }
 
-/// `writer`: who writes to the table, in this process.
-async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, HandlerError> {
+/// `writer`: what of all that writes to the table, in this process.
+async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, facts::Facts), HandlerError> {
     let misfit = |what: String| HandlerError::fatal(format!("table {}: {what}", table.name));
     let name: [&(dyn ToSql + Sync); 1] = [&table.name];
-    let (rows, indexes, deferrable) =
-        tokio::try_join!(tx.query(COLUMNS, &name), tx.query(INDEXES, &name), tx.query(DEFERRABLE, &name))?;
+    // The mark first: what changes after it is noticed.
+    let (marked, rows, facts) =
+        tokio::try_join!(tx.query(TYPES, &name), tx.query(COLUMNS, &name), facts::read(&table.name, tx))?;
     let Some(first) = rows.first() else {
         return Err(misfit("there is no such table, or this role may not use its schema".to_owned()));
     };
-    let (sql_name, relkind): (String, String) = (first.get(0), first.get(1));
-    if !matches!(relkind.as_str(), "r" | "p") {
-        // What a foreign table's server commits, it commits by itself.
-        return Err(misfit("it is no table of this database".to_owned()));
-    }
-    if first.get::<_, bool>(10) {
-        // COPY does not go through it; and a row that a policy hides is neither deleted nor replaced, and nothing says so.
-        let what = "row-level security applies to this role: write by INSERT in a handler of your own, or give the role \
-                    BYPASSRLS";
-        return Err(misfit(what.to_owned()));
-    }
-    let found: Vec<Found> = rows
-        .iter()
-        .map(|row| Found {
-            name: row.get(2),
-            sql_type: row.get(3),
-            required: row.get(5),
-            generated: row.get(6),
-            deterministic: row.get(7),
-            type_id: TypeId { oid: row.get(8), modifier: row.get(4), collation: row.get(11) },
-            collation: row.get(9),
-        })
-        .collect();
-    let indexes: Vec<Index> =
-        indexes.iter().map(|row| Index { primary: row.get(0), columns: row.get(1) }).collect();
-
+    let sql_name: String = first.get(0);
+    let relation: u32 = first.get(12);
+    check::kind(first.get(1), first.get(10), &facts).map_err(misfit)?;
+    let found: Vec<Found> = rows.iter().map(Found::of).collect();
     let names: Vec<&str> = table
         .columns
         .iter()
         .map(String::as_str)
         .chain(table.sources.iter().map(|(_, column)| column.as_str()))
         .collect();
-    check(table, &names, &found).map_err(misfit)?;
-    check_deferrable(table, &deferrable).map_err(misfit)?;
+    check::columns(table, &names, &found).map_err(misfit)?;
+    check::facts(table, &facts).map_err(misfit)?;
     // The driver finds out about types of the user's own (enums, domains, arrays of them). Not from the cache of
     // statements, which may be older than the columns.
     let statement = format!("SELECT {} FROM {sql_name}", quoted(names.iter().copied()));
     let statement = tx.raw().prepare(&statement).await?;
     let types = statement.columns().iter().map(|column| column.type_().clone());
-    let columns: Vec<Column> = names
+    // Before it sees a NULL, a trigger may have put something in its place.
+    let may_fill = facts.triggers.iter().any(|trigger| trigger.is_before_row());
+    let mut columns: Vec<Column> = names
         .iter()
         .zip(types)
         .filter_map(|(name, ty)| {
@@ -149,148 +155,158 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<TablePlan, H
             Some(Column {
                 name: found.name.clone(),
                 sql_type: found.sql_type.clone(),
+                bare_type: found.bare_type.clone(),
                 type_id: found.type_id,
                 collation: found.collation.clone(),
-                target: Target::new(ty, table.nul),
+                length: Length::of(&ty, found.type_id),
+                not_null: found.not_null && !may_fill,
+                target: Target::new(ty, table.conversion(name)),
             })
         })
         .collect();
 
-    let key = key(table, &names, &indexes).map_err(misfit)?;
-    let key_is_exact = key.iter().all(|&position| {
+    let Key { positions: key, index } = key::find(table, &names, &facts.indexes).map_err(misfit)?;
+    check::rights(table, &names, &key, &found, first.get(18)).map_err(misfit)?;
+    let index = index.map(|at| &facts.indexes[at]);
+    if table.mode == Mode::Upsert {
+        // Rows are found by the index: it says which keys are equal.
+        for (name, collation) in index.iter().flat_map(|index| index.columns.iter().zip(&index.collations)) {
+            if let (Some(collation), Some(column)) =
+                (collation, columns.iter_mut().find(|column| column.name == *name))
+            {
+                column.collation = Some(collation.clone());
+            }
+        }
+    }
+    let of_index = index.filter(|_| table.mode == Mode::Upsert);
+    let deterministic = |position: usize| {
         let found = found.iter().find(|found| found.name == names[position]);
-        found.is_some_and(|found| is_exact(&columns[position].target, found))
-    });
+        found.is_some_and(|found| found.deterministic)
+            && of_index.is_none_or(|index| index.deterministic.iter().all(|one| *one))
+    };
+    let exact: Vec<bool> =
+        columns.iter().enumerate().map(|(at, column)| is_exact(column, deterministic(at))).collect();
+    let key_is_exact = key.iter().all(|&at| is_comparable(&columns[at], deterministic(at)));
+    let is_long = |at: usize| {
+        !matches!(
+            columns[at].target.kind,
+            Kind::Bool | Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Float4 | Kind::Float8 | Kind::Uuid
+        ) && !columns[at].target.kind.is_signed()
+    };
+    let care = Care::new(
+        &Written {
+            relation,
+            mode: table.mode,
+            names: &names,
+            key_index: index.map(|index| index.name.as_str()),
+            key: &key,
+            key_is_exact,
+            is_input: &|at| columns[at].is_read_by_the_server(),
+            is_long: &is_long,
+        },
+        &facts,
+    );
+    let checked_here = columns.iter().all(is_checked_here);
     let mut plan = TablePlan {
         name: table.name.clone(),
+        relation,
+        mark: now(&marked).mark.map(str::to_owned),
         copy: format!("COPY {sql_name} ({}) FROM STDIN (FORMAT binary)", quoted(names.iter().copied())),
         // The lock that writing takes anyway, a moment earlier.
         lock: format!("LOCK TABLE ONLY {sql_name} IN ROW EXCLUSIVE MODE"),
         sql_name,
         mode: table.mode,
+        exact,
         columns,
         given: table.columns.len(),
         sources: table.sources.iter().map(|(source, _)| *source).collect(),
         key,
         key_is_exact,
+        reduced_here: key_is_exact && checked_here,
+        care,
         stage: None,
+        statements: stage::Statements::default(),
         fields: 0,
+        absent: Arc::clone(&table.absent),
     };
     let extra = usize::from(plan.mode == Mode::Upsert) + usize::from(plan.tells_places());
     plan.fields =
         i16::try_from(plan.columns.len() + extra).map_err(|_| misfit("too many columns".to_owned()))?;
-    if table.mode != Mode::Append {
+    plan.statements = stage::Statements::new(&plan);
+    if table.mode != Mode::Append || plan.columns.iter().any(Column::is_read_by_the_server) {
         let stage = stage::Stage::new(&plan, writer);
         plan.copy.clone_from(&stage.copy);
         plan.stage = Some(stage);
     }
-    Ok(plan)
+    Ok((plan, facts))
 }
 
-fn check(table: &Table, names: &[&str], found: &[Found]) -> Result<(), String> {
-    if table.columns.is_empty() {
-        return Err("no columns are given".to_owned());
-    }
-    for (place, name) in names.iter().enumerate() {
-        let Some(column) = found.iter().find(|found| found.name == *name) else {
-            let near = found.iter().map(|found| found.name.as_str());
-            let near =
-                near.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-            let hint = near.map(|near| format!("; is {near} meant?")).unwrap_or_default();
-            return Err(format!("there is no column {name}{hint}"));
-        };
-        if column.generated {
-            return Err(format!("column {name} is generated by the table itself: leave it out"));
-        }
-        if names[..place].contains(name) {
-            return Err(format!("column {name} is given twice"));
+impl Found {
+    fn of(row: &Row) -> Self {
+        Self {
+            name: row.get(2),
+            sql_type: row.get(3),
+            required: row.get(5),
+            generated: row.get(6),
+            deterministic: row.get(7),
+            type_id: TypeId { oid: row.get(8), modifier: row.get(4), collation: row.get(11) },
+            collation: row.get(9),
+            not_null: row.get(13),
+            bare_type: row.get(14),
+            rights: [row.get(15), row.get(16), row.get(17)],
         }
     }
-    match found.iter().find(|found| found.required && !names.contains(&found.name.as_str())) {
-        Some(column) => Err(format!(
-            "column {} ({}) is NOT NULL without a default, and no value is given for it",
-            column.name, column.sql_type
-        )),
-        None => Ok(()),
-    }
 }
 
-/// `ON CONFLICT` cannot look at a constraint that may be violated until COMMIT.
-fn check_deferrable(table: &Table, rows: &[Row]) -> Result<(), String> {
-    let mut constraints = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, Vec<&str>>(1)));
-    let is_key = |columns: &[&str]| {
-        table.key.as_ref().is_some_and(|key| {
-            key.len() == columns.len() && columns.iter().all(|column| key.iter().any(|one| one == column))
-        })
-    };
-    let found = match table.mode {
-        Mode::Append => None,
-        Mode::InsertIgnore => constraints.next(),
-        Mode::Upsert => constraints.find(|(_, columns)| is_key(columns)),
-    };
-    match found {
-        None => Ok(()),
-        Some((name, _)) => Err(format!(
-            "constraint {name} is deferrable, and ON CONFLICT works with none that is: make it NOT DEFERRABLE, or append"
-        )),
-    }
-}
-
-/// The positions of the columns by which rows are found or sorted.
-fn key(table: &Table, names: &[&str], indexes: &[Index]) -> Result<Vec<usize>, String> {
-    let position = |column: &String| names.iter().position(|name| name == column);
-    if let Some(columns) = table.key.as_ref().filter(|_| table.mode != Mode::InsertIgnore) {
-        let key: Option<Vec<usize>> = columns.iter().map(position).collect();
-        let key = key.filter(|key| !key.is_empty());
-        let key = key.ok_or("the key has a column that is not among those written")?;
-        let same = |index: &Index| {
-            index.columns.len() == columns.len()
-                && columns.iter().all(|column| index.columns.contains(column))
-        };
-        if table.mode == Mode::Upsert && !indexes.iter().any(same) {
-            return Err(format!("there is no unique index on exactly the key ({})", columns.join(", ")));
-        }
-        return Ok(key);
-    }
-    if table.mode == Mode::Upsert {
-        let index = match indexes {
-            [] => return Err("an upsert needs a primary key or a unique index".to_owned()),
-            [index] => index,
-            [index, ..] if index.primary => index,
-            _ => return Err("several unique indexes could be the key: choose with Table::key".to_owned()),
-        };
-        let key: Option<Vec<usize>> = index.columns.iter().map(position).collect();
-        return key.ok_or_else(|| {
-            format!(
-                "the key ({}) has a column that is not among those written; choose with Table::key",
-                index.columns.join(", ")
-            )
-        });
-    }
-    // Rows that are told twice stay in their order: the first one is to win, by whatever index they collide.
-    if !table.sorted || table.mode == Mode::InsertIgnore {
-        return Ok(Vec::new());
-    }
-    // The columns with which an index begins are enough to be near in it.
-    let leading = |index: &Index| -> Vec<usize> { index.columns.iter().map_while(position).collect() };
-    Ok(indexes.iter().map(leading).find(|key| !key.is_empty()).unwrap_or_default())
-}
-
-/// Whether two keys are equal to the server if, and only if, their encodings are the same. A modifier may round or
-/// cut what is sent, a collation or `char(n)` may call different texts equal.
-fn is_exact(target: &Target, found: &Found) -> bool {
+/// Whether two values are equal to the server if, and only if, their encodings are the same. A modifier may round what
+/// is sent, a collation may call different texts equal.
+fn is_exact(column: &Column, deterministic: bool) -> bool {
+    let (target, id) = (&column.target, column.type_id);
     // The driver names the type beneath a domain.
-    let plain =
-        target.ty.oid() == found.type_id.oid && target.ty != Type::BPCHAR && target.ty.name() != "citext";
-    let kind = target.kind;
-    kind.equal_as_bytes()
-        && plain
-        && found.type_id.modifier == -1
-        && (kind != Kind::Text || found.deterministic)
+    let plain = target.ty.oid() == id.oid && target.ty.name() != "citext";
+    let sent_as_it_is = if target.ty == Type::BPCHAR {
+        column.length.is_some()
+    } else {
+        id.modifier == -1 || column.length.is_some()
+    };
+    target.kind.equal_as_bytes() && plain && sent_as_it_is && (target.kind != Kind::Text || deterministic)
+}
+
+/// Whether equal values can be told here, by what [`super::sort`] makes of them.
+fn is_comparable(column: &Column, deterministic: bool) -> bool {
+    let is_numeric = column.target.ty == Type::NUMERIC
+        && column.type_id.oid == Type::NUMERIC.oid()
+        && column.type_id.modifier == -1;
+    is_numeric || is_exact(column, deterministic)
+}
+
+/// Whether the server takes every value that was taken here: then one that is overwritten need not be sent.
+fn is_checked_here(column: &Column) -> bool {
+    let ty = &column.target.ty;
+    let plain = ty.oid() == column.type_id.oid && (column.type_id.modifier == -1 || column.length.is_some());
+    let text = [Type::TEXT, Type::VARCHAR].contains(ty) || column.length.is_some();
+    let kind = matches!(
+        column.target.kind,
+        Kind::Bool
+            | Kind::Int2
+            | Kind::Int4
+            | Kind::Int8
+            | Kind::Float4
+            | Kind::Float8
+            | Kind::Numeric
+            | Kind::Bytea
+            | Kind::Uuid
+            | Kind::Date
+            | Kind::Time
+            | Kind::Timestamp
+            | Kind::Timestamptz
+    );
+    plain && (text || kind)
 }
 
 /// A column's definition, for a stage.
 pub(crate) fn definition(column: &Column) -> String {
     let collation = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
-    format!("{} {}{collation}", quote(&column.name), column.sql_type)
+    let sql_type = if column.is_read_by_the_server() { "text" } else { &column.sql_type };
+    format!("{} {sql_type}{collation}", quote(&column.name))
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::buffer::{Buffer, Pool, RowRef};
 use super::plan::{Plan, TablePlan};
 use super::rows::Rows;
-use super::sort;
+use super::sort::{self, Sent, Sorted};
 use crate::{Batch, HandlerError, Record};
 
 /// What a user gives: from a record to rows.
@@ -17,7 +17,9 @@ pub(crate) struct Encoded {
     pub(crate) segments: Vec<Bytes>,
     pub(crate) rows: Vec<RowRef>,
     /// Which rows are sent, and in which order. `None`: all, as they are.
-    pub(crate) order: Option<Vec<u32>>,
+    pub(crate) order: Option<Vec<Sent>>,
+    /// Each row is to be written by a statement of its own.
+    pub(crate) tells: bool,
     /// Whether a row is there only to be deleted.
     pub(crate) deletes: bool,
 }
@@ -27,7 +29,7 @@ impl Encoded {
     pub(crate) fn record_of_line(&self, line: u64) -> Option<usize> {
         let place = usize::try_from(line.checked_sub(1)?).ok()?;
         let row = match &self.order {
-            Some(order) => *order.get(place)? as usize,
+            Some(order) => order.get(place)?.row(),
             None => place,
         };
         Some(self.rows.get(row)?.record as usize)
@@ -50,8 +52,8 @@ pub(crate) fn encode(
     }
     let finish = |(buffer, plan): (Buffer, &TablePlan)| {
         let (segments, rows, deletes) = buffer.finish();
-        let order = sort::order(plan, &segments, &rows);
-        Encoded { segments, rows, order, deletes }
+        let Sorted { order, tells } = sort::order(plan, &segments, &rows, deletes);
+        Encoded { segments, rows, order, tells, deletes }
     };
     Ok(buffers.into_iter().zip(&plan.tables).map(finish).collect())
 }

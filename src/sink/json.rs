@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use serde_json::value::RawValue;
 
 use super::target::{Defect, Kind, Put, Target, Written};
-use super::{numeric, text, value};
+use super::{array, bytea, number, text};
 
 /// `raw`: one JSON value, as it stands in the record.
 pub(crate) fn put(raw: &str, target: &Target, out: &mut BytesMut) -> Put {
@@ -18,32 +18,26 @@ pub(crate) fn put(raw: &str, target: &Target, out: &mut BytesMut) -> Put {
     match (target.kind, first) {
         (Kind::Other, _) => Err(Defect::Mismatch("JSON")),
         (Kind::Json | Kind::Jsonb, _) => text::put_json_text(raw, target, out),
-        (_, b'"') => text::put_loose_text(&unquoted(raw)?, target, out),
-        (Kind::Array, b'[') => {
+        (_, b'"') => text::put_text(&unquoted(raw)?, target, out).map_err(|defect| match defect {
+            Defect::Mismatch(_) => Defect::Json("a string"),
+            defect => defect,
+        }),
+        (Kind::Array | Kind::Input, b'[') if target.element.is_some() => {
             let values: Vec<&RawValue> =
                 serde_json::from_str(raw).map_err(|_| Defect::Json("a malformed array"))?;
-            value::put_array(values.into_iter(), target, out)
+            array::put(values.into_iter(), target, out)
         }
+        (Kind::Input, _) => text::put_plain(raw.as_bytes(), target.nul, out),
+        (Kind::Bytea, b'[') => bytea::put_json(raw, out),
         (_, b'{') => Err(Defect::Json("an object")),
         (_, b'[') => Err(Defect::Json("an array")),
         (Kind::Text, _) => text::put_plain(raw.as_bytes(), target.nul, out),
-        (Kind::Bool, b't' | b'f') => {
-            out.put_u8(u8::from(first == b't'));
-            Ok(Written::Value)
-        }
+        (Kind::Bool, b't' | b'f') => text::put_text(raw, target, out),
         (_, b't' | b'f') => Err(Defect::Json("a boolean")),
-        (Kind::Numeric, _) => numeric::put_text(raw, out),
-        (Kind::Float4 | Kind::Float8, _) => {
-            let value = raw.parse().map_err(|_| Defect::Invalid("not a number"))?;
-            if f64::is_infinite(value) {
-                return Err(Defect::Invalid("out of the range of double precision"));
-            }
-            text::put_float(value, target, out)
+        (Kind::Numeric | Kind::Float4 | Kind::Float8 | Kind::Int2 | Kind::Int4 | Kind::Int8, _) => {
+            text::put_text(raw, target, out)
         }
-        (Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Timestamp | Kind::Timestamptz, _) => {
-            let value = raw.parse().map_err(|_| Defect::Invalid("not an integer of 64 bits"))?;
-            text::put_int(value, target, out, "a JSON number")
-        }
+        (Kind::Timestamp | Kind::Timestamptz, _) => number::put_int_text(raw, target, out),
         _ => Err(Defect::Json("a number")),
     }
 }

@@ -1,8 +1,10 @@
 //! `numeric` in binary: groups of four decimal digits, aligned at the decimal point.
 
 use std::fmt::Write as _;
+use std::io;
 
 use bytes::{BufMut, BytesMut};
+use serde::Serialize;
 
 use super::target::{Defect, Put, Written};
 
@@ -38,19 +40,14 @@ pub(crate) fn put_float(value: f64, out: &mut BytesMut) -> Put {
         put_header(out, 0, sign, 0);
         return Ok(Written::Value);
     }
-    // The shortest decimal that is this float: at most 17 digits and an exponent.
-    let mut text = Stack::default();
-    write!(text, "{value:e}").map_err(|_| MALFORMED)?;
-    put_text(text.as_str(), out)
+    put_text(Stack::shortest(value)?.as_str(), out)
 }
 
 pub(crate) fn put_float4(value: f32, out: &mut BytesMut) -> Put {
     if !value.is_finite() {
         return put_float(value.into(), out);
     }
-    let mut text = Stack::default();
-    write!(text, "{value:e}").map_err(|_| MALFORMED)?;
-    put_text(text.as_str(), out)
+    put_text(Stack::shortest(value)?.as_str(), out)
 }
 
 pub(crate) fn put_int(value: impl std::fmt::Display, out: &mut BytesMut) -> Put {
@@ -152,7 +149,7 @@ fn put_special(text: &str, sign: u16, unsigned: &str, out: &mut BytesMut) -> Put
 }
 
 /// A short text without an allocation.
-struct Stack {
+pub(crate) struct Stack {
     bytes: [u8; 48],
     len: usize,
 }
@@ -164,7 +161,14 @@ impl Default for Stack {
 }
 
 impl Stack {
-    fn as_str(&self) -> &str {
+    /// The shortest decimal that is this float, which must be finite; of several the one that `serde_json` writes.
+    pub(crate) fn shortest(float: impl Serialize + Copy) -> Result<Self, Defect> {
+        let mut text = Self::default();
+        serde_json::to_writer(&mut text, &float).map_err(|_| MALFORMED)?;
+        Ok(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 }
@@ -174,6 +178,19 @@ impl std::fmt::Write for Stack {
         let end = self.len + text.len();
         self.bytes.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
         self.len = end;
+        Ok(())
+    }
+}
+
+impl io::Write for Stack {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.len + bytes.len();
+        self.bytes.get_mut(self.len..end).ok_or(io::ErrorKind::WriteZero)?.copy_from_slice(bytes);
+        self.len = end;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -6,12 +6,11 @@ use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::absent::LOOKED_AT;
+use super::finite::{Finite, Stop};
 use super::plan::Column;
 use super::row::{Failure, Fields};
 use super::rows::Rows;
-use super::target::{Put, Target};
-use super::text;
-use super::value::ToColumn;
 use crate::HandlerError;
 
 /// Tables of more columns cost an allocation per record.
@@ -21,12 +20,11 @@ impl Rows<'_> {
     /// Adds a row from a JSON object to the sink's (first) table: each column takes the field of its name, or `NULL` if
     /// there is none. Other fields are ignored; `null` is `NULL`, also in a JSON column.
     ///
-    /// A value is converted to its column's type: numbers, text and booleans as one would expect, numbers also from
-    /// text; times from RFC 3339 text or milliseconds since 1970; `bytea` from `\x` and hexadecimal digits; arrays; and
-    /// whatever it is into `json` and `jsonb`. What does not fit rejects the record.
+    /// A value becomes what its column's type makes of it, as the table in docs/table-sink.md, "Types", says; what does
+    /// not fit rejects the record. Columns for which none of the first 1,000 objects had a field are told at WARN, once.
     ///
     /// # Errors
-    /// As [`push`](Self::push); a rejection if it is no JSON object.
+    /// As [`push`](Self::push); a rejection if it is no JSON object, or one with a field for none of the columns.
     pub fn push_json(&mut self, object: &[u8]) -> Result<(), HandlerError> {
         self.json_to(0, object, false)
     }
@@ -35,8 +33,12 @@ impl Rows<'_> {
     /// Slower than [`push`](Self::push), since it takes the way through JSON.
     ///
     /// # Errors
-    /// As [`push_json`](Self::push_json).
+    /// As [`push_json`](Self::push_json); a rejection of a float that JSON cannot say (NaN, infinite).
     pub fn push_fields<T: Serialize>(&mut self, fields: &T) -> Result<(), HandlerError> {
+        if fields.serialize(Finite) == Err(Stop::NotFinite) {
+            let what = "a row with a float that JSON cannot say (NaN or infinite): push a tuple, or text";
+            return Err(HandlerError::reject(self.record(), what));
+        }
         let object = serde_json::to_vec(fields).map_err(|error| {
             HandlerError::reject(self.record(), "a row that cannot be written as JSON").with_source(error)
         })?;
@@ -54,10 +56,17 @@ impl Rows<'_> {
         }
         match record.key() {
             Some(key @ [b'{', ..]) => self.json_to(0, key, true),
+            Some(key @ [b'"', ..]) => {
+                let key: &RawValue = serde_json::from_slice(key).map_err(|error| {
+                    let what = crate::record::json::describe(&error);
+                    HandlerError::reject(&record, format!("the key begins as a JSON string: {what}"))
+                })?;
+                self.delete_from(0, |fields| fields.put(key))
+            }
             Some(key) => {
                 let key = std::str::from_utf8(key);
                 let key = key.map_err(|_| HandlerError::reject(&record, "the key is not UTF-8"))?;
-                self.delete_from(0, |fields| fields.put(&Loose(key)))
+                self.delete_from(0, |fields| fields.put(key))
             }
             None => Err(HandlerError::reject(&record, "key and value are null")),
         }
@@ -79,27 +88,49 @@ impl Rows<'_> {
             .map_err(|error| HandlerError::reject(self.record(), crate::record::json::describe(&error)))?;
         if delete {
             let key: Vec<usize> = self.key(table).to_vec();
+            if key.iter().all(|&at| slots[at].is_none()) {
+                return Err(self.nothing_of(table, key.iter().map(|&at| &columns[at])));
+            }
             self.delete_from(table, |fields| key.iter().try_for_each(|&at| put(slots[at], fields)))
         } else {
-            self.push_to(table, |fields| {
-                let given = fields.wanted();
-                slots[..given].iter().try_for_each(|slot| put(*slot, fields))
-            })
+            let given = self.given(table);
+            if slots[..given].iter().all(Option::is_none) {
+                return Err(self.nothing_of(table, columns[..given].iter()));
+            }
+            self.note_absent(table, &slots[..given]);
+            self.push_to(table, |fields| slots[..given].iter().try_for_each(|slot| put(*slot, fields)))
+        }
+    }
+
+    /// A row of NULLs, or a key of them, is what nobody means. Fields' names belong to the record: they are not told.
+    #[cold]
+    fn nothing_of<'c>(&self, table: usize, columns: impl Iterator<Item = &'c Column>) -> HandlerError {
+        let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        let what = format!(
+            "table {}: none of the columns {} is among the object's fields: is the row inside an envelope, or are its \
+             fields named in another way (camelCase)?",
+            self.table_name(table),
+            columns.join(", ")
+        );
+        HandlerError::reject(self.record(), what)
+    }
+
+    fn note_absent(&self, table: usize, slots: &[Option<&RawValue>]) {
+        let absent = self.absent(table).note(slots.iter().map(Option::is_some));
+        if !absent.is_empty() {
+            let columns: Vec<&str> =
+                absent.iter().map(|&column| self.columns(table)[column].name.as_str()).collect();
+            tracing::warn!(
+                table = self.table_name(table),
+                columns = columns.join(", "),
+                "none of the first {LOOKED_AT} objects had a field for these columns: they are NULL in every row"
+            );
         }
     }
 }
 
 fn put(value: Option<&RawValue>, fields: &mut Fields<'_>) -> Result<(), Failure> {
     fields.put(&value)
-}
-
-/// Text that is read as whatever its column is.
-struct Loose<'a>(&'a str);
-
-impl ToColumn for Loose<'_> {
-    fn put(&self, target: &Target, out: &mut bytes::BytesMut) -> Put {
-        text::put_loose_text(self.0, target, out)
-    }
 }
 
 /// Finds the fields that are columns; nothing is copied.

@@ -1,12 +1,19 @@
 //! What is known of the tables, from the catalogue: everything that encoding and writing need.
 
+use super::care::{Care, Order};
+use super::catalog::Now;
+use super::length::Length;
+use super::parents::Parent;
+use super::stage::{Stage, Statements};
 use super::table::{Mode, Source};
-use super::target::Target;
+use super::target::{Kind, Target};
 
 /// All tables of a sink, as they were when the catalogue was read.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) tables: Vec<TablePlan>,
+    /// Foreign keys between them.
+    pub(crate) parents: Vec<Parent>,
 }
 
 /// Everything about a column's type that changes how values are taken.
@@ -26,10 +33,23 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// As the server spells it, with its modifiers: `numeric(10,2)`.
     pub(crate) sql_type: String,
+    /// The same without them.
+    pub(crate) bare_type: String,
     pub(crate) type_id: TypeId,
-    /// If it is not its type's own.
+    /// If it is not its type's own; of an upsert's key, that of its index.
     pub(crate) collation: Option<String>,
+    /// Of a `varchar(n)` or `char(n)`.
+    pub(crate) length: Option<Length>,
+    /// A NULL is refused.
+    pub(crate) not_null: bool,
     pub(crate) target: Target,
+}
+
+impl Column {
+    /// Whether text is sent, of which the server makes the value.
+    pub(crate) fn is_read_by_the_server(&self) -> bool {
+        self.target.kind == Kind::Input
+    }
 }
 
 /// One table.
@@ -37,6 +57,10 @@ pub(crate) struct Column {
 pub(crate) struct TablePlan {
     /// As the user gave it.
     pub(crate) name: String,
+    /// Its object id.
+    pub(crate) relation: u32,
+    /// Changes with the table's indexes, constraints, triggers and rules.
+    pub(crate) mark: Option<String>,
     /// Quoted and qualified.
     pub(crate) sql_name: String,
     pub(crate) mode: Mode,
@@ -47,33 +71,46 @@ pub(crate) struct TablePlan {
     pub(crate) sources: Vec<Source>,
     /// Positions of the columns by which rows are sorted and, for upserts, found. Empty: not sorted.
     pub(crate) key: Vec<usize>,
-    /// Equal keys have equal encodings, so that the last write per key can be found here; else the server finds it.
+    /// Of each column: equal values have equal encodings.
+    pub(crate) exact: Vec<bool>,
+    /// Equal keys can be told here: their encodings are the same, or (`numeric`) are known to say the same.
     pub(crate) key_is_exact: bool,
+    /// The last write per key is found here, and nothing else sent; else the server finds it.
+    pub(crate) reduced_here: bool,
+    pub(crate) care: Care,
     /// Where rows are staged, unless they are copied straight into the table.
-    pub(crate) stage: Option<super::stage::Stage>,
+    pub(crate) stage: Option<Stage>,
+    /// For rows that are written one by one.
+    pub(crate) statements: Statements,
     pub(crate) lock: String,
     /// `COPY … FROM STDIN`, into the table or the stage.
     pub(crate) copy: String,
     /// Fields in a row that is sent.
     pub(crate) fields: i16,
+    /// Which columns no JSON object has had.
+    pub(crate) absent: std::sync::Arc<super::absent::Absent>,
 }
 
 impl TablePlan {
-    /// Whether a staged row says where it stands in its batch: because only the server can tell which keys are equal, or
-    /// because the first one is to win.
+    /// Whether a staged row says where it stands in its batch: because the server finds the last write per key, or because
+    /// rows go in the order of their coming.
     pub(crate) fn tells_places(&self) -> bool {
         match self.mode {
-            Mode::Append => false,
+            Mode::Append => self.columns.iter().any(Column::is_read_by_the_server),
             Mode::InsertIgnore => true,
-            Mode::Upsert => !self.key_is_exact,
+            Mode::Upsert => !self.reduced_here || self.care.order == Order::Records,
         }
     }
 
     /// Whether the catalogue still says what it said.
-    pub(crate) fn agrees(&self, found: &[(&str, TypeId)]) -> bool {
-        self.columns
-            .iter()
-            .all(|column| found.iter().any(|(name, id)| *name == column.name && *id == column.type_id))
+    pub(crate) fn agrees(&self, now: &Now<'_>) -> bool {
+        let same = |column: &Column| {
+            now.types.iter().any(|(name, id)| *name == column.name && *id == column.type_id)
+        };
+        !now.hides_rows
+            && now.relation == Some(self.relation)
+            && now.mark == self.mark.as_deref()
+            && self.columns.iter().all(same)
     }
 }
 

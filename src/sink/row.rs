@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::plan::Column;
-use super::target::Defect;
+use super::target::{Defect, Written};
 use super::value::{ToColumn, put_field};
 
 /// Takes the values of a row one after the other.
@@ -42,7 +42,16 @@ impl<'a> Fields<'a> {
             Some(positions) => *positions.get(self.next).ok_or(Failure::Arity)?,
         };
         let column = self.columns.get(position).ok_or(Failure::Arity)?;
-        put_field(value, &column.target, self.out).map_err(|defect| Failure::Column(position, defect))?;
+        let at = self.out.len();
+        let written =
+            put_field(value, &column.target, self.out).map_err(|defect| Failure::Column(position, defect))?;
+        match (written, column.length) {
+            (Written::Null, _) if column.not_null => return Err(Failure::Column(position, Defect::NotNull)),
+            (Written::Value, Some(length)) => {
+                length.fit(at, self.out).map_err(|defect| Failure::Column(position, defect))?;
+            }
+            _ => {}
+        }
         self.next += 1;
         Ok(())
     }

@@ -4,9 +4,11 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
+use super::absent::Absent;
 use super::buffer::{self, Buffer, Pool};
 use super::plan::{Column, Plan, TablePlan};
 use super::row::{Failure, Fields, Row};
+use super::stage::Deed;
 use super::table::{Mode, Source};
 use super::target::Defect;
 use crate::{HandlerError, Record};
@@ -76,6 +78,19 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn key(&self, table: usize) -> &'a [usize] {
         &self.plan.tables[table].key
+    }
+
+    /// How many of the columns are the user's; they come first.
+    pub(crate) fn given(&self, table: usize) -> usize {
+        self.plan.tables[table].given
+    }
+
+    pub(crate) fn table_name(&self, table: usize) -> &'a str {
+        &self.plan.tables[table].name
+    }
+
+    pub(crate) fn absent(&self, table: usize) -> &'a Absent {
+        &self.plan.tables[table].absent
     }
 
     pub(crate) fn is_upsert(&self, table: usize) -> bool {
@@ -223,11 +238,8 @@ fn end_of_upsert(plan: &TablePlan, delete: bool, start: usize, out: &mut BytesMu
     if let Some((position, _)) = null {
         return Err(Failure::Column(position, Defect::NullKey));
     }
-    if delete {
-        out.put_slice(&[0, 0, 0, 1, 1]);
-    } else {
-        out.put_i32(-1);
-    }
+    let deed = if delete { Deed::Delete } else { Deed::Write };
+    out.put_slice(&[0, 0, 0, 1, deed as u8]);
     Ok(())
 }
 
@@ -258,10 +270,20 @@ fn explain(plan: &TablePlan, record: &Record<'_>, failure: &Failure) -> HandlerE
                  not go"
             ));
         }
+        Defect::Binary(rust) => {
+            return HandlerError::fatal(format!(
+                "table {table}, column {name}: values of type {sql_type} are written as text; for a Sql value of type \
+                 {rust} name the column in Table::binary"
+            ));
+        }
         Defect::Invalid(why) => why.to_owned(),
         Defect::Json(what) => format!("JSON has {what} here"),
         Defect::Nul => "U+0000, which Postgres cannot hold there".to_owned(),
+        Defect::NotNull if plan.mode == Mode::Upsert && plan.key.contains(&position) => {
+            "the key is NULL".to_owned()
+        }
         Defect::NullKey => "the key is NULL".to_owned(),
+        Defect::NotNull => "NULL, and the column is NOT NULL".to_owned(),
     };
     HandlerError::reject(record, format!("table {table}, column {name} ({sql_type}): {what}"))
 }

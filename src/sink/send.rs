@@ -12,12 +12,15 @@ use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::TablePlan;
+use super::stage::Deed;
 use crate::tx::{Ahead, HEADER, TRAILER};
 use crate::verdict::postgres::copy_line;
 use crate::{Batch, HandlerError, Tx};
 
 /// Messages that may be on their way while the next one is filled.
 const IN_FLIGHT: usize = 4;
+/// A row's place, behind its length.
+const PLACE_BYTES: usize = 12;
 
 /// Copies the rows into the table, or into its stage.
 ///
@@ -34,13 +37,10 @@ pub(crate) async fn copy(
     batch: &Batch,
     tx: &mut Tx,
 ) -> Result<(), HandlerError> {
-    let ahead = Ahead { lock: &plan.lock, query: catalog::TYPES, parameter: &plan.sql_name };
+    let ahead = Ahead { lock: &plan.lock, query: catalog::TYPES, parameter: &plan.name };
     let (types, sink) = tx.copy_in_behind(ahead, &plan.copy).await?;
-    if catalog::hides_rows(&types) || !plan.agrees(&catalog::types(&types)) {
-        return Err(HandlerError::schema_changed(format!(
-            "the columns of table {} are not what they were; the catalogue is read again",
-            plan.name
-        )));
+    if !plan.agrees(&catalog::now(&types)) {
+        return Err(HandlerError::table_changed(&plan.name));
     }
     let mut sink = pin!(sink);
     let send = async {
@@ -55,7 +55,11 @@ pub(crate) async fn copy(
                 let mut sent = VecDeque::with_capacity(IN_FLIGHT + 1);
                 let mut next = pool.take();
                 for &row in order {
-                    next.put_slice(row_bytes(&encoded.segments, &encoded.rows[row as usize]));
+                    next.put_slice(row_bytes(&encoded.segments, &encoded.rows[row.row()]));
+                    if row.replaces() {
+                        let deed = next.len() - 1 - if plan.tells_places() { PLACE_BYTES } else { 0 };
+                        next[deed] = Deed::Replace as u8;
+                    }
                     if next.len() >= SEGMENT_BYTES {
                         let full = std::mem::replace(&mut next, pool.take()).freeze();
                         sink.send(full.clone()).await?;
@@ -92,7 +96,7 @@ fn blame(error: tokio_postgres::Error, encoded: &Encoded, batch: &Batch) -> Hand
     let error = HandlerError::from(error);
     let record = line.and_then(|line| encoded.record_of_line(line)).and_then(|at| batch.records().nth(at));
     match record {
-        Some(record) => error.at_record(record.id()),
+        Some(record) => error.suspecting(record.id()),
         None => error,
     }
 }

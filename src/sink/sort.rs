@@ -3,51 +3,117 @@
 //! Neighbours in the index are then inserted one after the other, on pages that are at hand. For upserts it also finds
 //! the last write per key, and lets workers lock rows in one order.
 //!
+//! What may not be left out or reordered because somebody could tell is found here, too: see [`super::care`].
+//!
 //! A key becomes bytes that sort as the key does (but for collations, which matter to nobody here); 16 of them, from
 //! where the batch's keys first differ, nearly always decide. So the sort touches no row.
 
 use bytes::Bytes;
 
 use super::buffer::{RowRef, fields, row_bytes};
+use super::care::Order;
 use super::plan::TablePlan;
+use super::stage::Deed;
 use super::table::Mode;
 use super::target::Kind;
 
-/// The rows to send, in order. `None`: all, as they are.
-pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef]) -> Option<Vec<u32>> {
-    if plan.key.is_empty() || rows.len() < 2 {
-        return None;
+/// A row that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent(u32);
+
+impl Sent {
+    const REPLACES: u32 = 1 << 31;
+
+    /// Its place among the rows of the batch.
+    pub(crate) fn row(self) -> usize {
+        (self.0 & !Self::REPLACES) as usize
+    }
+
+    /// Whether its key is deleted first.
+    pub(crate) fn replaces(self) -> bool {
+        self.0 & Self::REPLACES != 0
+    }
+}
+
+/// What is sent of a batch's rows.
+#[derive(Debug, Default)]
+pub(crate) struct Sorted {
+    /// `None`: all, as they are.
+    pub(crate) order: Option<Vec<Sent>>,
+    /// Somebody could tell: each row is to be written by a statement of its own.
+    pub(crate) tells: bool,
+}
+
+/// The rows to send, in order; `deletes`: whether some are there only to be deleted.
+pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], deletes: bool) -> Sorted {
+    let care = &plan.care;
+    if care.always.is_some() || (deletes && care.deletions.is_some()) {
+        return Sorted { order: None, tells: true };
+    }
+    let is_upsert = plan.mode == Mode::Upsert;
+    let sorts = if is_upsert { plan.key_is_exact } else { care.order == Order::Key };
+    if !sorts || plan.key.is_empty() || rows.len() < 2 {
+        return Sorted::default();
     }
     let keys = Keys::new(plan, segments, rows);
     let common = keys.common_prefix();
-    let count = u32::try_from(rows.len()).ok()?;
+    let Ok(count) = u32::try_from(rows.len()) else { return Sorted::default() };
     let mut order: Vec<(u128, u32)> = (0..count).map(|row| (keys.prefix(row, common), row)).collect();
     // Where only the index's pages are at stake, equal prefixes are near enough.
-    if plan.mode == Mode::Append {
+    if !is_upsert {
         order.sort_unstable();
-    } else {
-        order.sort_unstable_by(|(a, i), (b, j)| {
-            a.cmp(b).then_with(|| keys.get(*i).cmp(keys.get(*j))).then(i.cmp(j))
-        });
+        return Sorted { order: Some(order.into_iter().map(|(_, row)| Sent(row)).collect()), tells: false };
     }
-    let mut order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
-    if plan.mode == Mode::Upsert && plan.key_is_exact {
-        keep_last(&mut order, &keys);
-    }
-    Some(order)
+    order.sort_unstable_by(|(a, i), (b, j)| {
+        a.cmp(b).then_with(|| keys.get(*i).cmp(keys.get(*j))).then(i.cmp(j))
+    });
+    let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
+    let of = |row: u32| row_bytes(segments, &rows[row as usize]);
+    reduce(plan, &order, &keys, &of)
 }
 
 /// The last write per key wins (PITFALLS 26).
-fn keep_last(order: &mut Vec<u32>, keys: &Keys) {
-    let mut kept = 0;
-    for next in 0..order.len() {
-        let is_last = order.get(next + 1).is_none_or(|after| keys.get(*after) != keys.get(order[next]));
-        if is_last {
-            order[kept] = order[next];
-            kept += 1;
+fn reduce<'a>(plan: &TablePlan, order: &[u32], keys: &Keys, of: &dyn Fn(u32) -> &'a [u8]) -> Sorted {
+    let mut sent = Vec::with_capacity(order.len());
+    for same in order.chunk_by(|a, b| keys.get(*a) == keys.get(*b)) {
+        let Some((&last, before)) = same.split_last() else { continue };
+        let mut replaces = 0;
+        if !before.is_empty() {
+            if tells(plan, of(last), &mut before.iter().map(|&row| of(row))) {
+                return Sorted { order: None, tells: true };
+            }
+            let deletes = |row: u32| is_deletion(plan, of(row));
+            if !deletes(last) && before.iter().any(|&row| deletes(row)) {
+                replaces = Sent::REPLACES;
+            }
         }
+        sent.push(Sent(last | replaces));
     }
-    order.truncate(kept);
+    // Where the server finds the last ones, or the rows go as the records came, all are sent.
+    let order = (plan.reduced_here && plan.care.order == Order::Key).then_some(sent);
+    Sorted { order, tells: false }
+}
+
+/// Whether somebody could tell that writes of a key are left out because a later one follows.
+fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>) -> bool {
+    let care = &plan.care;
+    if care.repeated.is_some() || care.order == Order::Records {
+        return true;
+    }
+    if care.watched.is_empty() {
+        return false;
+    }
+    let watched = |row| care.watched.iter().map(move |&at| fields(row).nth(at).flatten());
+    let mut writes = before.filter(|row| !is_deletion(plan, row));
+    if is_deletion(plan, last) {
+        writes.next().is_some()
+    } else {
+        writes.any(|row| !watched(row).eq(watched(last)))
+    }
+}
+
+fn is_deletion(plan: &TablePlan, row: &[u8]) -> bool {
+    fields(row).nth(plan.columns.len()).flatten() == Some(&[Deed::Delete as u8])
 }
 
 /// The keys of all rows, one behind the other.
@@ -115,6 +181,7 @@ fn push(field: Option<&[u8]>, kind: Kind, key: &mut Vec<u8>) {
             key.extend_from_slice(rest);
         }
         Kind::Bool | Kind::Uuid => key.extend_from_slice(field),
+        Kind::Numeric => push_numeric(field, key),
         // No zero byte is in it, so one ends it.
         Kind::Text => {
             key.extend_from_slice(field);
@@ -130,4 +197,25 @@ fn push(field: Option<&[u8]>, kind: Kind, key: &mut Vec<u8>) {
             key.extend_from_slice(&[0, 0]);
         }
     }
+}
+
+/// `1.0` and `1.00` are one key: all but the digits behind the point that are shown.
+fn push_numeric(field: &[u8], key: &mut Vec<u8>) {
+    let Some((header, digits)) = field.split_first_chunk::<8>() else { return };
+    let [_, _, weight @ .., _, _] = header;
+    let [high, low, sign @ ..] = weight;
+    let mut weight = i32::from(i16::from_be_bytes([*high, *low]));
+    let (groups, _) = digits.as_chunks::<2>();
+    let leading = groups.iter().take_while(|group| **group == [0, 0]).count();
+    let groups = &groups[leading..];
+    let kept = groups.len() - groups.iter().rev().take_while(|group| **group == [0, 0]).count();
+    let is_number = sign[0] & 0x80 == 0;
+    weight = if kept == 0 { 0 } else { weight - i32::try_from(leading).unwrap_or_default() };
+    key.extend_from_slice(if kept == 0 && is_number { &[0, 0] } else { sign });
+    key.extend_from_slice(&weight.to_be_bytes());
+    for group in &groups[..kept] {
+        // No group of digits is above 9,999.
+        key.extend_from_slice(group);
+    }
+    key.extend_from_slice(&[0xFF, 0xFF]);
 }

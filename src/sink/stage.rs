@@ -9,15 +9,26 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use deadpool_postgres::StatementCache;
 use sha2::{Digest, Sha256};
 
+use super::care::Order;
 use super::catalog::definition;
-use super::plan::{TablePlan, quote, quoted};
+use super::plan::{Column, TablePlan, quote, quoted};
 use super::table::Mode;
 use crate::{HandlerError, Tx};
 
-/// Marks a row that is only there to be deleted.
-const DELETE: &str = "highwater_delete";
+/// What becomes of a staged row: a [`Deed`].
+const DEED: &str = "highwater_deed";
 /// Where a row stands in its batch.
 const PLACE: &str = "highwater_place";
+
+/// What becomes of the row of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Deed {
+    Write = b'0',
+    Delete = b'1',
+    /// It was deleted in the same batch before it was written: columns that are not written begin anew.
+    Replace = b'2',
+}
 
 /// The texts for one table.
 #[derive(Debug)]
@@ -25,80 +36,126 @@ pub(crate) struct Stage {
     create: String,
     empty: String,
     pub(crate) copy: String,
-    /// Leaves the last write per key, where only the server can tell which keys are equal.
-    keep_last: Option<String>,
     delete: String,
     insert: String,
+}
+
+/// `INSERT INTO … (…)`, and what follows where the key is there.
+struct Texts {
+    into: String,
+    on_conflict: String,
+}
+
+impl Texts {
+    fn new(plan: &TablePlan) -> Self {
+        let into = format!("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE", plan.sql_name, all(plan));
+        let on_conflict = match plan.mode {
+            Mode::Append => String::new(),
+            Mode::InsertIgnore => " ON CONFLICT DO NOTHING".to_owned(),
+            Mode::Upsert => {
+                // A key that is equal need not be the same: the last spelling stays, however batches are cut.
+                let is_set = |at: &usize| !plan.key.contains(at) || !plan.exact[*at];
+                let set: Vec<String> = (0..plan.columns.len())
+                    .filter(is_set)
+                    .map(|at| format!("{0} = excluded.{0}", quote(&plan.columns[at].name)))
+                    .collect();
+                let action = if set.is_empty() {
+                    "NOTHING".to_owned()
+                } else {
+                    format!("UPDATE SET {}", set.join(", "))
+                };
+                let key = keys(plan).map(|column| format!("{}{}", quote(&column.name), collate(column)));
+                format!(" ON CONFLICT ({}) DO {action}", key.collect::<Vec<_>>().join(", "))
+            }
+        };
+        Self { into, on_conflict }
+    }
+}
+
+fn all(plan: &TablePlan) -> String {
+    quoted(plan.columns.iter().map(|column| column.name.as_str()))
+}
+
+fn keys(plan: &TablePlan) -> impl Iterator<Item = &Column> {
+    plan.key.iter().map(|&position| &plan.columns[position])
+}
+
+fn collate(column: &Column) -> String {
+    column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default()
+}
+
+/// A value as it was sent, as the column's.
+fn value(column: &Column, sent: &str) -> String {
+    // Not with its modifiers: a cast to varchar(3) cuts, an assignment refuses.
+    if column.is_read_by_the_server() { format!("{sent}::{}", column.bare_type) } else { sent.to_owned() }
+}
+
+/// The types by identity: one name may mean one enum today and another tomorrow.
+fn identities(plan: &TablePlan) -> String {
+    let ids = plan.columns.iter().map(|column| column.type_id);
+    ids.map(|id| format!("{} {} {}", id.oid, id.modifier, id.collation)).collect::<Vec<_>>().join(", ")
 }
 
 impl Stage {
     /// `writer`: who uses it. Two writers to one table would find each other's rows in one stage.
     pub(crate) fn new(plan: &TablePlan, writer: &str) -> Self {
         let mut columns: Vec<String> = plan.columns.iter().map(definition).collect();
-        let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
-        let key: Vec<&str> = plan.key.iter().map(|&position| names[position]).collect();
-        let mut copied = names.clone();
+        let mut copied: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
         if plan.mode == Mode::Upsert {
-            columns.push(format!("{DELETE} boolean"));
-            copied.push(DELETE);
+            columns.push(format!("{DEED} \"char\""));
+            copied.push(DEED);
         }
         if plan.tells_places() {
             columns.push(format!("{PLACE} bigint"));
             copied.push(PLACE);
         }
         let columns = columns.join(", ");
-        let digest = Sha256::digest(format!("{writer}\n{}\n{columns}", plan.sql_name).as_bytes());
+        let made_of = format!("{writer}\n{}\n{columns}\n{}", plan.sql_name, identities(plan));
+        let digest = Sha256::digest(made_of.as_bytes());
         let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let stage = format!("pg_temp.highwater_stage_{digest}");
 
-        let target = &plan.sql_name;
-        let all = quoted(names.iter().copied());
-        let same = |a: &str, b: &str| {
-            let equal = key.iter().map(|column| format!("{a}.{0} = {b}.{0}", quote(column)));
-            equal.collect::<Vec<_>>().join(" AND ")
-        };
+        let Texts { into, on_conflict } = Texts::new(plan);
+        let values: Vec<String> =
+            plan.columns.iter().map(|column| value(column, &quote(&column.name))).collect();
+        let values = values.join(", ");
+        let key = quoted(keys(plan).map(|column| column.name.as_str()));
+        // A scan does not give rows in the order of their coming: a small one may have found room on an earlier page.
         let insert = match plan.mode {
-            Mode::Upsert => {
-                let others: Vec<String> = names
-                    .iter()
-                    .filter(|name| !key.contains(name))
-                    .map(|name| format!("{0} = excluded.{0}", quote(name)))
-                    .collect();
-                let action = match others.as_slice() {
-                    [] => "NOTHING".to_owned(),
-                    others => format!("UPDATE SET {}", others.join(", ")),
-                };
-                // The stage is nearly in the key's order already, if our bytes sort as the server does.
-                let order = if plan.key_is_exact {
-                    String::new()
+            Mode::Upsert if plan.reduced_here => {
+                let order = if plan.care.order == Order::Records {
+                    format!(" ORDER BY {PLACE}")
                 } else {
-                    format!(" ORDER BY {}", quoted(key.iter().copied()))
+                    String::new()
                 };
+                format!("{into} SELECT {values} FROM {stage} WHERE {DEED} <> '1'{order}{on_conflict}")
+            }
+            Mode::Upsert => {
+                let keys = keys(plan).map(|column| value(column, &quote(&column.name)));
+                let keys = keys.collect::<Vec<_>>().join(", ");
+                let order = if plan.care.order == Order::Records { PLACE } else { &keys };
                 format!(
-                    "INSERT INTO {target} ({all}) OVERRIDING SYSTEM VALUE SELECT {all} FROM {stage} \
-                     WHERE {DELETE} IS NULL{order} ON CONFLICT ({}) DO {action}",
-                    quoted(key.iter().copied())
+                    "{into} SELECT {values} FROM (SELECT DISTINCT ON ({keys}) * FROM {stage} ORDER BY {keys}, {PLACE} DESC) \
+                     AS last WHERE {DEED} <> '1' ORDER BY {order}{on_conflict}"
                 )
             }
-            // A scan does not give rows in the order of their coming: a small one may have found room on an earlier page.
-            Mode::Append | Mode::InsertIgnore => format!(
-                "INSERT INTO {target} ({all}) OVERRIDING SYSTEM VALUE SELECT {all} FROM {stage} \
-                 ORDER BY {PLACE} ON CONFLICT DO NOTHING"
-            ),
+            Mode::Append | Mode::InsertIgnore => {
+                format!("{into} SELECT {values} FROM {stage} ORDER BY {PLACE}{on_conflict}")
+            }
         };
+        let same = keys(plan).map(|column| {
+            let (name, collate) = (quote(&column.name), collate(column));
+            format!("t.{name}{collate} = {}{collate}", value(column, &format!("s.{name}")))
+        });
+        let same = same.collect::<Vec<_>>().join(" AND ");
         Self {
             empty: format!("DELETE FROM {stage}"),
             create: format!("CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ({columns}) ON COMMIT DELETE ROWS"),
             copy: format!("COPY {stage} ({}) FROM STDIN (FORMAT binary)", quoted(copied)),
-            keep_last: (plan.mode == Mode::Upsert && !plan.key_is_exact).then(|| {
-                format!(
-                    "DELETE FROM {stage} AS a USING {stage} AS b WHERE {} AND a.{PLACE} < b.{PLACE}",
-                    same("a", "b")
-                )
-            }),
+            // Also what is written again: its other columns begin anew.
             delete: format!(
-                "DELETE FROM {target} AS t USING {stage} AS s WHERE s.{DELETE} AND {}",
-                same("t", "s")
+                "DELETE FROM {} AS t USING (SELECT DISTINCT {key} FROM {stage} WHERE {DEED} <> '0') AS s WHERE {same}",
+                plan.sql_name
             ),
             insert,
         }
@@ -109,17 +166,42 @@ impl Stage {
         tx.execute(&self.delete, &[]).await.map(drop)
     }
 
-    /// Leaves one staged row per key.
-    pub(crate) async fn keep_last(&self, tx: &Tx) -> Result<(), HandlerError> {
-        match &self.keep_last {
-            Some(sql) => tx.execute(sql, &[]).await.map(drop),
-            None => Ok(()),
-        }
-    }
-
     /// Brings the staged rows into the table.
     pub(crate) async fn insert(&self, tx: &Tx) -> Result<(), HandlerError> {
         tx.execute(&self.insert, &[]).await.map(drop)
+    }
+}
+
+/// The texts for rows that are written one by one. The parameters have the columns' types.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    pub(crate) insert: String,
+    pub(crate) delete: String,
+}
+
+impl Statements {
+    pub(crate) fn new(plan: &TablePlan) -> Self {
+        let parameter = |column: &Column, number: usize| {
+            let number = format!("${number}");
+            if column.is_read_by_the_server() { value(column, &format!("{number}::text")) } else { number }
+        };
+        let Texts { into, on_conflict } = Texts::new(plan);
+        let values: Vec<String> =
+            plan.columns.iter().zip(1..).map(|(column, number)| parameter(column, number)).collect();
+        // A statement that was prepared for other types has another text.
+        let of = identities(plan);
+        let same = keys(plan).zip(1..).map(|(column, number)| {
+            format!("{}{1} = {2}{1}", quote(&column.name), collate(column), parameter(column, number))
+        });
+        let same = same.collect::<Vec<_>>().join(" AND ");
+        Self {
+            insert: format!("{into} VALUES ({}){on_conflict} -- {of}", values.join(", ")),
+            delete: if plan.key.is_empty() {
+                String::new()
+            } else {
+                format!("DELETE FROM {} WHERE {same} -- {of}", plan.sql_name)
+            },
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! How a user names a table and what is to become of its rows.
 
-use super::target::Nul;
+use std::sync::Arc;
+
+use super::absent::Absent;
+use super::target::{Bytea, Conversion, Nul};
 
 /// How rows get into a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +45,12 @@ pub struct Table {
     pub(crate) key: Option<Vec<String>>,
     pub(crate) sorted: bool,
     pub(crate) nul: Nul,
+    /// `None`: hexadecimal, or UTF-8 where U+0000 is to go into bytes.
+    bytea: Option<Bytea>,
+    pub(crate) binary: Vec<String>,
     pub(crate) sources: Vec<(Source, String)>,
+    /// Which columns no JSON object has had.
+    pub(crate) absent: Arc<Absent>,
 }
 
 impl Table {
@@ -51,13 +59,17 @@ impl Table {
         columns: impl IntoIterator<Item = C>,
         mode: Mode,
     ) -> Self {
+        let columns: Vec<String> = columns.into_iter().map(C::into).collect();
         Self {
             name: name.into(),
-            columns: columns.into_iter().map(C::into).collect(),
+            absent: Arc::new(Absent::new(columns.len())),
+            columns,
             mode,
             key: None,
             sorted: true,
             nul: Nul::default(),
+            bytea: None,
+            binary: Vec::new(),
             sources: Vec::new(),
         }
     }
@@ -106,6 +118,32 @@ impl Table {
     pub fn nul(mut self, nul: Nul) -> Self {
         self.nul = nul;
         self
+    }
+
+    /// What text means in the table's `bytea` columns: hexadecimal digits behind `\\x`, base64, or the text's own bytes.
+    /// Default: [`Bytea::Hex`], or [`Bytea::Utf8`] with [`Nul::Bytes`].
+    pub fn bytea(mut self, bytea: Bytea) -> Self {
+        self.bytea = Some(bytea);
+        self
+    }
+
+    /// A column of a type that is otherwise written as text, which takes [`Sql`](super::Sql) values instead: the driver
+    /// encodes them in the type's binary format, and the server's input function is not asked.
+    ///
+    /// For types without an encoding here (ranges, `oid`, `bit`, …; docs/table-sink.md, "Types"). The others take both.
+    pub fn binary(mut self, column: impl Into<String>) -> Self {
+        self.binary.push(column.into());
+        self
+    }
+
+    /// How the values of this column are to be taken.
+    pub(crate) fn conversion(&self, column: &str) -> Conversion {
+        let default = if self.nul == Nul::Bytes { Bytea::Utf8 } else { Bytea::default() };
+        Conversion {
+            nul: self.nul,
+            bytea: self.bytea.unwrap_or(default),
+            binary: self.binary.iter().any(|name| name == column),
+        }
     }
 
     fn source(mut self, source: Source, column: String) -> Self {

@@ -1,4 +1,4 @@
-//! What a column wants: the SQL types that we encode ourselves, and what the server says of the rest.
+//! What a column wants: the SQL types that we encode ourselves; of the rest the server reads the text.
 
 use tokio_postgres::types::{Kind as PgKind, Type};
 
@@ -14,6 +14,29 @@ pub enum Nul {
     /// Text may be written to `bytea` columns, as its UTF-8 bytes with every U+0000; in `text` and `jsonb` columns the
     /// record is rejected.
     Bytes,
+}
+
+/// What text means in a `bytea` column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Bytea {
+    /// `\\x` and pairs of hexadecimal digits, as Postgres prints it.
+    #[default]
+    Hex,
+    /// Base64 in the standard or the URL-safe alphabet, padded or not, in one line: what Kafka Connect's and most other
+    /// JSON serializers make of bytes.
+    Base64,
+    /// The bytes are those of the text, in UTF-8.
+    Utf8,
+}
+
+/// How a column's values are to be taken, as its table says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Conversion {
+    pub(crate) nul: Nul,
+    pub(crate) bytea: Bytea,
+    /// By [`Sql`](super::Sql) alone, if we have no encoding for its type.
+    pub(crate) binary: bool,
 }
 
 /// The encodings that we know.
@@ -40,7 +63,11 @@ pub(crate) enum Kind {
     Inet,
     Cidr,
     Array,
-    /// Only through [`Sql`](super::Sql).
+    /// Everything else, and arrays of it: the text, for the server's own input function. Also `xml`, whose binary format
+    /// would be read in the encoding that the document declares.
+    Input,
+    /// What would be [`Input`](Self::Input), if [`Table::binary`](super::Table::binary) names the column: only through
+    /// [`Sql`](super::Sql).
     Other,
 }
 
@@ -54,7 +81,7 @@ impl Kind {
             Type::FLOAT4 => return Self::Float4,
             Type::FLOAT8 => return Self::Float8,
             Type::NUMERIC => return Self::Numeric,
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::XML => return Self::Text,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => return Self::Text,
             Type::BYTEA => return Self::Bytea,
             Type::UUID => return Self::Uuid,
             Type::DATE => return Self::Date,
@@ -71,9 +98,10 @@ impl Kind {
         match ty.kind() {
             PgKind::Enum(_) => Self::Text,
             PgKind::Domain(base) => Self::of(base),
+            PgKind::Array(element) if Self::of(element) == Self::Input => Self::Input,
             PgKind::Array(_) => Self::Array,
             _ if ty.name() == "citext" => Self::Text,
-            _ => Self::Other,
+            _ => Self::Input,
         }
     }
 
@@ -117,21 +145,27 @@ pub struct Target {
     pub(crate) kind: Kind,
     pub(crate) ty: Type,
     pub(crate) nul: Nul,
+    pub(crate) bytea: Bytea,
     /// Of an array.
     pub(crate) element: Option<Box<Target>>,
 }
 
 impl Target {
-    pub(crate) fn new(ty: Type, nul: Nul) -> Self {
+    pub(crate) fn new(ty: Type, how: Conversion) -> Self {
         let mut base = &ty;
         while let PgKind::Domain(inner) = base.kind() {
             base = inner;
         }
         let element = match base.kind() {
-            PgKind::Array(element) => Some(Box::new(Self::new(element.clone(), nul))),
+            PgKind::Array(element) => Some(Box::new(Self::new(element.clone(), how))),
             _ => None,
         };
-        Self { kind: Kind::of(&ty), ty, nul, element }
+        let kind = match Kind::of(&ty) {
+            Kind::Input if how.binary && element.is_some() => Kind::Array,
+            Kind::Input if how.binary => Kind::Other,
+            kind => kind,
+        };
+        Self { kind, ty, nul: how.nul, bytea: how.bytea, element }
     }
 }
 
@@ -147,12 +181,15 @@ pub enum Written {
 pub enum Defect {
     /// This Rust type never goes into a column of that type: the program's fault.
     Mismatch(&'static str),
+    /// A value that the driver encodes, of this type, for a column that takes text.
+    Binary(&'static str),
     /// This value does not: the record's.
     Invalid(&'static str),
     /// A JSON value of this kind does not: the record's, too.
     Json(&'static str),
     Nul,
     NullKey,
+    NotNull,
 }
 
 pub(crate) type Put = Result<Written, Defect>;

@@ -1,6 +1,11 @@
 //! The sink against a real server, without Kafka: batches are made by hand.
 
+mod doors;
+mod floats;
+mod input;
+mod literals;
 mod modes;
+mod objects;
 mod review;
 mod types;
 

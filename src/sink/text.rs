@@ -4,58 +4,32 @@ use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
 use memchr::{memchr, memmem};
-use uuid::Uuid;
 
 use super::target::{Defect, Kind, Nul, Put, Target, Written};
-use super::{numeric, time};
+use super::{bytea, interval, number, numeric, time};
 
 /// The only escape that `jsonb` cannot hold.
 const NUL_ESCAPE: &[u8] = b"\\u0000";
 
-/// What a literal of this text would mean. Numbers and booleans are not read from text: see
-/// [`put_loose_text`].
+/// What a literal of this text means to the server, from whichever door it comes; where we do not read it as the server
+/// does, it is rejected. Blanks around it are skipped where the server skips them.
 pub(crate) fn put_text(text: &str, target: &Target, out: &mut BytesMut) -> Put {
     match target.kind {
-        Kind::Text => put_plain(text.as_bytes(), target.nul, out),
+        Kind::Text | Kind::Input => put_plain(text.as_bytes(), target.nul, out),
         Kind::Json | Kind::Jsonb => put_json_text(text, target, out),
+        Kind::Bool => put_bool(text, out),
+        Kind::Int2 | Kind::Int4 | Kind::Int8 => number::put_int_text(text, target, out),
+        Kind::Float4 | Kind::Float8 => number::put_float_text(text, target, out),
         Kind::Numeric => numeric::put_text(text, out),
         Kind::Timestamptz => time::put_timestamp(text, true, out),
         Kind::Timestamp => time::put_timestamp(text, false, out),
         Kind::Date => time::put_date(text, out),
         Kind::Time => time::put_time(text, out),
-        Kind::Interval => time::put_interval(text, out),
-        Kind::Uuid => {
-            let uuid = Uuid::try_parse(text).map_err(|_| Defect::Invalid("not a UUID"))?;
-            out.put_slice(uuid.as_bytes());
-            Ok(Written::Value)
-        }
+        Kind::Interval => interval::put_text(text, out),
+        Kind::Uuid => put_uuid(text, out),
         Kind::Inet | Kind::Cidr => put_network(text, target.kind, out),
-        Kind::Bytea if target.nul == Nul::Bytes => {
-            out.put_slice(text.as_bytes());
-            Ok(Written::Value)
-        }
-        _ => Err(Defect::Mismatch("&str")),
-    }
-}
-
-/// As [`put_text`], but also numbers, booleans and `\x` bytes are read: in JSON they often come as strings.
-pub(crate) fn put_loose_text(text: &str, target: &Target, out: &mut BytesMut) -> Put {
-    let integer = || text.parse::<i64>().map_err(|_| Defect::Invalid("not an integer"));
-    let float = || text.parse::<f64>().map_err(|_| Defect::Invalid("not a number"));
-    match target.kind {
-        Kind::Int2 | Kind::Int4 | Kind::Int8 => put_int(integer()?, target, out, "text"),
-        Kind::Float4 | Kind::Float8 => put_float(float()?, target, out),
-        Kind::Bool => {
-            out.put_u8(match text {
-                "true" => 1,
-                "false" => 0,
-                _ => return Err(Defect::Invalid("neither true nor false")),
-            });
-            Ok(Written::Value)
-        }
-        Kind::Bytea if target.nul != Nul::Bytes => put_hex(text, out),
-        Kind::Array | Kind::Other => Err(Defect::Json("a string")),
-        _ => put_text(text, target, out),
+        Kind::Bytea => bytea::put_text(text, target.bytea, out),
+        Kind::Array | Kind::Other => Err(Defect::Mismatch("&str")),
     }
 }
 
@@ -99,22 +73,56 @@ pub(crate) fn put_json_text(text: &str, target: &Target, out: &mut BytesMut) -> 
     put_plain(rest, target.nul, out)
 }
 
-/// `\x` and pairs of hexadecimal digits.
-fn put_hex(text: &str, out: &mut BytesMut) -> Put {
-    const BAD_HEX: Defect = Defect::Invalid("not bytes in hexadecimal (\\x00ff)");
-    let digits = text.strip_prefix("\\x").ok_or(BAD_HEX)?.as_bytes();
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let (pairs, rest) = digits.as_chunks::<2>();
-    for [high, low] in pairs {
-        out.put_u8(value(*high).ok_or(BAD_HEX)? << 4 | value(*low).ok_or(BAD_HEX)?);
+/// Any beginning of `true`, `yes`, `on` and their opposites that is no other's, in any case; `1` and `0`.
+fn put_bool(text: &str, out: &mut BytesMut) -> Put {
+    let text = text.trim_ascii();
+    let begins = |word: &str, least: usize| {
+        text.len() >= least && word.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text))
+    };
+    let value = match text {
+        "1" => true,
+        "0" => false,
+        _ if begins("true", 1) || begins("yes", 1) || begins("on", 2) => true,
+        _ if begins("false", 1) || begins("no", 1) || begins("off", 2) => false,
+        _ => return Err(Defect::Invalid("neither true nor false")),
+    };
+    out.put_u8(u8::from(value));
+    Ok(Written::Value)
+}
+
+/// 32 hexadecimal digits, in braces or not, with or without a hyphen behind any four.
+fn put_uuid(text: &str, out: &mut BytesMut) -> Put {
+    const BAD_UUID: Defect = Defect::Invalid("not a UUID");
+    let inner = match text.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}').ok_or(BAD_UUID)?,
+        None => text,
+    };
+    let value = |digit: Option<u8>| digit.and_then(|digit| char::from(digit).to_digit(16)).ok_or(BAD_UUID);
+    let mut digits = inner.bytes().peekable();
+    let mut uuid = 0_u128;
+    for group in 0..8 {
+        if group > 0 {
+            digits.next_if_eq(&b'-');
+        }
+        for _ in 0..4 {
+            uuid = uuid << 4 | u128::from(value(digits.next())?);
+        }
     }
-    if rest.is_empty() { Ok(Written::Value) } else { Err(BAD_HEX) }
+    if digits.next().is_some() {
+        return Err(BAD_UUID);
+    }
+    out.put_u128(uuid);
+    Ok(Written::Value)
 }
 
 fn put_network(text: &str, kind: Kind, out: &mut BytesMut) -> Put {
     const BAD_ADDRESS: Defect = Defect::Invalid("not an IP address (192.0.2.1/24)");
     let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| BAD_ADDRESS)?)),
+        Some((address, bits)) => {
+            let plain =
+                bits.bytes().all(|byte| byte.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
+            (address, Some(bits.parse::<u8>().ok().filter(|_| plain).ok_or(BAD_ADDRESS)?))
+        }
         None => (text, None),
     };
     let address = address.parse().map_err(|_| BAD_ADDRESS)?;
@@ -127,44 +135,17 @@ pub(crate) fn put_address(address: IpAddr, bits: Option<u8>, kind: Kind, out: &m
     if bits > most {
         return Err(Defect::Invalid("too many bits for a network"));
     }
+    let behind_the_mask = match address {
+        IpAddr::V4(address) => address.to_bits().checked_shl(bits.into()).unwrap_or(0) != 0,
+        IpAddr::V6(address) => address.to_bits().checked_shl(bits.into()).unwrap_or(0) != 0,
+    };
+    if kind == Kind::Cidr && behind_the_mask {
+        return Err(Defect::Invalid("an address with bits behind the mask of its network"));
+    }
     out.put_slice(&[family, bits, u8::from(kind == Kind::Cidr), most / 8]);
     match address {
         IpAddr::V4(address) => out.put_slice(&address.octets()),
         IpAddr::V6(address) => out.put_slice(&address.octets()),
-    }
-    Ok(Written::Value)
-}
-
-pub(crate) fn put_int(value: i64, target: &Target, out: &mut BytesMut, rust: &'static str) -> Put {
-    const OUT_OF_RANGE: Defect = Defect::Invalid("out of the range of its type");
-    const INEXACT: Defect = Defect::Invalid("too large to be a float exactly");
-    match target.kind {
-        Kind::Int8 => out.put_i64(value),
-        Kind::Int4 => out.put_i32(i32::try_from(value).map_err(|_| OUT_OF_RANGE)?),
-        Kind::Int2 => out.put_i16(i16::try_from(value).map_err(|_| OUT_OF_RANGE)?),
-        Kind::Numeric => return numeric::put_int(value, out),
-        Kind::Float8 if value.unsigned_abs() <= 1 << 53 => out.put_f64(value as f64),
-        Kind::Float4 if value.unsigned_abs() <= 1 << 24 => out.put_f32(value as f32),
-        Kind::Float8 | Kind::Float4 => return Err(INEXACT),
-        Kind::Timestamp | Kind::Timestamptz => return time::put_timestamp_ms(value, out),
-        _ => return Err(Defect::Mismatch(rust)),
-    }
-    Ok(Written::Value)
-}
-
-pub(crate) fn put_float(value: f64, target: &Target, out: &mut BytesMut) -> Put {
-    match target.kind {
-        Kind::Float8 => out.put_f64(value),
-        Kind::Float4 => {
-            #[expect(clippy::cast_possible_truncation, reason = "the nearest float4, as the server rounds")]
-            let narrow = value as f32;
-            if narrow.is_infinite() != value.is_infinite() {
-                return Err(Defect::Invalid("out of the range of real"));
-            }
-            out.put_f32(narrow);
-        }
-        Kind::Numeric => return numeric::put_float(value, out),
-        _ => return Err(Defect::Mismatch("f64")),
     }
     Ok(Written::Value)
 }

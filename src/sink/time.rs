@@ -1,4 +1,4 @@
-//! Dates, times and intervals: RFC 3339, ISO 8601, and milliseconds since 1970. No time zone is ever guessed.
+//! Dates and times: RFC 3339, and milliseconds since 1970. No time zone is ever guessed.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use super::target::{Defect, Put, Written};
 
 /// Days from 1970-01-01 to 2000-01-01, from which Postgres counts.
 const EPOCH_DAYS: i64 = 10_957;
-const DAY_US: i64 = 86_400_000_000;
+pub(crate) const DAY_US: i64 = 86_400_000_000;
 const EPOCH_US: i64 = EPOCH_DAYS * DAY_US;
 
 const BAD_DATE: Defect = Defect::Invalid("not a date (2026-11-25)");
@@ -19,7 +19,6 @@ const NO_OFFSET: Defect =
 const FOREIGN_OFFSET: Defect = Defect::Invalid(
     "a time with an offset from UTC for a column without time zone: which of the two times is meant?",
 );
-const BAD_INTERVAL: Defect = Defect::Invalid("not an ISO 8601 duration (P1DT12H)");
 const OUT_OF_RANGE: Defect = Defect::Invalid("out of the range of its type");
 
 pub(crate) fn put_timestamp_ms(ms: i64, out: &mut BytesMut) -> Put {
@@ -29,17 +28,28 @@ pub(crate) fn put_timestamp_ms(ms: i64, out: &mut BytesMut) -> Put {
 }
 
 pub(crate) fn put_system_time(time: SystemTime, out: &mut BytesMut) -> Put {
-    let micros = |duration: Duration| i64::try_from(duration.as_micros()).map_err(|_| OUT_OF_RANGE);
     let us = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => micros(after)?,
         Err(before) => -micros(before.duration())?,
     };
-    out.put_i64(us.checked_sub(EPOCH_US).ok_or(OUT_OF_RANGE)?);
+    // The last of each side are the infinities.
+    let us = us.checked_sub(EPOCH_US).filter(|us| *us != i64::MIN && *us != i64::MAX);
+    out.put_i64(us.ok_or(OUT_OF_RANGE)?);
     Ok(Written::Value)
 }
 
+/// The nearest, as of text with nanoseconds; half a microsecond goes to the even one.
+fn micros(duration: Duration) -> Result<i64, Defect> {
+    let us = i64::try_from(duration.as_micros()).map_err(|_| OUT_OF_RANGE)?;
+    let up = match duration.subsec_nanos() % 1_000 {
+        500 => us % 2,
+        rest => i64::from(rest > 500),
+    };
+    us.checked_add(up).ok_or(OUT_OF_RANGE)
+}
+
 pub(crate) fn put_duration(duration: Duration, out: &mut BytesMut) -> Put {
-    out.put_i64(i64::try_from(duration.as_micros()).map_err(|_| OUT_OF_RANGE)?);
+    out.put_i64(micros(duration)?);
     out.put_i64(0);
     Ok(Written::Value)
 }
@@ -54,6 +64,7 @@ fn infinity(text: &str) -> Option<i8> {
 }
 
 pub(crate) fn put_date(text: &str, out: &mut BytesMut) -> Put {
+    let text = text.trim_ascii();
     let days = match infinity(text) {
         Some(1) => i32::MAX,
         Some(_) => i32::MIN,
@@ -70,8 +81,8 @@ pub(crate) fn put_date(text: &str, out: &mut BytesMut) -> Put {
 }
 
 pub(crate) fn put_time(text: &str, out: &mut BytesMut) -> Put {
-    match time(text.as_bytes()) {
-        Some((us, b"")) if us <= DAY_US => out.put_i64(us),
+    match time(text.trim_ascii().as_bytes()) {
+        Some((us, b"")) => out.put_i64(us),
         _ => return Err(BAD_TIME),
     }
     Ok(Written::Value)
@@ -79,6 +90,7 @@ pub(crate) fn put_time(text: &str, out: &mut BytesMut) -> Put {
 
 /// `with_zone`: the text must say its offset; else it must not, or say UTC.
 pub(crate) fn put_timestamp(text: &str, with_zone: bool, out: &mut BytesMut) -> Put {
+    let text = text.trim_ascii();
     match infinity(text) {
         Some(1) => out.put_i64(i64::MAX),
         Some(_) => out.put_i64(i64::MIN),
@@ -138,37 +150,25 @@ fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let (mut seconds, mut micros, mut rest) = (0, 0, rest);
     if let Some(after) = rest.strip_prefix(b":") {
         (seconds, rest) = number(after, 2)?;
-        if let Some(after) = rest.strip_prefix(b".") {
-            let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            (micros, rest) = (fraction_us(&after[..digits])?, &after[digits..]);
-        }
+        (micros, rest) = fraction_us(rest)?;
     }
-    let midnight = hours == 24 && minutes == 0 && seconds == 0 && micros == 0;
-    if hours > 23 && !midnight || minutes > 59 || seconds > 60 {
-        return None;
-    }
-    Some((((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros, rest))
+    let us = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros;
+    (us <= DAY_US && minutes <= 59 && seconds <= 60).then_some((us, rest))
 }
 
-/// Rounded to microseconds.
-fn fraction_us(digits: &[u8]) -> Option<i64> {
-    if digits.is_empty() {
-        return None;
+/// A point and digits, if there is a point: in microseconds, rounded as the server does it, in floating point.
+pub(crate) fn fraction_us(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(after) = bytes.strip_prefix(b".") else { return Some((0, bytes)) };
+    let count = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = after.split_at(count);
+    if (1..=6).contains(&count) {
+        let us = digits.iter().fold(0, |us, digit| us * 10 + i64::from(digit - b'0'));
+        return Some((us * 10_i64.pow(6 - u32::try_from(count).ok()?), rest));
     }
-    let mut us = 0;
-    for place in 0..6 {
-        us = us * 10 + i64::from(digits.get(place).map_or(0, |digit| digit - b'0'));
-    }
-    // Half a microsecond goes to the even one.
-    let up = match digits.get(6..) {
-        None | Some([]) => false,
-        Some([first, rest @ ..]) => match first {
-            b'0'..=b'4' => false,
-            b'5' if rest.iter().all(|digit| *digit == b'0') => us % 2 == 1,
-            _ => true,
-        },
-    };
-    Some(us + i64::from(up))
+    let fraction: f64 = std::str::from_utf8(&bytes[..=count]).ok()?.parse().ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "a million at most")]
+    let us = (fraction * 1e6).round_ties_even() as i64;
+    Some((us, rest))
 }
 
 /// Seconds east of UTC; `Some(None)` if nothing is said.
@@ -186,73 +186,4 @@ fn offset(bytes: &[u8]) -> Option<Option<i64>> {
         _ => number(rest.strip_prefix(b":").unwrap_or(rest), 2)?,
     };
     (rest.is_empty() && hours <= 15 && minutes <= 59).then_some(Some(sign * (hours * 3_600 + minutes * 60)))
-}
-
-/// `P[nY][nM][nW][nD][T[nH][nM][n[.f]S]]`, the whole with a sign or without.
-pub(crate) fn put_interval(text: &str, out: &mut BytesMut) -> Put {
-    let (sign, rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text),
-    };
-    let rest = rest.strip_prefix('P').ok_or(BAD_INTERVAL)?;
-    let (dates, times) = match rest.split_once('T') {
-        Some((dates, times)) if !times.is_empty() => (dates, times),
-        Some(_) => return Err(BAD_INTERVAL),
-        None if rest.is_empty() => return Err(BAD_INTERVAL),
-        None => (rest, ""),
-    };
-    let (mut months, mut days, mut us) = (0_i64, 0_i64, 0_i64);
-    parts(dates, "YMWD", |unit, value, fraction| {
-        if fraction != 0 {
-            return Err(BAD_INTERVAL);
-        }
-        let (total, factor) = match unit {
-            b'Y' => (&mut months, 12),
-            b'M' => (&mut months, 1),
-            b'W' => (&mut days, 7),
-            _ => (&mut days, 1),
-        };
-        *total = value.checked_mul(factor).and_then(|part| total.checked_add(part)).ok_or(OUT_OF_RANGE)?;
-        Ok(())
-    })?;
-    parts(times, "HMS", |unit, value, fraction| {
-        let factor = match unit {
-            b'H' => 3_600_000_000,
-            b'M' => 60_000_000,
-            _ => 1_000_000,
-        };
-        if fraction != 0 && unit != b'S' {
-            return Err(BAD_INTERVAL);
-        }
-        let part = value.checked_mul(factor).and_then(|part| part.checked_add(fraction));
-        us = part.and_then(|part| us.checked_add(part)).ok_or(OUT_OF_RANGE)?;
-        Ok(())
-    })?;
-    out.put_i64(sign * us);
-    out.put_i32(i32::try_from(sign * days).map_err(|_| OUT_OF_RANGE)?);
-    out.put_i32(i32::try_from(sign * months).map_err(|_| OUT_OF_RANGE)?);
-    Ok(Written::Value)
-}
-
-/// Numbers with their units, in the order of `units`, each at most once.
-fn parts(
-    mut text: &str,
-    mut units: &str,
-    mut add: impl FnMut(u8, i64, i64) -> Result<(), Defect>,
-) -> Result<(), Defect> {
-    while !text.is_empty() {
-        let at = text.find(|c: char| c.is_ascii_uppercase()).ok_or(BAD_INTERVAL)?;
-        let unit = text.as_bytes()[at];
-        let place = units.bytes().position(|other| other == unit).ok_or(BAD_INTERVAL)?;
-        units = &units[place + 1..];
-        let (whole, fraction) = text[..at].split_once('.').map_or((&text[..at], None), |(a, b)| (a, Some(b)));
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !fraction.is_none_or(digits) {
-            return Err(BAD_INTERVAL);
-        }
-        let fraction = fraction.map_or(Some(0), |digits| fraction_us(digits.as_bytes()));
-        add(unit, whole.parse().map_err(|_| OUT_OF_RANGE)?, fraction.ok_or(BAD_INTERVAL)?)?;
-        text = &text[at + 1..];
-    }
-    Ok(())
 }

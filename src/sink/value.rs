@@ -1,7 +1,10 @@
 //! Rust values into columns.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZero;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,25 +14,29 @@ use tokio_postgres::types::{IsNull, ToSql, WrongType};
 use uuid::Uuid;
 
 use super::target::{Defect, Kind, Put, Target, Written};
-use super::{json, numeric, text, time};
+use super::{array, json, number, text, time};
 
 /// A value that goes into a column.
 ///
 /// | Rust | SQL |
 /// |---|---|
 /// | `bool` | `boolean` |
-/// | `i16`, `i32`, `i64`, `u32`, `u64` | `smallint`, `integer`, `bigint` (a value that does not fit rejects its record), `numeric`, floats where exact; `timestamp`s: milliseconds since 1970-01-01T00:00:00Z |
-/// | `f32`, `f64` | `real`, `double precision`, `numeric` |
-/// | `&str`, `String` | `text`, `varchar`, `char`, `name`, `citext`, enums; `numeric`, `uuid`, `inet`, `cidr`; dates and times (RFC 3339); `interval` (ISO 8601); `json`, `jsonb` (the text *is* JSON) |
-/// | `&[u8]`, `Vec<u8>`, `Bytes` | `bytea`; text and JSON, if it is UTF-8 |
+/// | integers of 8 to 128 bits, `NonZero` | `smallint`, `integer`, `bigint` (a value that does not fit rejects its record), `numeric`, floats where exact; `timestamp`s: milliseconds since 1970-01-01T00:00:00Z |
+/// | `f32`, `f64` | `real`, `double precision`, `numeric`: as the shortest decimal that is this float |
+/// | `&str`, `String`, `char` | any type but arrays, as the server reads a literal: see docs/table-sink.md, "Types"; into `json` and `jsonb` the text *is* JSON |
+/// | `&[u8]`, `Vec<u8>`, `[u8; N]`, `Bytes` | `bytea`; text and JSON, if it is UTF-8 |
 /// | `Uuid` | `uuid` |
 /// | `SystemTime`, `Duration` | `timestamp`, `timestamptz`; `interval` |
-/// | `IpAddr` | `inet`, `cidr` |
+/// | `IpAddr`, `Ipv4Addr`, `Ipv6Addr` | `inet`, `cidr` |
 /// | `serde_json::Value`, [`Json`] | `json`, `jsonb` |
-/// | `&RawValue` | any type, from its JSON value |
-/// | `Vec<T>`, `[T]` | arrays of one dimension |
+/// | `&RawValue`, `serde_json::Number` | any type, from its JSON value |
+/// | `Vec<T>`, `[T]`, `[T; N]` | arrays of one dimension |
 /// | `Option<T>` | `NULL` for `None` |
-/// | [`Sql`]`(value)` | whatever its [`ToSql`] accepts |
+/// | `&T`, `Box<T>`, `Rc<T>`, `Arc<T>`, `Cow<T>` | as `T` |
+/// | [`Sql`]`(value)` | whatever its [`ToSql`] accepts; for types that are otherwise written as text, the column is named in [`Table::binary`](super::Table::binary) |
+///
+/// A `serde_json::Value` that was read from a record has lost digits: its numbers are floats, unless they are integers
+/// of 64 bits. `&RawValue` keeps them as they came.
 ///
 /// A type that does not go into the column's is a [fatal](crate::HandlerError::fatal) error, which names both; a value
 /// that does not rejects its record.
@@ -40,6 +47,15 @@ use super::{json, numeric, text, time};
 pub trait ToColumn {
     #[doc(hidden)]
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put;
+
+    /// As an array; `u8`s are bytes.
+    #[doc(hidden)]
+    fn put_all(values: &[Self], target: &Target, out: &mut BytesMut) -> Put
+    where
+        Self: Sized,
+    {
+        array::put(values.iter(), target, out)
+    }
 }
 
 /// A value that tokio-postgres can encode: the way to column types that [`ToColumn`] does not know.
@@ -52,6 +68,9 @@ pub struct Json<T>(pub T);
 
 impl<T: ToSql> ToColumn for Sql<T> {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+        if target.kind == Kind::Input {
+            return Err(Defect::Binary(std::any::type_name::<T>()));
+        }
         match self.0.to_sql_checked(&target.ty, out) {
             Ok(IsNull::Yes) => Ok(Written::Null),
             Ok(IsNull::No) => Ok(Written::Value),
@@ -89,51 +108,100 @@ impl ToColumn for RawValue {
 
 impl ToColumn for bool {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        if target.kind != Kind::Bool {
-            return Err(Defect::Mismatch("bool"));
+        match target.kind {
+            Kind::Bool => out.put_u8(u8::from(*self)),
+            Kind::Input if target.element.is_none() => out.put_slice(if *self { b"true" } else { b"false" }),
+            _ => return Err(Defect::Mismatch("bool")),
         }
-        out.put_u8(u8::from(*self));
         Ok(Written::Value)
     }
 }
 
+/// Each with its `NonZero`.
 macro_rules! integers {
-    ($($int:ty),*) => {$(
+    ($($int:ty: $convert:ident),*) => {$(
         impl ToColumn for $int {
             fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-                text::put_int(i64::from(*self), target, out, stringify!($int))
+                integers!($convert *self, target, out, stringify!($int))
             }
         }
+        integers!(nonzero $int);
     )*};
+    (nonzero $int:ty) => {
+        impl ToColumn for NonZero<$int> {
+            fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+                self.get().put(target, out)
+            }
+        }
+    };
+    (from $value:expr, $target:ident, $out:ident, $name:expr) => {
+        number::put_int(i64::from($value), $target, $out, $name)
+    };
+    (try_from $value:expr, $target:ident, $out:ident, $name:expr) => {
+        match i64::try_from($value) {
+            Ok(value) => number::put_int(value, $target, $out, $name),
+            Err(_) => number::put_large($value, $target, $out, $name),
+        }
+    };
 }
 
-integers!(i16, i32, i64, u32);
+integers!(
+    i8: from,
+    i16: from,
+    u16: from,
+    i32: from,
+    u32: from,
+    i64: from,
+    u64: try_from,
+    isize: try_from,
+    usize: try_from,
+    i128: try_from,
+    u128: try_from
+);
+integers!(nonzero u8);
 
-impl ToColumn for u64 {
+impl ToColumn for u8 {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        match i64::try_from(*self) {
-            Ok(value) => text::put_int(value, target, out, "u64"),
-            Err(_) if target.kind == Kind::Numeric => numeric::put_int(*self, out),
-            Err(_) => Err(Defect::Invalid("out of the range of its type")),
+        number::put_int(i64::from(*self), target, out, "u8")
+    }
+
+    fn put_all(values: &[Self], target: &Target, out: &mut BytesMut) -> Put {
+        match target.kind {
+            Kind::Bytea => {
+                out.put_slice(values);
+                Ok(Written::Value)
+            }
+            Kind::Text | Kind::Json | Kind::Jsonb | Kind::Input => {
+                let text = std::str::from_utf8(values).map_err(|_| Defect::Invalid("not UTF-8"))?;
+                text::put_text(text, target, out)
+            }
+            Kind::Array => array::put(values.iter(), target, out),
+            _ => Err(Defect::Mismatch("&[u8]")),
         }
     }
 }
 
 impl ToColumn for f64 {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        text::put_float(*self, target, out)
+        number::put_float(*self, target, out)
     }
 }
 
 impl ToColumn for f32 {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        match target.kind {
-            Kind::Float4 => out.put_f32(*self),
-            Kind::Float8 => out.put_f64(f64::from(*self)),
-            Kind::Numeric => return numeric::put_float4(*self, out),
-            _ => return Err(Defect::Mismatch("f32")),
-        }
-        Ok(Written::Value)
+        number::put_float4(*self, target, out)
+    }
+}
+
+impl ToColumn for serde_json::Number {
+    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+        json::put(&self.to_string(), target, out)
+    }
+}
+
+impl ToColumn for char {
+    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+        text::put_text(self.encode_utf8(&mut [0; 4]), target, out)
     }
 }
 
@@ -149,31 +217,9 @@ impl ToColumn for String {
     }
 }
 
-impl ToColumn for [u8] {
-    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        match target.kind {
-            Kind::Bytea => {
-                out.put_slice(self);
-                Ok(Written::Value)
-            }
-            Kind::Text | Kind::Json | Kind::Jsonb => {
-                let text = std::str::from_utf8(self).map_err(|_| Defect::Invalid("not UTF-8"))?;
-                text::put_text(text, target, out)
-            }
-            _ => Err(Defect::Mismatch("&[u8]")),
-        }
-    }
-}
-
-impl ToColumn for Vec<u8> {
-    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        self.as_slice().put(target, out)
-    }
-}
-
 impl ToColumn for Bytes {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        self.as_ref().put(target, out)
+        u8::put_all(self, target, out)
     }
 }
 
@@ -214,15 +260,33 @@ impl ToColumn for IpAddr {
     }
 }
 
+impl ToColumn for Ipv4Addr {
+    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+        IpAddr::V4(*self).put(target, out)
+    }
+}
+
+impl ToColumn for Ipv6Addr {
+    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+        IpAddr::V6(*self).put(target, out)
+    }
+}
+
 impl<T: ToColumn> ToColumn for [T] {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        put_array(self.iter(), target, out)
+        T::put_all(self, target, out)
+    }
+}
+
+impl<T: ToColumn, const N: usize> ToColumn for [T; N] {
+    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+        T::put_all(self, target, out)
     }
 }
 
 impl<T: ToColumn> ToColumn for Vec<T> {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        put_array(self.iter(), target, out)
+        T::put_all(self, target, out)
     }
 }
 
@@ -235,46 +299,22 @@ impl<T: ToColumn> ToColumn for Option<T> {
     }
 }
 
-impl<T: ToColumn + ?Sized> ToColumn for &T {
-    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        T::put(self, target, out)
-    }
+macro_rules! pointers {
+    ($($pointer:ty),*) => {$(
+        impl<T: ToColumn + ?Sized> ToColumn for $pointer {
+            fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
+                T::put(self, target, out)
+            }
+        }
+    )*};
 }
 
-impl<T: ToColumn + ?Sized> ToColumn for Box<T> {
-    fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
-        T::put(self, target, out)
-    }
-}
+pointers!(&T, Box<T>, Rc<T>, Arc<T>);
 
 impl<T: ToColumn + ToOwned + ?Sized> ToColumn for Cow<'_, T> {
     fn put(&self, target: &Target, out: &mut BytesMut) -> Put {
         T::put(self, target, out)
     }
-}
-
-/// An array of one dimension, whose first index is 1.
-pub(super) fn put_array<T: ToColumn>(
-    values: impl ExactSizeIterator<Item = T>,
-    target: &Target,
-    out: &mut BytesMut,
-) -> Put {
-    let Some(element) = &target.element else { return Err(Defect::Mismatch("an array")) };
-    let length = i32::try_from(values.len()).map_err(|_| Defect::Invalid("too long an array"))?;
-    out.put_i32(i32::from(length > 0));
-    let has_null = out.len();
-    out.put_i32(0);
-    out.put_u32(element.ty.oid());
-    if length > 0 {
-        out.put_i32(length);
-        out.put_i32(1);
-    }
-    for value in values {
-        if put_field(&value, element, out)? == Written::Null {
-            out[has_null..has_null + 4].copy_from_slice(&1_i32.to_be_bytes());
-        }
-    }
-    Ok(Written::Value)
 }
 
 /// A value behind its length, which is -1 for NULL.

@@ -19,6 +19,8 @@ pub(crate) struct Memory {
     class: Option<Class>,
     times: u32,
     singles: u32,
+    /// The batch after the next one has a single record: the one that is suspected.
+    then_single: bool,
 }
 
 /// A failure, and those before it at the same position.
@@ -36,10 +38,19 @@ pub(crate) struct Seen {
     pub(crate) narrowed: bool,
     /// The record is known.
     pub(crate) named: bool,
+    /// It was named in the company of others, without which it may pass: by the order in which rows were sent.
+    pub(crate) suspected: bool,
     /// No other session of this process was lost meanwhile.
     pub(crate) alone: bool,
     /// Time-outs of a single record before it halts.
     pub(crate) limit: u32,
+}
+
+impl Seen {
+    /// Whether the record that is named may be innocent: others were with it, and nobody knows what it would do alone.
+    pub(crate) fn is_in_company(&self) -> bool {
+        self.suspected && (self.records > 1 || self.partitions > 1)
+    }
 }
 
 /// For a buffer that nobody gave a memory.
@@ -52,7 +63,7 @@ impl Default for Memory {
 impl Memory {
     /// `full`: the most records that a batch may have; `backoff`: how a partition waits.
     pub(crate) fn new(full: usize, backoff: Backoff) -> Self {
-        Self { full, backoff, limit: None, at: 0, class: None, times: 0, singles: 0 }
+        Self { full, backoff, limit: None, at: 0, class: None, times: 0, singles: 0, then_single: false }
     }
 
     /// How many records the next batch may have; `None` if it shares a batch with others.
@@ -81,6 +92,13 @@ impl Memory {
     /// A batch of `records` failed: the next one has half of them.
     pub(crate) fn halve(&mut self, records: usize) {
         self.limit = Some((records / 2).max(1));
+        self.then_single = false;
+    }
+
+    /// A record is suspected: the `before` records before it come first, then it comes alone.
+    pub(crate) fn isolate(&mut self, before: usize) {
+        self.limit = Some(before.max(1));
+        self.then_single = before > 0;
     }
 
     /// How long it waits now.
@@ -94,6 +112,10 @@ impl Memory {
         self.singles = 0;
         let Some(limit) = self.limit else { return };
         self.backoff.reset();
+        if std::mem::take(&mut self.then_single) {
+            self.limit = Some(1);
+            return;
+        }
         self.limit = (limit < self.full).then(|| limit.saturating_mul(2).min(self.full));
     }
 }
@@ -121,6 +143,21 @@ mod tests {
         })
         .collect();
         assert_eq!(widened, [2, 4, 8, 16, 32, 64, 100]);
+    }
+
+    #[test]
+    fn a_suspect_comes_alone_once_what_is_before_it_is_applied() {
+        let mut memory = memory();
+        memory.isolate(7);
+        assert_eq!(memory.alone(), Some(7));
+        memory.relax();
+        assert_eq!(memory.alone(), Some(1), "the suspect");
+        memory.relax();
+        assert_eq!(memory.alone(), Some(2), "it was innocent");
+        memory.isolate(0);
+        assert_eq!(memory.alone(), Some(1));
+        memory.relax();
+        assert_eq!(memory.alone(), Some(2));
     }
 
     #[test]

@@ -173,8 +173,14 @@ fn line_in(context: &str) -> Option<u64> {
 /// Compares a marked part of `docs/errors.md` with what the code says; `HIGHWATER_UPDATE_DOCS=1` rewrites it.
 #[cfg(test)]
 pub(crate) fn assert_documented(mark: &str, expected: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
-    let page = std::fs::read_to_string(&path).expect("docs/errors.md is readable");
+    assert_documented_in("docs/errors.md", mark, expected);
+}
+
+/// The same of another page.
+#[cfg(test)]
+pub(crate) fn assert_documented_in(name: &str, mark: &str, expected: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let page = std::fs::read_to_string(&path).expect("the page is readable");
     let begin = format!(
         "<!-- {mark}: begin (from the source; HIGHWATER_UPDATE_DOCS=1 cargo test --lib rewrites it) -->\n"
     );
@@ -183,9 +189,9 @@ pub(crate) fn assert_documented(mark: &str, expected: &str) {
     let (found, after) = rest.split_once(&end).expect("the end mark is there");
     if std::env::var_os("HIGHWATER_UPDATE_DOCS").is_some() {
         std::fs::write(&path, format!("{before}{begin}{expected}{end}{after}"))
-            .expect("docs/errors.md is writable");
+            .expect("the page is writable");
     } else {
-        assert_eq!(found, expected, "docs/errors.md, part {mark}");
+        assert_eq!(found, expected, "{name}, part {mark}");
     }
 }
 

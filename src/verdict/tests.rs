@@ -11,6 +11,7 @@ pub(super) const SEEN: Seen = Seen {
     singles: 1,
     narrowed: false,
     named: false,
+    suspected: false,
     alone: true,
     limit: 3,
 };
@@ -37,18 +38,21 @@ fn every_seen() -> impl Iterator<Item = Seen> {
             counts.into_iter().flat_map(move |times| {
                 counts.into_iter().flat_map(move |singles| {
                     bools.into_iter().flat_map(move |narrowed| {
-                        bools.into_iter().flat_map(move |named| {
-                            bools.into_iter().map(move |alone| Seen {
-                                partitions,
-                                records,
-                                times,
-                                singles: singles.min(times),
-                                narrowed,
-                                named,
-                                alone,
-                                limit: 3,
-                            })
-                        })
+                        [(false, false), (true, false), (true, true)].into_iter().flat_map(
+                            move |(named, suspected)| {
+                                bools.into_iter().map(move |alone| Seen {
+                                    partitions,
+                                    records,
+                                    times,
+                                    singles: singles.min(times),
+                                    narrowed,
+                                    named,
+                                    suspected,
+                                    alone,
+                                    limit: 3,
+                                })
+                            },
+                        )
                     })
                 })
             })
@@ -77,6 +81,7 @@ fn no_range_halts_that_can_be_narrowed() {
                 assert_ne!(verdict.act, Act::Halt, "{place:?} {class:?} {seen:?}");
                 if verdict.act == Act::Name {
                     assert!(seen.named || (seen.records == 1 && seen.partitions == 1), "{class:?} {seen:?}");
+                    assert!(!seen.is_in_company(), "a suspect must fail alone: {class:?} {seen:?}");
                 }
             }
         }
@@ -106,6 +111,7 @@ fn nothing_is_tried_for_ever_at_the_same_size() {
                     }
                     Act::Wait => assert!(tries < 100, "{class:?} waits for ever with {size} records"),
                     Act::Halve => memory.halve(size),
+                    Act::Isolate => memory.isolate(size / 3),
                     Act::Name => {
                         assert_eq!(size, 1, "{class:?}");
                         break;

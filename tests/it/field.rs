@@ -7,6 +7,7 @@ mod lane;
 mod lives;
 pub(crate) mod secrets;
 mod sink;
+mod sink_values;
 mod standing;
 mod status;
 mod surroundings;

@@ -107,14 +107,22 @@ async fn every_type_is_what_its_literal_is() {
 #[tokio::test]
 async fn other_types_go_through_the_driver() {
     let place = Place::new("CREATE TABLE bits (b oid, r bigint)").await;
-    let sink = constant(Table::append("bits", ["b", "r"]), vec![(Sql(7_u32), Sql(Some(8_i64)))]);
+    let bits = || Table::append("bits", ["b", "r"]).binary("b");
+    let sink = constant(bits(), vec![(Sql(7_u32), Sql(Some(8_i64)))]);
     place.apply(&sink, &one_record()).await.unwrap();
     assert_eq!(place.texts("SELECT b::text || r FROM bits").await, [Some("78".to_owned())]);
-    let sink = constant(Table::append("bits", ["b", "r"]), vec![(Sql("seven"), Sql(Some(8_i64)))]);
+    let sink = constant(bits(), vec![(Sql("seven"), Sql(Some(8_i64)))]);
     let error = place.apply(&sink, &one_record()).await.unwrap_err();
     assert_eq!(error.kind(), HandlerErrorKind::Fatal);
     let text = error.to_string();
     assert!(text.contains("table bits, column b: the SQL type is oid") && text.contains("&str"), "{text}");
+    let unnamed = constant(Table::append("bits", ["b", "r"]), vec![(Sql(7_u32), Sql(Some(8_i64)))]);
+    let error = place.apply(&unnamed, &one_record()).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Fatal);
+    assert!(
+        error.to_string().contains("table bits, column b") && error.to_string().contains("Table::binary"),
+        "{error}"
+    );
 }
 
 /// Many texts at once: ours must be what the server reads in them.
@@ -246,9 +254,11 @@ async fn times_that_would_have_to_be_guessed_reject_their_record() {
         ("d", "2026-11-25T10:00:00Z", "not a date"),
         ("t", "24:00:01", "not a time"),
         ("t", "10:60", "not a time"),
-        ("i", "P", "ISO 8601"),
-        ("i", "P1D2Y", "ISO 8601"),
-        ("i", "1 day", "ISO 8601"),
+        ("i", "P", "not an interval"),
+        ("i", "P1D2Y", "not an interval"),
+        ("i", "-P5Y4M3D", "not an interval"),
+        ("i", "P1.5Y", "no exact length"),
+        ("i", "-1 day 02:00:00", "give every part its sign"),
     ] {
         let sink = constant(Table::append("v", [column]), vec![(text,)]);
         let error = place.apply(&sink, &one_record()).await.expect_err(text);

@@ -1,12 +1,23 @@
 //! S2: a SQLSTATE is taken for a culprit. The good records before a bad one are applied, and the halt names it.
 
+mod catalog;
+mod family;
+mod order;
+mod sequence;
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use highwater::sink::Sql;
+use highwater::tokio_postgres::types::{IsNull, Json, ToSql, Type, to_sql_checked};
 use highwater::{Batch, Handler, HandlerError, Table, TableSink, Tx};
+use serde_json::value::RawValue;
 
 use crate::support::watch::halted;
 use crate::support::{TestResult, World};
 
 /// A world of one partition whose records are `values`, and a table for them.
-async fn world(
+pub(super) async fn world(
     hint: &str,
     sql: &str,
     values: impl IntoIterator<Item = String>,
@@ -25,7 +36,12 @@ async fn world(
 }
 
 /// Waits for the halt, which must name record `bad`; what is before it is applied, and nothing else. Returns the text.
-async fn halts_at(world: &World<'_>, sink: impl Handler, table: &str, bad: i64) -> TestResult<String> {
+pub(super) async fn halts_at(
+    world: &World<'_>,
+    sink: impl Handler,
+    table: &str,
+    bad: i64,
+) -> TestResult<String> {
     let worker = world.worker(sink);
     let why = halted(&worker, 0).await?;
     assert!(why.contains(&format!("record {}[0]@{bad} ", world.topic)), "{why}");
@@ -36,12 +52,43 @@ async fn halts_at(world: &World<'_>, sink: impl Handler, table: &str, bad: i64) 
     Ok(why)
 }
 
-fn numbered(count: usize, value: impl Fn(usize) -> String) -> impl Iterator<Item = String> {
+pub(super) fn numbered(count: usize, value: impl Fn(usize) -> String) -> impl Iterator<Item = String> {
     (0..count).map(value)
+}
+
+/// A bit string, or what its type refuses in binary.
+#[derive(Debug)]
+struct Bits(bool);
+
+impl ToSql for Bits {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&(if self.0 { 8_i32 } else { -1 }).to_be_bytes());
+        out.extend_from_slice(&[0xA5]);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::VARBIT
+    }
+
+    to_sql_checked!();
 }
 
 #[tokio::test]
 async fn s2_1_a_value_that_its_type_refuses_in_binary() -> TestResult {
+    let world =
+        world("bits", "CREATE TABLE b (bits varbit)", numbered(100, |n| (n != 50).to_string())).await?;
+    let sink = TableSink::new(Table::append("b", ["bits"]).binary("bits"), |record, rows| {
+        rows.push((Sql(Bits(record.value() == Some(b"true"))),))
+    });
+    let why = halts_at(&world, sink, "b", 50).await?;
+    assert!(why.contains("22P03") && why.contains("bits"), "{why}");
+    Ok(())
+}
+
+/// We refuse it before the server does.
+#[tokio::test]
+async fn s2_1_a_network_with_bits_behind_its_mask() -> TestResult {
     let value = |n| format!(r#"{{"id":{n},"net":"10.0.0.{}/8"}}"#, u8::from(n == 50));
     let world = world("cidr", "CREATE TABLE n (id bigint, net cidr)", numbered(100, value)).await?;
     let why = halts_at(&world, TableSink::json(Table::append("n", ["id", "net"])), "n", 50).await?;
@@ -121,14 +168,14 @@ async fn s2_4_a_deferrable_constraint_is_refused_in_words() -> TestResult {
 }
 
 /// The README's handler.
-struct Payments;
+pub(super) struct Payments;
 
 impl Handler for Payments {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         for record in batch.records() {
-            let payment: serde_json::Value = record.json()?;
+            let payment: &RawValue = record.json()?;
             let sql = "INSERT INTO payments (body, source_partition, source_offset) VALUES ($1, $2, $3)";
-            tx.execute(sql, &[&payment, &record.partition(), &record.offset()]).await?;
+            tx.execute(sql, &[&Json(payment), &record.partition(), &record.offset()]).await?;
         }
         Ok(())
     }

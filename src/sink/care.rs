@@ -1,0 +1,329 @@
+//! What may be done to a batch's rows without anybody being able to tell it from one record after the other. Pure: from
+//! what the catalogue says to a way.
+//!
+//! The result of a batch, or the record at which it fails, must be that of its records one by one, in their order: how
+//! batches are cut is chance. Three things are faster and are done only where nobody can tell: rows are sorted by their
+//! key, only the last write per key is carried out, and deletions go first. Whoever could tell is in the catalogue: a
+//! trigger, another unique index, a foreign key with its actions, a constraint on a value that is overwritten. Such
+//! rows are written by a statement each, in the order of the records.
+//!
+//! Where a batch fails nothing needs to be told: the worker tries smaller ones, down to one record.
+
+use super::catalog::facts::{Constraint, ConstraintKind, Facts};
+use super::table::Mode;
+
+/// The order in which rows of one statement go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Order {
+    /// By the key: neighbours in the index, and all workers lock in one order.
+    #[default]
+    Key,
+    /// As the records come.
+    Records,
+}
+
+/// How careful a table wants to be written. Texts say why, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Care {
+    pub(crate) order: Order,
+    /// Why it is not the key's order.
+    pub(crate) order_why: Option<String>,
+    /// Every row by a statement of its own.
+    pub(crate) always: Option<String>,
+    /// So are the rows of a batch that writes a key twice.
+    pub(crate) repeated: Option<String>,
+    /// So are those of a batch that deletes.
+    pub(crate) deletions: Option<String>,
+    /// So are those of a batch in which one of these columns (positions) is other in a write that is overwritten.
+    pub(crate) watched: Vec<usize>,
+    /// Constraints that wait for COMMIT, for `SET CONSTRAINTS`.
+    pub(crate) deferred: Vec<String>,
+}
+
+/// What is written.
+pub(crate) struct Written<'a> {
+    /// The table's own object id.
+    pub(crate) relation: u32,
+    pub(crate) mode: Mode,
+    pub(crate) names: &'a [&'a str],
+    /// The name of the index by which an upsert finds rows.
+    pub(crate) key_index: Option<&'a str>,
+    pub(crate) key: &'a [usize],
+    /// Whether equal keys can be told here.
+    pub(crate) key_is_exact: bool,
+    /// Whether the server makes the values of the column at a position from text, only when they are written.
+    pub(crate) is_input: &'a dyn Fn(usize) -> bool,
+    /// Whether values of the column at a position may be too long for an index.
+    pub(crate) is_long: &'a dyn Fn(usize) -> bool,
+}
+
+impl Written<'_> {
+    fn position(&self, column: &str) -> Option<usize> {
+        self.names.iter().position(|name| *name == column)
+    }
+
+    fn positions(&self, columns: &[String]) -> Vec<usize> {
+        columns.iter().filter_map(|column| self.position(column)).collect()
+    }
+
+    fn writes_all(&self, columns: &[String]) -> bool {
+        !columns.is_empty() && columns.iter().all(|column| self.position(column).is_some())
+    }
+}
+
+impl Care {
+    pub(crate) fn new(written: &Written<'_>, facts: &Facts) -> Self {
+        let mut care = match written.mode {
+            Mode::Append | Mode::InsertIgnore => Self::of_inserts(written, facts),
+            Mode::Upsert => Self::of_upserts(written, facts),
+        };
+        let own = |one: &&Constraint| {
+            one.kind == ConstraintKind::ForeignKey && one.ours && one.target == written.relation
+        };
+        if let Some(own) = facts.constraints.iter().find(own) {
+            care.always.get_or_insert_with(|| format!("foreign key {} refers to the table itself", own.name));
+        }
+        let waiting = facts.constraints.iter().filter(|one| one.deferred);
+        care.deferred = waiting.map(|one| one.sql_name.clone()).collect();
+        care.watched.sort_unstable();
+        care.watched.dedup();
+        // The key itself is the same in all writes that are compared.
+        care.watched.retain(|position| !written.key.contains(position));
+        if !written.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {
+            let why = care.repeated.clone().unwrap_or_else(|| {
+                let columns: Vec<&str> = care.watched.iter().map(|&at| written.names[at]).collect();
+                format!("values of {} are looked at before they are overwritten", columns.join(", "))
+            });
+            let why = format!("{why}, and only the server can tell which keys are equal");
+            care.always.get_or_insert(why);
+        }
+        care
+    }
+
+    fn of_inserts(written: &Written<'_>, facts: &Facts) -> Self {
+        let mut care = Self::default();
+        let unsorted = |care: &mut Self, why: String| {
+            care.order = Order::Records;
+            care.order_why.get_or_insert(why);
+        };
+        for trigger in facts.triggers.iter().filter(|trigger| trigger.fires_on_insert()) {
+            if trigger.is_before_row() {
+                unsorted(&mut care, format!("trigger {} sees the rows before it", trigger.name));
+            } else {
+                care.always
+                    .get_or_insert(format!("trigger {} sees what a statement leaves behind", trigger.name));
+            }
+        }
+        if let Some(column) = facts.numbered.iter().find(|column| written.position(column).is_none()) {
+            unsorted(&mut care, format!("the default of column {column} follows the order of the rows"));
+        }
+        care
+    }
+
+    fn of_upserts(written: &Written<'_>, facts: &Facts) -> Self {
+        let mut care = Self::default();
+        if let Some(trigger) = facts.triggers.first() {
+            care.always.get_or_insert(format!("trigger {} sees every write", trigger.name));
+        }
+        if let Some(column) = facts.numbered.iter().find(|column| written.position(column).is_none()) {
+            care.order = Order::Records;
+            let why = format!("the default of column {column} follows the order of the rows");
+            care.repeated.get_or_insert_with(|| why.clone());
+            care.order_why.get_or_insert(why);
+        }
+        care.watched.extend((0..written.names.len()).filter(|&at| (written.is_input)(at)));
+        if facts.generated {
+            care.repeated.get_or_insert_with(|| "a generated column is computed of every write".to_owned());
+        }
+        for index in &facts.indexes {
+            if index.computes {
+                care.repeated
+                    .get_or_insert_with(|| format!("index {} computes something of every write", index.name));
+            }
+            if index.refuses && Some(index.name.as_str()) != written.key_index {
+                let why = format!("index {} is unique, too", index.name);
+                if !index.immediate
+                    && facts.constraints.iter().any(|one| one.deferred && one.name == index.name)
+                {
+                    care.always.get_or_insert_with(|| format!("{why}, and waits for COMMIT"));
+                }
+                care.order = Order::Records;
+                care.order_why.get_or_insert_with(|| why.clone());
+                care.repeated.get_or_insert_with(|| why.clone());
+                care.deletions.get_or_insert(why);
+            }
+            let long = written.positions(&index.columns).into_iter().filter(|&at| (written.is_long)(at));
+            care.watched.extend(long);
+        }
+        for one in &facts.constraints {
+            match one.kind {
+                ConstraintKind::Check if written.writes_all(&one.columns) => {
+                    care.watched.extend(written.positions(&one.columns));
+                }
+                ConstraintKind::Check => {
+                    care.repeated.get_or_insert_with(|| format!("check {} looks at every write", one.name));
+                }
+                ConstraintKind::ForeignKey => care.of_foreign_key(written, one),
+                ConstraintKind::Index | ConstraintKind::Trigger => {}
+            }
+        }
+        care
+    }
+
+    fn of_foreign_key(&mut self, written: &Written<'_>, key: &Constraint) {
+        if key.ours {
+            self.watched.extend(written.positions(&key.columns));
+        }
+        if key.incoming {
+            let why = format!("foreign key {} refers to it", key.name);
+            let is_key =
+                |column: &String| written.position(column).is_some_and(|at| written.key.contains(&at));
+            if !key.target_columns.iter().all(is_key) {
+                self.repeated.get_or_insert_with(|| why.clone());
+            }
+            self.deletions.get_or_insert(why);
+        }
+    }
+
+    /// The way in words, if it is not the plain one.
+    pub(crate) fn describe(&self) -> Option<String> {
+        if let Some(why) = &self.always {
+            return Some(format!("a statement for each row: {why}"));
+        }
+        let mut ways = Vec::new();
+        if let Some(why) = &self.order_why {
+            ways.push(format!("rows in the order of the records: {why}"));
+        }
+        if let Some(why) = &self.repeated {
+            ways.push(format!("a statement for each row in batches that write a key twice: {why}"));
+        }
+        if let Some(why) = &self.deletions {
+            ways.push(format!("a statement for each row in batches that delete: {why}"));
+        }
+        (!ways.is_empty()).then(|| ways.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalog::facts::{Index, Trigger};
+    use super::*;
+
+    fn written(mode: Mode) -> Written<'static> {
+        Written {
+            relation: 1,
+            mode,
+            names: &["id", "email", "parent"],
+            key_index: Some("t_pkey"),
+            key: &[0],
+            key_is_exact: true,
+            is_input: &|_| false,
+            is_long: &|at| at == 1,
+        }
+    }
+
+    fn index(name: &str, columns: &[&str]) -> Index {
+        Index {
+            name: name.to_owned(),
+            refuses: true,
+            unique: true,
+            immediate: true,
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            ..Index::default()
+        }
+    }
+
+    fn constraint(kind: ConstraintKind, columns: &[&str]) -> Constraint {
+        Constraint {
+            name: "c".to_owned(),
+            kind,
+            deferrable: false,
+            deferred: false,
+            ours: true,
+            incoming: false,
+            target: 0,
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            target_columns: Vec::new(),
+            sql_name: "public.c".to_owned(),
+        }
+    }
+
+    fn trigger(bits: i32) -> Trigger {
+        Trigger { name: "g".to_owned(), bits }
+    }
+
+    #[test]
+    fn a_plain_table_is_written_the_fast_way() {
+        for mode in [Mode::Append, Mode::InsertIgnore, Mode::Upsert] {
+            let facts = Facts { indexes: vec![index("t_pkey", &["id"])], ..Facts::default() };
+            let care = Care::new(&written(mode), &facts);
+            assert_eq!(care, Care::default());
+            assert_eq!(care.describe(), None);
+        }
+    }
+
+    #[test]
+    fn triggers_see_rows_in_their_order() {
+        let of = |mode, bits| {
+            let facts = Facts { triggers: vec![trigger(bits)], ..Facts::default() };
+            Care::new(&written(mode), &facts)
+        };
+        let before_insert = of(Mode::Append, 1 | 2 | 4);
+        assert_eq!((before_insert.order, before_insert.always), (Order::Records, None));
+        assert!(of(Mode::Append, 1 | 4).always.is_some(), "after each row is after the statement");
+        assert!(of(Mode::InsertIgnore, 2 | 4).always.is_some(), "one call a statement");
+        assert_eq!(of(Mode::Append, 1 | 8), Care::default(), "nothing is deleted");
+        assert!(of(Mode::Upsert, 1 | 2 | 8).always.is_some());
+    }
+
+    #[test]
+    fn a_second_unique_index_takes_upserts_in_their_order() {
+        let facts = Facts {
+            indexes: vec![index("t_pkey", &["id"]), index("t_email_key", &["email"])],
+            ..Facts::default()
+        };
+        assert_eq!(
+            Care::new(&written(Mode::Append), &facts),
+            Care::default(),
+            "what is there in the end is all there is"
+        );
+        let care = Care::new(&written(Mode::Upsert), &facts);
+        assert_eq!((care.order, care.always.as_ref()), (Order::Records, None));
+        assert!(care.repeated.is_some() && care.deletions.is_some());
+        let inexact = Written { key_is_exact: false, ..written(Mode::Upsert) };
+        assert!(Care::new(&inexact, &facts).always.is_some());
+    }
+
+    #[test]
+    fn a_value_that_is_overwritten_was_checked_all_the_same() {
+        use ConstraintKind::{Check, ForeignKey};
+        let of = |one: Constraint| {
+            let facts = Facts { constraints: vec![one], ..Facts::default() };
+            Care::new(&written(Mode::Upsert), &facts)
+        };
+        assert_eq!(of(constraint(Check, &["email"])).watched, [1]);
+        assert_eq!(of(constraint(Check, &["id"])).watched, [0_usize; 0], "the key is the same");
+        assert!(of(constraint(Check, &["email", "unwritten"])).repeated.is_some());
+        assert_eq!(of(constraint(ForeignKey, &["parent"])).watched, [2]);
+        let incoming = Constraint {
+            ours: false,
+            incoming: true,
+            target: 1,
+            target_columns: vec!["id".to_owned()],
+            ..constraint(ForeignKey, &[])
+        };
+        let care = of(incoming.clone());
+        assert!(care.deletions.is_some() && care.repeated.is_none());
+        assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).repeated.is_some());
+        let itself = Constraint { target: 1, incoming: true, ..constraint(ForeignKey, &["parent"]) };
+        assert!(of(itself).always.is_some());
+    }
+
+    #[test]
+    fn what_the_order_gives_follows_the_records() {
+        let facts = Facts { numbered: vec!["number".to_owned()], ..Facts::default() };
+        assert_eq!(Care::new(&written(Mode::Append), &facts).order, Order::Records);
+        let facts = Facts { numbered: vec!["id".to_owned()], ..Facts::default() };
+        assert_eq!(Care::new(&written(Mode::Append), &facts), Care::default(), "it is written");
+    }
+}

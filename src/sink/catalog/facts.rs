@@ -1,0 +1,260 @@
+//! What the catalogue knows of a table beyond its columns: indexes, constraints, triggers, rules, defaults; of the table
+//! itself and of its partitions.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::{HandlerError, Tx};
+
+/// The table and its partitions, however deep.
+macro_rules! tree {
+    () => {
+        "WITH tree AS (SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid \
+            UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) AS p) "
+    };
+}
+
+/// Attribute numbers of a relation, as names.
+macro_rules! names {
+    ($numbers:literal, $relation:literal) => {
+        concat!(
+            "ARRAY(SELECT a.attname::pg_catalog.text \
+                FROM pg_catalog.unnest(",
+            $numbers,
+            ") WITH ORDINALITY AS k (number, place) \
+                JOIN pg_catalog.pg_attribute AS a ON a.attrelid = ",
+            $relation,
+            " AND a.attnum = k.number ORDER BY k.place)"
+        )
+    };
+}
+
+/// Unique and exclusion indexes, and those that compute something; of partitions only what the table itself has not.
+/// The primary key comes first.
+const INDEXES: &str = concat!(
+    tree!(),
+    "SELECT ic.relname::pg_catalog.text, i.indrelid = pg_catalog.to_regclass($1) AND m.amname = 'btree' AND i.indisvalid, \
+        i.indisprimary, i.indisunique OR i.indisexclusion, i.indimmediate, \
+        i.indexprs IS NOT NULL OR i.indpred IS NOT NULL, i.indisunique, ",
+    names!("(i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]", "i.indrelid"),
+    ", ARRAY(SELECT CASE WHEN k.compared_by <> a.attcollation THEN \
+            pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(co.collname) END \
+        FROM ROWS FROM (pg_catalog.unnest((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]), \
+            pg_catalog.unnest(i.indcollation::pg_catalog.oid[])) WITH ORDINALITY AS k (number, compared_by, place) \
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+        LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = k.compared_by \
+        LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = co.collnamespace ORDER BY k.place), \
+        ARRAY(SELECT coalesce(co.collisdeterministic, true) \
+        FROM pg_catalog.unnest(i.indcollation::pg_catalog.oid[]) WITH ORDINALITY AS k (compared_by, place) \
+        LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = k.compared_by ORDER BY k.place), \
+        ARRAY(SELECT oc.opcname::pg_catalog.text \
+        FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY AS k (class, place) \
+        JOIN pg_catalog.pg_opclass AS oc ON oc.oid = k.class \
+        WHERE NOT oc.opcdefault AND oc.opcname NOT LIKE '%\\_pattern\\_ops' ORDER BY k.place) \
+    FROM tree JOIN pg_catalog.pg_index AS i ON i.indrelid = tree.oid \
+    JOIN pg_catalog.pg_class AS ic ON ic.oid = i.indexrelid \
+    JOIN pg_catalog.pg_am AS m ON m.oid = ic.relam \
+    WHERE i.indisready AND NOT ic.relispartition \
+    ORDER BY i.indisprimary DESC, i.indexrelid"
+);
+
+/// Checks, foreign keys from and to the tree, and whatever waits for COMMIT.
+const CONSTRAINTS: &str = concat!(
+    tree!(),
+    "SELECT o.conname::pg_catalog.text, o.contype::pg_catalog.text, o.condeferrable, o.condeferred, \
+        o.conrelid IN (SELECT oid FROM tree), o.confrelid IN (SELECT oid FROM tree), o.confrelid, ",
+    names!("o.conkey", "o.conrelid"),
+    ", ",
+    names!("o.confkey", "o.confrelid"),
+    ", pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.conname) \
+    FROM pg_catalog.pg_constraint AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace \
+    WHERE (o.conrelid IN (SELECT oid FROM tree) OR o.confrelid IN (SELECT oid FROM tree)) \
+        AND o.conparentid = 0 AND o.contype IN ('c', 'f', 'p', 'u', 'x', 't') ORDER BY 1, o.oid"
+);
+
+/// Those that users made and that fire.
+const TRIGGERS: &str = concat!(
+    tree!(),
+    "SELECT t.tgname::pg_catalog.text, t.tgtype::pg_catalog.int4 \
+    FROM tree JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = tree.oid \
+    WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgparentid = 0 ORDER BY t.tgname"
+);
+
+/// Of the table itself: rules, defaults that are asked for in some order, what computes columns, foreign partitions.
+const OTHERS: &str = concat!(
+    tree!(),
+    "SELECT ARRAY(SELECT r.rulename::pg_catalog.text FROM pg_catalog.pg_rewrite AS r \
+        WHERE r.ev_class = pg_catalog.to_regclass($1) AND r.ev_enabled IN ('O', 'A') AND r.ev_type IN ('2', '3', '4') ORDER BY 1), \
+    ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
+        LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+        WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+            AND (a.attidentity <> '' OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '\\(' \
+                AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) !~ '^(now|gen_random_uuid|transaction_timestamp)\\(\\)$')), \
+    EXISTS (SELECT FROM pg_catalog.pg_attribute AS a \
+        WHERE a.attrelid = pg_catalog.to_regclass($1) AND NOT a.attisdropped AND a.attgenerated <> ''), \
+    ARRAY(SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.oid \
+        WHERE c.relkind = 'f'), \
+    EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1) \
+        AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS ( \
+            SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)) \
+        AND EXISTS (SELECT FROM pg_catalog.pg_publication AS p \
+            LEFT JOIN pg_catalog.pg_publication_rel AS r ON r.prpubid = p.oid \
+            WHERE (p.pubupdate OR p.pubdelete) AND (p.puballtables OR r.prrelid = c.oid)))"
+);
+
+/// One index that may refuse a row, or that computes something of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Index {
+    pub(crate) name: String,
+    /// A valid B-tree of the table itself.
+    pub(crate) usable: bool,
+    pub(crate) primary: bool,
+    /// It refuses rows that equal, or exclude, another.
+    pub(crate) refuses: bool,
+    pub(crate) immediate: bool,
+    /// It has expressions or a predicate.
+    pub(crate) computes: bool,
+    /// By equality; else it is an exclusion, or refuses nothing.
+    pub(crate) unique: bool,
+    /// Its plain columns.
+    pub(crate) columns: Vec<String>,
+    /// Per column: the collation by which it compares, if that is not the column's.
+    pub(crate) collations: Vec<Option<String>>,
+    /// Per column: whether texts are equal only if their bytes are.
+    pub(crate) deterministic: Vec<bool>,
+    /// Operator classes that may have an equality of their own.
+    pub(crate) classes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConstraintKind {
+    Check,
+    ForeignKey,
+    /// A primary key, unique or exclusion constraint.
+    Index,
+    Trigger,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Constraint {
+    pub(crate) name: String,
+    pub(crate) kind: ConstraintKind,
+    pub(crate) deferrable: bool,
+    /// Looked at only at COMMIT, unless somebody asks for it before.
+    pub(crate) deferred: bool,
+    /// The tree's own.
+    pub(crate) ours: bool,
+    /// A foreign key that refers to the tree.
+    pub(crate) incoming: bool,
+    /// What a foreign key refers to.
+    pub(crate) target: u32,
+    pub(crate) columns: Vec<String>,
+    /// The columns that a foreign key refers to.
+    pub(crate) target_columns: Vec<String>,
+    /// Quoted and qualified, for `SET CONSTRAINTS`.
+    pub(crate) sql_name: String,
+}
+
+/// A trigger; `tgtype` says when it fires.
+#[derive(Debug, Clone)]
+pub(crate) struct Trigger {
+    pub(crate) name: String,
+    pub(crate) bits: i32,
+}
+
+impl Trigger {
+    const ROW: i32 = 1;
+    const BEFORE: i32 = 2;
+    const INSERT: i32 = 4;
+    const TRUNCATE: i32 = 32;
+
+    /// Before each row: it sees the rows that came before in the same statement.
+    pub(crate) fn is_before_row(&self) -> bool {
+        self.bits & (Self::ROW | Self::BEFORE) == Self::ROW | Self::BEFORE
+    }
+
+    pub(crate) fn fires_on_insert(&self) -> bool {
+        self.bits & Self::INSERT != 0
+    }
+
+    fn is_of_truncate(&self) -> bool {
+        self.bits & !(Self::ROW | Self::BEFORE) == Self::TRUNCATE
+    }
+}
+
+/// Everything that somebody may tell a batch from its records by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) indexes: Vec<Index>,
+    pub(crate) constraints: Vec<Constraint>,
+    pub(crate) triggers: Vec<Trigger>,
+    pub(crate) rules: Vec<String>,
+    /// Columns whose default is another for each row: of an identity, a sequence, the clock.
+    pub(crate) numbered: Vec<String>,
+    pub(crate) generated: bool,
+    pub(crate) foreign: Vec<String>,
+    /// A publication sends its updates, by a replica identity that it has not.
+    pub(crate) nameless: bool,
+}
+
+/// Asks for all of it in one round trip.
+///
+/// # Errors
+/// As [`Tx::query`].
+pub(super) async fn read(table: &str, tx: &Tx) -> Result<Facts, HandlerError> {
+    let name: [&(dyn ToSql + Sync); 1] = [&table];
+    let (indexes, constraints, triggers, others) = tokio::try_join!(
+        tx.query(INDEXES, &name),
+        tx.query(CONSTRAINTS, &name),
+        tx.query(TRIGGERS, &name),
+        tx.query(OTHERS, &name),
+    )?;
+    let mut facts = Facts {
+        indexes: indexes.iter().map(index).collect(),
+        constraints: constraints.iter().map(constraint).collect(),
+        triggers: triggers.iter().map(|row| Trigger { name: row.get(0), bits: row.get(1) }).collect(),
+        ..Facts::default()
+    };
+    facts.triggers.retain(|trigger| !trigger.is_of_truncate());
+    if let Some(row) = others.first() {
+        (facts.rules, facts.numbered) = (row.get(0), row.get(1));
+        (facts.generated, facts.foreign, facts.nameless) = (row.get(2), row.get(3), row.get(4));
+    }
+    Ok(facts)
+}
+
+fn index(row: &Row) -> Index {
+    Index {
+        name: row.get(0),
+        usable: row.get(1),
+        primary: row.get(2),
+        refuses: row.get(3),
+        immediate: row.get(4),
+        computes: row.get(5),
+        unique: row.get(6),
+        columns: row.get(7),
+        collations: row.get(8),
+        deterministic: row.get(9),
+        classes: row.get(10),
+    }
+}
+
+fn constraint(row: &Row) -> Constraint {
+    Constraint {
+        name: row.get(0),
+        kind: match row.get(1) {
+            "c" => ConstraintKind::Check,
+            "f" => ConstraintKind::ForeignKey,
+            "t" => ConstraintKind::Trigger,
+            _ => ConstraintKind::Index,
+        },
+        deferrable: row.get(2),
+        deferred: row.get(3),
+        ours: row.get(4),
+        incoming: row.get(5),
+        target: row.get(6),
+        columns: row.get(7),
+        target_columns: row.get(8),
+        sql_name: row.get(9),
+    }
+}
