@@ -34,6 +34,8 @@ pub(crate) struct OffsetRow {
     /// By the database's clock: see [`live`](crate::db::live).
     pub(crate) owner_live: bool,
     pub(crate) paused_reason: Option<String>,
+    /// Paused as an error is: see [`ErrorKind::Operator`](crate::ErrorKind::Operator).
+    pub(crate) halted: bool,
     /// The owner, another live process, asks for time to finish a batch.
     pub(crate) draining: bool,
 }
@@ -59,6 +61,9 @@ pub(crate) enum Arbiter {
     /// fence each other for ever.
     Nobody,
 }
+
+/// Tables of version 1 have no such column, and this release runs on them, too.
+const HALTED: &str = "coalesce((to_jsonb(o) ->> 'halted')::boolean, false)";
 
 /// The statements of a claim's life.
 #[derive(Debug)]
@@ -138,7 +143,7 @@ impl Claims {
             ),
             rows: format!(
                 "SELECT o.topic, o.partition, o.epoch, o.claim_token, o.next_offset, o.owner, {} AS owner_live, \
-                   o.paused_reason, {draining} AS draining \
+                   o.paused_reason, {HALTED} AS halted, {draining} AS draining \
                  FROM {offsets} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
                  WHERE o.group_id = $1",
                 live("o.owner")
@@ -301,6 +306,7 @@ impl Claims {
                 owner: row.get("owner"),
                 owner_live: row.get("owner_live"),
                 paused_reason: row.get("paused_reason"),
+                halted: row.get("halted"),
                 draining: row.get("draining"),
             })
             .collect())

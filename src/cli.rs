@@ -1,7 +1,12 @@
 //! The command line: arguments in, exit code out. What the commands do is in the library.
 
+mod confirm;
+mod csv;
+mod instant;
 mod migrate;
 mod offsets;
+mod operator;
+mod partitions;
 mod table;
 
 use std::io::{self, Write as _};
@@ -37,13 +42,19 @@ Examples:
   highwater migrate --print-grants --role fraud_worker | psql postgres://owner@db/payments
 
   # Where does a group stand, and who holds its partitions?
-  highwater offsets --group fraud-rules-v2";
+  highwater offsets describe --group fraud-rules-v2
+
+  # What would a replay of the last hour do? Nothing is moved
+  highwater offsets reset --group fraud-rules-v2 --all-topics --by-duration PT1H --dry-run
+
+  # Hold a partition, while the others run
+  highwater partitions pause --group fraud-rules-v2 --topic payments:3 --reason 'INC-812'";
 
 /// Exactly-once Kafka to Postgres: rows and offsets in one transaction.
 ///
-/// Workers are programs of yours that use the library; this command prepares the database for them, and shows what
-/// they have recorded there. The offsets in Postgres are the truth: what Kafka's own tools show is a copy that is
-/// about a second old.
+/// Workers are programs of yours that use the library; this command prepares the database for them, shows what they
+/// have recorded there, and moves it. The offsets in Postgres are the truth: what Kafka's own tools show is a copy that
+/// is about a second old.
 #[derive(Debug, Parser)]
 #[command(name = "highwater", version, after_help = AFTER_HELP)]
 struct Arguments {
@@ -55,6 +66,7 @@ struct Arguments {
 enum Command {
     Migrate(migrate::Arguments),
     Offsets(offsets::Arguments),
+    Partitions(partitions::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -108,6 +120,7 @@ fn run(arguments: &Arguments) -> Result<String> {
         match &arguments.command {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Offsets(arguments) => offsets::run(arguments).await,
+            Command::Partitions(arguments) => partitions::run(arguments).await,
             Command::Version => Ok(version()),
         }
     })

@@ -47,7 +47,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use self::group::{Assignor, GroupProtocol};
-pub(crate) use self::instant::epoch_ms;
+pub(crate) use self::instant::{epoch_ms, show_instant};
 pub use self::kafka::{CLIENT_ID_PREFIX, client_properties};
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::properties::KafkaProperties;
@@ -134,6 +134,27 @@ pub struct DatabaseConfig {
     pub schema: SchemaName,
 }
 
+/// What a person's tools need: the database, and Kafka where it can be asked.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct OperatorConfig {
+    /// Where Highwater's tables are.
+    pub database: DatabaseConfig,
+    /// Kafka's bootstrap servers; empty where none are configured.
+    pub brokers: Vec<String>,
+    /// Of a client that is in no group. May hold secrets.
+    pub(crate) properties: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for OperatorConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OperatorConfig")
+            .field("database", &self.database)
+            .field("brokers", &self.brokers)
+            .finish_non_exhaustive()
+    }
+}
+
 impl PartialConfig {
     /// Checks the layer, takes the defaults for what is missing, and gives the configuration.
     ///
@@ -170,6 +191,23 @@ impl PartialConfig {
             postgres_password_file: config.postgres_password_file,
             postgres_password_command: config.postgres_password_command,
             schema: config.schema,
+        })
+    }
+
+    /// As [`finish_database`](Self::finish_database), for a tool that also asks Kafka, if `brokers` are configured.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    pub fn finish_operator(self) -> Result<OperatorConfig> {
+        let database = self.clone().finish_database()?;
+        let config = self.fill();
+        let properties = client_properties(&config, uuid::Uuid::new_v4());
+        let is_of_a_member = |name: &str| name.starts_with("group.");
+        Ok(OperatorConfig {
+            database,
+            properties: properties.into_iter().filter(|(name, _)| !is_of_a_member(name)).collect(),
+            brokers: config.brokers,
         })
     }
 

@@ -45,7 +45,12 @@ pub enum ErrorKind {
     InstanceFenced,
     /// A consumer that is not Highwater's is in the group: what Kafka gives to it does not reach this database.
     ForeignMember,
-    /// A check ran to its end and found a difference. Not a failure of the check.
+    /// The group is at work, and what was asked for wants it to rest.
+    GroupActive,
+    /// An operator has halted the partition.
+    Operator,
+    /// A check ran to its end and found a difference, or what was planned is not what is there any more. Not a failure
+    /// of the check.
     Difference,
     /// A bug in Highwater, or an environment in which nothing works (no file descriptors, no threads).
     Internal,
@@ -60,7 +65,7 @@ impl ErrorKind {
     /// | 1 | `Difference` |
     /// | 2 | `Configuration`, `UnknownTopic` |
     /// | 3 | `Schema` |
-    /// | 4 | `StartPolicy`, `Guard`, `InstanceFenced`, `ForeignMember` |
+    /// | 4 | `StartPolicy`, `Guard`, `InstanceFenced`, `ForeignMember`, `GroupActive`, `Operator` |
     /// | 5 | `Authentication`, `Privilege` |
     /// | 70 | everything else |
     #[must_use]
@@ -69,7 +74,12 @@ impl ErrorKind {
             Self::Difference => 1,
             Self::Configuration | Self::UnknownTopic => 2,
             Self::Schema => 3,
-            Self::StartPolicy | Self::Guard | Self::InstanceFenced | Self::ForeignMember => 4,
+            Self::StartPolicy
+            | Self::Guard
+            | Self::InstanceFenced
+            | Self::ForeignMember
+            | Self::GroupActive
+            | Self::Operator => 4,
             Self::Authentication | Self::Privilege => 5,
             Self::Kafka | Self::Postgres | Self::Handler | Self::Internal => 70,
         }
@@ -207,6 +217,8 @@ mod tests {
         (ErrorKind::Guard, 4),
         (ErrorKind::InstanceFenced, 4),
         (ErrorKind::ForeignMember, 4),
+        (ErrorKind::GroupActive, 4),
+        (ErrorKind::Operator, 4),
         (ErrorKind::Authentication, 5),
         (ErrorKind::Privilege, 5),
         (ErrorKind::Kafka, 70),

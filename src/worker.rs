@@ -9,6 +9,7 @@ mod handle;
 mod heartbeat;
 mod launch;
 mod members;
+mod orders;
 mod progress;
 mod prune;
 mod pulse;

@@ -225,6 +225,9 @@ impl Obtain {
             });
         };
         if let Some(reason) = &row.paused_reason {
+            if row.halted {
+                return Ok(Step::Refused(Halt::by_operator(key, reason)));
+            }
             if self.still.note(assigned, Some(Waiting::on_operator(reason))) {
                 tracing::info!(partition = %key, reason, "paused by an operator; waiting");
             }

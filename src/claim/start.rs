@@ -27,6 +27,7 @@ use crate::db::DbError;
 use crate::error::{Error, ErrorKind, Result};
 pub(in crate::claim) use added::Added;
 pub(crate) use adopt::named;
+pub(crate) use near::{did_you_mean, near};
 use pattern::Wanted;
 use record::Decision;
 

@@ -21,7 +21,7 @@ pub(super) fn parse_instant(text: &str) -> Result<SystemTime, String> {
 }
 
 /// Writes what [`parse_instant`] reads, to the millisecond.
-pub(super) fn show_instant(instant: SystemTime) -> String {
+pub(crate) fn show_instant(instant: SystemTime) -> String {
     let ms = epoch_ms(instant);
     let (year, month, day) = civil(ms.div_euclid(DAY_MS));
     let of_day = ms.rem_euclid(DAY_MS);

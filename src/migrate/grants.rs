@@ -36,6 +36,13 @@ const TABLES: &[(&str, &str, &str)] = &[
     ),
     ("worker_status", "SELECT, INSERT, UPDATE, DELETE", "heartbeats; rows of processes long gone are pruned"),
     ("partition_status", "SELECT, INSERT, UPDATE", "one row per partition, overwritten"),
+    (
+        "partition_control",
+        "SELECT, UPDATE, DELETE",
+        "what people have told it: obeyed, and pruned, but never written by a worker",
+    ),
+    ("offset_plan", "", "people's alone: `highwater offsets` writes them as the owner"),
+    ("offset_plan_step", "", "as offset_plan"),
 ];
 
 /// The `GRANT` statements for a worker's role, with a reason for each, to be run by the schema's owner.
@@ -68,7 +75,10 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
     for (table, privileges, reason) in TABLES {
         let table = schema.qualified(table);
         // Writing to a string can't fail.
-        let _ = write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n");
+        let _ = match *privileges {
+            "" => writeln!(text, "-- {table}: nothing; {reason}"),
+            _ => write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n"),
+        };
     }
     Ok(text)
 }

@@ -28,12 +28,20 @@ impl Migration {
     }
 }
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "initial",
-    min_compatible: 1,
-    sql: include_str!("../../migrations/0001_initial.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "initial",
+        min_compatible: 1,
+        sql: include_str!("../../migrations/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "operator",
+        min_compatible: 1,
+        sql: include_str!("../../migrations/0002_operator.sql"),
+    },
+];
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,14 @@ impl Halt {
         )
     }
 
+    /// A person said so.
+    pub(crate) fn by_operator(key: &PartitionKey, reason: &str) -> Self {
+        Self::new(
+            ErrorKind::Operator,
+            format!("{key} was halted by an operator: {reason}; `highwater partitions retry` lets it go on"),
+        )
+    }
+
     /// A call to the client failed.
     pub(crate) fn client(key: &PartitionKey, what: &str, error: &KafkaError) -> Self {
         Self::new(ErrorKind::Kafka, format!("cannot {what} {key}: {error}; restart the worker"))
@@ -53,7 +61,7 @@ mod tests {
     use crate::verdict::{Place, kafka};
 
     #[test]
-    fn a_corrupt_batch_is_quoted_in_the_documentation() {
+    fn halts_are_quoted_in_the_documentation() {
         let key = PartitionKey { topic: "payments.tx_events".into(), partition: 3 };
         let text = "MessageSet at offset 4204 (1189 bytes) failed CRC32C check (original 0x1b3f != calculated 0x2c4d)";
         let (offset, code) = (NextOffset::new(4204).unwrap(), RDKafkaErrorCode::BadMessage);
@@ -65,6 +73,8 @@ mod tests {
             kafka::judge(Place::Fetch, code, false, Duration::ZERO).words,
         );
         let page = include_str!("../../docs/errors.md");
+        let by_operator = Halt::by_operator(&key, "INC-814: ask Ana first");
+        assert!(page.contains(&by_operator.message), "docs/errors.md does not quote\n{by_operator}");
         assert!(page.contains(&halt.message), "docs/errors.md does not quote\n{halt}");
     }
 }

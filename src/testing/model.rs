@@ -144,6 +144,7 @@ pub fn decide(claim: Claim, from: u8, row: Option<Row>, me: u8) -> Option<After>
         owner: row.owner.map(owner),
         owner_live: row.owner_live,
         paused_reason: None,
+        halted: false,
         draining: false,
     });
     match decide::decide(claim.real(), at(from), row.as_ref(), owner(me)) {

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::client::{Rebuild, Words};
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::members::{Members, Roll};
+use super::orders::{Order, Orders};
 use super::progress::{Limits, Progress};
 use super::prune::Pruner;
 use super::pulse::Pulse;
@@ -47,6 +48,8 @@ pub(super) struct Inboxes {
     pub(super) marks: mpsc::UnboundedReceiver<MirrorEntry>,
     /// Who is in the group.
     pub(super) rolls: mpsc::UnboundedReceiver<Roll>,
+    /// What people have ordered.
+    pub(super) orders: mpsc::UnboundedReceiver<Vec<Order>>,
 }
 
 /// The lanes, and the tasks that run them; these end with their handles.
@@ -64,6 +67,10 @@ pub(super) struct Entry {
     /// Of its failures, for as long as it is assigned and does not halt.
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) fence_backoff: Backoff,
+    /// Of the last claim that was granted.
+    pub(super) epoch: Option<i64>,
+    /// The last order for which it was claimed anew after a halt.
+    pub(super) woken_by: i64,
     /// Sent to Kafka, and acknowledged by it.
     pub(super) mirror_sent: i64,
     pub(super) mirrored: Option<i64>,
@@ -206,12 +213,14 @@ impl Control {
         heartbeat: Heartbeat,
         members: Members,
         vigil: Vigil,
+        orders: Orders,
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
         let members = AbortOnDropHandle::new(tokio::spawn(members.run()));
         let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board));
         let reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
+        let orders = AbortOnDropHandle::new(tokio::spawn(orders.run()));
         let pruner = Pruner::new(Arc::clone(self.claims.db()), &self.config);
         let pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
         self.board.set_phase(Phase::Running, None);
@@ -220,6 +229,7 @@ impl Control {
             ("the vigil", &vigil),
             ("the look at the members", &members),
             ("the reports", &reporter),
+            ("the look for orders", &orders),
             ("the pruning", &pruner),
         ];
         let ended = self.serve(shutdown, &tasks).await;
@@ -264,6 +274,7 @@ impl Control {
                 Some(taken) = self.inboxes.taken.recv() => self.on_taken(taken),
                 Some(entry) = self.inboxes.marks.recv() => self.send_mirror(vec![entry]),
                 Some(roll) = self.inboxes.rolls.recv() => self.on_roll(roll),
+                Some(orders) = self.inboxes.orders.recv() => self.on_orders(orders),
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
@@ -340,6 +351,13 @@ impl Control {
 
     pub(super) fn on_outcome(&mut self, ClaimOutcome { assigned, result }: ClaimOutcome) {
         let assignment = assigned.id;
+        let claimed = match &result {
+            Ok(claimed) => Some(claimed),
+            Err((claimed, _)) => claimed.as_ref(),
+        };
+        if let (Some(claimed), Some(entry)) = (claimed, self.entries.get_mut(&assigned.key)) {
+            entry.epoch = Some(claimed.claim.epoch);
+        }
         let input = match result {
             Ok(claimed) if let Some(why) = &self.foreign => {
                 Input::Refused { assignment, claim: Some(claimed.claim), why: why.clone() }
@@ -493,6 +511,8 @@ impl Entry {
             buffer: None,
             memory: Arc::new(Mutex::new(memory)),
             fence_backoff: Backoff::new(FENCE_BACKOFF.0, FENCE_BACKOFF.1),
+            epoch: None,
+            woken_by: 0,
             mirror_sent: -1,
             mirrored: None,
         }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::control::{Control, Inboxes, Parts, RunningLanes};
 use super::heartbeat::{Heartbeat, HeldClaims};
 use super::members::Members;
+use super::orders::Orders;
 use super::vigil::Vigil;
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
@@ -44,8 +45,8 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
         launched = launch(&worker, owner) => launched.map(Some),
     };
     let ended = match launched {
-        Ok(Some(Launched { control, heartbeat, members, vigil })) => {
-            control.run(shutdown, heartbeat, members, vigil).await
+        Ok(Some(Launched { control, heartbeat, members, vigil, orders })) => {
+            control.run(shutdown, heartbeat, members, vigil, orders).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -59,6 +60,7 @@ struct Launched {
     heartbeat: Heartbeat,
     members: Members,
     vigil: Vigil,
+    orders: Orders,
 }
 
 async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
@@ -136,8 +138,10 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         lanes,
         properties,
     };
-    let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, rolls })?;
-    Ok(Launched { control, heartbeat, members, vigil })
+    let (order_sender, orders) = mpsc::unbounded_channel();
+    let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, rolls, orders })?;
+    let orders = Orders::new(db, order_sender);
+    Ok(Launched { control, heartbeat, members, vigil, orders })
 }
 
 /// A topic to ask about while nothing is read, so that it is known whether Kafka answers; none if there are only patterns.

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Pruner {
     db: Arc<Db>,
     retention_seconds: i64,
-    tables: [Prune; 3],
+    tables: [Prune; 4],
     clock: String,
 }
 
@@ -64,6 +64,12 @@ impl Pruner {
                     "worker_session",
                     "NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = T.pid) AND $2::int8 IS NOT NULL",
                     "",
+                ),
+                // Last: tables of version 1 do not have it.
+                prune(
+                    "partition_control",
+                    &format!("T.group_id = $1 AND T.obeyed_at < {kept}"),
+                    "ORDER BY t.obeyed_at",
                 ),
             ],
             clock: format!(

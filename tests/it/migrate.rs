@@ -299,9 +299,9 @@ async fn the_command_migrates_and_shows_offsets() {
     assert!(plan.contains("CREATE TABLE consumer_offset"), "{plan}");
     assert_eq!(count(&client, OBJECTS).await, before);
     let text = stdout(&highwater(&url, &["migrate"]));
-    assert!(text.ends_with("schema highwater is now at version 1\n"), "{text}");
+    assert!(text.ends_with("schema highwater is now at version 2\n"), "{text}");
     let text = stdout(&highwater(&url, &["migrate"]));
-    assert_eq!(text, "schema highwater is already at version 1\n");
+    assert_eq!(text, "schema highwater is already at version 2\n");
 
     client
         .batch_execute(

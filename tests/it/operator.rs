@@ -1,5 +1,16 @@
 //! What `docs/operations.md` tells an operator to type, typed.
 
+mod active;
+mod command;
+mod documented;
+mod forms;
+mod live;
+mod moves;
+mod partitions;
+mod plans;
+mod releases;
+mod terminal;
+
 use crate::support::{Sink, TestResult, World};
 
 /// The SQL between the page's marks.

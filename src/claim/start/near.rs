@@ -99,12 +99,12 @@ impl std::fmt::Display for Refusal<'_> {
     }
 }
 
-fn did_you_mean(near: &[&str]) -> String {
+pub(crate) fn did_you_mean(near: &[&str]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
 /// The names that are nearest, and near enough to be meant.
-fn near<'a>(name: &str, others: &'a [String]) -> Vec<&'a str> {
+pub(crate) fn near<'a>(name: &str, others: &'a [String]) -> Vec<&'a str> {
     let mut near: Vec<(f64, &str)> = others
         .iter()
         .map(|other| (strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase()), other.as_str()))

@@ -20,6 +20,7 @@ fn row(epoch: i64, token: u128, next_offset: i64, owner: Option<Uuid>, owner_liv
         owner,
         owner_live,
         paused_reason: None,
+        halted: false,
         draining: false,
     }
 }

@@ -1,0 +1,68 @@
+//! `highwater offsets delete`.
+
+use clap::Args;
+use highwater::Result;
+
+use crate::cli::confirm::ConfirmArguments;
+use crate::cli::operator::{ActorArguments, OperatorArguments, SelectionArguments, json, usage};
+use crate::cli::table::Table;
+
+const AFTER_HELP: &str = "\
+A worker that starts afterwards is refused (exit code 4) as long as Kafka holds the mirrored offsets,
+so that nothing is read twice by mistake. To begin anew, empty the sink and delete them there, too:
+  kafka-consumer-groups.sh --bootstrap-server ... --delete-offsets --group NAME --topic TOPIC
+
+Example:
+  highwater offsets delete --group fraud-rules-v1 --all-topics --reason 'retired' --dry-run";
+
+/// Forget where a group stood in a topic, or in all; the group must be at rest
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    operator: OperatorArguments,
+
+    /// The consumer group
+    #[arg(long, value_name = "NAME")]
+    group: String,
+
+    #[command(flatten)]
+    selection: SelectionArguments,
+
+    #[command(flatten)]
+    actor: ActorArguments,
+
+    /// Why: recorded in offset_event
+    #[arg(long, value_name = "TEXT", default_value = "none given")]
+    reason: String,
+
+    #[command(flatten)]
+    confirm: ConfirmArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<String> {
+    arguments.confirm.check()?;
+    let selection = arguments.selection.named()?;
+    if arguments.group.is_empty() {
+        return Err(usage("the group has no name"));
+    }
+    let mut offsets = arguments.operator.connect().await?;
+    let mut positions = offsets.positions(&arguments.group, &selection).await?;
+    let table = |positions: &[highwater::offsets::Position]| {
+        let mut table = Table::new(&["GROUP", "TOPIC", "PARTITION", "NEXT-OFFSET"]);
+        for position in positions {
+            let numbers = [position.partition.to_string(), position.offset.to_string()];
+            table.row([[position.group.clone(), position.topic.clone()], numbers].concat());
+        }
+        table.to_string()
+    };
+    let is_meant = arguments.confirm.is_meant(&table(&positions), "Delete them?")?;
+    if is_meant {
+        let actor = arguments.actor.actor(&mut offsets).await?;
+        positions = offsets.delete(&arguments.group, &selection, &actor, &arguments.reason).await?.positions;
+    }
+    if arguments.operator.json {
+        return json(&serde_json::json!({ "executed": is_meant, "positions": positions }));
+    }
+    Ok(table(&positions) + if is_meant { "" } else { "nothing was deleted\n" })
+}

@@ -1,0 +1,107 @@
+//! Forgetting where a group stood.
+
+use serde::Serialize;
+use tokio_postgres::Error as PostgresError;
+
+use super::request::Selection;
+use super::{Offsets, Position};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// Where the group stood.
+    pub positions: Vec<Position>,
+}
+
+impl Offsets {
+    /// Deletes what the group knows of whole topics: its offsets and its start. Claims and events stay, and where it stood
+    /// is an event. Only while the group rests.
+    ///
+    /// A worker that starts afterwards is refused as long as Kafka holds the group's mirrored offsets: that nothing is read
+    /// twice by mistake, they are to be deleted there, too.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupActive`](ErrorKind::GroupActive), or a name that is unknown, or single partitions: a row that is missing halts
+    /// its partition.
+    pub async fn delete(
+        &mut self,
+        group: &str,
+        selection: &Selection,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Deleted> {
+        self.reconnect().await?;
+        if let Selection::Topics(topics) = selection
+            && topics.iter().any(|topic| topic.partitions.is_some())
+        {
+            return Err(Error::configuration(
+                "offsets are deleted of whole topics: a single partition whose row is missing halts",
+            ));
+        }
+        let standing = self.standing(group, selection).await?;
+        self.refuse_active(group).await?;
+        let mut topics: Vec<String> = standing.iter().map(|row| row.key.topic.to_string()).collect();
+        topics.dedup();
+        let failed = |source| Error::postgres(format!("delete offsets of group `{group}`"), source);
+        let positions = self.forget(group, &topics, actor, reason).await.map_err(failed)?;
+        let Some(positions) = positions else {
+            return Err(Error::new(
+                ErrorKind::GroupActive,
+                format!("a worker of group `{group}` has just claimed a partition; nothing was deleted"),
+            ));
+        };
+        Ok(Deleted { positions })
+    }
+
+    /// `None`: somebody has claimed a row meanwhile.
+    async fn forget(
+        &mut self,
+        group: &str,
+        topics: &[String],
+        actor: &str,
+        reason: &str,
+    ) -> Result<Option<Vec<Position>>, PostgresError> {
+        let schema = self.database.schema.clone();
+        let offsets = schema.qualified("consumer_offset");
+        let transaction = self.client.transaction().await?;
+        let lock = format!(
+            "SELECT topic, partition, next_offset, coalesce({}, false) FROM {offsets} o \
+             WHERE group_id = $1 AND topic = ANY($2) ORDER BY topic, partition FOR UPDATE",
+            crate::db::live(&schema, "o.owner")
+        );
+        let rows = transaction.query(&lock, &[&group, &topics]).await?;
+        if rows.iter().any(|row| row.get(3)) {
+            return Ok(None);
+        }
+        let record = format!(
+            "WITH gone AS (DELETE FROM {offsets} WHERE group_id = $1 AND topic = ANY($2) RETURNING *), \
+             history AS ( \
+               INSERT INTO {history} (group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, \
+                 end_offset, applied_records, applied_batches, claimed_at, committed_at) \
+               SELECT group_id, topic, partition, epoch, claim_token, claimed_by, instance_id, claimed_offset, next_offset, \
+                 applied_records, applied_batches, claimed_at, committed_at FROM gone WHERE claimed_at IS NOT NULL), \
+             topics AS (DELETE FROM {topics} WHERE group_id = $1 AND topic = ANY($2)), \
+             status AS (DELETE FROM {status} WHERE group_id = $1 AND topic = ANY($2)), \
+             control AS (DELETE FROM {control} WHERE group_id = $1 AND topic = ANY($2) AND obeyed_at IS NULL) \
+             INSERT INTO {events} (group_id, topic, partition, kind, from_offset, actor, reason) \
+             SELECT group_id, topic, partition, 'delete', next_offset, $3, $4 FROM gone",
+            history = schema.qualified("claim_history"),
+            topics = schema.qualified("group_topic"),
+            status = schema.qualified("partition_status"),
+            control = schema.qualified("partition_control"),
+            events = schema.qualified("offset_event"),
+        );
+        transaction.execute(&record, &[&group, &topics, &actor, &reason]).await?;
+        transaction.commit().await?;
+        let position = |row: &tokio_postgres::Row| Position {
+            group: group.to_owned(),
+            topic: row.get(0),
+            partition: row.get(1),
+            offset: row.get(2),
+        };
+        Ok(Some(rows.iter().map(position).collect()))
+    }
+}
