@@ -63,7 +63,7 @@ pub(crate) enum Arbiter {
 }
 
 /// Tables of version 1 have no such column, and this release runs on them, too.
-const HALTED: &str = "coalesce((to_jsonb(o) ->> 'halted')::boolean, false)";
+const HALTED: &str = "(coalesce((to_jsonb(o) ->> 'halted')::boolean, false) AND o.paused_reason IS NOT NULL)";
 
 /// The statements of a claim's life.
 #[derive(Debug)]

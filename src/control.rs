@@ -41,7 +41,7 @@ impl Orders {
             open: format!(
                 "SELECT control_id, topic, partition, verb, epoch, \
                    requested_at > clock_timestamp() - interval '10 seconds' FROM {control} \
-                 WHERE group_id = $1 AND obeyed_at IS NULL ORDER BY control_id LIMIT 10000"
+                 WHERE group_id = $1 AND obeyed_at IS NULL ORDER BY control_id DESC LIMIT 10000"
             ),
             obeyed: format!(
                 "UPDATE {control} SET obeyed_at = clock_timestamp(), obeyed_by = $2 \

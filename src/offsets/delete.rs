@@ -95,6 +95,13 @@ impl Offsets {
             events = schema.qualified("offset_event"),
         );
         transaction.execute(&record, &[&group, &topics, &actor, &reason]).await?;
+        // A group of which nothing is known starts by its policy, whatever its pattern has matched before.
+        let patterns = format!(
+            "DELETE FROM {} WHERE group_id = $1 AND NOT EXISTS (SELECT FROM {} WHERE group_id = $1)",
+            schema.qualified("group_pattern"),
+            schema.qualified("group_topic"),
+        );
+        transaction.execute(&patterns, &[&group]).await?;
         transaction.commit().await?;
         let position = |row: &tokio_postgres::Row| Position {
             group: group.to_owned(),

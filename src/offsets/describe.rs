@@ -207,7 +207,7 @@ impl Offsets {
             "SELECT o.topic, o.partition, o.next_offset, s.log_end_offset, \
                CASE WHEN s.epoch = o.epoch THEN extract(epoch FROM clock_timestamp() - s.next_record_timestamp)::float8 END, \
                o.owner::text, w.host, o.epoch, extract(epoch FROM clock_timestamp() - o.committed_at)::float8, \
-               CASE WHEN o.halted THEN 'halted' WHEN o.paused_reason IS NOT NULL THEN 'paused' \
+               CASE WHEN o.halted AND o.paused_reason IS NOT NULL THEN 'halted' WHEN o.paused_reason IS NOT NULL THEN 'paused' \
                  WHEN s.state = 'halted' THEN 'halted' WHEN o.owner IS NULL THEN 'released' WHEN NOT {live} THEN 'dead' \
                  WHEN s.epoch = o.epoch THEN s.state ELSE 'claimed' END, \
                coalesce(o.paused_reason, CASE WHEN s.epoch = o.epoch OR s.state = 'halted' THEN s.detail END), \

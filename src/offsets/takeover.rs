@@ -32,7 +32,8 @@ pub(super) async fn lock(
     keys: &[PartitionKey],
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let sql = format!(
-        "SELECT o.topic, o.partition, o.next_offset, o.epoch, o.paused_reason, o.halted FROM {} o \
+        "SELECT o.topic, o.partition, o.next_offset, o.epoch, o.paused_reason, \
+           o.halted AND o.paused_reason IS NOT NULL FROM {} o \
          JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
          WHERE o.group_id = $1 ORDER BY o.topic, o.partition FOR UPDATE OF o",
         schema.qualified("consumer_offset")

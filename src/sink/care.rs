@@ -36,6 +36,8 @@ pub(crate) struct Care {
     pub(crate) deletions: Option<String>,
     /// So are those of a batch in which one of these columns (positions) is other in a write that is overwritten.
     pub(crate) watched: Vec<usize>,
+    /// The same, where one of the two values may be too long for an index.
+    pub(crate) long: Vec<usize>,
     /// Constraints that wait for COMMIT, for `SET CONSTRAINTS`.
     pub(crate) deferred: Vec<String>,
 }
@@ -49,6 +51,10 @@ pub(crate) struct Written<'a> {
     /// The name of the index by which an upsert finds rows.
     pub(crate) key_index: Option<&'a str>,
     pub(crate) key: &'a [usize],
+    /// Of each column: equal values have equal bytes.
+    pub(crate) exact: &'a [bool],
+    /// Whether values of the column at a position can be NULL in a deletion: a domain may refuse that.
+    pub(crate) is_domain: &'a dyn Fn(usize) -> bool,
     /// Whether equal keys can be told here.
     pub(crate) key_is_exact: bool,
     /// Whether the server makes the values of the column at a position from text, only when they are written.
@@ -85,10 +91,12 @@ impl Care {
         }
         let waiting = facts.constraints.iter().filter(|one| one.deferred);
         care.deferred = waiting.map(|one| one.sql_name.clone()).collect();
-        care.watched.sort_unstable();
-        care.watched.dedup();
-        // The key itself is the same in all writes that are compared.
-        care.watched.retain(|position| !written.key.contains(position));
+        for columns in [&mut care.watched, &mut care.long] {
+            columns.sort_unstable();
+            columns.dedup();
+            // The key is the same in all writes that are compared, unless it can be spelled in several ways.
+            columns.retain(|at| !written.key.contains(at) || !written.exact[*at]);
+        }
         if !written.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {
             let why = care.repeated.clone().unwrap_or_else(|| {
                 let columns: Vec<&str> = care.watched.iter().map(|&at| written.names[at]).collect();
@@ -132,6 +140,13 @@ impl Care {
             care.order_why.get_or_insert(why);
         }
         care.watched.extend((0..written.names.len()).filter(|&at| (written.is_input)(at)));
+        if let Some(at) =
+            (0..written.names.len()).find(|at| !written.key.contains(at) && (written.is_domain)(*at))
+        {
+            let why =
+                format!("the domain of column {} may refuse what a deletion leaves out", written.names[at]);
+            care.deletions.get_or_insert(why);
+        }
         if facts.generated {
             care.repeated.get_or_insert_with(|| "a generated column is computed of every write".to_owned());
         }
@@ -153,7 +168,7 @@ impl Care {
                 care.deletions.get_or_insert(why);
             }
             let long = written.positions(&index.columns).into_iter().filter(|&at| (written.is_long)(at));
-            care.watched.extend(long);
+            care.long.extend(long);
         }
         for one in &facts.constraints {
             match one.kind {
@@ -179,14 +194,15 @@ impl Care {
             let is_key =
                 |column: &String| written.position(column).is_some_and(|at| written.key.contains(&at));
             if !key.target_columns.iter().all(is_key) {
-                self.repeated.get_or_insert_with(|| why.clone());
+                // What one record takes away another may give again before the statement ends.
+                self.always.get_or_insert_with(|| format!("{why}, and not to its key"));
             }
             self.deletions.get_or_insert(why);
         }
     }
 
-    /// The way in words, if it is not the plain one.
-    pub(crate) fn describe(&self) -> Option<String> {
+    /// The way in words, if it is not the plain one; `names`: of the columns that are written.
+    pub(crate) fn describe(&self, names: &[&str]) -> Option<String> {
         if let Some(why) = &self.always {
             return Some(format!("a statement for each row: {why}"));
         }
@@ -196,6 +212,13 @@ impl Care {
         }
         if let Some(why) = &self.repeated {
             ways.push(format!("a statement for each row in batches that write a key twice: {why}"));
+        }
+        if !self.watched.is_empty() {
+            let columns: Vec<&str> = self.watched.iter().map(|&at| names[at]).collect();
+            ways.push(format!(
+                "a statement for each row in batches that overwrite {}: constraints, or the type, look at it",
+                columns.join(", ")
+            ));
         }
         if let Some(why) = &self.deletions {
             ways.push(format!("a statement for each row in batches that delete: {why}"));
@@ -216,6 +239,8 @@ mod tests {
             names: &["id", "email", "parent"],
             key_index: Some("t_pkey"),
             key: &[0],
+            exact: &[true; 3],
+            is_domain: &|_| false,
             key_is_exact: true,
             is_input: &|_| false,
             is_long: &|at| at == 1,
@@ -245,6 +270,7 @@ mod tests {
             columns: columns.iter().map(|column| (*column).to_owned()).collect(),
             target_columns: Vec::new(),
             sql_name: "public.c".to_owned(),
+            has_namesake: false,
         }
     }
 
@@ -258,7 +284,7 @@ mod tests {
             let facts = Facts { indexes: vec![index("t_pkey", &["id"])], ..Facts::default() };
             let care = Care::new(&written(mode), &facts);
             assert_eq!(care, Care::default());
-            assert_eq!(care.describe(), None);
+            assert_eq!(care.describe(&[]), None);
         }
     }
 
@@ -314,7 +340,7 @@ mod tests {
         };
         let care = of(incoming.clone());
         assert!(care.deletions.is_some() && care.repeated.is_none());
-        assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).repeated.is_some());
+        assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).always.is_some());
         let itself = Constraint { target: 1, incoming: true, ..constraint(ForeignKey, &["parent"]) };
         assert!(of(itself).always.is_some());
     }

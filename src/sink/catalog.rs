@@ -42,12 +42,12 @@ const COLUMNS: &str = "\
     WHERE c.oid = pg_catalog.to_regclass($1) ORDER BY a.attnum";
 
 /// What the columns are called, their types, whether a policy hides rows from this role, which table the name means, and
-/// a text that changes with the table's indexes, constraints, triggers and rules. Asked before rows are written, under
+/// a number that changes with the table's indexes, constraints, triggers and rules. Asked before rows are written, under
 /// their lock.
 pub(crate) const TYPES: &str = "\
     SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attcollation, \
         pg_catalog.row_security_active(a.attrelid), a.attrelid, ( \
-        SELECT pg_catalog.string_agg(f.one, ' ' ORDER BY f.one) FROM ( \
+        SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(f.one, ' ' ORDER BY f.one), 0) FROM ( \
             SELECT 'i' || i.indexrelid || i.indisvalid || i.indisready AS one FROM pg_catalog.pg_index AS i \
                 WHERE i.indrelid = pg_catalog.to_regclass($1) \
             UNION ALL SELECT 't' || t.oid || t.tgenabled::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
@@ -92,7 +92,8 @@ pub(crate) async fn read(tables: &[Table], sink: u64, tx: &Tx) -> Result<Plan, H
     }
     let parents = parents::find(&mut plans, &facts);
     for plan in &plans {
-        if let Some(way) = plan.care.describe() {
+        let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
+        if let Some(way) = plan.care.describe(&names) {
             tracing::info!(table = plan.sql_name, way, "the rows of this table are written with care");
         }
     }
@@ -104,7 +105,7 @@ pub(crate) struct Now<'a> {
     pub(crate) types: Vec<(&'a str, TypeId)>,
     pub(crate) hides_rows: bool,
     pub(crate) relation: Option<u32>,
-    pub(crate) mark: Option<&'a str>,
+    pub(crate) mark: Option<i64>,
 }
 
 /// Reads the answer to [`TYPES`].
@@ -200,6 +201,8 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
             names: &names,
             key_index: index.map(|index| index.name.as_str()),
             key: &key,
+            exact: &exact,
+            is_domain: &|at| columns[at].target.ty.oid() != columns[at].type_id.oid,
             key_is_exact,
             is_input: &|at| columns[at].is_read_by_the_server(),
             is_long: &is_long,
@@ -210,7 +213,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     let mut plan = TablePlan {
         name: table.name.clone(),
         relation,
-        mark: now(&marked).mark.map(str::to_owned),
+        mark: now(&marked).mark,
         copy: format!("COPY {sql_name} ({}) FROM STDIN (FORMAT binary)", quoted(names.iter().copied())),
         // The lock that writing takes anyway, a moment earlier.
         lock: format!("LOCK TABLE ONLY {sql_name} IN ROW EXCLUSIVE MODE"),

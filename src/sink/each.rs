@@ -182,7 +182,7 @@ impl Waiting {
 }
 
 /// The rows of all tables in the order of their records: of one record first the deletions, which go the other way round
-/// through the tables, then the rest. Where a record writes and deletes in one table, these rows stay in their order.
+/// through the tables, then the rest.
 fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
     let tables = plan.tables.len();
     let mut steps = Vec::new();
@@ -198,11 +198,23 @@ fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
         while from < rows.rows.len() {
             let record = rows.rows[from].record;
             let to = from + rows.rows[from..].iter().take_while(|row| row.record == record).count();
-            let deletions = (from..to).filter(|&at| deletes(at)).count();
-            let mixed = deletions > 0 && deletions < to - from;
+            let key = |at: usize| -> Vec<Option<&[u8]>> {
+                let row = row_bytes(&rows.segments, &rows.rows[at]);
+                plan.tables[table].key.iter().map(|&position| fields(row).nth(position).flatten()).collect()
+            };
+            // A key that this record has written before is deleted after that. Where keys are not told by their bytes,
+            // any of its writes may have been of it.
+            let is_late = |at: usize| {
+                let mut writes = (from..at).filter(|&before| !deletes(before));
+                if plan.tables[table].key_is_exact {
+                    writes.any(|before| key(before) == key(at))
+                } else {
+                    writes.next().is_some()
+                }
+            };
             steps.extend((from..to).map(|row| {
                 let deletes = deletes(row);
-                let rank = if deletes && !mixed { tables - 1 - table } else { tables + table };
+                let rank = if deletes && !is_late(row) { tables - 1 - table } else { tables + table };
                 Step { record, rank, row, table, deletes }
             }));
             from = to;

@@ -24,6 +24,15 @@ pub(crate) struct Parent {
 /// written one by one.
 pub(crate) fn find(plans: &mut [TablePlan], facts: &[Facts]) -> Vec<Parent> {
     let mut parents = Vec::new();
+    if plans.len() > 1 {
+        // What a trigger sees of the other tables, or does to them, is that of the records before.
+        for (plan, facts) in plans.iter_mut().zip(facts) {
+            if let Some(trigger) = facts.triggers.iter().find(|trigger| trigger.fires_on_insert()) {
+                let why = format!("trigger {} may look at the other tables", trigger.name);
+                plan.care.always.get_or_insert(why);
+            }
+        }
+    }
     for child in 0..plans.len() {
         let keys =
             facts[child].constraints.iter().filter(|one| one.kind == ConstraintKind::ForeignKey && one.ours);

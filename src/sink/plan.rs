@@ -60,7 +60,7 @@ pub(crate) struct TablePlan {
     /// Its object id.
     pub(crate) relation: u32,
     /// Changes with the table's indexes, constraints, triggers and rules.
-    pub(crate) mark: Option<String>,
+    pub(crate) mark: Option<i64>,
     /// Quoted and qualified.
     pub(crate) sql_name: String,
     pub(crate) mode: Mode,
@@ -109,7 +109,7 @@ impl TablePlan {
         };
         !now.hides_rows
             && now.relation == Some(self.relation)
-            && now.mark == self.mark.as_deref()
+            && now.mark == self.mark
             && self.columns.iter().all(same)
     }
 }

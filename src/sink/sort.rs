@@ -17,6 +17,9 @@ use super::stage::Deed;
 use super::table::Mode;
 use super::target::Kind;
 
+/// What is no longer than this fits into any index, with its neighbours: a third of a page is the limit.
+const LONG: usize = 256;
+
 /// A row that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sent(u32);
@@ -100,16 +103,17 @@ fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>)
     if care.repeated.is_some() || care.order == Order::Records {
         return true;
     }
-    if care.watched.is_empty() {
+    if care.watched.is_empty() && care.long.is_empty() {
         return false;
     }
-    let watched = |row| care.watched.iter().map(move |&at| fields(row).nth(at).flatten());
-    let mut writes = before.filter(|row| !is_deletion(plan, row));
-    if is_deletion(plan, last) {
-        writes.next().is_some()
-    } else {
-        writes.any(|row| !watched(row).eq(watched(last)))
-    }
+    let deleted = is_deletion(plan, last);
+    let differs = |row, at: usize| fields(row).nth(at) != fields(last).nth(at);
+    let is_long = |row, at| fields(row).nth(at).flatten().is_some_and(|value| value.len() > LONG);
+    before.filter(|row| !is_deletion(plan, row)).any(|row| {
+        (deleted && !care.watched.is_empty())
+            || care.watched.iter().any(|&at| differs(row, at))
+            || care.long.iter().any(|&at| is_long(row, at) && differs(row, at))
+    })
 }
 
 fn is_deletion(plan: &TablePlan, row: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! Dates and times: RFC 3339, and milliseconds since 1970. No time zone is ever guessed.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, BytesMut};
@@ -21,9 +22,13 @@ const FOREIGN_OFFSET: Defect = Defect::Invalid(
 );
 const OUT_OF_RANGE: Defect = Defect::Invalid("out of the range of its type");
 
+/// From 4714-11-24 BC to the end of the year 294276, in microseconds since 2000 (`MIN_TIMESTAMP`, `END_TIMESTAMP` in
+/// PostgreSQL's `timestamp.h`).
+const RANGE_US: Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
+
 pub(crate) fn put_timestamp_ms(ms: i64, out: &mut BytesMut) -> Put {
-    let us = ms.checked_mul(1_000).and_then(|us| us.checked_sub(EPOCH_US)).ok_or(OUT_OF_RANGE)?;
-    out.put_i64(us);
+    let us = ms.checked_mul(1_000).and_then(|us| us.checked_sub(EPOCH_US));
+    out.put_i64(us.filter(|us| RANGE_US.contains(us)).ok_or(OUT_OF_RANGE)?);
     Ok(Written::Value)
 }
 
@@ -32,8 +37,7 @@ pub(crate) fn put_system_time(time: SystemTime, out: &mut BytesMut) -> Put {
         Ok(after) => micros(after)?,
         Err(before) => -micros(before.duration())?,
     };
-    // The last of each side are the infinities.
-    let us = us.checked_sub(EPOCH_US).filter(|us| *us != i64::MIN && *us != i64::MAX);
+    let us = us.checked_sub(EPOCH_US).filter(|us| RANGE_US.contains(us));
     out.put_i64(us.ok_or(OUT_OF_RANGE)?);
     Ok(Written::Value)
 }

@@ -65,6 +65,13 @@ pub(super) fn facts(table: &Table, facts: &Facts) -> Result<(), String> {
              handler of your own"
         ));
     }
+    if let Some(one) = facts.constraints.iter().find(|one| one.has_namesake) {
+        return Err(format!(
+            "constraint {0} waits for COMMIT, and another constraint of that name cannot, so that SET CONSTRAINTS {0} fails: \
+             rename one of them",
+            one.sql_name
+        ));
+    }
     if table.mode == Mode::Upsert && facts.nameless {
         return Err("a publication sends its updates and deletions, and it has no replica identity: give it a primary \
                     key, or ALTER TABLE … REPLICA IDENTITY FULL"

@@ -29,7 +29,7 @@ macro_rules! names {
     };
 }
 
-/// Unique and exclusion indexes, and those that compute something; of partitions only what the table itself has not.
+/// Unique and exclusion indexes, and those that compute something; not those that another of the tree stands for.
 /// The primary key comes first.
 const INDEXES: &str = concat!(
     tree!(),
@@ -54,7 +54,9 @@ const INDEXES: &str = concat!(
     FROM tree JOIN pg_catalog.pg_index AS i ON i.indrelid = tree.oid \
     JOIN pg_catalog.pg_class AS ic ON ic.oid = i.indexrelid \
     JOIN pg_catalog.pg_am AS m ON m.oid = ic.relam \
-    WHERE i.indisready AND NOT ic.relispartition \
+    WHERE i.indisready AND NOT EXISTS ( \
+        SELECT FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_index AS above ON above.indexrelid = h.inhparent \
+        JOIN tree AS t ON t.oid = above.indrelid WHERE h.inhrelid = i.indexrelid) \
     ORDER BY i.indisprimary DESC, i.indexrelid"
 );
 
@@ -66,10 +68,14 @@ const CONSTRAINTS: &str = concat!(
     names!("o.conkey", "o.conrelid"),
     ", ",
     names!("o.confkey", "o.confrelid"),
-    ", pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.conname) \
+    ", pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.conname), \
+        o.condeferred AND EXISTS (SELECT FROM pg_catalog.pg_constraint AS other \
+            WHERE other.conname = o.conname AND other.connamespace = o.connamespace AND NOT other.condeferrable) \
     FROM pg_catalog.pg_constraint AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace \
     WHERE (o.conrelid IN (SELECT oid FROM tree) OR o.confrelid IN (SELECT oid FROM tree)) \
-        AND o.conparentid = 0 AND o.contype IN ('c', 'f', 'p', 'u', 'x', 't') ORDER BY 1, o.oid"
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS above WHERE above.oid = o.conparentid \
+            AND (above.conrelid IN (SELECT oid FROM tree) OR above.confrelid IN (SELECT oid FROM tree))) \
+        AND o.contype IN ('c', 'f', 'p', 'u', 'x', 't') ORDER BY 1, o.oid"
 );
 
 /// Those that users made and that fire.
@@ -77,7 +83,9 @@ const TRIGGERS: &str = concat!(
     tree!(),
     "SELECT t.tgname::pg_catalog.text, t.tgtype::pg_catalog.int4 \
     FROM tree JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = tree.oid \
-    WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgparentid = 0 ORDER BY t.tgname"
+    WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND NOT EXISTS ( \
+        SELECT FROM pg_catalog.pg_trigger AS above JOIN tree AS u ON u.oid = above.tgrelid \
+        WHERE above.oid = t.tgparentid) ORDER BY t.tgname"
 );
 
 /// Of the table itself: rules, defaults that are asked for in some order, what computes columns, foreign partitions.
@@ -88,8 +96,12 @@ const OTHERS: &str = concat!(
     ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
         LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-            AND (a.attidentity <> '' OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '\\(' \
-                AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) !~ '^(now|gen_random_uuid|transaction_timestamp)\\(\\)$')), \
+            AND (a.attidentity <> '' OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ \
+                    '(nextval|clock_timestamp|timeofday|uuidv7|uuid_generate_v1|statement_timestamp)\\(' \
+                OR EXISTS (SELECT FROM pg_catalog.pg_depend AS p JOIN pg_catalog.pg_proc AS f ON f.oid = p.refobjid \
+                    WHERE p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid \
+                        AND p.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.provolatile = 'v' \
+                        AND f.proname NOT LIKE 'uuid\\_generate\\_v4'))), \
     EXISTS (SELECT FROM pg_catalog.pg_attribute AS a \
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND NOT a.attisdropped AND a.attgenerated <> ''), \
     ARRAY(SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.oid \
@@ -153,6 +165,8 @@ pub(crate) struct Constraint {
     pub(crate) target_columns: Vec<String>,
     /// Quoted and qualified, for `SET CONSTRAINTS`.
     pub(crate) sql_name: String,
+    /// It waits for COMMIT, and one of the same name cannot: `SET CONSTRAINTS` would fail.
+    pub(crate) has_namesake: bool,
 }
 
 /// A trigger; `tgtype` says when it fires.
@@ -256,5 +270,6 @@ fn constraint(row: &Row) -> Constraint {
         columns: row.get(7),
         target_columns: row.get(8),
         sql_name: row.get(9),
+        has_namesake: row.get(10),
     }
 }

@@ -79,7 +79,7 @@ fn lines(shape: Shape) -> impl Strategy<Value = Vec<Line>> {
         kinds.push('c');
     }
     let row = (prop::sample::select(kinds), 0..6_u8, 0..6_u8);
-    prop::collection::vec(prop::collection::vec(row, 1..3), 1..12)
+    prop::collection::vec(prop::collection::vec(row, 1..5), 1..12)
 }
 
 async fn run(

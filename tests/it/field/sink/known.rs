@@ -30,7 +30,7 @@ const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>)
     (Some(key), None)
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 18] = [
     Case {
         name: "a check on a value that is overwritten",
         sql: "CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v <> 13))",
@@ -113,6 +113,58 @@ const CASES: [Case; 12] = [
         table: append,
         records: &[put(r#"{"id":2,"v":1}"#), put(r#"{"id":1,"v":null}"#)],
         applied: 0,
+    },
+    Case {
+        name: "a value that another table refers to, taken away and given again",
+        sql: "CREATE TABLE t (id int PRIMARY KEY, v int UNIQUE); INSERT INTO t VALUES (1, 1), (2, 3); \
+              CREATE TABLE kid (v int REFERENCES t (v)); INSERT INTO kid VALUES (1)",
+        table: upsert,
+        records: &[put(r#"{"id":1,"v":2}"#), put(r#"{"id":2,"v":1}"#)],
+        applied: 0,
+    },
+    Case {
+        name: "a check on the spelling of a key",
+        sql: "CREATE TABLE t (id numeric PRIMARY KEY CHECK (scale(id) < 3), v int)",
+        table: upsert,
+        records: &[put(r#"{"id":1.000,"v":1}"#), put(r#"{"id":1.0,"v":2}"#)],
+        applied: 0,
+    },
+    Case {
+        name: "a domain that refuses NULL, and a deletion",
+        sql: "DROP DOMAIN IF EXISTS some; CREATE DOMAIN some AS int NOT NULL; CREATE TABLE t (id int PRIMARY KEY, v some)",
+        table: upsert,
+        records: &[put(r#"{"id":1,"v":1}"#), put(r#"{"id":2,"v":1}"#), gone("1")],
+        applied: 3,
+    },
+    Case {
+        name: "a time that no timestamp holds, and that is overwritten",
+        sql: "CREATE TABLE t (id int PRIMARY KEY, v timestamptz)",
+        table: upsert,
+        records: &[put(r#"{"id":1,"v":-1000000000000000}"#), put(r#"{"id":1,"v":1}"#)],
+        applied: 0,
+    },
+    Case {
+        name: "a long value of an index that is overwritten, and a table that is a partition itself",
+        sql: "CREATE TABLE above (id int, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id); \
+              CREATE TABLE t PARTITION OF above FOR VALUES FROM (0) TO (100); CREATE INDEX ON above (v)",
+        table: upsert,
+        records: &[
+            put(r#"{"id":1,"v":"created"}"#),
+            put(r#"{"id":1,"v":"paid"}"#),
+            put(r#"{"id":100,"v":"x"}"#),
+        ],
+        applied: 2,
+    },
+    Case {
+        name: "a trigger of the table above",
+        sql: "CREATE TABLE above (id int PRIMARY KEY, v int, seen bigint) PARTITION BY RANGE (id); \
+              CREATE TABLE t PARTITION OF above FOR VALUES FROM (0) TO (100); \
+              CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS \
+              'BEGIN NEW.seen := (SELECT count(*) FROM t); RETURN NEW; END'; \
+              CREATE TRIGGER see BEFORE INSERT ON above FOR EACH ROW EXECUTE FUNCTION see()",
+        table: append,
+        records: &[put(r#"{"id":9,"v":1}"#), put(r#"{"id":1,"v":2}"#), put(r#"{"id":5,"v":3}"#)],
+        applied: 3,
     },
     Case {
         name: "a second unique key",
