@@ -127,8 +127,9 @@ const TYPES: [(&str, [&str; 2], &str); 12] = [
 #[tokio::test]
 async fn the_server_reads_what_has_no_encoder() {
     let place = Place::new("CREATE DOMAIN span AS int4range CHECK (NOT isempty(value))").await;
-    for (sql_type, [one, two], bad) in TYPES {
-        for trigger in [false, true] {
+    for (at, (sql_type, [one, two], bad)) in TYPES.into_iter().enumerate() {
+        // Row by row: the cast is the same for all.
+        for trigger in [false, true].into_iter().take(if at < 2 { 2 } else { 1 }) {
             let mut create = format!(
                 "DROP TABLE IF EXISTS v; DROP FUNCTION IF EXISTS nothing; CREATE TABLE v (id int PRIMARY KEY, v {sql_type}); \
                  CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"

@@ -131,7 +131,7 @@ const CASES: [Case; 18] = [
     },
     Case {
         name: "a domain that refuses NULL, and a deletion",
-        sql: "DROP DOMAIN IF EXISTS some; CREATE DOMAIN some AS int NOT NULL; CREATE TABLE t (id int PRIMARY KEY, v some)",
+        sql: "CREATE DOMAIN filled AS int NOT NULL; CREATE TABLE t (id int PRIMARY KEY, v filled)",
         table: upsert,
         records: &[put(r#"{"id":1,"v":1}"#), put(r#"{"id":2,"v":1}"#), gone("1")],
         applied: 3,
