@@ -56,7 +56,16 @@ impl Faults<'_> {
                 Ok(self.fleet.holds(&owner).await?.is_empty().then_some(()))
             })
             .await?;
+            let lost: Vec<i32> = held.iter().map(|(partition, _)| *partition).collect();
+            // If the server has ended its session meanwhile (it was idle in its transaction for too long), what it has
+            // written is gone, and there is nothing left to fence.
+            let in_transaction = self.in_transaction(&owner).await?;
             worker.thaw()?;
+            if !in_transaction {
+                return Ok(format!(
+                    "worker {number}, {told}: lost {lost:?} to others and its session to the server, woke up"
+                ));
+            }
             let fenced = wait_until("the zombie counts its fencing", PATIENCE, async || {
                 let now = self.fenced(&owner).await.map_err(|error| {
                     highwater::testing::Error::caused("read what the zombie counts", error)
@@ -64,7 +73,6 @@ impl Faults<'_> {
                 Ok(Some(now - before).filter(|fenced| *fenced > 0))
             })
             .await?;
-            let lost: Vec<i32> = held.iter().map(|(partition, _)| *partition).collect();
             Ok(format!(
                 "worker {number}, {told}: lost {lost:?} to others, woke up, was fenced {fenced} times"
             ))
@@ -73,6 +81,14 @@ impl Faults<'_> {
         // Whatever went wrong: a worker that stays frozen would spoil the rest.
         let _ = worker.thaw();
         seen
+    }
+
+    /// Whether the batch that it was frozen in is still open.
+    async fn in_transaction(&self, owner: &str) -> Result<bool> {
+        let sql = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE application_name LIKE '%/' || replace($1, '-', '') AND xact_start IS NOT NULL AND state LIKE 'idle in transaction%'";
+        let rows = self.servers.database().query(sql, &[&owner]).await?;
+        Ok(rows[0].get::<_, i64>(0) > 0)
     }
 
     async fn fenced(&self, owner: &str) -> Result<i64> {
