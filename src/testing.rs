@@ -51,7 +51,7 @@ mod oracle;
 mod ports;
 mod postgres;
 mod proxy;
-mod rehearsal;
+pub(crate) mod rehearsal;
 mod server;
 
 use std::time::Duration;

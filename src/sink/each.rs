@@ -88,16 +88,14 @@ pub(crate) async fn write(
         let Some(statements) = &prepared[step.table] else { continue };
         let rows = &encoded[step.table];
         let row = row_bytes(&rows.segments, &rows.rows[step.row]);
-        let statement = if step.deletes {
-            statements.delete.as_ref().unwrap_or(&statements.insert)
-        } else {
-            &statements.insert
-        };
-        let values: Vec<Raw<'_>> = fields(row).take(table.columns.len()).map(Raw).collect();
-        let values = if step.deletes {
-            table.key.iter().map(|&position| Raw(values[position].0)).collect()
-        } else {
-            values
+        let values = fields(row).take(table.columns.len()).map(Raw);
+        let (statement, values) = match (&statements.delete, step.deletes) {
+            (Some(delete), true) => {
+                let values: Vec<Raw<'_>> = values.collect();
+                (delete, table.key.iter().map(|&position| Raw(values[position].0)).collect())
+            }
+            (None, true) => return Err(HandlerError::fatal("a deletion without a key")),
+            (_, false) => (&statements.insert, values.collect::<Vec<_>>()),
         };
         let request = async move { client.execute_raw(statement, &values).await };
         send(step.record, Box::pin(request), &mut sent).await.map_err(|failed| blame(failed, batch))?;

@@ -54,6 +54,12 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
         return Sorted { order: None, tells: true };
     }
     let is_upsert = plan.mode == Mode::Upsert;
+    let is_long = |row: &RowRef, at| is_long(row_bytes(segments, row), at);
+    if is_upsert && !plan.key_is_exact && rows.iter().any(|row| care.long.iter().any(|&at| is_long(row, at)))
+    {
+        // An index may refuse it, and nobody here can tell whether a later row overwrites it.
+        return Sorted { order: None, tells: true };
+    }
     let sorts = if is_upsert { plan.key_is_exact } else { care.order == Order::Key };
     if !sorts || plan.key.is_empty() || rows.len() < 2 {
         return Sorted::default();
@@ -108,12 +114,16 @@ fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>)
     }
     let deleted = is_deletion(plan, last);
     let differs = |row, at: usize| fields(row).nth(at) != fields(last).nth(at);
-    let is_long = |row, at| fields(row).nth(at).flatten().is_some_and(|value| value.len() > LONG);
     before.filter(|row| !is_deletion(plan, row)).any(|row| {
         (deleted && !care.watched.is_empty())
             || care.watched.iter().any(|&at| differs(row, at))
             || care.long.iter().any(|&at| is_long(row, at) && differs(row, at))
     })
+}
+
+/// Whether an index may refuse the value for its length.
+fn is_long(row: &[u8], at: usize) -> bool {
+    fields(row).nth(at).flatten().is_some_and(|value| value.len() > LONG)
 }
 
 fn is_deletion(plan: &TablePlan, row: &[u8]) -> bool {

@@ -14,10 +14,8 @@ use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use super::{Row, Table, TableSink};
-use crate::batch::{ClaimId, Part, PartitionKey, Segment};
-use crate::record::chunk::{Chunk, RawRecord};
-use crate::testing::{Database, Postgres};
-use crate::{Batch, Handler, HandlerError, NextOffset, Tx};
+use crate::testing::{Database, KeyValue, Postgres, rehearsal};
+use crate::{Batch, Handler, HandlerError, Tx};
 
 /// A database with tables, and a pool of two connections to it.
 struct Place {
@@ -41,19 +39,7 @@ impl Place {
 
     /// Applies a batch as a worker does, and commits it.
     async fn apply(&self, sink: &TableSink, batch: &Batch) -> Result<(), HandlerError> {
-        let mut tx = Tx::begin(self.connection().await, "").await?;
-        match sink.handle(batch, &mut tx).await {
-            Ok(()) => {
-                tx.usable()?;
-                tx.raw().batch_execute("COMMIT").await?;
-                drop(tx.into_connection());
-                Ok(())
-            }
-            Err(error) => {
-                drop(tx.rollback().await);
-                Err(error)
-            }
-        }
+        rehearsal::commit(self.connection().await, sink, batch).await
     }
 
     /// The only column of a query, as text.
@@ -63,33 +49,9 @@ impl Place {
     }
 }
 
-/// One record: key and value.
-type KeyValue<'a> = (Option<&'a str>, Option<&'a str>);
-
 /// A batch of partition 3 of topic `t`, from offset 100 on; timestamps rise from 1,700,000,000,000 ms.
 fn batch(records: &[KeyValue<'_>]) -> Batch {
-    let mut chunk = Chunk::default();
-    for ((key, value), n) in records.iter().zip(0..) {
-        let record = RawRecord {
-            offset: 100 + n,
-            timestamp_ms: 1_700_000_000_000 + n,
-            leader_epoch: -1,
-            key: key.map(str::as_bytes),
-            value: value.map(str::as_bytes),
-        };
-        chunk.push(&record, std::iter::empty());
-    }
-    let claim = ClaimId { epoch: 1, token: Uuid::nil() };
-    let range = 0..chunk.len();
-    let at = |offset| NextOffset::new(offset).expect("an offset");
-    let to = at(100 + i64::try_from(range.len()).expect("few"));
-    Batch::new(vec![Part {
-        key: PartitionKey { topic: "t".into(), partition: 3 },
-        claim,
-        from: at(100),
-        to,
-        segments: vec![Segment { chunk: chunk.into(), range }],
-    }])
+    rehearsal::batch(("t", 3), (100, 1_700_000_000_000), records)
 }
 
 /// A sink that pushes the same rows for every record.

@@ -1,6 +1,6 @@
 //! A handler before a real Postgres, without Kafka: batches made by hand, and failures narrowed as a worker does it.
 
-use deadpool_postgres::{Manager, Pool};
+use deadpool_postgres::{Manager, Object, Pool};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
@@ -14,6 +14,9 @@ use crate::{Batch, Handler, HandlerError, NextOffset, Tx};
 
 /// How often one position is tried before the rehearsal gives up on a handler that asks to be tried again.
 const TRIES: u32 = 100;
+
+/// The timestamp of the first record; it must not depend on the cut.
+const FIRST_MS: i64 = 1_700_000_000_000;
 
 /// Applies records to a handler in batches that the test cuts, in transactions of a real database; no broker, no worker,
 /// no offsets.
@@ -98,7 +101,8 @@ impl Rehearsal {
         let mut tries = 0;
         while *at < end {
             let size = memory.alone().unwrap_or(full).clamp(1, end - *at);
-            let batch = batch(*at, &records[*at..*at + size]);
+            let from = i64::try_from(*at).unwrap_or(i64::MAX);
+            let batch = batch(("rehearsal", 0), (from, FIRST_MS + from), &records[*at..*at + size]);
             let Err(error) = self.attempt(handler, &batch).await else {
                 *at += size;
                 tries = 0;
@@ -122,7 +126,7 @@ impl Rehearsal {
                 limit: 1,
             };
             let class = error.cause().class;
-            memory.failed(i64::try_from(*at).unwrap_or(i64::MAX), class, &mut seen);
+            memory.failed(from, class, &mut seen);
             match judge(Place::Statement, class, &seen).act {
                 Act::Halve => memory.halve(size),
                 Act::Isolate => memory.isolate(named.map_or(0, |record| record - *at)),
@@ -140,30 +144,42 @@ impl Rehearsal {
     async fn attempt(&self, handler: &impl Handler, batch: &Batch) -> std::result::Result<(), HandlerError> {
         let connection = self.pool.get().await.map_err(|error| HandlerError::retry(error.to_string()))?;
         handler.prepare(batch);
-        let mut tx = Tx::begin(connection, "").await?;
-        match handler.handle(batch, &mut tx).await {
-            Ok(()) => {
-                tx.usable()?;
-                tx.raw().batch_execute("COMMIT").await?;
-                drop(tx.into_connection());
-                Ok(())
-            }
-            Err(error) => {
-                drop(tx.rollback().await);
-                Err(error)
-            }
+        commit(connection, handler, batch).await
+    }
+}
+
+/// Applies a batch in a transaction of its own, as a worker does, but for the offsets.
+pub(crate) async fn commit(
+    connection: Object,
+    handler: &impl Handler,
+    batch: &Batch,
+) -> std::result::Result<(), HandlerError> {
+    let mut tx = Tx::begin(connection, "").await?;
+    match handler.handle(batch, &mut tx).await {
+        Ok(()) => {
+            tx.usable()?;
+            tx.raw().batch_execute("COMMIT").await?;
+            drop(tx.into_connection());
+            Ok(())
+        }
+        Err(error) => {
+            drop(tx.rollback().await);
+            Err(error)
         }
     }
 }
 
-/// A batch of partition 0 of topic `rehearsal`; timestamps rise by a millisecond a record.
-fn batch(from: usize, records: &[KeyValue<'_>]) -> Batch {
+/// A batch of one partition, from an offset and a timestamp on, which rises by a millisecond a record.
+pub(crate) fn batch(
+    (topic, partition): (&str, i32),
+    (from, first_ms): (i64, i64),
+    records: &[KeyValue<'_>],
+) -> Batch {
     let mut chunk = Chunk::default();
-    let from = i64::try_from(from).unwrap_or_default();
-    for ((key, value), offset) in records.iter().zip(from..) {
+    for ((key, value), place) in records.iter().zip(0..) {
         let record = RawRecord {
-            offset,
-            timestamp_ms: 1_700_000_000_000 + offset,
+            offset: from + place,
+            timestamp_ms: first_ms + place,
             leader_epoch: -1,
             key: key.map(str::as_bytes),
             value: value.map(str::as_bytes),
@@ -173,7 +189,7 @@ fn batch(from: usize, records: &[KeyValue<'_>]) -> Batch {
     let range = 0..chunk.len();
     let at = |offset| NextOffset::new(offset).expect("an offset");
     Batch::new(vec![Part {
-        key: PartitionKey { topic: "rehearsal".into(), partition: 0 },
+        key: PartitionKey { topic: topic.into(), partition },
         claim: ClaimId { epoch: 1, token: Uuid::nil() },
         from: at(from),
         to: at(from + i64::try_from(range.len()).unwrap_or_default()),
