@@ -7,6 +7,7 @@ mod migrate;
 mod offsets;
 mod operator;
 mod partitions;
+mod status;
 mod table;
 
 use std::io::{self, Write as _};
@@ -35,6 +36,9 @@ Exit codes:
   70  anything else, such as an unreachable database
 
 Examples:
+  # Is everything well? Exit code 1 if not
+  highwater status
+
   # Create or update Highwater's tables, as the owner of the schema
   highwater migrate --postgres-url postgres://owner@db/payments
 
@@ -67,6 +71,7 @@ enum Command {
     Migrate(migrate::Arguments),
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
+    Status(status::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -121,6 +126,7 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
+            Command::Status(arguments) => status::run(arguments).await,
             Command::Version => Ok(version()),
         }
     })
@@ -141,6 +147,12 @@ fn start_log() {
     let filter = std::env::var("HIGHWATER_LOG").or_else(|_| std::env::var("RUST_LOG"));
     let filter = EnvFilter::new(filter.unwrap_or_else(|_| "warn".to_owned()));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+/// Prints what a check has found; the error ends the command with exit code 1.
+fn found(text: &str, what: impl Into<String>) -> Error {
+    print(text);
+    Error::new(ErrorKind::Difference, what)
 }
 
 /// Prints the answer. A reader that went away (`| head`) is no error.

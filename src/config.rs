@@ -54,6 +54,7 @@ pub use self::properties::KafkaProperties;
 pub use self::reference::reference;
 pub use self::settings::{Config, PartialConfig};
 pub use self::start::StartPolicy;
+pub(crate) use self::subscription::ONE_OFF_GROUP;
 pub use self::topic_partition::TopicPartition;
 pub use self::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
 

@@ -34,6 +34,7 @@ mod partitions;
 mod plan;
 mod request;
 mod rows;
+mod status;
 mod takeover;
 mod target;
 
@@ -55,6 +56,7 @@ pub use self::events::Event;
 pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
 pub use self::request::{Position, Request, Selection, TopicSelection};
+pub use self::status::{GroupStatus, Lag, LastEvent, StatusOptions, Trouble, TroubleKind, Workers};
 pub use self::target::{Clamp, Target};
 
 /// From this version on there are tables for plans.

@@ -35,6 +35,11 @@ impl OperatorArguments {
         self.layer()?.finish_operator()
     }
 
+    /// The group that the environment names.
+    pub(crate) fn given_group(&self) -> Result<Option<String>> {
+        Ok(self.layer()?.given_group().map(str::to_owned))
+    }
+
     pub(crate) async fn connect(&self) -> Result<Offsets> {
         Offsets::connect(&self.config()?).await
     }

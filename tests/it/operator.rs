@@ -9,6 +9,7 @@ mod moves;
 mod partitions;
 mod plans;
 mod releases;
+mod status;
 mod terminal;
 
 use crate::support::{Sink, TestResult, World};
