@@ -10,7 +10,7 @@ CREATE TABLE offset_plan (
     actor           text        NOT NULL,
     reason          text        NOT NULL,
     undo_rows       boolean     NOT NULL DEFAULT false,     -- rows at or past the targets are deleted, in portions
-    state           text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied')),
+    state           text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied', 'stopped')),
     live            boolean,                -- applied while workers ran
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     applied_at      timestamptz,
@@ -31,8 +31,10 @@ CREATE TABLE offset_plan_step (
     last_event_id   bigint      NOT NULL,   -- of the partition's last offset_event that was seen, or 0
     applied_from    bigint,                 -- where the row stood when it was moved: a live fleet goes on meanwhile
     claim_token     uuid,                   -- of the plan's own claim, while rows are undone
+    paused_reason   text,                   -- as it was before that claim
+    halted          boolean,
     undone_rows     bigint      NOT NULL DEFAULT 0,
-    done_at         timestamptz,
+    outcome         text        CHECK (outcome IN ('done', 'taken')),  -- taken: somebody ended the plan's claim
     PRIMARY KEY (plan_id, topic, partition)
 );
 

@@ -24,7 +24,9 @@
 //! ```
 
 mod active;
+mod adopt;
 mod apply;
+mod copy;
 mod delete;
 mod describe;
 mod ends;
@@ -36,6 +38,7 @@ mod request;
 mod rows;
 mod takeover;
 mod target;
+mod undo;
 
 use std::time::Duration;
 
@@ -49,6 +52,7 @@ use crate::schema::SchemaName;
 
 pub use self::active::{Activity, GroupMember, LiveWorker};
 pub use self::apply::{Applied, ApplyOptions};
+pub use self::copy::Copy;
 pub use self::delete::Deleted;
 pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
@@ -56,6 +60,7 @@ pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
 pub use self::request::{Position, Request, Selection, TopicSelection};
 pub use self::target::{Clamp, Target};
+pub use self::undo::{Undo, UndoTable, Undoing};
 
 /// From this version on there are tables for plans.
 const PLANS_SINCE: i32 = 2;

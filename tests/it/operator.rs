@@ -4,12 +4,14 @@ mod active;
 mod command;
 mod documented;
 mod forms;
+mod groups;
 mod live;
 mod moves;
 mod partitions;
 mod plans;
 mod releases;
 mod terminal;
+mod undo;
 
 use crate::support::{Sink, TestResult, World};
 
