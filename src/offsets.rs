@@ -24,7 +24,9 @@
 //! ```
 
 mod active;
+mod adopt;
 mod apply;
+mod copy;
 mod delete;
 mod describe;
 mod ends;
@@ -37,6 +39,7 @@ mod rows;
 mod status;
 mod takeover;
 mod target;
+mod undo;
 
 use std::time::Duration;
 
@@ -50,6 +53,7 @@ use crate::schema::SchemaName;
 
 pub use self::active::{Activity, GroupMember, LiveWorker};
 pub use self::apply::{Applied, ApplyOptions};
+pub use self::copy::Copy;
 pub use self::delete::Deleted;
 pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
@@ -58,6 +62,7 @@ pub use self::plan::{Plan, PlanState, Step};
 pub use self::request::{Position, Request, Selection, TopicSelection};
 pub use self::status::{GroupStatus, Lag, LastEvent, StatusOptions, Trouble, TroubleKind, Workers};
 pub use self::target::{Clamp, Target};
+pub use self::undo::{Undo, UndoTable, Undoing};
 
 /// From this version on there are tables for plans.
 const PLANS_SINCE: i32 = 2;

@@ -225,7 +225,8 @@ impl Offsets {
     pub async fn orders_of(&mut self, plan_id: i64) -> Result<Vec<Obeyed>> {
         let sql = format!(
             "SELECT c.topic, c.partition, coalesce(s.applied_from, s.from_offset), s.to_offset, c.epoch \
-             FROM {} c JOIN {} s USING (plan_id, topic, partition) WHERE c.plan_id = $1 ORDER BY 1, 2",
+             FROM {} c JOIN {} s USING (plan_id, topic, partition) \
+             WHERE c.plan_id = $1 AND c.verb = 'reset' ORDER BY 1, 2",
             self.schema().qualified("partition_control"),
             self.schema().qualified("offset_plan_step"),
         );

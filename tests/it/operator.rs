@@ -4,6 +4,7 @@ mod active;
 mod command;
 mod documented;
 mod forms;
+mod groups;
 mod live;
 mod moves;
 mod partitions;
@@ -11,6 +12,7 @@ mod plans;
 mod releases;
 mod status;
 mod terminal;
+mod undo;
 
 use crate::support::{Sink, TestResult, World};
 
