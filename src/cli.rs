@@ -2,6 +2,7 @@
 
 mod confirm;
 mod csv;
+mod doctor;
 mod instant;
 mod migrate;
 mod offsets;
@@ -39,6 +40,9 @@ Examples:
   # Is everything well? Exit code 1 if not
   highwater status
 
+  # What is wrong around it, and what to do about that?
+  highwater doctor --quiet
+
   # Create or update Highwater's tables, as the owner of the schema
   highwater migrate --postgres-url postgres://owner@db/payments
 
@@ -72,6 +76,7 @@ enum Command {
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
     Status(status::Arguments),
+    Doctor(doctor::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -127,6 +132,7 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
+            Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Version => Ok(version()),
         }
     })

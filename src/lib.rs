@@ -40,6 +40,7 @@ pub mod config;
 mod consumer;
 mod control;
 mod db;
+pub mod doctor;
 pub mod error;
 mod failpoint;
 mod handler;

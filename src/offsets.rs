@@ -92,10 +92,7 @@ impl Offsets {
     /// plans ([`Schema`](ErrorKind::Schema)).
     pub async fn connect(config: &OperatorConfig) -> Result<Self> {
         let catalog = (!config.brokers.is_empty()).then(|| Catalog::new(&config.properties)).transpose();
-        let catalog = catalog.map_err(|source| {
-            Error::configuration("the Kafka client refused its properties: see the `kafka` settings")
-                .with_source(source)
-        })?;
+        let catalog = catalog.map_err(|source| crate::config::refused(&source))?;
         let client = open(&config.database).await?;
         let found = check_version(&client, &config.database.schema).await?;
         if found.version < PLANS_SINCE {

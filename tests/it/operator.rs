@@ -2,6 +2,7 @@
 
 mod active;
 mod command;
+mod doctor;
 mod documented;
 mod forms;
 mod groups;
