@@ -8,6 +8,8 @@ mod migrate;
 mod offsets;
 mod operator;
 mod partitions;
+mod progress;
+mod report;
 mod status;
 mod table;
 
@@ -77,6 +79,7 @@ enum Command {
     Partitions(partitions::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
+    Report(report::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -133,6 +136,7 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Partitions(arguments) => partitions::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Doctor(arguments) => doctor::run(arguments).await,
+            Command::Report(arguments) => report::run(arguments).await,
             Command::Version => Ok(version()),
         }
     })

@@ -51,6 +51,7 @@ mod offset;
 pub mod offsets;
 mod partition;
 mod record;
+pub mod report;
 pub mod schema;
 pub mod sink;
 mod telling;

@@ -11,6 +11,7 @@ mod moves;
 mod partitions;
 mod plans;
 mod releases;
+mod report;
 mod status;
 mod terminal;
 mod undo;
