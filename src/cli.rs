@@ -1,9 +1,11 @@
 //! The command line: arguments in, exit code out. What the commands do is in the library.
 
+mod completions;
 mod confirm;
 mod csv;
 mod doctor;
 mod instant;
+mod man;
 mod migrate;
 mod offsets;
 mod operator;
@@ -16,7 +18,8 @@ mod table;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::env::CompleteEnv;
 use highwater::config::DatabaseConfig;
 use highwater::{Error, ErrorKind, PartialConfig, Result, migrate as schema};
 use tracing_subscriber::EnvFilter;
@@ -80,6 +83,8 @@ enum Command {
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Report(report::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -113,6 +118,8 @@ impl DatabaseArguments {
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
+    // When a shell asks for completions, it answers and ends here.
+    CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let arguments = Arguments::parse();
     start_log();
     match run(&arguments) {
@@ -122,6 +129,11 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// All verbs and flags, with the names that Tab completes.
+fn command() -> clap::Command {
+    completions::with_names(Arguments::command())
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
@@ -137,6 +149,8 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Status(arguments) => status::run(arguments).await,
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Report(arguments) => report::run(arguments).await,
+            Command::Completions(arguments) => completions::run(arguments, command()),
+            Command::Man(arguments) => man::run(arguments, command()),
             Command::Version => Ok(version()),
         }
     })
@@ -179,8 +193,6 @@ fn print(text: &str) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct OperatorArguments {
     #[arg(long, value_name = "BROKERS", visible_alias = "brokers")]
     bootstrap_server: Option<String>,
 
-    /// Print JSON instead of a table; its shape is in docs/operations.md
+    /// Print JSON instead of a table; its shape is in docs/command.md
     #[arg(long)]
     pub(crate) json: bool,
 }
