@@ -32,6 +32,7 @@ mod events;
 mod near;
 mod partitions;
 mod plan;
+mod read;
 mod request;
 mod rows;
 mod takeover;
