@@ -1,4 +1,5 @@
--- Highwater schema, version 2: what a person does with a group, as rows. It only adds, so that workers of version 1 run on.
+-- Highwater schema, version 2: what a person does with a group, as rows; which tables a group writes; dead letters with
+-- everything that a record has; views to read. Workers of version 1 run on: they never wrote a dead letter.
 
 -- A move of offsets as it was decided: absolute positions, from and to. Applying it compares every `from_offset`, in the
 -- transaction that sets `state`: whoever applies it twice, or has lost the answer, moves nothing twice.
@@ -8,7 +9,8 @@ CREATE TABLE offset_plan (
     target          text        NOT NULL,   -- as it was asked for: --to-earliest, --shift-by -100
     actor           text        NOT NULL,
     reason          text        NOT NULL,
-    state           text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applied')),
+    undo_rows       boolean     NOT NULL DEFAULT false,     -- rows at or past the targets are deleted, in portions
+    state           text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied')),
     live            boolean,                -- applied while workers ran
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     applied_at      timestamptz,
@@ -28,6 +30,9 @@ CREATE TABLE offset_plan_step (
     epoch           bigint      NOT NULL,   -- of the claim that was seen
     last_event_id   bigint      NOT NULL,   -- of the partition's last offset_event that was seen, or 0
     applied_from    bigint,                 -- where the row stood when it was moved: a live fleet goes on meanwhile
+    claim_token     uuid,                   -- of the plan's own claim, while rows are undone
+    undone_rows     bigint      NOT NULL DEFAULT 0,
+    done_at         timestamptz,
     PRIMARY KEY (plan_id, topic, partition)
 );
 
@@ -57,5 +62,193 @@ ALTER TABLE offset_event ADD COLUMN plan_id bigint;
 ALTER TABLE offset_event ALTER COLUMN to_offset DROP NOT NULL;
 ALTER TABLE offset_event DROP CONSTRAINT offset_event_kind_check;
 ALTER TABLE offset_event ADD CONSTRAINT offset_event_kind_check
-    CHECK (kind IN ('start', 'reset', 'adopt', 'skip', 'lost', 'delete')
+    CHECK (kind IN ('start', 'reset', 'adopt', 'skip', 'lost', 'delete', 'undo')
            AND (to_offset IS NOT NULL OR kind = 'delete'));
+-- By which they are pruned.
+CREATE INDEX offset_event_occurred_at ON offset_event (group_id, occurred_at);
+
+-- Which tables a group's programs write, as they say themselves: what `--undo-rows` deletes from, and `reconcile` counts.
+CREATE TABLE sink_table (
+    group_id        text        NOT NULL,
+    table_schema    text        NOT NULL,
+    table_name      text        NOT NULL,
+    mode            text        NOT NULL CHECK (mode IN ('append', 'insert_ignore', 'upsert')),
+    topics          text[],                 -- whose records; NULL: any that the group reads
+    topic_column    text,                   -- where a row says which record it is of; NULL: it does not
+    partition_column text,
+    offset_column   text,
+    timestamp_column text,
+    program         text        NOT NULL,
+    registered_by   uuid        NOT NULL,
+    registered_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (group_id, table_schema, table_name, mode)
+);
+
+-- Anew, with nothing in it: no worker of version 1 ever wrote one. A record's newest verdict; one that is rejected once
+-- more, after a reset, opens the same row again.
+DROP TABLE dead_letter;
+CREATE TABLE dead_letter (
+    dead_letter_id  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id        text        NOT NULL,
+    topic           text        NOT NULL,
+    topic_id        text        NOT NULL,   -- '' where the broker has no such ids
+    partition       integer     NOT NULL,
+    record_offset   bigint      NOT NULL,
+    key_hash        bytea,                  -- SHA-256; NULL: the record has no key
+    fingerprint     text        NOT NULL,   -- of the kind: what is equal here is one trouble
+    sqlstate        text,
+    reason          text        NOT NULL,
+    handler         text,
+    worker          uuid,                   -- NULL: a person has skipped it
+    state           text        NOT NULL DEFAULT 'open'
+                    CHECK (state IN ('open', 'parked', 'queued', 'redriven', 'discarded', 'superseded')),
+    attempts        integer     NOT NULL DEFAULT 1,
+    first_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    state_changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    request_id      bigint,
+    UNIQUE (group_id, topic, topic_id, partition, record_offset)
+);
+CREATE INDEX dead_letter_state ON dead_letter (group_id, state, state_changed_at);
+
+-- Apart, so that lists stay cheap, and what is personal can go first. Everything that the record had, byte for byte.
+CREATE TABLE dead_letter_payload (
+    dead_letter_id  bigint      PRIMARY KEY REFERENCES dead_letter ON DELETE CASCADE,
+    record_key      bytea,
+    record_value    bytea,
+    header_names    bytea[]     NOT NULL DEFAULT '{}',
+    header_values   bytea[]     NOT NULL DEFAULT '{}',      -- an element is NULL where the header has no value
+    timestamp_ms    bigint,
+    timestamp_type  smallint    CHECK (timestamp_type IN (0, 1)),   -- 0: CreateTime, 1: LogAppendTime
+    expires_at      timestamptz
+);
+
+-- What became of each attempt. By an id of its own: nothing is numbered anew.
+CREATE TABLE dead_letter_attempt (
+    attempt_id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dead_letter_id  bigint      NOT NULL REFERENCES dead_letter ON DELETE CASCADE,
+    attempted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind            text        NOT NULL,
+    error           text,
+    owner           uuid
+);
+CREATE INDEX dead_letter_attempt_of ON dead_letter_attempt (dead_letter_id);
+
+-- How far a group has come: what an application waits for that reads what the group writes.
+CREATE VIEW progress AS
+SELECT group_id, topic, partition, next_offset, record_timestamp, committed_at, epoch, owner
+FROM consumer_offset;
+
+-- What is left to apply, as the partition's worker has last seen the log. NULL is "not known", never 0.
+CREATE VIEW lag AS
+SELECT o.group_id, o.topic, o.partition, o.next_offset, s.last_stable_offset, s.log_end_offset,
+    greatest(s.last_stable_offset - o.next_offset, 0) AS lag_records,
+    CASE WHEN s.last_stable_offset <= o.next_offset THEN 0::double precision
+         WHEN s.epoch = o.epoch THEN greatest(extract(epoch FROM clock_timestamp() - s.next_record_timestamp), 0)::double precision
+    END AS lag_seconds,
+    greatest(s.log_end_offset - greatest(s.last_stable_offset, o.next_offset), 0) AS uncommitted_records,
+    -- A report is written when it changes, and stands while its worker lives.
+    greatest(s.updated_at, CASE WHEN w.owner = o.owner AND w.heartbeat_at <= clock_timestamp() THEN w.heartbeat_at END) AS as_of
+FROM consumer_offset o
+LEFT JOIN partition_status s USING (group_id, topic, partition)
+LEFT JOIN worker_status w ON w.owner = s.owner AND w.stopped_at IS NULL;
+
+-- What is known to be wrong with a partition, the worst first in `severity` (0: nothing).
+CREATE VIEW health AS
+SELECT o.group_id, o.topic, o.partition,
+    CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 'HALTED'
+         WHEN o.paused_reason IS NOT NULL THEN 'PAUSED'
+         WHEN o.owner IS NULL THEN 'UNOWNED'
+         WHEN w.owner IS NULL THEN 'DEAD'
+         WHEN s.state = 'fenced' THEN 'FENCED'
+         ELSE 'OK' END AS class,
+    coalesce(o.paused_reason, CASE WHEN s.epoch = o.epoch OR s.state = 'halted' THEN s.detail END) AS reason,
+    CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 4
+         WHEN o.paused_reason IS NOT NULL THEN 1
+         WHEN o.owner IS NULL OR w.owner IS NULL THEN 3
+         WHEN s.state = 'fenced' THEN 2
+         ELSE 0 END AS severity
+FROM consumer_offset o
+LEFT JOIN partition_status s USING (group_id, topic, partition)
+LEFT JOIN worker_status w ON w.owner = o.owner AND w.stopped_at IS NULL
+    AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second';
+
+-- How many workers a group can use. Never NULL, also when all workers are gone; what is held back counts for nothing.
+CREATE VIEW scaling AS
+SELECT l.group_id, count(*) AS partitions,
+    count(*) FILTER (WHERE l.lag_records > 0 AND NOT held.held) AS busy_partitions,
+    coalesce(sum(l.lag_records) FILTER (WHERE NOT held.held), 0)::bigint AS lag_records,
+    (SELECT count(*) FROM worker_status w WHERE w.group_id = l.group_id AND w.stopped_at IS NULL
+       AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second')
+      AS live_workers
+FROM lag l
+JOIN LATERAL (SELECT h.class IN ('HALTED', 'PAUSED') AS held FROM health h
+    WHERE h.group_id = l.group_id AND h.topic = l.topic AND h.partition = l.partition) held ON true
+GROUP BY l.group_id;
+
+-- Waits until a record is applied: true, or false when the time is over. For one who has written to Kafka, and reads from
+-- the sink what becomes of it. Looks every 20 ms; needs a transaction that sees what others commit meanwhile.
+CREATE FUNCTION wait_for(group_id text, topic text, partition integer, record_offset bigint,
+                         timeout interval DEFAULT interval '30 seconds') RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    deadline CONSTANT timestamptz := clock_timestamp() + timeout;
+    reached bigint;
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'wait_for sees nothing new in a transaction of isolation level %', current_setting('transaction_isolation')
+            USING ERRCODE = 'invalid_transaction_state', HINT = 'Call it in a READ COMMITTED transaction, or outside of one.';
+    END IF;
+    LOOP
+        SELECT o.next_offset INTO reached FROM consumer_offset o
+        WHERE o.group_id = wait_for.group_id AND o.topic = wait_for.topic AND o.partition = wait_for.partition;
+        IF reached > record_offset THEN
+            RETURN true;
+        ELSIF clock_timestamp() >= deadline THEN
+            IF reached IS NULL THEN
+                RAISE EXCEPTION 'group % has no offset of partition % of topic %', wait_for.group_id, wait_for.partition, wait_for.topic
+                    USING ERRCODE = 'no_data_found', HINT = 'Is its name right? A new group has one after its first claim.';
+            END IF;
+            RETURN false;
+        END IF;
+        PERFORM pg_sleep(least(0.02, greatest(extract(epoch FROM deadline - clock_timestamp()), 0)));
+    END LOOP;
+END $$;
+
+-- Deletes history older than `kept_seconds`, a day at least: events, plans, and dead letters that are over. At most
+-- `portion` rows of each; says how many. Workers call it, and have no right to delete these rows otherwise: what people
+-- did stays on record.
+CREATE FUNCTION prune_history(group_id text, kept_seconds bigint, portion bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
+#variable_conflict use_column
+DECLARE
+    oldest CONSTANT timestamptz := clock_timestamp() - greatest(kept_seconds, 86400) * interval '1 second';
+    pruned bigint := 0;
+    here bigint;
+BEGIN
+    DELETE FROM offset_event d WHERE d.event_id = ANY(ARRAY(
+        SELECT e.event_id FROM offset_event e WHERE e.group_id = prune_history.group_id AND e.occurred_at < oldest
+        ORDER BY e.occurred_at LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
+    -- Not one that is half done: its partitions are held for it.
+    DELETE FROM offset_plan d WHERE d.plan_id = ANY(ARRAY(
+        SELECT p.plan_id FROM offset_plan p WHERE p.group_id = prune_history.group_id AND p.state <> 'applying'
+          AND greatest(p.created_at, p.applied_at) < oldest LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
+    DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
+        SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = prune_history.group_id
+          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    RETURN pruned + here;
+END $$;
+REVOKE EXECUTE ON FUNCTION prune_history FROM PUBLIC;
+
+-- Names in a function are looked up when it runs: here, and nowhere before.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION wait_for SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION prune_history SET search_path = %I, pg_temp', current_schema());
+END $$;

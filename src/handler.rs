@@ -6,13 +6,13 @@ mod function;
 mod router;
 mod thread;
 
-pub(crate) use erased::ErasedHandler;
+pub(crate) use erased::{ErasedHandler, Written};
 pub use error::{HandlerError, HandlerErrorKind};
 pub use function::{HandlerFn, HandlerFuture, handler_fn};
 pub(crate) use router::Router;
 pub(crate) use thread::{HandlerThread, MAX_ABANDONED, Running};
 
-use crate::{Batch, Tx};
+use crate::{Batch, Table, Tx};
 
 #[doc = include_str!("../docs/handlers.md")]
 #[diagnostic::on_unimplemented(
@@ -43,5 +43,24 @@ pub trait Handler: Send + Sync + 'static {
     /// counts as "not prepared". The time it takes counts towards `max_processing_time`.
     fn prepare(&self, batch: &Batch) {
         let _ = batch;
+    }
+
+    /// Which tables this writes, how, and in which columns a row says which record it is of. Workers register them in
+    /// `sink_table`: by that `offsets reset --undo-rows` knows what to delete, and `reconcile` what to count. A
+    /// [`TableSink`](crate::TableSink) says so by itself; nothing unless overridden.
+    ///
+    /// ```
+    /// # use highwater::{Batch, Handler, HandlerError, Table, Tx};
+    /// # struct Scores;
+    /// # impl Handler for Scores {
+    /// #     async fn handle(&self, _: &Batch, _: &mut Tx) -> Result<(), HandlerError> { Ok(()) }
+    /// fn writes(&self) -> Vec<Table> {
+    ///     let scores = Table::append("fraud_scores", ["tx_id", "score"]);
+    ///     vec![scores.source_partition("source_partition").source_offset("source_offset")]
+    /// }
+    /// # }
+    /// ```
+    fn writes(&self) -> Vec<Table> {
+        Vec::new()
     }
 }

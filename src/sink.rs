@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use row::Row;
 pub use rows::{Rows, TableRows};
+pub(crate) use table::{Mode, Source};
 pub use table::{Table, Tables};
 pub use target::{Bytea, Nul};
 pub use value::{Json, Sql, ToColumn};
@@ -219,6 +220,10 @@ impl Handler for TableSink {
         {
             batch.keep(prepared);
         }
+    }
+
+    fn writes(&self) -> Vec<Table> {
+        self.tables.clone()
     }
 }
 

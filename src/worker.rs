@@ -13,6 +13,7 @@ mod orders;
 mod progress;
 mod prune;
 mod pulse;
+mod registrar;
 mod report;
 mod signals;
 mod standing;

@@ -1,7 +1,15 @@
 //! A handler behind a pointer, so that a worker may hold one per topic.
 
 use super::{Handler, HandlerFuture};
-use crate::{Batch, Tx};
+use crate::{Batch, Table, Tx};
+
+/// A table that a handler writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) table: Table,
+    /// Of whose records; `None`: of any.
+    pub(crate) topics: Option<Vec<String>>,
+}
 
 /// [`Handler`] without its own future type: one boxed future per batch is nothing beside the batch's commit.
 pub(crate) trait ErasedHandler: Send + Sync + 'static {
@@ -9,6 +17,10 @@ pub(crate) trait ErasedHandler: Send + Sync + 'static {
 
     fn prepare(&self, batch: &Batch) {
         let _ = batch;
+    }
+
+    fn writes(&self) -> Vec<Written> {
+        Vec::new()
     }
 }
 
@@ -19,5 +31,9 @@ impl<H: Handler> ErasedHandler for H {
 
     fn prepare(&self, batch: &Batch) {
         Handler::prepare(self, batch);
+    }
+
+    fn writes(&self) -> Vec<Written> {
+        Handler::writes(self).into_iter().map(|table| Written { table, topics: None }).collect()
     }
 }

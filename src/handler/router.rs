@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ErasedHandler, Handler, HandlerError, HandlerFuture};
+use super::{ErasedHandler, Handler, HandlerError, HandlerFuture, Written};
 use crate::batch::Part;
 use crate::config::{TopicPattern, is_pattern};
 use crate::{Batch, Tx};
@@ -93,6 +93,16 @@ impl ErasedHandler for Router {
             self.routes[*route].handler.prepare(batch);
         }
         batch.keep(split);
+    }
+
+    fn writes(&self) -> Vec<Written> {
+        let of_route = |route: &Route| {
+            // Which topics a pattern comes to match is not known yet.
+            let topics = route.pattern.is_none().then(|| vec![route.topic.clone()]);
+            let tables = route.handler.writes().into_iter();
+            tables.map(move |written| Written { topics: topics.clone(), ..written })
+        };
+        self.routes.iter().flat_map(of_route).collect()
     }
 }
 

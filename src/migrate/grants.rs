@@ -27,8 +27,19 @@ const TABLES: &[(&str, &str, &str)] = &[
         "SELECT, INSERT, DELETE",
         "finished claims; pruned after `history_retention`, never edited",
     ),
-    ("dead_letter", "SELECT, INSERT, UPDATE", "rejected records; emptied by people only"),
-    ("offset_event", "SELECT, INSERT", "what was skipped or lost: append-only for the worker"),
+    ("dead_letter", "SELECT, INSERT, UPDATE", "rejected records; what is over is pruned by prune_history"),
+    (
+        "dead_letter_payload",
+        "SELECT, INSERT, UPDATE, DELETE",
+        "the records themselves, which expire before the rest",
+    ),
+    ("dead_letter_attempt", "SELECT, INSERT", "what became of each attempt"),
+    (
+        "offset_event",
+        "SELECT, INSERT",
+        "what was skipped or lost: append-only for the worker, but for prune_history",
+    ),
+    ("sink_table", "SELECT, INSERT, UPDATE", "which tables it writes, so that operators can undo and prove"),
     (
         "worker_session",
         "SELECT, INSERT, UPDATE, DELETE",
@@ -80,6 +91,12 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
             _ => write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n"),
         };
     }
+    let prune = schema.qualified("prune_history");
+    let _ = write!(
+        text,
+        "-- deletes events, plans and dead letters that are over and older than `history_retention`\n\
+         GRANT EXECUTE ON FUNCTION {prune} TO {role};\n"
+    );
     Ok(text)
 }
 

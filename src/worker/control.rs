@@ -16,6 +16,7 @@ use super::orders::{Order, Orders};
 use super::progress::{Limits, Progress};
 use super::prune::Pruner;
 use super::pulse::Pulse;
+use super::registrar::Registrar;
 use super::report::Reporter;
 use super::standing::Standing;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
@@ -214,6 +215,7 @@ impl Control {
         members: Members,
         vigil: Vigil,
         orders: Orders,
+        registrar: Registrar,
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
@@ -221,6 +223,7 @@ impl Control {
         let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board));
         let reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
         let orders = AbortOnDropHandle::new(tokio::spawn(orders.run()));
+        let registrar = AbortOnDropHandle::new(tokio::spawn(registrar.run()));
         let pruner = Pruner::new(Arc::clone(self.claims.db()), &self.config);
         let pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
         self.board.set_phase(Phase::Running, None);
@@ -230,6 +233,7 @@ impl Control {
             ("the look at the members", &members),
             ("the reports", &reporter),
             ("the look for orders", &orders),
+            ("the register of tables", &registrar),
             ("the pruning", &pruner),
         ];
         let ended = self.serve(shutdown, &tasks).await;

@@ -15,6 +15,7 @@ use super::control::{Control, Inboxes, Parts, RunningLanes};
 use super::heartbeat::{Heartbeat, HeldClaims};
 use super::members::Members;
 use super::orders::Orders;
+use super::registrar::Registrar;
 use super::vigil::Vigil;
 use super::{Phase, Worker};
 use crate::backoff::Backoff;
@@ -45,8 +46,8 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
         launched = launch(&worker, owner) => launched.map(Some),
     };
     let ended = match launched {
-        Ok(Some(Launched { control, heartbeat, members, vigil, orders })) => {
-            control.run(shutdown, heartbeat, members, vigil, orders).await
+        Ok(Some(Launched { control, heartbeat, members, vigil, orders, registrar })) => {
+            control.run(shutdown, heartbeat, members, vigil, orders, registrar).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -61,6 +62,7 @@ struct Launched {
     members: Members,
     vigil: Vigil,
     orders: Orders,
+    registrar: Registrar,
 }
 
 async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
@@ -140,8 +142,9 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     };
     let (order_sender, orders) = mpsc::unbounded_channel();
     let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, rolls, orders })?;
-    let orders = Orders::new(db, order_sender);
-    Ok(Launched { control, heartbeat, members, vigil, orders })
+    let orders = Orders::new(Arc::clone(&db), order_sender);
+    let registrar = Registrar::new(db, &config.program, worker.handler.writes());
+    Ok(Launched { control, heartbeat, members, vigil, orders, registrar })
 }
 
 /// A topic to ask about while nothing is read, so that it is known whether Kafka answers; none if there are only patterns.

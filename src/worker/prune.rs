@@ -23,6 +23,8 @@ pub(super) struct Pruner {
     db: Arc<Db>,
     retention_seconds: i64,
     tables: [Prune; 4],
+    /// What a worker may not delete by itself; parameters as those of [`Prune`].
+    history: String,
     clock: String,
 }
 
@@ -72,6 +74,7 @@ impl Pruner {
                     "ORDER BY t.obeyed_at",
                 ),
             ],
+            history: format!("SELECT {}($1, $2, $3)", db.schema.qualified("prune_history")),
             clock: format!(
                 "SELECT count(*), extract(epoch FROM max(heartbeat_at) - clock_timestamp())::int8 FROM {} \
                  WHERE group_id = $1 AND stopped_at IS NULL AND {}",
@@ -124,6 +127,16 @@ impl Pruner {
             if pruned > 0 {
                 tracing::debug!(table = prune.table, rows = pruned, "pruned");
             }
+        }
+        let group = &*self.db.identity.group;
+        // Tables of version 1 have no such function, and nothing that it would delete.
+        while client
+            .query_one(&self.history, &[&group, &self.retention_seconds, &PORTION.1])
+            .await?
+            .get::<_, i64>(0)
+            > 0
+        {
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }

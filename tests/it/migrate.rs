@@ -202,9 +202,16 @@ async fn the_grants_suffice_and_give_no_more() {
         "INSERT INTO highwater.claim_history
              VALUES ('g', 't', 0, 1, gen_random_uuid(), NULL, NULL, 0, 5, 5, 1, now(), now())",
         "DELETE FROM highwater.claim_history WHERE replaced_at < now() - interval '1 day'",
-        "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, reason)
-             VALUES ('g', 't', 'i', 0, 1, 'r') ON CONFLICT (group_id, topic, topic_id, partition, record_offset)
+        "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, fingerprint, reason)
+             VALUES ('g', 't', 'i', 0, 1, 'f', 'r') ON CONFLICT (group_id, topic, topic_id, partition, record_offset)
              DO UPDATE SET state = 'open'",
+        "INSERT INTO highwater.dead_letter_payload (dead_letter_id) SELECT dead_letter_id FROM highwater.dead_letter",
+        "INSERT INTO highwater.dead_letter_attempt (dead_letter_id, kind) SELECT dead_letter_id, 'k' FROM highwater.dead_letter",
+        "DELETE FROM highwater.dead_letter_payload",
+        "INSERT INTO highwater.sink_table (group_id, table_schema, table_name, mode, program, registered_by)
+             VALUES ('g', 's', 't', 'append', 'p', gen_random_uuid())
+             ON CONFLICT (group_id, table_schema, table_name, mode) DO UPDATE SET program = excluded.program",
+        "SELECT highwater.prune_history('g', 0, 100)",
         "INSERT INTO highwater.offset_event (group_id, topic, partition, kind, to_offset, actor, reason)
              VALUES ('g', 't', 0, 'start', 0, 'a', 'r') RETURNING event_id",
         "INSERT INTO highwater.worker_status
@@ -230,6 +237,8 @@ async fn the_grants_suffice_and_give_no_more() {
         "UPDATE highwater.offset_event SET reason = ''",
         "DELETE FROM highwater.offset_event",
         "DELETE FROM highwater.partition_status",
+        "DELETE FROM highwater.sink_table",
+        "UPDATE highwater.dead_letter_attempt SET error = ''",
         "CREATE TABLE highwater.mine ()",
         "ALTER TABLE highwater.consumer_offset ADD mine int",
         "DROP TABLE highwater.meta",

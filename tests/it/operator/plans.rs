@@ -170,8 +170,8 @@ async fn a_stale_plan_moves_nothing() -> TestResult {
 #[tokio::test]
 async fn dead_letters_of_what_is_read_again_are_superseded() -> TestResult {
     let world = at_rest("superseded").await?;
-    let insert = "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, reason) \
-                  SELECT $1, $2, 'id', 0, n, 'why' FROM unnest('{39,40,49}'::int8[]) n";
+    let insert = "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, fingerprint, reason) \
+                  SELECT $1, $2, 'id', 0, n, 'kind', 'why' FROM unnest('{39,40,49}'::int8[]) n";
     world.database.query(insert, &[&world.group, &world.topic]).await?;
     world.offsets("reset", &["--all-topics", "--shift-by", "-10", "--execute"]).await?.ended(0);
     let sql = "SELECT record_offset, state FROM highwater.dead_letter ORDER BY 1";

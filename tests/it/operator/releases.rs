@@ -4,21 +4,19 @@ use highwater::testing::Error;
 
 use crate::support::{Process, TestResult, World};
 
-/// What takes the second migration back.
-const VERSION_1: &str = "
-    DROP TABLE highwater.partition_control, highwater.offset_plan_step, highwater.offset_plan;
-    ALTER TABLE highwater.consumer_offset DROP COLUMN halted;
-    ALTER TABLE highwater.offset_event DROP CONSTRAINT offset_event_kind_check;
-    ALTER TABLE highwater.offset_event DROP COLUMN plan_id;
-    ALTER TABLE highwater.offset_event ALTER COLUMN to_offset SET NOT NULL;
-    ALTER TABLE highwater.offset_event ADD CONSTRAINT offset_event_kind_check
-        CHECK (kind IN ('start', 'reset', 'adopt', 'skip', 'lost'));
-    UPDATE highwater.meta SET version = 1;";
+/// The tables of version 1, as they were made.
+const VERSION_1: &str = include_str!("../../../migrations/0001_initial.sql");
 
 #[tokio::test]
 async fn a_worker_runs_on_the_tables_before_and_under_their_migration() -> TestResult {
     let world = World::new("version-1", 3).await?;
-    world.database.execute(VERSION_1).await?;
+    let role = &world.role.name;
+    let older = format!(
+        "DROP SCHEMA highwater CASCADE; CREATE SCHEMA highwater; SET search_path = highwater; {VERSION_1}; \
+         INSERT INTO meta (version, min_compatible) VALUES (1, 1); GRANT USAGE ON SCHEMA highwater TO {role}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA highwater TO {role}; RESET search_path"
+    );
+    world.database.execute(&older).await?;
     let before = Process::start(&world, "before", "plain")?;
     let work = async {
         before.claimed().await?;

@@ -1,0 +1,185 @@
+//! Says in `sink_table` which tables this worker's program writes: what operators undo and prove.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::db::{Db, DbError};
+use crate::handler::Written;
+use crate::sink::{Mode, Source};
+
+/// How soon it is tried again while a table, or the register, is not there.
+const SOON: Duration = Duration::from_secs(30);
+/// And how often else: a table may be dropped and made anew elsewhere on the search path.
+const LATER: Duration = Duration::from_secs(600);
+
+/// Registers the tables.
+pub(super) struct Registrar {
+    db: Arc<Db>,
+    program: String,
+    tables: Vec<Line>,
+    register: String,
+}
+
+/// A row of `sink_table`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    table: String,
+    mode: &'static str,
+    /// `None`: any.
+    topics: Option<Vec<String>>,
+    sources: [Option<String>; 4],
+}
+
+impl Registrar {
+    pub(super) fn new(db: Arc<Db>, program: &str, written: Vec<Written>) -> Self {
+        // A name is looked up as the sink's own statements do it. One that differs only in what is written there already
+        // is left alone: no row is written anew by every worker that starts.
+        let register = format!(
+            "WITH named AS ( \
+               SELECT n.nspname::text, c.relname::text, r.mode, string_to_array(r.topics, E'\\n') AS topics, r.topic, \
+                 r.partition, r.record_offset, r.record_timestamp \
+               FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]) \
+                 AS r(name, mode, topics, topic, partition, record_offset, record_timestamp) \
+               JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(r.name) \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace), \
+             registered AS ( \
+               INSERT INTO {tables} AS t (group_id, table_schema, table_name, mode, topics, topic_column, partition_column, \
+                 offset_column, timestamp_column, program, registered_by) \
+               SELECT $1, nspname, relname, mode, topics, topic, partition, record_offset, record_timestamp, $10, $2 \
+               FROM named ORDER BY nspname, relname, mode \
+               ON CONFLICT (group_id, table_schema, table_name, mode) DO UPDATE SET topics = excluded.topics, \
+                 topic_column = excluded.topic_column, partition_column = excluded.partition_column, \
+                 offset_column = excluded.offset_column, timestamp_column = excluded.timestamp_column, \
+                 program = excluded.program, registered_by = excluded.registered_by, registered_at = clock_timestamp() \
+               WHERE (t.topics, t.topic_column, t.partition_column, t.offset_column, t.timestamp_column, t.program) \
+                 IS DISTINCT FROM (excluded.topics, excluded.topic_column, excluded.partition_column, \
+                   excluded.offset_column, excluded.timestamp_column, excluded.program)) \
+             SELECT count(*) FROM named",
+            tables = db.schema.qualified("sink_table"),
+        );
+        Self { db, program: program.to_owned(), tables: lines(written), register }
+    }
+
+    /// Until aborted.
+    pub(super) async fn run(self) {
+        if self.tables.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let wait = match self.register().await {
+                Ok(found) if found < self.tables.len() => SOON,
+                Ok(_) => LATER,
+                // The tables of version 1, or a role that was granted what they need.
+                Err(DbError::Postgres(error)) if is_older(&error) => LATER,
+                Err(error) => {
+                    self.db.heed(&error);
+                    tracing::debug!(%error, "the tables that this program writes were not registered");
+                    SOON
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How many of them are there.
+    async fn register(&self) -> Result<usize, DbError> {
+        let client = self.db.status().await?;
+        let each = |of: fn(&Line) -> Option<&str>| self.tables.iter().map(of).collect::<Vec<_>>();
+        let topics: Vec<Option<String>> =
+            self.tables.iter().map(|line| line.topics.as_ref().map(|topics| topics.join("\n"))).collect();
+        let identity = &self.db.identity;
+        let row = client
+            .query_one(
+                &self.register,
+                &[
+                    &&*identity.group,
+                    &identity.owner,
+                    &each(|line| Some(&line.table)),
+                    &each(|line| Some(line.mode)),
+                    &topics,
+                    &each(|line| line.sources[0].as_deref()),
+                    &each(|line| line.sources[1].as_deref()),
+                    &each(|line| line.sources[2].as_deref()),
+                    &each(|line| line.sources[3].as_deref()),
+                    &self.program,
+                ],
+            )
+            .await?;
+        Ok(usize::try_from(row.get::<_, i64>(0)).unwrap_or_default())
+    }
+}
+
+/// One line per table and mode, however many routes write it.
+fn lines(written: Vec<Written>) -> Vec<Line> {
+    let mut lines: BTreeMap<(String, &str), Line> = BTreeMap::new();
+    for Written { table, topics } in written {
+        let mode = match table.mode {
+            Mode::Append => "append",
+            Mode::InsertIgnore => "insert_ignore",
+            Mode::Upsert => "upsert",
+        };
+        let source = |wanted: Source| {
+            table.sources.iter().find(|(source, _)| *source == wanted).map(|(_, column)| column.clone())
+        };
+        let sources = [Source::Topic, Source::Partition, Source::Offset, Source::Timestamp].map(source);
+        let key = (table.name.clone(), mode);
+        let line = Line { table: table.name.clone(), mode, topics, sources };
+        match lines.get_mut(&key) {
+            Some(known) => {
+                known.topics = match (known.topics.take(), line.topics) {
+                    (Some(before), Some(more)) => {
+                        let mut topics = [before, more].concat();
+                        topics.sort_unstable();
+                        topics.dedup();
+                        Some(topics)
+                    }
+                    _ => None,
+                };
+                // A row says which record it is of only if all of them do.
+                for (known, other) in known.sources.iter_mut().zip(line.sources) {
+                    if *known != other {
+                        *known = None;
+                    }
+                }
+            }
+            None => {
+                lines.insert(key, line);
+            }
+        }
+    }
+    lines.into_values().collect()
+}
+
+fn is_older(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INSUFFICIENT_PRIVILEGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Table;
+
+    fn of(topic: Option<&str>, table: Table) -> Written {
+        Written { table, topics: topic.map(|topic| vec![topic.to_owned()]) }
+    }
+
+    #[test]
+    fn routes_to_one_table_make_one_line() {
+        let table = || Table::append("t", ["a"]).source_partition("p").source_offset("o");
+        let found = lines(vec![
+            of(Some("b"), table()),
+            of(Some("a"), table().source_topic("topic")),
+            of(None, Table::upsert("t", ["a"])),
+        ]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        let append = &found[0];
+        assert_eq!((append.mode, &append.topics), ("append", &Some(vec!["a".to_owned(), "b".to_owned()])));
+        let sources = [None, Some("p".to_owned()), Some("o".to_owned()), None];
+        assert_eq!(append.sources, sources, "rows of topic b do not say their topic");
+        assert_eq!((found[1].mode, &found[1].topics), ("upsert", &None));
+        assert_eq!(lines(vec![of(Some("a"), table()), of(None, table())])[0].topics, None);
+    }
+}
