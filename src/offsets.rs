@@ -33,8 +33,10 @@ mod near;
 mod partitions;
 mod plan;
 mod read;
+mod reconcile;
 mod request;
 mod rows;
+mod tail;
 mod takeover;
 mod target;
 
@@ -55,7 +57,12 @@ pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
 pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
+pub use self::reconcile::{
+    ComparedPartition, ComparedTable, Difference, DifferenceKind, Expect, LedgerRange, RangeKind,
+    ReconcileOptions, ReconcileProgress, Reconciliation, RowCount, TableChoice,
+};
 pub use self::request::{Position, Request, Selection, TopicSelection};
+pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
 
 /// From this version on there are tables for plans.

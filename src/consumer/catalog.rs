@@ -152,6 +152,11 @@ impl Catalog {
             .ok_or_else(|| KafkaError::ClientCreation("the client has no queue".to_owned()))
     }
 
+    /// Of a client that is in no group. They may hold secrets.
+    pub(super) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.config.config_map().into_iter()
+    }
+
     /// Whether records of open and aborted transactions are left out.
     pub(crate) fn is_read_committed(&self) -> bool {
         self.config.get("isolation.level") != Some("read_uncommitted")

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use self::thread::{Failure, Request, Span};
+pub(crate) use self::thread::Span;
+use self::thread::{Failure, Request};
 use super::ends::logs;
 use crate::batch::PartitionKey;
 use crate::consumer::Catalog;
@@ -17,8 +18,8 @@ pub(crate) use crate::consumer::ffi::TimestampType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::chunk::RawRecord;
 
-/// How long nothing may come of a range before that is an error.
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+/// How long nothing may come of a range before that is an error: what a producer has aborted comes as nothing, too.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Portions that wait to be taken. With the client's own queue (16 MiB by default) they bound the memory.
 const PORTIONS: usize = 4;
 
@@ -88,7 +89,6 @@ pub(crate) enum Content {
 pub(crate) struct Reader {
     catalog: Catalog,
     requests: requests::Sender<Request>,
-    silence: Duration,
 }
 
 impl std::fmt::Debug for Reader {
@@ -114,13 +114,7 @@ impl Reader {
         thread.spawn(move || thread::run(&queue, &receiver)).map_err(|source| {
             Error::new(ErrorKind::Internal, "could not start a thread to read with").with_source(source)
         })?;
-        Ok(Self { catalog: catalog.clone(), requests: sender, silence: SILENCE })
-    }
-
-    /// How long nothing may come of a range; [`SILENCE`] unless said.
-    pub(crate) fn silence(mut self, limit: Duration) -> Self {
-        self.silence = limit;
-        self
+        Ok(Self { catalog: catalog.clone(), requests: sender })
     }
 
     /// Reads `[from, to)` of a partition, as far as there is such a range: what Kafka does not hold any more, or not
@@ -147,26 +141,31 @@ impl Reader {
             false => vec![Span { key: key.clone(), from, to: Some(range.end) }],
         };
         let is_over = range.is_empty();
-        Ok(Records { portions: self.begin(spans, content)?, catalog: self.catalog.clone(), range, is_over })
+        Ok(Records {
+            portions: self.begin(spans, content)?,
+            catalog: self.catalog.clone(),
+            range,
+            is_over,
+            is_gone: false,
+        })
     }
 
-    /// Reads these partitions, each from an offset, until the answer is dropped. Their order among each other is Kafka's
-    /// affair.
+    /// Reads these spans until the answer is dropped. Their order among each other is Kafka's affair. An
+    /// [`End`](Read::End) comes of each that has one when it was read to it, and of the others whenever there is no more for
+    /// now. Nothing may be empty.
     ///
     /// # Errors
     ///
     /// As [`range`](Self::range).
-    pub(crate) fn follow(&self, from: &[(PartitionKey, i64)], content: Content) -> Result<Followed> {
-        let spans = from.iter().map(|(key, from)| Span { key: key.clone(), from: *from, to: None });
-        Ok(Followed { portions: self.begin(spans.collect(), content)?, catalog: self.catalog.clone() })
+    pub(crate) fn follow(&self, spans: Vec<Span>, content: Content) -> Result<Followed> {
+        Ok(Followed { portions: self.begin(spans, content)?, catalog: self.catalog.clone() })
     }
 
     fn begin(&self, spans: Vec<Span>, content: Content) -> Result<Portions> {
         let (sender, portions) = mpsc::channel(PORTIONS);
         let whole = content == Content::Whole;
-        let request = Request { spans, whole, silence: self.silence, portions: sender };
-        let ended = |_| Error::new(ErrorKind::Internal, "the reading thread has ended");
-        self.requests.send(request).map_err(ended)?;
+        let request = Request { spans, whole, silence: SILENCE, portions: sender };
+        self.requests.send(request).map_err(|_| has_ended())?;
         Ok(portions)
     }
 }
@@ -180,12 +179,19 @@ pub(crate) struct Records {
     catalog: Catalog,
     range: std::ops::Range<i64>,
     is_over: bool,
+    is_gone: bool,
 }
 
 impl Records {
     /// What is read: the asked range, cut to what Kafka has.
     pub(crate) fn range(&self) -> std::ops::Range<i64> {
         self.range.clone()
+    }
+
+    /// Whether the last error was that retention, or a deletion, has taken what comes next meanwhile: a range anew begins
+    /// behind it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     /// The next records, in offset order; none: the range was read to its end.
@@ -199,7 +205,14 @@ impl Records {
             return Ok(None);
         }
         // That nothing more comes is not yet that nothing is missing.
-        let portion = receive(&mut self.portions, &self.catalog).await?;
+        let portion = match self.portions.recv().await {
+            Some(Err(failure)) => {
+                self.is_gone = matches!(failure, Failure::Gone { .. });
+                return Err(explain(&self.catalog, failure).await);
+            }
+            Some(Ok(portion)) => portion,
+            None => return Err(has_ended()),
+        };
         let mut records = Vec::with_capacity(portion.len());
         for read in portion {
             match read {
@@ -225,16 +238,16 @@ impl Followed {
     ///
     /// As [`Records::next`].
     pub(crate) async fn next(&mut self) -> Result<Vec<Read>> {
-        receive(&mut self.portions, &self.catalog).await
+        match self.portions.recv().await {
+            Some(Ok(portion)) => Ok(portion),
+            Some(Err(failure)) => Err(explain(&self.catalog, failure).await),
+            None => Err(has_ended()),
+        }
     }
 }
 
-async fn receive(portions: &mut Portions, catalog: &Catalog) -> Result<Vec<Read>> {
-    match portions.recv().await {
-        Some(Ok(portion)) => Ok(portion),
-        Some(Err(failure)) => Err(explain(catalog, failure).await),
-        None => Err(Error::new(ErrorKind::Internal, "the reading thread has ended")),
-    }
+fn has_ended() -> Error {
+    Error::new(ErrorKind::Internal, "the reading thread has ended")
 }
 
 /// The first offset, and the end that a reader under these settings reaches.

@@ -33,11 +33,11 @@ pub(super) struct Request {
 
 /// A range of offsets of a partition.
 #[derive(Debug, Clone)]
-pub(super) struct Span {
-    pub(super) key: PartitionKey,
-    pub(super) from: i64,
+pub(crate) struct Span {
+    pub(crate) key: PartitionKey,
+    pub(crate) from: i64,
     /// Exclusive; none: for as long as somebody listens.
-    pub(super) to: Option<i64>,
+    pub(crate) to: Option<i64>,
 }
 
 /// Why reading has ended early.
