@@ -7,7 +7,9 @@ mod migrate;
 mod offsets;
 mod operator;
 mod partitions;
+mod reconcile;
 mod table;
+mod tail;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -47,6 +49,9 @@ Examples:
   # What would a replay of the last hour do? Nothing is moved
   highwater offsets reset --group fraud-rules-v2 --all-topics --by-duration PT1H --dry-run
 
+  # Is anything missing, or there twice? Reads the topics again
+  highwater reconcile --group fraud-rules-v2 --deep
+
   # Hold a partition, while the others run
   highwater partitions pause --group fraud-rules-v2 --topic payments:3 --reason 'INC-812'";
 
@@ -67,6 +72,8 @@ enum Command {
     Migrate(migrate::Arguments),
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
+    Reconcile(reconcile::Arguments),
+    Tail(tail::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -121,6 +128,8 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
+            Command::Reconcile(arguments) => reconcile::run(arguments).await,
+            Command::Tail(arguments) => tail::run(arguments).await,
             Command::Version => Ok(version()),
         }
     })

@@ -6,6 +6,7 @@ pub(crate) mod catalog;
 mod context;
 pub(crate) mod ffi;
 pub(crate) mod groups;
+mod policies;
 pub(crate) mod poll;
 mod signals;
 

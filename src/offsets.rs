@@ -34,8 +34,11 @@ mod events;
 mod near;
 mod partitions;
 mod plan;
+mod read;
+mod reconcile;
 mod request;
 mod rows;
+mod tail;
 mod takeover;
 mod target;
 mod undo;
@@ -58,7 +61,12 @@ pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
 pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
+pub use self::reconcile::{
+    ComparedPartition, ComparedTable, Difference, DifferenceKind, Expect, LedgerRange, RangeKind,
+    ReconcileOptions, ReconcileProgress, Reconciliation, RowCount, TableChoice,
+};
 pub use self::request::{Position, Request, Selection, TopicSelection};
+pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
 pub use self::undo::{Undo, UndoTable, Undoing};
 
