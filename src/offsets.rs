@@ -38,6 +38,7 @@ mod read;
 mod reconcile;
 mod request;
 mod rows;
+mod skipped;
 mod tail;
 mod takeover;
 mod target;
