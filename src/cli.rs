@@ -11,9 +11,11 @@ mod offsets;
 mod operator;
 mod partitions;
 mod progress;
+mod reconcile;
 mod report;
 mod status;
 mod table;
+mod tail;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -60,6 +62,9 @@ Examples:
   # What would a replay of the last hour do? Nothing is moved
   highwater offsets reset --group fraud-rules-v2 --all-topics --by-duration PT1H --dry-run
 
+  # Is anything missing, or there twice? Reads the topics again
+  highwater reconcile --group fraud-rules-v2 --deep
+
   # Hold a partition, while the others run
   highwater partitions pause --group fraud-rules-v2 --topic payments:3 --reason 'INC-812'";
 
@@ -85,6 +90,8 @@ enum Command {
     Report(report::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
+    Reconcile(reconcile::Arguments),
+    Tail(tail::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
     Version,
 }
@@ -151,6 +158,8 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Report(arguments) => report::run(arguments).await,
             Command::Completions(arguments) => completions::run(arguments, command()),
             Command::Man(arguments) => man::run(arguments, command()),
+            Command::Reconcile(arguments) => reconcile::run(arguments).await,
+            Command::Tail(arguments) => tail::run(arguments).await,
             Command::Version => Ok(version()),
         }
     })

@@ -8,6 +8,7 @@ pub(crate) mod ffi;
 pub(crate) mod groups;
 pub(crate) mod inspect;
 mod peek;
+mod policies;
 pub(crate) mod poll;
 mod signals;
 

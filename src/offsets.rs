@@ -35,9 +35,13 @@ mod names;
 mod near;
 mod partitions;
 mod plan;
+mod read;
+mod reconcile;
 mod request;
 mod rows;
+mod skipped;
 mod status;
+mod tail;
 mod takeover;
 mod target;
 mod undo;
@@ -61,8 +65,13 @@ pub use self::events::Event;
 pub use self::names::names;
 pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
+pub use self::reconcile::{
+    ComparedPartition, ComparedTable, Difference, DifferenceKind, Expect, LedgerRange, RangeKind,
+    ReconcileOptions, ReconcileProgress, Reconciliation, RowCount, TableChoice,
+};
 pub use self::request::{Position, Request, Selection, TopicSelection};
 pub use self::status::{GroupStatus, Lag, LastEvent, StatusOptions, Trouble, TroubleKind, Workers};
+pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
 pub use self::undo::{Undo, UndoTable, Undoing};
 

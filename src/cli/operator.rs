@@ -1,5 +1,7 @@
 //! What the operator's commands share: where Kafka and the database are, who asks, which groups and partitions.
 
+use std::io::{self, Write as _};
+
 use clap::Args;
 use highwater::config::OperatorConfig;
 use highwater::offsets::{Offsets, Selection, TopicSelection};
@@ -137,6 +139,17 @@ pub(crate) fn json(value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|source| Error::new(ErrorKind::Internal, "could not write JSON").with_source(source))?;
     Ok(text + "\n")
+}
+
+/// Writes to standard output what comes before the end, or before an exit code that is not 0. A reader that went away
+/// (`| head`) is no error, but there is nothing left to do: `false`.
+pub(crate) fn show(text: &str) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(Error::new(ErrorKind::Internal, "could not write the answer").with_source(source)),
+        Ok(()) => Ok(true),
+    }
 }
 
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {

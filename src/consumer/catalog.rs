@@ -12,6 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
 
 use super::context::Context;
+use super::ffi::EventQueue;
 use super::ffi::topics::{OffsetSpec, Question, cluster_id};
 use crate::NextOffset;
 use crate::batch::PartitionKey;
@@ -22,6 +23,9 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Questions that may be under way at the same time: each blocks a thread.
 const QUESTIONS: usize = 16;
+/// The group id of clients that read outside of any group: librdkafka assigns nothing without one. Nobody joins it, and
+/// nothing is committed under it.
+const READERS: &str = "highwater-reader";
 
 /// First offset and end of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +141,25 @@ impl Catalog {
                 drop(before);
             })
             .map_or_else(|error| Err(KafkaError::ClientCreation(error.to_string())), |_| Ok(()))
+    }
+
+    /// A new client that reads what it is assigned by hand, in no group. Whoever drops it closes it, which may block.
+    pub(crate) fn reader(&self) -> Result<EventQueue, KafkaError> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.set("group.id", READERS);
+        let client = BaseConsumer::from_config_and_context(&config, Context)?;
+        EventQueue::of(Arc::new(client))
+            .ok_or_else(|| KafkaError::ClientCreation("the client has no queue".to_owned()))
+    }
+
+    /// Of a client that is in no group. They may hold secrets.
+    pub(super) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.config.config_map().into_iter()
+    }
+
+    /// Whether records of open and aborted transactions are left out.
+    pub(crate) fn is_read_committed(&self) -> bool {
+        self.config.get("isolation.level") != Some("read_uncommitted")
     }
 
     /// How many partitions the topic has; `None` if there is no such topic (or this client may not see it).

@@ -272,6 +272,19 @@ impl<'e> Message<'e> {
         }
     }
 
+    /// Whose clock the timestamp is from; `None` where there is no timestamp.
+    pub(crate) fn timestamp_type(&self) -> Option<TimestampType> {
+        use rdsys::rd_kafka_timestamp_type_t as Kind;
+        let mut kind = Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is valid; `kind` is a plain out-parameter.
+        unsafe { rdsys::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
+        match kind {
+            Kind::RD_KAFKA_TIMESTAMP_CREATE_TIME => Some(TimestampType::CreateTime),
+            Kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Some(TimestampType::LogAppendTime),
+            _ => None,
+        }
+    }
+
     /// The headers, in order.
     pub(crate) fn headers(&self) -> Headers<'e> {
         let mut headers: *mut rdsys::rd_kafka_headers_t = ptr::null_mut();
@@ -284,6 +297,15 @@ impl<'e> Message<'e> {
         };
         Headers { headers, index: 0, event: PhantomData }
     }
+}
+
+/// Whose clock a record's timestamp is from. The numbers are those of Kafka's record batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimestampType {
+    /// The producer's.
+    CreateTime = 0,
+    /// The broker's.
+    LogAppendTime = 1,
 }
 
 /// Iterates over a record's headers.

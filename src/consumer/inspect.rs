@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
@@ -115,17 +116,15 @@ impl Catalog {
     }
 
     /// The properties of topics, and of a broker; `None`: this client may not see them.
-    pub(crate) async fn properties(
+    pub(crate) async fn configs(
         &self,
         topics: &[String],
         broker: Option<i32>,
     ) -> Result<(BTreeMap<String, Option<Properties>>, Option<Properties>), KafkaError> {
-        let admin = AdminClient::from_config_and_context(&self.assignable(), Context)?;
-        let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let mut of_topics = BTreeMap::new();
         if !topics.is_empty() {
             let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-            for answer in admin.describe_configs(&asked, &options).await?.into_iter().flatten() {
+            for answer in self.described(&asked).await? {
                 if let OwnedResourceSpecifier::Topic(topic) = &answer.specifier {
                     of_topics.insert(topic.clone(), properties(&answer));
                 }
@@ -134,10 +133,33 @@ impl Catalog {
         // A request of its own: whoever may not see it is refused as a whole.
         let mut of_broker = None;
         if let Some(broker) = broker {
-            let answers = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options).await;
-            of_broker = answers.ok().and_then(|mut answers| properties(&answers.pop()?.ok()?));
+            let answers = self.described(&[ResourceSpecifier::Broker(broker)]).await;
+            of_broker = answers.ok().and_then(|mut answers| properties(&answers.pop()?));
         }
         Ok((of_topics, of_broker))
+    }
+
+    /// Topics and brokers with their properties.
+    pub(super) async fn described(
+        &self,
+        asked: &[ResourceSpecifier<'_>],
+    ) -> Result<Vec<ConfigResource>, KafkaError> {
+        let mut config = ClientConfig::new();
+        for (name, value) in self.properties() {
+            // What only consumers have would be complained of.
+            if ["bootstrap.", "client.", "security.", "sasl.", "ssl.", "socket.", "broker.", "reconnect."]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+            {
+                config.set(name, value);
+            }
+        }
+        let client: AdminClient<Context> = AdminClient::from_config_and_context(&config, Context)?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
+        let answers = client.describe_configs(asked, &options).await;
+        // Its thread is waited for.
+        drop(tokio::task::spawn_blocking(move || drop(client)));
+        Ok(answers?.into_iter().flatten().collect())
     }
 }
 

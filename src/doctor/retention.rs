@@ -35,7 +35,7 @@ pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
         ];
     };
     let topics: Vec<String> = subjects.topics.iter().cloned().collect();
-    let properties = catalog.properties(&topics, None).await.map(|(topics, _)| topics).unwrap_or_default();
+    let properties = catalog.configs(&topics, None).await.map(|(topics, _)| topics).unwrap_or_default();
     let lags = |place: &&Place| {
         survey.available.get(&place.key).is_some_and(|available| available.end.get() > place.next_offset)
     };

@@ -61,7 +61,7 @@ pub(super) async fn session(patient: &Patient<'_>) -> Vec<Finding> {
     let (Some(catalog), GroupProtocol::Classic) = (&patient.catalog, worker.group_protocol) else {
         return Vec::new();
     };
-    let found = catalog.properties(&[], patient.subjects.broker).await;
+    let found = catalog.configs(&[], patient.subjects.broker).await;
     let Ok((_, Some(properties))) = found else {
         let finding = Finding::unknown(CHECK, "the brokers do not tell their limits of a session");
         return vec![

@@ -16,13 +16,27 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Where the logs of all these partitions begin and end, and that they are the group's.
 pub(super) async fn survey(catalog: &Catalog, standing: &[Standing]) -> Result<Survey> {
     let keys: Vec<PartitionKey> = standing.iter().map(|row| row.key.clone()).collect();
+    ask(catalog, &keys, |survey| same_topics(standing, survey)).await
+}
+
+/// Where the logs of all these partitions begin and end, whosever they are.
+pub(super) async fn logs(catalog: &Catalog, keys: &[PartitionKey]) -> Result<Survey> {
+    ask(catalog, keys, |_| Ok(())).await
+}
+
+/// Asks until all have answered. `check` may refuse what comes before that.
+async fn ask(
+    catalog: &Catalog,
+    keys: &[PartitionKey],
+    check: impl Fn(&Survey) -> Result<()>,
+) -> Result<Survey> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let answer = catalog.survey(&keys).await;
+        let answer = catalog.survey(keys).await;
         let is_over = Instant::now() > until;
         match answer {
             Ok(survey) => {
-                same_topics(standing, &survey)?;
+                check(&survey)?;
                 let unanswered = keys.iter().find(|key| !survey.available.contains_key(key));
                 match unanswered {
                     None => return Ok(survey),

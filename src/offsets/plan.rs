@@ -132,9 +132,10 @@ impl Offsets {
             topic: row.key.topic.to_string(),
             partition: row.key.partition,
             from: row.next_offset,
-            to,
+            // To undo is to go back: what has not come so far yet skips nothing.
+            to: if request.undo_rows { to.min(row.next_offset) } else { to },
             wanted,
-            clamped,
+            clamped: clamped.filter(|_| !request.undo_rows || to <= row.next_offset),
             epoch: row.epoch,
             applied_from: None,
             undone_rows: 0,

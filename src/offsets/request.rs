@@ -120,7 +120,7 @@ impl Request {
     }
 
     /// Deletes the rows at or past the targets with the move, from every table that the group's programs have registered:
-    /// what is read again is then there once.
+    /// what is read again is then there once. A partition that has not come as far as its target stays where it is.
     #[must_use]
     pub fn undo_rows(mut self, undo_rows: bool) -> Self {
         self.undo_rows = undo_rows;

@@ -35,7 +35,7 @@ pub(super) async fn add(collection: &mut Collection, config: &DoctorConfig, grou
             return;
         }
     };
-    let properties = catalog.properties(&topics, None).await.map(|(topics, _)| topics).unwrap_or_default();
+    let properties = catalog.configs(&topics, None).await.map(|(topics, _)| topics).unwrap_or_default();
     let of_topics: Vec<Value> = views
         .iter()
         .map(|(topic, view)| {

@@ -17,7 +17,7 @@ use super::super::partitions::Verb;
 use super::super::plan::{Plan, PlanState, Step, load};
 use super::super::takeover::{Taken, Why, take};
 use super::tables::SinkTable;
-use super::{Undoing, stopped, undoes};
+use super::{Undoing, stopped};
 use crate::batch::PartitionKey;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -147,7 +147,7 @@ impl Offsets {
         Ok(())
     }
 
-    /// Takes the partitions: their workers leave them alone from now on. What only goes ahead is moved at once.
+    /// Takes the partitions: their workers leave them alone from now on.
     async fn begin(
         &mut self,
         plan_id: i64,
@@ -168,22 +168,18 @@ impl Offsets {
             Ok(compared) => compared,
             Err(why) => return Ok(Begun::Stale(why)),
         };
-        let (mut back, mut ahead, mut done) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut walked, mut done) = (Vec::new(), Vec::new());
         for (step, to) in plan.steps.iter().zip(&compared) {
             // What has gone on from the very place where it was to stay: its rows are wanted.
-            let walks = undoes(step) && (step.to < step.from || to.stands == step.to);
+            let walks = step.to < step.from || to.stands == step.to;
             done.push((!walks).then_some("done"));
             if walks {
-                back.push(Taken { key: to.key.clone(), to: None });
-            } else if to.to != to.stands {
-                ahead.push(Taken { key: to.key.clone(), to: Some(to.to) });
+                walked.push(Taken { key: to.key.clone(), to: None });
             }
         }
-        let why = |verb, reason| Why { verb, actor: &plan.actor, reason, plan_id: Some(plan_id) };
-        let reason = format!("{} ({})", plan.reason, plan.target);
         let held = format!("plan {plan_id} undoes its rows: {}", plan.reason);
-        take(&transaction, &schema, &plan.group, &ahead, why(Verb::Reset, &reason)).await?;
-        take(&transaction, &schema, &plan.group, &back, why(Verb::Pause, &held)).await?;
+        let why = Why { verb: Verb::Pause, actor: &plan.actor, reason: &held, plan_id: Some(plan_id) };
+        take(&transaction, &schema, &plan.group, &walked, why).await?;
         let steps = format!(
             "UPDATE {} s SET applied_from = c.stands, paused_reason = c.paused_reason, halted = c.halted, \
                claim_token = o.claim_token, outcome = c.outcome \
