@@ -137,7 +137,10 @@ impl Offsets {
                 Error::new(ErrorKind::Postgres, format!("could not {text}: no answer in {ATTEMPT:?}"))
             }
         };
-        if !(self.client.is_closed() || is_unanswered(&error)) || Instant::now() >= until {
+        // A batch that is about to be refused may hold what a trigger or a foreign key wants.
+        let in_the_way = error.sqlstate().is_some_and(|code| *code == SqlState::T_R_DEADLOCK_DETECTED);
+        let passes = self.client.is_closed() || is_unanswered(&error) || in_the_way;
+        if !passes || Instant::now() >= until {
             return Err(error);
         }
         tracing::warn!(error = error.report(), "no answer; trying again");
