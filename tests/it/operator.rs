@@ -8,7 +8,9 @@ mod live;
 mod moves;
 mod partitions;
 mod plans;
+mod reconcile;
 mod releases;
+mod tail;
 mod terminal;
 
 use crate::support::{Sink, TestResult, World};
