@@ -10,7 +10,7 @@ CREATE TABLE offset_plan (
     actor           text        NOT NULL,
     reason          text        NOT NULL,
     undo_rows       boolean     NOT NULL DEFAULT false,     -- rows at or past the targets are deleted, in portions
-    state           text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied')),
+    state           text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied', 'stopped')),
     live            boolean,                -- applied while workers ran
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     applied_at      timestamptz,
@@ -31,8 +31,10 @@ CREATE TABLE offset_plan_step (
     last_event_id   bigint      NOT NULL,   -- of the partition's last offset_event that was seen, or 0
     applied_from    bigint,                 -- where the row stood when it was moved: a live fleet goes on meanwhile
     claim_token     uuid,                   -- of the plan's own claim, while rows are undone
+    paused_reason   text,                   -- as it was before that claim
+    halted          boolean,
     undone_rows     bigint      NOT NULL DEFAULT 0,
-    done_at         timestamptz,
+    outcome         text        CHECK (outcome IN ('done', 'taken')),  -- taken: somebody ended the plan's claim
     PRIMARY KEY (plan_id, topic, partition)
 );
 
@@ -142,11 +144,16 @@ FROM consumer_offset;
 -- What is left to apply, as the partition's worker has last seen the log. NULL is "not known", never 0.
 CREATE VIEW lag AS
 SELECT o.group_id, o.topic, o.partition, o.next_offset, s.last_stable_offset, s.log_end_offset,
-    greatest(s.last_stable_offset - o.next_offset, 0) AS lag_records,
-    CASE WHEN s.last_stable_offset <= o.next_offset THEN 0::double precision
-         WHEN s.epoch = o.epoch THEN greatest(extract(epoch FROM clock_timestamp() - s.next_record_timestamp), 0)::double precision
+    -- CASE, for greatest(NULL, 0) is 0.
+    CASE WHEN s.last_stable_offset > o.next_offset THEN s.last_stable_offset - o.next_offset
+         WHEN s.last_stable_offset <= o.next_offset THEN 0 END AS lag_records,
+    CASE WHEN s.last_stable_offset <= o.next_offset OR s.epoch = o.epoch AND s.next_record_timestamp > clock_timestamp()
+           THEN 0::double precision
+         WHEN s.epoch = o.epoch THEN extract(epoch FROM clock_timestamp() - s.next_record_timestamp)::double precision
     END AS lag_seconds,
-    greatest(s.log_end_offset - greatest(s.last_stable_offset, o.next_offset), 0) AS uncommitted_records,
+    CASE WHEN s.log_end_offset > greatest(s.last_stable_offset, o.next_offset)
+           THEN s.log_end_offset - greatest(s.last_stable_offset, o.next_offset)
+         WHEN s.log_end_offset IS NOT NULL AND s.last_stable_offset IS NOT NULL THEN 0 END AS uncommitted_records,
     -- A report is written when it changes, and stands while its worker lives.
     greatest(s.updated_at, CASE WHEN w.owner = o.owner AND w.heartbeat_at <= clock_timestamp() THEN w.heartbeat_at END) AS as_of
 FROM consumer_offset o

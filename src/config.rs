@@ -222,6 +222,12 @@ impl PartialConfig {
     pub fn given_group(&self) -> Option<&str> {
         self.group.as_ref().map(|given| given.value.as_str())
     }
+
+    /// The program's name, if it was given; its default is that of the executable.
+    #[must_use]
+    pub fn given_program(&self) -> Option<&str> {
+        self.program.as_ref().map(|given| given.value.as_str())
+    }
 }
 
 /// The default of `program`: the executable's file name without its extension.

@@ -24,7 +24,9 @@
 //! ```
 
 mod active;
+mod adopt;
 mod apply;
+mod copy;
 mod delete;
 mod describe;
 mod ends;
@@ -36,9 +38,11 @@ mod read;
 mod reconcile;
 mod request;
 mod rows;
+mod skipped;
 mod tail;
 mod takeover;
 mod target;
+mod undo;
 
 use std::time::Duration;
 
@@ -52,6 +56,7 @@ use crate::schema::SchemaName;
 
 pub use self::active::{Activity, GroupMember, LiveWorker};
 pub use self::apply::{Applied, ApplyOptions};
+pub use self::copy::Copy;
 pub use self::delete::Deleted;
 pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
@@ -64,6 +69,7 @@ pub use self::reconcile::{
 pub use self::request::{Position, Request, Selection, TopicSelection};
 pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
+pub use self::undo::{Undo, UndoTable, Undoing};
 
 /// From this version on there are tables for plans.
 const PLANS_SINCE: i32 = 2;

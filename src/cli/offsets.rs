@@ -1,6 +1,8 @@
 //! `highwater offsets`.
 
+mod adopt;
 mod apply;
+mod copy;
 mod delete;
 mod describe;
 mod events;
@@ -9,6 +11,7 @@ mod list;
 mod plan;
 mod reset;
 mod table;
+mod undo;
 
 use clap::{Args, Subcommand};
 use highwater::Result;
@@ -34,7 +37,7 @@ Examples:
   highwater offsets reset --group fraud-rules-v2 --topic payments:3 --shift-by -100 --execute --live
   HIGHWATER_GROUP=fraud-rules-v2 watch highwater offsets";
 
-/// See and move where groups stand in Postgres: list, describe, reset, plan, apply, export, import, events
+/// See and move where groups stand in Postgres: list, describe, reset, plan, apply, copy, adopt, export, events, ...
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -59,6 +62,9 @@ enum Verb {
     Plans(plan::ListArguments),
     Apply(apply::Arguments),
     Delete(delete::Arguments),
+    ForgetTopic(delete::ForgetArguments),
+    Adopt(adopt::Arguments),
+    Copy(copy::Arguments),
     Export(export::Arguments),
     Events(events::Arguments),
 }
@@ -74,6 +80,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
         Some(Verb::Plans(arguments)) => plan::list(arguments).await,
         Some(Verb::Apply(arguments)) => apply::run(arguments).await,
         Some(Verb::Delete(arguments)) => delete::run(arguments).await,
+        Some(Verb::ForgetTopic(arguments)) => delete::forget(arguments).await,
+        Some(Verb::Adopt(arguments)) => adopt::run(arguments).await,
+        Some(Verb::Copy(arguments)) => copy::run(arguments).await,
         Some(Verb::Export(arguments)) => export::run(arguments).await,
         Some(Verb::Events(arguments)) => events::run(arguments).await,
     }

@@ -28,7 +28,7 @@ pub(crate) struct OperatorArguments {
 }
 
 impl OperatorArguments {
-    fn layer(&self) -> Result<PartialConfig> {
+    pub(crate) fn layer(&self) -> Result<PartialConfig> {
         let brokers = self.bootstrap_server.iter().map(|brokers| ("brokers", brokers.clone()));
         Ok(PartialConfig::from_flags(brokers)?.or(self.database.layer()?))
     }

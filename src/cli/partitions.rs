@@ -39,7 +39,7 @@ enum Verbs {
     Resume(WithoutReason),
     /// Let halted partitions try again, from where they stand
     Retry(WithoutReason),
-    /// Step over records: go on at --to, and record the range in offset_event
+    /// Step over records: go on at --to; they are kept in dead_letter, and the range in offset_event
     Skip(Skip),
 }
 
@@ -90,6 +90,10 @@ struct Skip {
     /// Why: recorded
     #[arg(long, value_name = "TEXT")]
     reason: String,
+
+    /// Don't keep the records; they are then in Kafka alone, for as long as it holds them
+    #[arg(long)]
+    no_store: bool,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
@@ -98,7 +102,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
         Verbs::Pause(WithReason { which, reason }) => (which, Verb::Pause, None, reason),
         Verbs::Resume(WithoutReason { which, reason }) => (which, Verb::Resume, None, reason),
         Verbs::Retry(WithoutReason { which, reason }) => (which, Verb::Retry, None, reason),
-        Verbs::Skip(Skip { which, to, reason }) => (which, Verb::Skip, Some(*to), reason),
+        Verbs::Skip(Skip { which, to, reason, .. }) => (which, Verb::Skip, Some(*to), reason),
     };
     if reason.trim().is_empty() {
         return Err(usage("the reason is empty: it is what the next person on call will read"));
@@ -110,11 +114,18 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
     for group in which.groups.groups(&which.operator, &mut offsets).await? {
         let mut order = Order::new(&group, selection.clone(), verb).by(&actor, reason);
         if let Some(to) = to {
-            order = order.to(to);
+            let no_store = matches!(&arguments.verb, Verbs::Skip(skip) if skip.no_store);
+            order = order.to(to).store(!no_store);
         }
         let mut told = offsets.order(&order).await?;
         for line in wait(&mut offsets, &group, &mut told).await? {
             eprintln!("{line}");
+        }
+        for skipped in &told {
+            if let Some(stored) = skipped.stored {
+                let records = if stored == 1 { "record is" } else { "records are" };
+                eprintln!("{}:{}: {stored} {records} kept in dead_letter", skipped.topic, skipped.partition);
+            }
         }
         all.extend(told.into_iter().map(|told| (group.clone(), told)));
     }

@@ -49,11 +49,12 @@ const FIXED: &[(&str, &str)] = &[
     ("topic.blacklist", "^__consumer_offsets$,^__transaction_state$,^__share_group_state$"),
 ];
 
-/// `max.poll.interval.ms`, which must not be below the session time-out. The polling thread never stops polling, so this
-/// ends the membership of a worker whose poll thread is dead. Under the classic protocol it is also how long the broker
-/// waits for a member that asked to join and was not heard of again, as after a broker's pause: with librdkafka's default
-/// of five minutes a group stood still for as long.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// By how much `max.poll.interval.ms` exceeds the drain deadline; it must not be below the session time-out either. The
+/// polling thread never stops polling, so this ends the membership of a worker whose poll thread is dead. It is also how
+/// long the broker waits in a rebalance: for members to give partitions back, which takes them the drain deadline, and, under
+/// the classic protocol, for one that asked to join and was not heard of again, as when it was killed just before the broker
+/// was: with librdkafka's default of five minutes a group stood still for as long.
+const BEYOND_DRAINING: Duration = Duration::from_secs(20);
 
 /// The complete configuration of a worker's consumer, for `rdkafka::ClientConfig`.
 ///
@@ -113,19 +114,20 @@ pub fn client_properties(config: &Config, owner: Uuid) -> Vec<(String, String)> 
 /// What the group's protocol asks for: each refuses, or would ignore, what belongs to the other.
 fn group_properties(config: &Config) -> Vec<(&'static str, String)> {
     let mut properties = vec![("group.protocol", config.group_protocol.as_str().to_owned())];
+    let ms = |duration: Duration| duration.as_millis().to_string();
+    let max_poll_interval = config.drain_deadline + BEYOND_DRAINING;
     let assignor = config.effective_assignor().map(|assignor| assignor.as_str().to_owned());
     match config.group_protocol {
         GroupProtocol::Classic => {
             let session_timeout = config.effective_session_timeout();
-            let ms = |duration: Duration| duration.as_millis().to_string();
             properties.extend(assignor.map(|assignor| ("partition.assignment.strategy", assignor)));
             properties.push(("session.timeout.ms", ms(session_timeout)));
             properties.push(("heartbeat.interval.ms", ms(config.effective_heartbeat_interval())));
-            properties.push(("max.poll.interval.ms", ms(session_timeout.max(MAX_POLL_INTERVAL))));
+            properties.push(("max.poll.interval.ms", ms(session_timeout.max(max_poll_interval))));
         }
         GroupProtocol::Consumer => {
             properties.extend(assignor.map(|assignor| ("group.remote.assignor", assignor)));
-            properties.push(("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string()));
+            properties.push(("max.poll.interval.ms", ms(max_poll_interval)));
         }
     }
     properties

@@ -5,40 +5,54 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::Offsets;
 use super::partitions::Verb;
 use super::plan::{Plan, PlanState, Step, load};
 use super::takeover::{Taken, Why, key, lock, take};
+use super::undo::{Undoing, stopped};
 use crate::batch::PartitionKey;
 use crate::error::{Error, ErrorKind, Result};
+use crate::schema::SchemaName;
 
 /// How long it is tried to learn what became of a plan when the answer was lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one attempt may take: a connection may fall silent.
-const ATTEMPT: Duration = Duration::from_secs(30);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(30);
 /// How many partitions a stale plan names.
 const NAMED: usize = 3;
+/// Rows undone by one transaction: a fraction of a second.
+const PORTION: i64 = 10_000;
 
 /// How a plan is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyOptions {
-    live: bool,
-    actor: String,
+    pub(super) live: bool,
+    pub(super) actor: String,
+    pub(super) portion: i64,
 }
 
 impl ApplyOptions {
     /// Applied by `actor`, while the group rests.
     #[must_use]
     pub fn by(actor: impl Into<String>) -> Self {
-        Self { live: false, actor: actor.into() }
+        Self { live: false, actor: actor.into(), portion: PORTION }
     }
 
     /// Also while its workers run: what they have in flight rolls back, and they go on from the new place.
     #[must_use]
     pub fn live(mut self, live: bool) -> Self {
         self.live = live;
+        self
+    }
+
+    /// How many rows of a table one transaction undoes at most, or as many as the record at its lower end has; fewer where
+    /// that takes too long. Default: 10,000.
+    #[must_use]
+    pub fn portion(mut self, rows: i64) -> Self {
+        self.portion = rows.max(1);
         self
     }
 }
@@ -75,10 +89,34 @@ impl Offsets {
     /// [`GroupActive`](ErrorKind::GroupActive) if workers or members are there and it is not to be done live;
     /// [`Difference`](ErrorKind::Difference) if a partition does not stand where the plan saw it: nothing was moved.
     pub async fn apply(&mut self, plan_id: i64, options: &ApplyOptions) -> Result<Applied> {
+        self.apply_watched(plan_id, options, &mut |_| {}).await
+    }
+
+    /// As [`apply`](Self::apply); of a plan that undoes rows, `watch` hears after each portion how far it is.
+    ///
+    /// Such a plan takes its partitions from their workers first, so that these leave them alone, and then walks each of
+    /// them back from the top: every transaction deletes rows from some offset on and moves the group to that offset. What
+    /// stands in the database is exact after each. One that is interrupted goes on when it is applied again.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply); what [`undo`](Self::undo) refuses; [`Difference`](ErrorKind::Difference) if somebody took a
+    /// partition from it meanwhile: that one stands where it was then, its rows undone as far.
+    pub async fn apply_watched(
+        &mut self,
+        plan_id: i64,
+        options: &ApplyOptions,
+        watch: &mut dyn FnMut(&Undoing),
+    ) -> Result<Applied> {
         self.reconnect().await?;
         let planned = self.look_up(plan_id).await?;
-        if planned.state == PlanState::Applied {
-            return Ok(Applied { plan: planned, before: true });
+        match planned.state {
+            PlanState::Applied => return Ok(Applied { plan: planned, before: true }),
+            PlanState::Stopped => return Err(stopped(&planned)),
+            PlanState::Planned | PlanState::Applying => {}
+        }
+        if planned.undo_rows {
+            return self.apply_undoing(planned, options, watch).await;
         }
         if !options.live {
             self.refuse_active(&planned.group).await?;
@@ -141,38 +179,15 @@ impl Offsets {
             let by = transaction.query_one(&sql, &[&plan_id]).await?.get(0);
             return Ok(Attempt::Before(Box::new(plan), by));
         }
-        let keys: Vec<PartitionKey> = plan.steps.iter().map(step_key).collect();
-        let stood: HashMap<PartitionKey, i64> = lock(&transaction, &schema, &plan.group, &keys)
-            .await?
-            .iter()
-            .map(|row| (key(row), row.get(2)))
-            .collect();
-        // Read after the lock: nobody can move them any more.
-        let events = format!(
-            "SELECT e.topic, e.partition, max(e.event_id) FROM {} e \
-             JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
-             WHERE e.group_id = $1 GROUP BY 1, 2",
-            schema.qualified("offset_event")
-        );
-        let (topics, partitions) = crate::claim::columns(&keys);
-        let events = transaction.query(&events, &[&plan.group, &topics, &partitions]).await?;
-        let events: HashMap<PartitionKey, i64> = events.iter().map(|row| (key(row), row.get(2))).collect();
-        let mut taken = Vec::new();
-        let mut differences = Vec::new();
-        for (step, at) in plan.steps.iter_mut().zip(&keys) {
-            match compare(step, stood.get(at).copied(), events.get(at).copied().unwrap_or(0), options.live) {
-                Ok(to) => {
-                    step.applied_from = stood.get(at).copied();
-                    if step.applied_from != Some(to) {
-                        taken.push(Taken { key: at.clone(), to: Some(to) });
-                    }
-                }
-                Err(why) => differences.push(why),
+        let taken = match compared(&transaction, &schema, &mut plan, options.live).await? {
+            Ok(compared) => {
+                compared.into_iter().filter(|to| to.moves()).map(|to| Taken { key: to.key, to: Some(to.to) })
             }
-        }
-        if !differences.is_empty() {
-            return Ok(Attempt::Stale(listed(&differences)));
-        }
+            Err(why) => return Ok(Attempt::Stale(why)),
+        };
+        let taken: Vec<Taken> = taken.collect();
+        let keys: Vec<PartitionKey> = plan.steps.iter().map(step_key).collect();
+        let (topics, partitions) = crate::claim::columns(&keys);
         let why = Why {
             verb: Verb::Reset,
             actor: &plan.actor,
@@ -199,6 +214,63 @@ impl Offsets {
     }
 }
 
+/// A step of a plan that holds: its row is locked.
+pub(super) struct Compared {
+    pub(super) key: PartitionKey,
+    pub(super) stands: i64,
+    pub(super) to: i64,
+    pub(super) paused_reason: Option<String>,
+    pub(super) halted: bool,
+}
+
+impl Compared {
+    fn moves(&self) -> bool {
+        self.to != self.stands
+    }
+}
+
+/// Locks a plan's partitions and compares them with it; the error says what differs. Sets where they stood.
+pub(super) async fn compared(
+    transaction: &Transaction<'_>,
+    schema: &SchemaName,
+    plan: &mut Plan,
+    live: bool,
+) -> Result<Result<Vec<Compared>, String>, tokio_postgres::Error> {
+    let keys: Vec<PartitionKey> = plan.steps.iter().map(step_key).collect();
+    let rows = lock(transaction, schema, &plan.group, &keys).await?;
+    let stood: HashMap<PartitionKey, &Row> = rows.iter().map(|row| (key(row), row)).collect();
+    // Read after the lock: nobody can move them any more.
+    let events = format!(
+        "SELECT e.topic, e.partition, max(e.event_id) FROM {} e \
+         JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
+         WHERE e.group_id = $1 GROUP BY 1, 2",
+        schema.qualified("offset_event")
+    );
+    let (topics, partitions) = crate::claim::columns(&keys);
+    let events = transaction.query(&events, &[&plan.group, &topics, &partitions]).await?;
+    let events: HashMap<PartitionKey, i64> = events.iter().map(|row| (key(row), row.get(2))).collect();
+    let (mut compared, mut differences) = (Vec::new(), Vec::new());
+    for (step, at) in plan.steps.iter_mut().zip(&keys) {
+        let row = stood.get(at);
+        let stands: Option<i64> = row.map(|row| row.get(2));
+        match (compare(step, stands, events.get(at).copied().unwrap_or(0), live), row) {
+            (Ok(to), Some(row)) => {
+                step.applied_from = stands;
+                compared.push(Compared {
+                    key: at.clone(),
+                    stands: row.get(2),
+                    to,
+                    paused_reason: row.get(4),
+                    halted: row.get(5),
+                });
+            }
+            (Err(why), _) => differences.push(why),
+            (Ok(_), None) => differences.push(format!("{at} has no offset any more")),
+        }
+    }
+    Ok(if differences.is_empty() { Ok(compared) } else { Err(listed(&differences)) })
+}
+
 /// Where the partition goes, if it may.
 fn compare(step: &Step, stands: Option<i64>, last_event_id: i64, live: bool) -> Result<i64, String> {
     let name = step_key(step);
@@ -216,7 +288,7 @@ fn compare(step: &Step, stands: Option<i64>, last_event_id: i64, live: bool) -> 
     Ok(if step.to >= step.from { step.to.max(stands) } else { step.to })
 }
 
-fn step_key(step: &Step) -> PartitionKey {
+pub(super) fn step_key(step: &Step) -> PartitionKey {
     PartitionKey { topic: step.topic.as_str().into(), partition: step.partition }
 }
 
@@ -228,7 +300,7 @@ fn listed(differences: &[String]) -> String {
     }
 }
 
-fn stale(plan_id: i64, why: &str) -> Error {
+pub(super) fn stale(plan_id: i64, why: &str) -> Error {
     Error::new(
         ErrorKind::Difference,
         format!("plan {plan_id} is stale, and nothing was moved: {why}; look again, and make a new plan"),
@@ -237,7 +309,7 @@ fn stale(plan_id: i64, why: &str) -> Error {
 
 /// No answer of the server's, or its farewell; or somebody holds a row, an earlier call of ours whose connection was
 /// lost, maybe.
-fn is_unanswered(error: &Error) -> bool {
+pub(super) fn is_unanswered(error: &Error) -> bool {
     let is_passing = |code: &SqlState| {
         *code == SqlState::LOCK_NOT_AVAILABLE
             || ["57P", "08", "25P03"].iter().any(|class| code.code().starts_with(class))
@@ -259,6 +331,8 @@ mod tests {
             clamped: None,
             epoch: 1,
             applied_from: None,
+            undone_rows: 0,
+            outcome: None,
             last_event_id: 7,
         }
     }

@@ -56,6 +56,34 @@ impl Offsets {
         Ok(Deleted { positions })
     }
 
+    /// As [`delete`](Self::delete), of one topic, while the group works on others: one that it does not read any more, or
+    /// that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupActive`](ErrorKind::GroupActive) if a live worker holds one of the topic's partitions; a name that is unknown.
+    pub async fn forget_topic(
+        &mut self,
+        group: &str,
+        topic: &str,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Deleted> {
+        self.reconnect().await?;
+        self.standing(group, &Selection::topic(topic)).await?;
+        let failed = |source| Error::postgres(format!("forget topic {topic} in group `{group}`"), source);
+        let positions = self.forget(group, &[topic.to_owned()], actor, reason).await.map_err(failed)?;
+        let positions = positions.ok_or_else(|| {
+            Error::new(
+                ErrorKind::GroupActive,
+                format!(
+                    "a live worker of group `{group}` holds partitions of topic {topic}, and nothing was deleted: take the                      topic out of its `topics` first"
+                ),
+            )
+        })?;
+        Ok(Deleted { positions })
+    }
+
     /// `None`: somebody has claimed a row meanwhile.
     async fn forget(
         &mut self,

@@ -1,6 +1,7 @@
 //! What a person tells a partition's worker: halt, pause, resume, skip, retry. Done in the database at once, by the fence;
 //! the worker hears of it by a row of `partition_control`, and says there when it has obeyed.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -8,10 +9,11 @@ use tokio_postgres::Row;
 
 use super::ends::survey;
 use super::request::Selection;
+use super::skipped::{Because, Skipped};
 use super::takeover::{Taken, Why, key, lock, take};
 use super::{Offsets, utc};
 use crate::batch::PartitionKey;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often it is looked whether an order was obeyed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -57,6 +59,7 @@ pub struct Order {
     selection: Selection,
     verb: Verb,
     to: Option<i64>,
+    store: bool,
     actor: String,
     reason: String,
 }
@@ -66,13 +69,20 @@ impl Order {
     #[must_use]
     pub fn new(group: impl Into<String>, selection: Selection, verb: Verb) -> Self {
         let (actor, reason) = ("unknown".to_owned(), "none given".to_owned());
-        Self { group: group.into(), selection, verb, to: None, actor, reason }
+        Self { group: group.into(), selection, verb, to: None, store: true, actor, reason }
     }
 
     /// Where a [`Skip`](Verb::Skip) goes on: the first offset that is applied again.
     #[must_use]
     pub fn to(mut self, to: i64) -> Self {
         self.to = Some(to);
+        self
+    }
+
+    /// Whether what a [`Skip`](Verb::Skip) steps over is kept, in `dead_letter`. Default: it is.
+    #[must_use]
+    pub fn store(mut self, store: bool) -> Self {
+        self.store = store;
         self
     }
 
@@ -103,6 +113,8 @@ pub struct Obeyed {
     pub obeyed_at: Option<String>,
     /// Which worker.
     pub obeyed_by: Option<String>,
+    /// How many records that were skipped are kept in `dead_letter`; none: it was not a skip, or they were not to be.
+    pub stored: Option<u64>,
     #[serde(skip)]
     epoch: i64,
 }
@@ -116,7 +128,7 @@ impl Offsets {
     ///
     /// # Errors
     ///
-    /// If a name is unknown, or the place to go on lies behind the end of the log.
+    /// If a name is unknown, or the place to go on lies behind the end of the log, or what is to be skipped cannot be read.
     pub async fn order(&mut self, order: &Order) -> Result<Vec<Obeyed>> {
         self.reconnect().await?;
         if order.verb == Verb::Reset || (order.verb == Verb::Skip) != order.to.is_some() {
@@ -137,10 +149,20 @@ impl Offsets {
                 }
             }
         }
+        let skipped = match order.to {
+            Some(to) if order.store => Some(self.read_skipped(&standing, to).await?),
+            _ => None,
+        };
         let keys: Vec<PartitionKey> = standing.into_iter().map(|row| row.key).collect();
-        self.carry_out(order, &keys).await.map_err(|source| {
+        let carried_out = self.carry_out(order, &keys, skipped.as_ref()).await.map_err(|source| {
             let verb = order.verb.as_str();
             Error::postgres(format!("{verb} partitions of group `{}`", order.group), source)
+        })?;
+        carried_out.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Difference,
+                "somebody has moved a partition back meanwhile, and nothing was skipped: look, and say it again",
+            )
         })
     }
 
@@ -148,18 +170,29 @@ impl Offsets {
         &mut self,
         order: &Order,
         keys: &[PartitionKey],
-    ) -> Result<Vec<Obeyed>, tokio_postgres::Error> {
+        skipped: Option<&HashMap<PartitionKey, Skipped>>,
+    ) -> Result<Option<Vec<Obeyed>>, tokio_postgres::Error> {
         let schema = self.database.schema.clone();
         let halted = self.reported_halted(&order.group).await?;
         let transaction = self.client.transaction().await?;
         let rows = lock(&transaction, &schema, &order.group, keys).await?;
         let concerned: Vec<&Row> =
             rows.iter().filter(|row| concerns(order, row, halted.contains(&key(row)))).collect();
+        let mut stored = HashMap::new();
+        for row in concerned.iter().filter(|_| skipped.is_some()) {
+            let (at, from): (_, i64) = (key(row), row.get(2));
+            let Some(read) = skipped.and_then(|all| all.get(&at)).filter(|read| read.from <= from) else {
+                return Ok(None);
+            };
+            let because = Because { actor: &order.actor, reason: &order.reason };
+            let count = read.store(&transaction, &schema, &order.group, from, because).await?;
+            stored.insert(at, count);
+        }
         let taken: Vec<Taken> = concerned.iter().map(|row| Taken { key: key(row), to: order.to }).collect();
         let why = Why { verb: order.verb, actor: &order.actor, reason: &order.reason, plan_id: None };
         take(&transaction, &schema, &order.group, &taken, why).await?;
         transaction.commit().await?;
-        Ok(concerned
+        let obeyed = concerned
             .iter()
             .map(|row| Obeyed {
                 topic: row.get(0),
@@ -169,9 +202,11 @@ impl Offsets {
                 to: order.to.unwrap_or_else(|| row.get(2)),
                 obeyed_at: None,
                 obeyed_by: None,
+                stored: stored.get(&key(row)).copied(),
                 epoch: row.get(3),
             })
-            .collect())
+            .collect();
+        Ok(Some(obeyed))
     }
 
     /// Which partitions their workers report as halted.
@@ -225,7 +260,8 @@ impl Offsets {
     pub async fn orders_of(&mut self, plan_id: i64) -> Result<Vec<Obeyed>> {
         let sql = format!(
             "SELECT c.topic, c.partition, coalesce(s.applied_from, s.from_offset), s.to_offset, c.epoch \
-             FROM {} c JOIN {} s USING (plan_id, topic, partition) WHERE c.plan_id = $1 ORDER BY 1, 2",
+             FROM {} c JOIN {} s USING (plan_id, topic, partition) \
+             WHERE c.plan_id = $1 AND c.verb = 'reset' ORDER BY 1, 2",
             self.schema().qualified("partition_control"),
             self.schema().qualified("offset_plan_step"),
         );
@@ -241,6 +277,7 @@ impl Offsets {
                 to: row.get(3),
                 obeyed_at: None,
                 obeyed_by: None,
+                stored: None,
                 epoch: row.get(4),
             })
             .collect())

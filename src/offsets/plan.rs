@@ -22,8 +22,23 @@ use crate::error::{Error, ErrorKind, Result};
 pub enum PlanState {
     /// Decided; nothing was moved.
     Planned,
+    /// Its rows are being undone, or were when whoever did it stopped: [`apply`](Offsets::apply) goes on.
+    Applying,
     /// Moved, all of it.
     Applied,
+    /// Somebody has taken partitions from it while it undid their rows; the others were moved.
+    Stopped,
+}
+
+impl PlanState {
+    fn parse(text: &str) -> Self {
+        match text {
+            "applying" => Self::Applying,
+            "applied" => Self::Applied,
+            "stopped" => Self::Stopped,
+            _ => Self::Planned,
+        }
+    }
 }
 
 /// A reset of some partitions, decided: it says the same whoever applies it, and when.
@@ -40,6 +55,8 @@ pub struct Plan {
     pub actor: String,
     /// And why.
     pub reason: String,
+    /// Rows at or past the targets are deleted with the move, from the tables that the group's programs have registered.
+    pub undo_rows: bool,
     /// What became of it.
     pub state: PlanState,
     /// When it was stored, in UTC.
@@ -72,6 +89,10 @@ pub struct Step {
     pub epoch: i64,
     /// Where the group stood when it was applied: a live fleet goes on after the planning.
     pub applied_from: Option<i64>,
+    /// How many rows were undone.
+    pub undone_rows: i64,
+    /// `done`, or `taken`: somebody ended the plan's claim. None while it is open, and for plans that undo nothing.
+    pub outcome: Option<String>,
     #[serde(skip)]
     pub(super) last_event_id: i64,
 }
@@ -111,11 +132,14 @@ impl Offsets {
             topic: row.key.topic.to_string(),
             partition: row.key.partition,
             from: row.next_offset,
-            to,
+            // To undo is to go back: what has not come so far yet skips nothing.
+            to: if request.undo_rows { to.min(row.next_offset) } else { to },
             wanted,
-            clamped,
+            clamped: clamped.filter(|_| !request.undo_rows || to <= row.next_offset),
             epoch: row.epoch,
             applied_from: None,
+            undone_rows: 0,
+            outcome: None,
             last_event_id: row.last_event_id,
         });
         let asked = match (&request.target, &target) {
@@ -128,6 +152,7 @@ impl Offsets {
             target: asked,
             actor: request.actor.clone(),
             reason: request.reason.clone(),
+            undo_rows: request.undo_rows,
             state: PlanState::Planned,
             created_at: None,
             applied_at: None,
@@ -168,7 +193,7 @@ impl Offsets {
             (self.schema().qualified("offset_plan"), self.schema().qualified("offset_plan_step"));
         let insert = format!(
             "WITH plan AS ( \
-               INSERT INTO {plans} (group_id, target, actor, reason) VALUES ($1, $2, $3, $4) RETURNING plan_id), \
+               INSERT INTO {plans} (group_id, target, actor, reason, undo_rows) VALUES ($1, $2, $3, $4, $13) RETURNING plan_id), \
              steps AS ( \
                INSERT INTO {steps} (plan_id, topic, partition, from_offset, to_offset, wanted_offset, clamped_to, epoch, \
                  last_event_id) \
@@ -202,6 +227,7 @@ impl Offsets {
                     &clamped,
                     &epochs,
                     &events,
+                    &plan.undo_rows,
                 ],
             )
             .await
@@ -328,15 +354,15 @@ pub(super) async fn load(
     locking: &str,
 ) -> Result<Option<Plan>, tokio_postgres::Error> {
     let head = format!(
-        "SELECT group_id, target, actor, reason, state, {}, {}, applied_by FROM {} WHERE plan_id = $1 {locking}",
+        "SELECT group_id, target, actor, reason, state, {}, {}, applied_by, undo_rows FROM {} WHERE plan_id = $1 {locking}",
         utc("created_at"),
         utc("applied_at"),
         schema.qualified("offset_plan"),
     );
     let Some(head) = client.query_opt(&head, &[&id]).await? else { return Ok(None) };
     let steps = format!(
-        "SELECT topic, partition, from_offset, to_offset, wanted_offset, clamped_to, epoch, applied_from, last_event_id \
-         FROM {} WHERE plan_id = $1 ORDER BY topic, partition",
+        "SELECT topic, partition, from_offset, to_offset, wanted_offset, clamped_to, epoch, applied_from, last_event_id, \
+           undone_rows, outcome FROM {} WHERE plan_id = $1 ORDER BY topic, partition",
         schema.qualified("offset_plan_step"),
     );
     let steps = client.query(&steps, &[&id]).await?.iter().map(step).collect();
@@ -346,7 +372,8 @@ pub(super) async fn load(
         target: head.get(1),
         actor: head.get(2),
         reason: head.get(3),
-        state: if head.get::<_, &str>(4) == "applied" { PlanState::Applied } else { PlanState::Planned },
+        undo_rows: head.get(8),
+        state: PlanState::parse(head.get(4)),
         created_at: head.get(5),
         applied_at: head.get(6),
         applied_by: head.get(7),
@@ -365,5 +392,7 @@ fn step(row: &Row) -> Step {
         epoch: row.get(6),
         applied_from: row.get(7),
         last_event_id: row.get(8),
+        undone_rows: row.get(9),
+        outcome: row.get(10),
     }
 }

@@ -94,6 +94,7 @@ pub struct Request {
     pub(super) target: Target,
     pub(super) actor: String,
     pub(super) reason: String,
+    pub(super) undo_rows: bool,
 }
 
 impl Request {
@@ -101,7 +102,7 @@ impl Request {
     #[must_use]
     pub fn new(group: impl Into<String>, selection: Selection, target: Target) -> Self {
         let (actor, reason) = ("unknown".to_owned(), "none given".to_owned());
-        Self { group: group.into(), selection, target, actor, reason }
+        Self { group: group.into(), selection, target, actor, reason, undo_rows: false }
     }
 
     /// Who asks: recorded with the plan and with every move.
@@ -115,6 +116,14 @@ impl Request {
     #[must_use]
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = reason.into();
+        self
+    }
+
+    /// Deletes the rows at or past the targets with the move, from every table that the group's programs have registered:
+    /// what is read again is then there once. A partition that has not come as far as its target stays where it is.
+    #[must_use]
+    pub fn undo_rows(mut self, undo_rows: bool) -> Self {
+        self.undo_rows = undo_rows;
         self
     }
 }

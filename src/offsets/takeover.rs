@@ -69,7 +69,7 @@ pub(super) async fn take(
              $6, $7, $8 FROM old WHERE to_offset <> next_offset), \
          superseded AS ( \
            UPDATE {dead_letters} d SET state = 'superseded', state_changed_at = clock_timestamp() FROM old \
-           WHERE d.group_id = old.group_id AND d.topic = old.topic AND d.partition = old.partition AND d.state = 'open' \
+           WHERE d.group_id = old.group_id AND d.topic = old.topic AND d.partition = old.partition AND d.state IN ('open', 'parked', 'queued') \
              AND d.record_offset >= old.to_offset AND d.record_offset < old.next_offset), \
          told AS ( \
            INSERT INTO {control} (group_id, topic, partition, verb, epoch, actor, reason, plan_id) \

@@ -4,6 +4,7 @@ mod active;
 mod command;
 mod documented;
 mod forms;
+mod groups;
 mod live;
 mod moves;
 mod partitions;
@@ -12,6 +13,7 @@ mod reconcile;
 mod releases;
 mod tail;
 mod terminal;
+mod undo;
 
 use crate::support::{Sink, TestResult, World};
 

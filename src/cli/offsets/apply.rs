@@ -8,6 +8,7 @@ use highwater::offsets::{ApplyOptions, Obeyed, Offsets, Plan};
 
 use super::plan::table;
 use super::reset::hint;
+use super::undo;
 use crate::cli::operator::{ActorArguments, OperatorArguments, json};
 
 /// How long workers are waited for: twice what they have.
@@ -33,13 +34,17 @@ pub(super) struct Arguments {
     /// While workers run
     #[arg(long)]
     live: bool,
+
+    /// How many rows of a table one transaction undoes, for a plan that undoes rows
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    portion: i64,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let mut offsets = arguments.operator.connect().await?;
     let actor = arguments.actor.actor(&mut offsets).await?;
-    let options = ApplyOptions::by(actor).live(arguments.live);
-    let applied = offsets.apply(arguments.plan, &options).await.map_err(hint)?;
+    let options = ApplyOptions::by(actor).live(arguments.live).portion(arguments.portion);
+    let applied = undo::apply(&mut offsets, arguments.plan, &options).await.map_err(hint)?;
     if applied.before {
         let by = applied.plan.applied_by.as_deref().unwrap_or("somebody");
         eprintln!("plan {} was applied before, by {by}: nothing was moved now", arguments.plan);

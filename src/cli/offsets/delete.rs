@@ -2,6 +2,7 @@
 
 use clap::Args;
 use highwater::Result;
+use highwater::offsets::{Position, Selection};
 
 use crate::cli::confirm::ConfirmArguments;
 use crate::cli::operator::{ActorArguments, OperatorArguments, SelectionArguments, json, usage};
@@ -40,6 +41,65 @@ pub(super) struct Arguments {
     confirm: ConfirmArguments,
 }
 
+/// Forget one topic, while the group works on others
+///
+/// For a topic that the group does not read any more, or that was deleted: its rows are in the way of nothing, but they
+/// show as standing still. Refused while a live worker holds one of its partitions.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct ForgetArguments {
+    #[command(flatten)]
+    operator: OperatorArguments,
+
+    /// The consumer group
+    #[arg(long, value_name = "NAME")]
+    group: String,
+
+    /// The topic
+    #[arg(long, value_name = "TOPIC")]
+    topic: String,
+
+    #[command(flatten)]
+    actor: ActorArguments,
+
+    /// Why: recorded in offset_event
+    #[arg(long, value_name = "TEXT", default_value = "none given")]
+    reason: String,
+
+    #[command(flatten)]
+    confirm: ConfirmArguments,
+}
+
+pub(super) async fn forget(arguments: &ForgetArguments) -> Result<String> {
+    arguments.confirm.check()?;
+    let mut offsets = arguments.operator.connect().await?;
+    let selection = Selection::topic(&arguments.topic);
+    let mut positions = offsets.positions(&arguments.group, &selection).await?;
+    let is_meant = arguments.confirm.is_meant(&table(&positions), "Forget them?")?;
+    if is_meant {
+        let actor = arguments.actor.actor(&mut offsets).await?;
+        let (group, topic) = (&arguments.group, &arguments.topic);
+        positions = offsets.forget_topic(group, topic, &actor, &arguments.reason).await?.positions;
+    }
+    show(&arguments.operator, is_meant, &positions)
+}
+
+pub(super) fn table(positions: &[Position]) -> String {
+    let mut table = Table::new(&["GROUP", "TOPIC", "PARTITION", "NEXT-OFFSET"]);
+    for position in positions {
+        let numbers = [position.partition.to_string(), position.offset.to_string()];
+        table.row([[position.group.clone(), position.topic.clone()], numbers].concat());
+    }
+    table.to_string()
+}
+
+fn show(operator: &OperatorArguments, executed: bool, positions: &[Position]) -> Result<String> {
+    if operator.json {
+        return json(&serde_json::json!({ "executed": executed, "positions": positions }));
+    }
+    Ok(table(positions) + if executed { "" } else { "nothing was deleted\n" })
+}
+
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     arguments.confirm.check()?;
     let selection = arguments.selection.named()?;
@@ -48,21 +108,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     }
     let mut offsets = arguments.operator.connect().await?;
     let mut positions = offsets.positions(&arguments.group, &selection).await?;
-    let table = |positions: &[highwater::offsets::Position]| {
-        let mut table = Table::new(&["GROUP", "TOPIC", "PARTITION", "NEXT-OFFSET"]);
-        for position in positions {
-            let numbers = [position.partition.to_string(), position.offset.to_string()];
-            table.row([[position.group.clone(), position.topic.clone()], numbers].concat());
-        }
-        table.to_string()
-    };
     let is_meant = arguments.confirm.is_meant(&table(&positions), "Delete them?")?;
     if is_meant {
         let actor = arguments.actor.actor(&mut offsets).await?;
         positions = offsets.delete(&arguments.group, &selection, &actor, &arguments.reason).await?.positions;
     }
-    if arguments.operator.json {
-        return json(&serde_json::json!({ "executed": is_meant, "positions": positions }));
-    }
-    Ok(table(&positions) + if is_meant { "" } else { "nothing was deleted\n" })
+    show(&arguments.operator, is_meant, &positions)
 }

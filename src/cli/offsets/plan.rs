@@ -7,6 +7,7 @@ use clap::Args;
 use highwater::Result;
 use highwater::offsets::{Clamp, Offsets, Plan, PlanState, Request, Selection, Target};
 
+use super::undo::undone;
 use crate::cli::instant::{duration, instant};
 use crate::cli::operator::{
     ActorArguments, GroupArguments, OperatorArguments, SelectionArguments, json, or_dash, usage,
@@ -31,6 +32,14 @@ pub(super) struct RequestArguments {
     /// Why: recorded in offset_event
     #[arg(long, value_name = "TEXT", default_value = "none given")]
     reason: String,
+
+    /// Delete the rows at or past the new offsets with the move
+    ///
+    /// From every table that the group's programs have registered. What is read again is then there once, also in tables
+    /// that are only appended to. Workers leave the partitions alone meanwhile; each transaction deletes a portion from the
+    /// top and moves the offset down to it, so that it may be interrupted at any time, and `offsets apply` goes on.
+    #[arg(long)]
+    undo_rows: bool,
 }
 
 /// Where to.
@@ -114,7 +123,10 @@ impl RequestArguments {
         let request = |group: &String| {
             let of_group = || positions.iter().filter(|position| position.group == *group).cloned().collect();
             let target = target.clone().unwrap_or_else(|| Target::Positions(of_group()));
-            Request::new(group, selection.clone(), target).actor(&actor).reason(&self.reason)
+            Request::new(group, selection.clone(), target)
+                .actor(&actor)
+                .reason(&self.reason)
+                .undo_rows(self.undo_rows)
         };
         Ok(groups.iter().map(request).collect())
     }
@@ -152,13 +164,18 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let mut offsets = arguments.operator.connect().await?;
     let mut plans = Vec::new();
     for request in arguments.request.requests(&arguments.operator, &mut offsets).await? {
-        plans.push(offsets.plan(&request).await?);
+        let plan = offsets.preview(&request).await?;
+        if plan.undo_rows {
+            // What cannot be undone is not planned.
+            offsets.undo(&plan).await?;
+        }
+        plans.push(offsets.store_preview(plan, true).await?);
     }
     warn(&plans);
     if arguments.operator.json {
         return json(&plans);
     }
-    let mut text = String::new();
+    let mut text = undone(&mut offsets, &plans).await?.text;
     for plan in &plans {
         let id = plan.id.unwrap_or_default();
         text += &format!("plan {id}: {} of group {}\n", plan.target, plan.group);

@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::offsets::{ApplyOptions, Offsets, Plan, Position, Request, Selection, Target};
+use highwater::offsets::{ApplyOptions, Offsets, Plan, Position, Request, Selection, Target, Undo};
 use highwater::{ErrorKind, Result};
 use serde::Serialize;
 
 use super::apply::obeyed;
 use super::plan::{RequestArguments, table, warn};
+use super::undo::{Undone, apply, undone};
 use crate::cli::confirm::ConfirmArguments;
 use crate::cli::operator::{ActorArguments, GroupArguments, OperatorArguments, json, live_command};
 
 const AFTER_HELP: &str = "\
-Rows that the handler has written stay: what is read again is applied again. Undo them first, or have
-a handler that upserts; see \"Move an offset\" in docs/operations.md.
+Rows that the handler has written stay, and what is read again is applied again, unless --undo-rows
+takes them out with the move; see \"Undo rows\" in docs/operations.md.
 
 Without --live the group must be at rest, by the database and by Kafka. With --live the workers run
 on: what they have in flight rolls back, and within two seconds they go on from the new place.
@@ -23,6 +24,9 @@ Examples:
   # Six hours again; first the look, then the deed
   highwater offsets reset --group fraud-rules-v2 --topic payments --by-duration PT6H --dry-run
   highwater offsets reset --group fraud-rules-v2 --topic payments --by-duration PT6H --execute
+
+  # The last hour again, in tables that are only appended to: its rows go with the move
+  highwater offsets reset --group fraud-rules-v2 --topic payments --by-duration PT1H --undo-rows --live --dry-run
 
   # One partition back by a hundred, while the fleet runs
   highwater offsets reset --group fraud-rules-v2 --topic payments:3 --shift-by -100 --execute --live
@@ -88,6 +92,9 @@ pub(super) struct ImportArguments {
 struct Answer<'a> {
     executed: bool,
     plans: &'a [Plan],
+    /// Before it was done.
+    #[serde(skip_serializing_if = "<[Undo]>::is_empty")]
+    undo: &'a [Undo],
 }
 
 /// How it is done and shown.
@@ -145,34 +152,38 @@ async fn reset(offsets: &mut Offsets, requests: &[Request], manner: &Manner<'_>)
         plans.push(offsets.preview(request).await?);
     }
     warn(&plans);
-    if !manner.confirm.is_meant(&table(&plans), "Move them?")? {
-        return show(&plans, false, manner);
+    let undone = undone(offsets, &plans).await?;
+    let question = if undone.undo.is_empty() { "Move them?" } else { "Delete these rows, and move them?" };
+    if !manner.confirm.is_meant(&(undone.text.clone() + &table(&plans)), question)? {
+        return show(&plans, &undone, false, manner);
     }
     let mut told = Vec::new();
     for plan in &mut plans {
         let stored = offsets.store_preview(plan.clone(), manner.live).await.map_err(hint)?;
         let id = stored.id.unwrap_or_default();
         eprintln!("plan {id}");
-        *plan =
-            offsets.apply(id, &ApplyOptions::by(&manner.actor).live(manner.live)).await.map_err(hint)?.plan;
+        let options = ApplyOptions::by(&manner.actor).live(manner.live);
+        *plan = apply(offsets, id, &options).await.map_err(hint)?.plan;
         told.extend(obeyed(offsets, plan).await?);
     }
     for line in told {
         eprintln!("{line}");
     }
-    show(&plans, true, manner)
+    show(&plans, &undone, true, manner)
 }
 
-fn show(plans: &[Plan], executed: bool, manner: &Manner<'_>) -> Result<String> {
+fn show(plans: &[Plan], undone: &Undone, executed: bool, manner: &Manner<'_>) -> Result<String> {
     if manner.export {
         let positions: Vec<Position> = plans.iter().flat_map(Plan::positions).collect();
         return crate::cli::csv::write(&positions, plans.len() > 1);
     }
     if manner.operator.json {
-        return json(&Answer { executed, plans });
+        return json(&Answer { executed, plans, undo: &undone.undo });
     }
-    let text = if executed { "" } else { "nothing was moved\n" };
-    Ok(table(plans) + text)
+    if executed {
+        return Ok(table(plans));
+    }
+    Ok(undone.text.clone() + &table(plans) + "nothing was moved\n")
 }
 
 /// To what is refused because the group is at work, the command that would work.

@@ -38,6 +38,18 @@ impl World<'_> {
 
     /// As [`highwater`](Self::highwater), on another way to the database.
     pub(crate) async fn highwater_at(&self, url: &str, arguments: &[&str]) -> Result<Said> {
+        let output = self.highwater_command(url, arguments).output().await;
+        let output = output.map_err(|error| Error::caused("run highwater", error))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        })
+    }
+
+    /// The command, to be run.
+    pub(crate) fn highwater_command(&self, url: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"HIGHWATER_") {
@@ -51,13 +63,7 @@ impl World<'_> {
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = command.output().await.map_err(|error| Error::caused("run highwater", error))?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        })
+        command
     }
 
     /// `highwater offsets VERB --group …` of this world's group.

@@ -182,3 +182,63 @@ async fn a_live_reset_wakes_what_has_halted() -> TestResult {
     worker.stop().await?;
     Ok(())
 }
+
+/// Byte for byte, also what is no text; and the same record skipped once more is the same dead letter.
+#[tokio::test]
+async fn what_is_skipped_is_kept_whole() -> TestResult {
+    let world = World::new("skip-kept", 1).await?;
+    world.produce(3).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    world.partitions_command("pause", 0, &["--reason", "INC-1"]).await?.ended(0);
+    let wild = [0_u8, 0xff, 0xfe, b'\n'];
+    world.producer.send(
+        world
+            .message(0)
+            .key(wild)
+            .value([0xc3, 0x28, 0])
+            .header("a", wild)
+            .header("a", [])
+            .timestamp_ms(1_234_567),
+    )?;
+    world.producer.send(world.message(0).key("k"))?;
+    world.producer.send(world.message(0).value("not kept"))?;
+    world.producer.flush().await?;
+    let skip = async |to: &str, more: &[&str]| {
+        let arguments = [&["--to", to, "--reason", "INC-2"], more].concat();
+        world.partitions_command("skip", 0, &arguments).await
+    };
+    let said = skip("5", &[]).await?.ended(0);
+    assert!(said.stderr.contains("2 records are kept in dead_letter"), "{}", said.stderr);
+    let sql = "SELECT record_offset, state, reason, key_hash = sha256(record_key), record_key, record_value, header_names, \
+                 header_values, timestamp_ms, timestamp_type, topic_id <> '', attempts \
+               FROM highwater.dead_letter JOIN highwater.dead_letter_payload USING (dead_letter_id) ORDER BY 1";
+    let rows = world.database.query(sql, &[]).await?;
+    assert_eq!(rows.len(), 2);
+    let (first, second) = (&rows[0], &rows[1]);
+    assert_eq!((first.get(0), first.get(1), first.get(2)), (3_i64, "open", "skipped by ana: INC-2"));
+    assert_eq!((first.get::<_, Option<bool>>(3), first.get::<_, &[u8]>(4)), (Some(true), &wild[..]));
+    assert_eq!(first.get::<_, &[u8]>(5), [0xc3, 0x28, 0]);
+    assert_eq!(first.get::<_, Vec<Vec<u8>>>(6), [b"a", b"a"]);
+    assert_eq!(first.get::<_, Vec<Option<Vec<u8>>>>(7), [Some(wild.to_vec()), Some(Vec::new())]);
+    assert_eq!((first.get(8), first.get(9), first.get(10)), (1_234_567_i64, 0_i16, true));
+    assert_eq!(second.get::<_, Option<&[u8]>>(5), None, "a tombstone has no value");
+
+    // Back, and over it again: opened anew, not a second one.
+    world.offsets("reset", &["--all-topics", "--to-offset", "3", "--live", "--execute"]).await?.ended(0);
+    let states = "SELECT count(*) FROM highwater.dead_letter WHERE state = 'superseded'";
+    assert_eq!(world.number(states).await?, 2);
+    skip("4", &[]).await?.ended(0);
+    let said = skip("6", &["--no-store"]).await?.ended(0);
+    assert!(!said.stderr.contains("kept"), "{}", said.stderr);
+    let rows = world.database.query(sql, &[]).await?;
+    let states: Vec<(i64, &str, i32)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(11))).collect();
+    assert_eq!(states, [(3, "open", 2), (4, "superseded", 1)]);
+    let attempts = "SELECT count(*) FROM highwater.dead_letter_attempt";
+    assert_eq!(world.number(attempts).await?, 3);
+    world.partitions_command("resume", 0, &[]).await?.ended(0);
+    world.verify_with_moves().await?;
+    worker.stop().await?;
+    Ok(())
+}

@@ -72,6 +72,15 @@ impl<F: Fault> Handler for Sink<F> {
         }
         self.fault.after(batch, tx).await
     }
+
+    fn writes(&self) -> Vec<Table> {
+        let sink = Table::append("sink", ["source_topic"])
+            .source_topic("source_topic")
+            .source_partition("source_partition")
+            .source_offset("source_offset");
+        let balances = Table::upsert("balances", ["account", "balance", "payments"]);
+        if self.rows_only { vec![sink] } else { vec![sink, balances] }
+    }
 }
 
 /// Adds each record's amount to its account: whatever is applied twice, or not at all, shows.

@@ -1,0 +1,447 @@
+//! Rows that go with a move back: the replay ends with each record in the table once, whatever happens on the way.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use highwater::offsets::{Applied, ApplyOptions, PlanState, Request, Selection, Target};
+use highwater::testing::{Postgres, wait_until};
+use highwater::{Table, TableSink};
+
+use crate::support::{PATIENCE, Process, Sink, TestResult, World};
+
+/// Rows, and no balance that an upsert has overwritten.
+fn rows() -> Sink {
+    Sink { fault: (), rows_only: true }
+}
+
+/// A group at rest that has applied `count` records of each of two partitions, into a table with an index for undoing.
+async fn at_rest(hint: &str, count: usize) -> TestResult<World<'static>> {
+    let world = World::new(hint, 2).await?;
+    world.database.execute("CREATE INDEX sink_source ON sink (source_partition, source_offset)").await?;
+    world.produce(count).await?;
+    world.applied().await?;
+    Ok(world)
+}
+
+impl World<'_> {
+    /// A worker applies what there is, registers its table, and stops; every record is there once.
+    async fn applied(&self) -> TestResult {
+        let worker = self.worker(rows());
+        self.registered("sink").await?;
+        self.caught_up().await?;
+        worker.stop().await?;
+        self.assert_exact(false).await?;
+        Ok(())
+    }
+
+    async fn registered(&self, table: &str) -> highwater::testing::Result<()> {
+        let sql = format!("SELECT count(*) FROM highwater.sink_table WHERE table_name = '{table}'");
+        wait_until("the table is registered", PATIENCE, async || {
+            Ok((self.number(&sql).await? > 0).then_some(()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// In this moment, whatever it is in the middle of: what lies below an offset has its row, and nothing else has one.
+    async fn is_whole(&self) -> TestResult {
+        let sql = "WITH o AS (SELECT partition, next_offset FROM highwater.consumer_offset) \
+                   SELECT partition, next_offset, \
+                     (SELECT count(*) FROM sink WHERE source_partition = partition), \
+                     (SELECT count(DISTINCT source_offset) FROM sink \
+                        WHERE source_partition = partition AND source_offset < next_offset) FROM o ORDER BY 1";
+        for row in self.database.query(sql, &[]).await? {
+            let (partition, next, rows, below): (i32, i64, i64, i64) =
+                (row.get(0), row.get(1), row.get(2), row.get(3));
+            assert_eq!((rows, below), (next, next), "partition {partition} stands at {next}");
+        }
+        Ok(())
+    }
+
+    /// What the rows are, in one number.
+    async fn checksum(&self) -> TestResult<String> {
+        let sql = "SELECT md5(string_agg(s::text, ',' ORDER BY s)) FROM sink s";
+        Ok(self.database.query(sql, &[]).await?[0].get(0))
+    }
+
+    async fn plan_state(&self, id: i64) -> TestResult<String> {
+        let sql = "SELECT state FROM highwater.offset_plan WHERE plan_id = $1";
+        Ok(self.database.query(sql, &[&id]).await?[0].get(0))
+    }
+
+    fn undo_to(&self, to: i64) -> Request {
+        Request::new(&self.group, Selection::AllTopics, Target::Offset(to))
+            .actor("ana")
+            .reason("a test")
+            .undo_rows(true)
+    }
+}
+
+#[tokio::test]
+async fn rows_go_with_the_move_and_come_back_the_same() -> TestResult {
+    let world = at_rest("undo", 200).await?;
+    let before = world.checksum().await?;
+    let arguments = ["--all-topics", "--to-offset", "60", "--undo-rows"];
+    let look = world.offsets("reset", &[&arguments[..], &["--dry-run"]].concat()).await?.ended(0);
+    let line = look.stdout.lines().nth(1).expect("a line for the table");
+    assert!(line.contains("public.sink  append  280") && line.contains("sink_source"), "{}", look.stdout);
+    assert!(look.stdout.contains("nothing was moved"), "{}", look.stdout);
+    assert_eq!(world.checksum().await?, before, "nothing was deleted either");
+
+    let done = [&arguments[..], &["--execute", "--json"]].concat();
+    let done = world.offsets("reset", &done).await?.ended(0).json();
+    assert_eq!(done["undo"][0]["tables"][0]["rows"], 280);
+    assert_eq!(done["plans"][0]["state"], "applied");
+    assert_eq!(done["plans"][0]["steps"][1]["undone_rows"], 140);
+    world.is_whole().await?;
+    assert_eq!((world.next_offset(0).await?, world.next_offset(1).await?), (Some(60), Some(60)));
+    let sql = "SELECT count(*) FROM highwater.offset_event WHERE kind = 'undo' AND from_offset = 200 AND to_offset = 60";
+    assert_eq!(world.number(sql).await?, 2);
+    world.applied().await?;
+    assert_eq!(world.checksum().await?, before);
+
+    // By time: all of it, for everything is younger than an hour. And once more, which has nothing left to do.
+    for rows in [400, 0] {
+        let hour = ["--all-topics", "--by-duration", "PT1H", "--undo-rows", "--execute", "--json"];
+        let done = world.offsets("reset", &hour).await?.ended(0).json();
+        assert_eq!(done["undo"][0]["tables"][0]["rows"], rows);
+        world.is_whole().await?;
+    }
+    world.applied().await?;
+    assert_eq!(world.checksum().await?, before);
+    Ok(())
+}
+
+/// Rows that an earlier move has left behind belong to nobody.
+#[tokio::test]
+async fn rows_that_lie_past_the_offset_already_go_too() -> TestResult {
+    let world = at_rest("undo-left", 50).await?;
+    world.offsets("reset", &["--all-topics", "--to-offset", "30", "--execute"]).await?.ended(0);
+    assert_eq!(world.number("SELECT count(*) FROM sink").await?, 100);
+    world.offsets("reset", &["--all-topics", "--to-current", "--undo-rows", "--execute"]).await?.ended(0);
+    world.is_whole().await?;
+    world.applied().await
+}
+
+/// Many times, under load, in small portions, with workers that are killed and one that wakes up too late.
+#[tokio::test]
+async fn a_fleet_runs_on_while_rows_are_undone() -> TestResult {
+    let world = World::new("undo-live", 4).await?;
+    world.database.execute("CREATE INDEX sink_source ON sink (source_partition, source_offset)").await?;
+    let mut fleet = Vec::new();
+    for name in ["a", "b"] {
+        fleet.push(Process::start(&world, name, "rows")?);
+    }
+    let zombie = Process::start_with(
+        &world,
+        "zombie",
+        "rows",
+        &[("HIGHWATER_TEST_FAILPOINT", "before_commit=6*freeze")],
+    )?;
+    let work = async {
+        world.registered("sink").await?;
+        world.progress(300).await?;
+        let mut offsets = world.operator(world.database.url()).await.expect("the database answers");
+        for round in 0..6 {
+            let back = if round % 2 == 0 { Target::ShiftBy(-150) } else { Target::Offset(40) };
+            let request = Request::new(&world.group, Selection::AllTopics, back)
+                .actor("ana")
+                .reason("a test")
+                .undo_rows(true);
+            let id = offsets.plan(&request).await.expect("a plan").id.expect("it is stored");
+            let killed = fleet.remove(0);
+            let options = ApplyOptions::by("ana").live(true).portion(40);
+            let kill = async {
+                killed.child.kill()?;
+                Ok::<_, highwater::testing::Error>(())
+            };
+            let (applied, killed) = tokio::join!(offsets.apply(id, &options), kill);
+            killed?;
+            applied.expect("the plan is applied");
+            fleet.push(Process::start(&world, &format!("after-{round}"), "rows")?);
+            world.progress(50).await?;
+        }
+        zombie.child.thaw()?;
+        world.progress(50).await?;
+        Ok(())
+    };
+    world.under_load(work).await?;
+    world.caught_up().await?;
+    world.assert_exact(false).await?;
+    zombie.child.kill()?;
+    for process in fleet {
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+/// Killed wherever it happens to be, and typed again, until it is through.
+#[tokio::test]
+async fn the_command_may_be_killed_at_any_step() -> TestResult {
+    let world = at_rest("undo-killed", 1_500).await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.undo_to(100)).await?.id.expect("it is stored");
+    let plan = id.to_string();
+    let arguments = ["offsets", "apply", &plan, "--portion", "20", "--live"];
+    let mut kills = 0;
+    for round in 0_u64.. {
+        let mut command = world.highwater_command(world.database.url(), &arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        // A little later each time, from before its first transaction to after its last.
+        match tokio::time::timeout(Duration::from_millis(30 + 15 * round), child.wait()).await {
+            Ok(status) => {
+                assert!(status?.success());
+                break;
+            }
+            Err(_) => child.kill().await?,
+        }
+        kills += 1;
+        world.is_whole().await?;
+    }
+    println!("killed {kills} times");
+    assert!(kills > 3, "{kills}");
+    assert_eq!(world.plan_state(id).await?, "applied");
+    assert_eq!((world.next_offset(0).await?, world.next_offset(1).await?), (Some(100), Some(100)));
+    world.is_whole().await?;
+    world.applied().await
+}
+
+/// Its sessions are ended while it walks, again and again, and two walk at once.
+#[tokio::test]
+async fn two_at_once_and_sessions_that_are_ended_undo_each_row_once() -> TestResult {
+    let world = at_rest("undo-ended", 600).await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.undo_to(50)).await?.id.expect("it is stored");
+    // An answer that was lost where nothing depends on it is an error, and whoever sees it presses again.
+    let press = async |who: &str| -> TestResult<PlanState> {
+        let mut errors = 0;
+        loop {
+            let options = ApplyOptions::by(who).portion(10).live(true);
+            let pressed = async {
+                world.operator(world.database.url()).await?.apply(id, &options).await.map_err(Into::into)
+            };
+            let pressed: TestResult<Applied> = pressed.await;
+            match pressed {
+                Ok(applied) => return Ok(applied.plan.state),
+                Err(error) if errors > 50 => return Err(error),
+                Err(_) => errors += 1,
+            }
+        }
+    };
+    let end = async {
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'highwater command' AND pid <> pg_backend_pid()";
+        let mut ended = 0;
+        for _ in 0..200 {
+            if world.plan_state(id).await? == "applied" {
+                break;
+            }
+            ended += world.number(sql).await?;
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(ended)
+    };
+    let (first, second, ended) = tokio::join!(press("ana"), press("ben"), end);
+    assert_eq!((first?, second?), (PlanState::Applied, PlanState::Applied));
+    println!("sessions ended: {}", ended?);
+    let sql = "SELECT sum(undone_rows)::int8 FROM highwater.offset_plan_step";
+    assert_eq!(world.number(sql).await?, 1_100);
+    world.is_whole().await?;
+    world.applied().await
+}
+
+/// The server stops at once in the middle of it, and comes back.
+#[tokio::test]
+async fn a_server_that_stops_meanwhile_is_waited_for() -> TestResult {
+    let postgres = Postgres::start().await?;
+    let kafka = highwater::testing::Kafka::shared().await?;
+    let setup = crate::support::Setup { kafka, postgres: &postgres, partitions: 2, topic_config: &[] };
+    let world = World::with("undo-crash", setup).await?;
+    world.database.execute("CREATE INDEX sink_source ON sink (source_partition, source_offset)").await?;
+    world.produce(600).await?;
+    world.applied().await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.undo_to(50)).await?.id.expect("it is stored");
+    let options = ApplyOptions::by("ana").portion(10).live(true);
+    let (reached, heard) = tokio::sync::oneshot::channel();
+    let mut reached = Some(reached);
+    let mut watch = |_: &highwater::offsets::Undoing| {
+        if let Some(reached) = reached.take() {
+            let _ = reached.send(());
+        }
+    };
+    let crash = async {
+        heard.await?;
+        postgres.kill().await?;
+        postgres.restart().await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    let (applied, crashed) = tokio::join!(offsets.apply_watched(id, &options, &mut watch), crash);
+    crashed?;
+    applied?;
+    world.is_whole().await?;
+    world.applied().await
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_is_refused_in_words_and_nothing_is_moved() -> TestResult {
+    let world = World::new("undo-refused", 1).await?;
+    world.produce(20).await?;
+    let undo = ["--all-topics", "--to-offset", "5", "--undo-rows", "--execute"];
+    let refused = async |code: i32, text: &str| -> TestResult {
+        let said = world.offsets("reset", &undo).await?.ended(code);
+        assert!(said.stderr.contains(text), "{text}: {}", said.stderr);
+        assert_eq!(world.next_offset(0).await?, Some(20));
+        assert_eq!(world.number("SELECT count(*) FROM highwater.offset_plan").await?, 0);
+        Ok(())
+    };
+    // A handler that says nothing of its tables.
+    let silent = world.worker(highwater::handler_fn(|_, _| Box::pin(async { Ok(()) })));
+    world.caught_up().await?;
+    silent.stop().await?;
+    refused(2, "has registered a table").await?;
+
+    let register = async |table: Table| -> TestResult {
+        world.database.execute("DELETE FROM highwater.sink_table").await?;
+        let name = if format!("{table:?}").contains("balances") { "balances" } else { "sink" };
+        let worker = world.worker(TableSink::json(table));
+        world.registered(name).await?;
+        worker.stop().await?;
+        Ok(())
+    };
+    register(Table::upsert("balances", ["account", "balance", "payments"])).await?;
+    refused(2, "public.balances is written by upserts").await?;
+    register(Table::append("sink", ["source_topic", "source_partition", "source_offset"])).await?;
+    refused(2, "columns that would do: source_topic, source_partition, source_offset").await?;
+    let whole = || {
+        Table::append("sink", ["source_topic"])
+            .source_partition("source_partition")
+            .source_offset("source_offset")
+    };
+    register(whole()).await?;
+    world
+        .database
+        .execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+        CREATE TRIGGER keep BEFORE DELETE ON sink FOR EACH ROW EXECUTE FUNCTION keep(); \
+        INSERT INTO sink VALUES ('t', 0, 7)",
+        )
+        .await?;
+    let said = world.offsets("reset", &undo).await?.ended(2);
+    assert!(said.stderr.contains("keeps rows that were deleted"), "{}", said.stderr);
+    assert_eq!(world.next_offset(0).await?, Some(20), "held by the plan, and not moved");
+    world.database.execute("DROP TRIGGER keep ON sink").await?;
+    let plan = world.number("SELECT max(plan_id) FROM highwater.offset_plan").await?.to_string();
+    world.highwater(&["offsets", "apply", &plan]).await?.ended(0);
+    assert_eq!((world.next_offset(0).await?, world.number("SELECT count(*) FROM sink").await?), (Some(5), 0));
+
+    // With the workers' rights it cannot be done, and with fewer than all rows in sight it is not.
+    let role = world.database.role("undoer").await?;
+    world
+        .database
+        .execute(&format!(
+            "GRANT USAGE ON SCHEMA highwater TO {0}; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA highwater TO {0}; \
+             GRANT SELECT ON sink TO {0}",
+            role.name
+        ))
+        .await?;
+    let group = ["offsets", "reset", "--group", &world.group];
+    let to = ["--all-topics", "--to-offset", "3", "--undo-rows", "--execute"];
+    let said = world.highwater_at(&role.url, &[&group[..], &to].concat()).await?.ended(5);
+    assert!(said.stderr.contains("GRANT SELECT, DELETE ON public.sink"), "{}", said.stderr);
+    let grant = format!("GRANT DELETE ON sink TO {}; ALTER TABLE sink ENABLE ROW LEVEL SECURITY", role.name);
+    world.database.execute(&grant).await?;
+    let said = world.highwater_at(&role.url, &[&group[..], &to].concat()).await?.ended(2);
+    assert!(said.stderr.contains("row-level security hides rows"), "{}", said.stderr);
+    Ok(())
+}
+
+/// Somebody lets a partition go on before the plan is through: it goes on from where it is, exactly.
+#[tokio::test]
+async fn a_partition_that_is_resumed_meanwhile_is_the_fleets_again() -> TestResult {
+    let world = at_rest("undo-taken", 300).await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.undo_to(50)).await?.id.expect("it is stored");
+    // Its first portion, and no more: the trigger holds the second one until its session is ended.
+    let mut command = world.highwater_command(
+        world.database.url(),
+        &["offsets", "apply", &id.to_string(), "--portion", "30", "--live"],
+    );
+    let holder = world.database.client().await?;
+    holder
+        .batch_execute(
+            "BEGIN; SELECT FROM sink WHERE source_partition = 0 AND source_offset = 200 FOR UPDATE",
+        )
+        .await?;
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    wait_until("it waits for a row", PATIENCE, async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'highwater command' AND wait_event_type = 'Lock'";
+        Ok((world.number(sql).await? > 0).then_some(()))
+    })
+    .await?;
+    child.kill().await?;
+    holder.batch_execute("COMMIT").await?;
+    let stands = world.next_offset(0).await?.expect("a row");
+    assert!((50..300).contains(&stands), "{stands}");
+    world.is_whole().await?;
+    let paused = "SELECT count(*) FROM highwater.consumer_offset WHERE paused_reason LIKE 'plan % undoes its rows: a test'";
+    assert_eq!(world.number(paused).await?, 2);
+
+    world.partitions_command("resume", 0, &[]).await?.ended(0);
+    let worker = world.worker(rows());
+    wait_until("the fleet has partition 0 again", PATIENCE, async || {
+        Ok((world.next_offset(0).await? == Some(300)).then_some(()))
+    })
+    .await?;
+    let said = world.highwater(&["offsets", "apply", &id.to_string()]).await?.ended(1);
+    assert!(said.stderr.contains(&format!("has resumed or moved {}:0", world.topic)), "{}", said.stderr);
+    assert_eq!(world.plan_state(id).await?, "stopped");
+    world.highwater(&["offsets", "apply", &id.to_string()]).await?.ended(1);
+    world.caught_up().await?;
+    world.assert_exact(false).await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_partition_that_was_paused_stays_paused() -> TestResult {
+    let world = at_rest("undo-paused", 40).await?;
+    world.partitions_command("pause", 1, &["--reason", "INC-1"]).await?.ended(0);
+    world
+        .offsets("reset", &["--all-topics", "--to-offset", "10", "--undo-rows", "--execute"])
+        .await?
+        .ended(0);
+    let sql = "SELECT paused_reason FROM highwater.consumer_offset ORDER BY partition";
+    let reasons: Vec<Option<String>> =
+        world.database.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
+    assert_eq!(reasons, [None, Some("INC-1".to_owned())]);
+    world.partitions_command("resume", 1, &[]).await?.ended(0);
+    world.applied().await
+}
+
+/// How fast it is, for docs/operations.md; and that no transaction grows with the range.
+#[tokio::test]
+#[ignore = "takes minutes: cargo test --test it operator::undo::a_million -- --ignored --nocapture"]
+async fn a_million_rows_in_bounded_transactions() -> TestResult {
+    let world = at_rest("undo-million", 500_000).await?;
+    let before = world.checksum().await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.undo_to(0)).await?.id.expect("it is stored");
+    let (began, mut longest, mut last, mut portions) = (Instant::now(), Duration::ZERO, Instant::now(), 0);
+    let mut watch = |_: &highwater::offsets::Undoing| {
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        portions += 1;
+    };
+    offsets.apply_watched(id, &ApplyOptions::by("ana"), &mut watch).await?;
+    let took = began.elapsed();
+    println!(
+        "1,000,000 rows undone in {took:?}, {:.0} rows/s, in {portions} transactions, the longest {longest:?}",
+        1e6 / took.as_secs_f64()
+    );
+    world.is_whole().await?;
+    world.applied().await?;
+    assert_eq!(world.checksum().await?, before);
+    Ok(())
+}
