@@ -9,7 +9,9 @@ mod live;
 mod moves;
 mod partitions;
 mod plans;
+mod reconcile;
 mod releases;
+mod tail;
 mod terminal;
 mod undo;
 
