@@ -12,10 +12,12 @@ mod moves;
 mod pages;
 mod partitions;
 mod plans;
+mod reconcile;
 mod releases;
 mod report;
 mod shapes;
 mod status;
+mod tail;
 mod terminal;
 mod undo;
 

@@ -74,8 +74,10 @@ pub(in crate::offsets) async fn read(
             lost: Vec::new(),
         });
     }
+    // A copied group begins where another one stands, whose rows may lie in the same tables: as one that was adopted.
     let sql = format!(
-        "SELECT partition, event_id, kind, from_offset, to_offset, {}, {}, actor, reason FROM {} WHERE {which}",
+        "SELECT partition, event_id, CASE WHEN kind = 'start' AND reason LIKE '%(copied from %)' THEN 'adopt' ELSE kind END, \
+           from_offset, to_offset, {}, {}, actor, reason FROM {} WHERE {which}",
         us("occurred_at"),
         utc("occurred_at"),
         schema.qualified("offset_event"),

@@ -102,14 +102,12 @@ impl Run<'_> {
         let facts = Facts { place, next_offset, compacted, several_rows: self.options.several_rows };
         let mut comparison = Comparison::new(facts, &coverage, &rules, &mut self.findings);
         let (start, mut told) = (self.done, 0);
-        let mut rows = vec![0; rules.len()];
+        let (mut rows, mut heads) = (vec![0; rules.len()], vec![None; rules.len()]);
         loop {
-            let mut heads = Vec::with_capacity(rules.len());
-            for (stream, table) in streams.tables.iter_mut().zip(&self.tables) {
-                heads.push(match stream {
-                    Some(stream) => stream.peek(key.partition).await.map_err(|error| unread(table, error))?,
-                    None => None,
-                });
+            for ((head, stream), table) in heads.iter_mut().zip(&mut streams.tables).zip(&self.tables) {
+                if let Some(stream) = stream {
+                    *head = stream.peek(key.partition).await.map_err(|error| unread(table, error))?;
+                }
             }
             let dead = streams.dead.peek(key.partition).await;
             let dead = dead.map_err(|source| Error::postgres("read the dead letters", source))?;

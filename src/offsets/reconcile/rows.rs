@@ -73,7 +73,7 @@ impl<'t> Stream<'t> {
         partition: Option<i32>,
     ) -> Result<Self, tokio_postgres::Error> {
         let sql = format!(
-            "SELECT partition::int8, record_offset, (state = 'redriven')::int8 FROM {} \
+            "SELECT partition::int8, record_offset, (state = 'redriven')::int4::int8 FROM {} \
              WHERE group_id = $1 AND topic = $2 AND topic_id = $3 AND partition = coalesce($4, partition) \
                AND state <> 'superseded' ORDER BY partition, record_offset",
             schema.qualified("dead_letter")

@@ -123,6 +123,10 @@ impl Handler for Copied {
         self.0.handle(batch, tx).await?;
         add_to_balances(batch, tx).await
     }
+
+    fn writes(&self) -> Vec<Table> {
+        self.0.writes()
+    }
 }
 
 /// Account and amount of a record.
