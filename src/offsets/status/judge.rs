@@ -45,11 +45,11 @@ pub(super) fn judge(group: &str, sight: Sight, options: &StatusOptions) -> Group
     }
 }
 
-/// Whether all that is wrong may be a hand-over, or a start.
+/// Whether something that is wrong may be a hand-over, or a start, and soon be over.
 pub(super) fn may_pass(status: &GroupStatus) -> bool {
     use TroubleKind::{Claiming, DeadOwner, Fenced, NotReady, Unowned};
     let mut counting = status.troubles.iter().filter(|trouble| trouble.counts);
-    counting.all(|trouble| matches!(trouble.kind, Claiming | DeadOwner | Fenced | NotReady | Unowned))
+    counting.any(|trouble| matches!(trouble.kind, Claiming | DeadOwner | Fenced | NotReady | Unowned))
 }
 
 fn of_partition(seen: &Seen, nobody: bool, options: &StatusOptions) -> Vec<Trouble> {
