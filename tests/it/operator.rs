@@ -2,6 +2,7 @@
 
 mod active;
 mod command;
+mod doctor;
 mod documented;
 mod forms;
 mod groups;
@@ -11,6 +12,8 @@ mod partitions;
 mod plans;
 mod reconcile;
 mod releases;
+mod report;
+mod status;
 mod tail;
 mod terminal;
 mod undo;
