@@ -218,3 +218,25 @@ fn listed(names: &[String]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PartialConfig;
+
+    #[test]
+    fn a_service_may_examine_in_a_task_of_its_own() {
+        fn assert_send<T: Send>(_: &T) {}
+        let config = PartialConfig::default().postgres_url("postgres://localhost/x").finish_doctor().unwrap();
+        let options = DoctorOptions::default();
+        assert_send(&examine(&config, &options));
+        assert_send(&crate::report::collect(&config, &crate::report::ReportOptions::default()));
+    }
+
+    #[test]
+    fn lists_are_not_endless() {
+        let names: Vec<String> = (0..7).map(|n| n.to_string()).collect();
+        assert_eq!(listed(&names), "0, 1, 2, 3, 4 and 2 more");
+        assert_eq!((counted(1, "topic"), counted(2, "topic")), ("1 topic".to_owned(), "2 topics".to_owned()));
+    }
+}

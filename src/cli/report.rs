@@ -70,6 +70,15 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
         .groups(arguments.groups.clone())
         .with_texts(arguments.with_texts)
         .rows(arguments.rows.max(1));
+    // As far as it can be asked; the report itself comes also where nothing answers.
+    if let Ok(mut offsets) = arguments.operator.connect().await {
+        for group in &arguments.groups {
+            match offsets.events(group, 1).await {
+                Err(error) if error.kind() == ErrorKind::Configuration => return Err(error),
+                _ => {}
+            }
+        }
+    }
     // First, so that nobody waits for what cannot be written.
     let mut file = create(path).map_err(|source| {
         usage(format!("could not create {named}: choose a name that is not taken, in a folder of yours"))

@@ -47,7 +47,7 @@ pub(super) async fn snapshots(patient: &Patient<'_>, client: &Transaction<'_>) -
                WHERE database = current_database() AND clock_timestamp() - prepared > make_interval(secs => $1) ORDER BY prepared LIMIT 5";
     for row in client.query(sql, &[&long]).await? {
         let (gid, seconds): (String, f64) = (row.get(0), row.get(1));
-        let gid = gid.replace('\'', "''");
+        let quoted = gid.replace('\'', "''");
         findings.push(
             Finding::new(
                 CHECK,
@@ -55,7 +55,9 @@ pub(super) async fn snapshots(patient: &Patient<'_>, client: &Transaction<'_>) -
                 format!("a transaction is prepared for {:.0} min, and holds its locks", seconds / 60.0),
             )
             .of(&gid)
-            .cure(format!("COMMIT PREPARED '{gid}' or ROLLBACK PREPARED '{gid}', as its coordinator would")),
+            .cure(format!(
+                "COMMIT PREPARED '{quoted}' or ROLLBACK PREPARED '{quoted}', as its coordinator would"
+            )),
         );
     }
     let sql = "SELECT slot_name::text, active, greatest(pg_catalog.age(xmin), pg_catalog.age(catalog_xmin))::int8 \

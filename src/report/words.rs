@@ -10,17 +10,18 @@ use uuid::Uuid;
 /// Fields that hold texts.
 const TEXTS: &[&str] = &["detail", "reason", "paused_reason", "error"];
 
-/// How texts of Highwater's own begin, as far as nobody else's words can be in them.
+/// How texts of Highwater's own begin, as far as nobody else's words can be in them. (Classes of characters are written
+/// out: the `regex` crate is built without Unicode's.)
 static BEGINNINGS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-    const RECORD: &str = r"^record \S+\[\d+\]@\d+";
+    const RECORD: &str = r"^record [^ ]+\[[0-9]+\]@[0-9]+";
     [
         format!("{RECORD} was rejected:"),
         format!("{RECORD} cannot be applied:"),
         format!("{RECORD} loses its session with Postgres every time, though others keep theirs"),
         format!("{RECORD}: this single record takes longer than max_processing_time every time"),
-        r"^\S+\[\d+\] \[\d+, \d+\):".to_owned(),
-        r"^\S+\[\d+\] was halted by an operator:".to_owned(),
-        r"^\S+\[\d+\] is (claiming|draining|fenced|halted|running):".to_owned(),
+        r"^[^ ]+\[[0-9]+\] \[[0-9]+, [0-9]+\):".to_owned(),
+        r"^[^ ]+\[[0-9]+\] was halted by an operator:".to_owned(),
+        r"^[^ ]+\[[0-9]+\] is (claiming|draining|fenced|halted|running):".to_owned(),
         "^paused by an operator:".to_owned(),
         "^trying again:".to_owned(),
     ]
@@ -32,22 +33,22 @@ static BEGINNINGS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 /// Texts that have nothing but Highwater's words, names and numbers, and what a broker says.
 static WHOLE: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
-        r"^cannot read \S+\[\d+\] at offset \d+: ",
-        r"^Kafka refuses the records of \S+\[\d+\] from offset \d+ on: ",
-        r"^Kafka holds records of \S+\[\d+\] up to offset \d+, and none comes after \d+(, for more than [a-z0-9 ]+)?$",
-        r"^records of \S+\[\d+\] are here from offset \d+ on, and none is applied(, for more than [a-z0-9 ]+)?$",
-        r"^an open transaction upstream holds the last stable offset of \S+\[\d+\] at \d+",
-        r"^\S+\[\d+\] has no leader: ",
-        r"^(\S+\[\d+\]: )?waits for ",
+        r"^cannot read [^ ]+\[[0-9]+\] at offset [0-9]+: ",
+        r"^Kafka refuses the records of [^ ]+\[[0-9]+\] from offset [0-9]+ on: ",
+        r"^Kafka holds records of [^ ]+\[[0-9]+\] up to offset [0-9]+, and none comes after [0-9]+(, for more than [a-z0-9 ]+)?$",
+        r"^records of [^ ]+\[[0-9]+\] are here from offset [0-9]+ on, and none is applied(, for more than [a-z0-9 ]+)?$",
+        r"^an open transaction upstream holds the last stable offset of [^ ]+\[[0-9]+\] at [0-9]+",
+        r"^[^ ]+\[[0-9]+\] has no leader: ",
+        r"^([^ ]+\[[0-9]+\]: )?waits for ",
         "^no broker answers ",
         "^Postgres does not answer: no heartbeat could be written",
         "^Postgres refuses the credentials: ",
         "^not a member of group ",
         "^a new Kafka client is being built$",
-        r"^\d+ offsets behind, and the limit is \d+$",
+        r"^[0-9]+ offsets behind, and the limit is [0-9]+$",
         r"^the next record is [0-9.]+ s old, and the limit is [0-9.]+ s$",
-        r"^\d+ dead letters wait, and the limit is \d+$",
-        r"^Kafka's log goes from \d+ to \d+$",
+        r"^[0-9]+ dead letters wait, and the limit is [0-9]+$",
+        r"^Kafka's log goes from [0-9]+ to [0-9]+$",
         "^none given$",
     ]
     .iter()
