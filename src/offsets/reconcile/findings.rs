@@ -216,7 +216,7 @@ impl Findings {
             }
             return;
         }
-        let first = named.first().map(|first| place(first)).unwrap_or_default();
+        let first = named.first().map(place).unwrap_or_default();
         let runs = match kind {
             DifferenceKind::MissingRow => format!(", in {runs} runs of {longest} at most"),
             _ => String::new(),

@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_fleet_that_is_down_is_one_trouble_and_a_hand_over_may_pass() {
         let released = Seen { owner: None, owner_live: false, ..running(0) };
-        let mut down = sight(vec![released.clone(), Seen { partition: 1, ..released.clone() }]);
+        let mut down = sight(vec![released.clone(), Seen { partition: 1, ..released }]);
         let between = judge("g", down.clone(), &StatusOptions::default());
         assert!(may_pass(&between), "{between:?}");
         down.workers.clear();

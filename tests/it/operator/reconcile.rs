@@ -21,6 +21,7 @@ impl World<'_> {
 
     /// No way of looking finds anything.
     #[track_caller]
+    #[allow(clippy::manual_async_fn)] // an async function's caller is not tracked
     fn is_well(&self) -> impl Future<Output = TestResult> {
         async move {
             for arguments in [TABLE, SHALLOW_STRICT, DEEP, STRICT] {
