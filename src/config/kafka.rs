@@ -55,6 +55,8 @@ const FIXED: &[(&str, &str)] = &[
 /// the classic protocol, for one that asked to join and was not heard of again, as when it was killed just before the broker
 /// was: with librdkafka's default of five minutes a group stood still for as long.
 const BEYOND_DRAINING: Duration = Duration::from_secs(20);
+/// librdkafka's own `session.timeout.ms`, which it compares with, and which cannot be set under KIP-848.
+const DEFAULT_SESSION: Duration = Duration::from_secs(45);
 
 /// The complete configuration of a worker's consumer, for `rdkafka::ClientConfig`.
 ///
@@ -127,7 +129,7 @@ fn group_properties(config: &Config) -> Vec<(&'static str, String)> {
         }
         GroupProtocol::Consumer => {
             properties.extend(assignor.map(|assignor| ("group.remote.assignor", assignor)));
-            properties.push(("max.poll.interval.ms", ms(max_poll_interval)));
+            properties.push(("max.poll.interval.ms", ms(max_poll_interval.max(DEFAULT_SESSION))));
         }
     }
     properties
