@@ -72,12 +72,28 @@ impl Offsets {
         self.reconnect().await?;
         self.standing(group, &Selection::topic(topic)).await?;
         let failed = |source| Error::postgres(format!("forget topic {topic} in group `{group}`"), source);
+        // Nobody holds what is paused, though a worker may wait for it: it would find a new topic there.
+        let paused = format!(
+            "SELECT EXISTS (SELECT FROM {} WHERE group_id = $1 AND topic = $2 AND paused_reason IS NOT NULL)",
+            self.schema().qualified("consumer_offset")
+        );
+        let is_paused: bool = self.client.query_one(&paused, &[&group, &topic]).await.map_err(failed)?.get(0);
+        if is_paused && !self.live_workers(group).await?.is_empty() {
+            return Err(Error::new(
+                ErrorKind::GroupActive,
+                format!(
+                    "partitions of topic {topic} are paused, and workers of group `{group}` may be waiting for them; nothing was \
+                     deleted: take the topic out of their `topics`, and resume it, first"
+                ),
+            ));
+        }
         let positions = self.forget(group, &[topic.to_owned()], actor, reason).await.map_err(failed)?;
         let positions = positions.ok_or_else(|| {
             Error::new(
                 ErrorKind::GroupActive,
                 format!(
-                    "a live worker of group `{group}` holds partitions of topic {topic}, and nothing was deleted: take the                      topic out of its `topics` first"
+                    "a live worker of group `{group}` holds partitions of topic {topic}, and nothing was deleted: take the topic \
+                     out of its `topics` first"
                 ),
             )
         })?;

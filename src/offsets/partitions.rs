@@ -286,12 +286,12 @@ impl Offsets {
 
 /// Whether a locked row is not yet as it is ordered to be.
 fn concerns(order: &Order, row: &Row, is_reported_halted: bool) -> bool {
-    let (next_offset, paused, halted): (i64, bool, bool) =
-        (row.get(2), row.get::<_, Option<&str>>(4).is_some(), row.get(5));
+    let (next_offset, paused, halted, held): (i64, bool, bool, bool) =
+        (row.get(2), row.get::<_, Option<&str>>(4).is_some(), row.get(5), row.get(6));
     match order.verb {
         Verb::Halt => !halted,
         Verb::Pause => !paused,
-        Verb::Resume => paused && !halted,
+        Verb::Resume => (paused || held) && !halted,
         Verb::Retry => halted || (is_reported_halted && !paused),
         Verb::Skip => order.to.is_some_and(|to| next_offset < to),
         Verb::Reset => false,

@@ -339,7 +339,7 @@ impl Offsets {
     }
 }
 
-fn named_by(positions: &[Position]) -> Selection {
+pub(super) fn named_by(positions: &[Position]) -> Selection {
     let mut topics: BTreeMap<&str, std::collections::BTreeSet<i32>> = BTreeMap::new();
     for position in positions {
         topics.entry(&position.topic).or_default().insert(position.partition);

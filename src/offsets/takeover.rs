@@ -23,8 +23,13 @@ pub(super) struct Why<'a> {
     pub(super) plan_id: Option<i64>,
 }
 
+/// By which step of a plan a row is held.
+const HELD: &str =
+    "s.topic = o.topic AND s.partition = o.partition AND s.claim_token = o.claim_token AND s.outcome IS NULL";
+
 /// Locks the group's rows of these partitions, in key order as everybody does, and tells how they stand: topic,
-/// partition, next_offset, epoch, paused_reason, halted.
+/// partition, next_offset, epoch, paused_reason, halted, and whether a plan holds it that undoes its rows: then the two
+/// before are as they were before that.
 pub(super) async fn lock(
     transaction: &Transaction<'_>,
     schema: &SchemaName,
@@ -32,11 +37,15 @@ pub(super) async fn lock(
     keys: &[PartitionKey],
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let sql = format!(
-        "SELECT o.topic, o.partition, o.next_offset, o.epoch, o.paused_reason, \
-           o.halted AND o.paused_reason IS NOT NULL FROM {} o \
-         JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
+        "SELECT o.topic, o.partition, o.next_offset, o.epoch, \
+           CASE WHEN s.plan_id IS NULL THEN o.paused_reason ELSE s.paused_reason END, \
+           CASE WHEN s.plan_id IS NULL THEN o.halted AND o.paused_reason IS NOT NULL \
+             ELSE coalesce(s.halted, false) AND s.paused_reason IS NOT NULL END, s.plan_id IS NOT NULL \
+         FROM {} o JOIN unnest($2::text[], $3::int4[]) AS w(topic, partition) USING (topic, partition) \
+         LEFT JOIN {} s ON {HELD} \
          WHERE o.group_id = $1 ORDER BY o.topic, o.partition FOR UPDATE OF o",
-        schema.qualified("consumer_offset")
+        schema.qualified("consumer_offset"),
+        schema.qualified("offset_plan_step")
     );
     let (topics, partitions) = crate::claim::columns(keys);
     transaction.query(&sql, &[&group, &topics, &partitions]).await
@@ -55,9 +64,15 @@ pub(super) async fn take(
     let offsets = schema.qualified("consumer_offset");
     let sql = format!(
         "WITH old AS ( \
-           SELECT o.*, m.to_offset FROM {offsets} o \
+           SELECT o.*, m.to_offset, s.plan_id AS held_by, \
+             CASE WHEN s.plan_id IS NULL THEN o.paused_reason ELSE s.paused_reason END AS paused_before, \
+             CASE WHEN s.plan_id IS NULL THEN o.halted ELSE coalesce(s.halted, false) END AS halted_before \
+           FROM {offsets} o \
            JOIN unnest($2::text[], $3::int4[], $4::int8[]) AS m(topic, partition, to_offset) USING (topic, partition) \
+           LEFT JOIN {steps} s ON {HELD} \
            WHERE o.group_id = $1), \
+         overruled AS ( \
+           UPDATE {steps} s SET outcome = 'taken' FROM old o WHERE s.plan_id = o.held_by AND {HELD}), \
          history AS ( \
            INSERT INTO {history} (group_id, topic, partition, epoch, claim_token, owner, instance_id, claimed_offset, \
              end_offset, applied_records, applied_batches, claimed_at, committed_at) \
@@ -80,13 +95,14 @@ pub(super) async fn take(
            epoch = old.epoch + 1, claim_token = gen_random_uuid(), owner = NULL, claimed_by = NULL, drain_until = NULL, \
            claimed_offset = NULL, claimed_at = NULL, applied_records = 0, applied_batches = 0, \
            paused_reason = CASE WHEN $5 IN ('pause', 'halt') THEN $7 WHEN $5 IN ('resume', 'retry') THEN NULL \
-             ELSE old.paused_reason END, \
-           halted = CASE WHEN $5 = 'halt' THEN true WHEN $5 IN ('resume', 'retry') THEN false ELSE old.halted END \
+             ELSE old.paused_before END, \
+           halted = CASE WHEN $5 = 'halt' THEN true WHEN $5 IN ('resume', 'retry') THEN false ELSE old.halted_before END \
          FROM old WHERE o.group_id = old.group_id AND o.topic = old.topic AND o.partition = old.partition",
         history = schema.qualified("claim_history"),
         events = schema.qualified("offset_event"),
         dead_letters = schema.qualified("dead_letter"),
         control = schema.qualified("partition_control"),
+        steps = schema.qualified("offset_plan_step"),
     );
     let topics: Vec<&str> = taken.iter().map(|taken| &*taken.key.topic).collect();
     let partitions: Vec<i32> = taken.iter().map(|taken| taken.key.partition).collect();

@@ -4,10 +4,14 @@
 mod tables;
 mod walk;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::Offsets;
-use super::plan::Plan;
+use super::apply::step_key;
+use super::ends::survey;
+use super::plan::{Plan, named_by};
 use crate::error::{Error, ErrorKind, Result};
 
 use tables::SinkTable;
@@ -64,6 +68,7 @@ impl Offsets {
     /// [`Privilege`](ErrorKind::Privilege) if this role may not delete there.
     pub async fn undo(&mut self, plan: &Plan) -> Result<Undo> {
         self.reconnect().await?;
+        self.can_be_read_again(plan).await?;
         let mut tables = Vec::new();
         for table in self.sink_tables(plan).await? {
             let rows = self.count(&table, plan).await?;
@@ -78,6 +83,51 @@ impl Offsets {
             });
         }
         Ok(Undo { tables })
+    }
+
+    /// Rows are deleted to be written again: what Kafka does not give any more must keep its rows.
+    ///
+    /// # Errors
+    /// If it is not the topic that the group has read, or records after a target are gone, or compaction may have taken some.
+    async fn can_be_read_again(&self, plan: &Plan) -> Result<()> {
+        let standing = self.standing(&plan.group, &named_by(&plan.positions())).await?;
+        let catalog = self.kafka()?;
+        let survey = survey(catalog, &standing).await?;
+        let open = || plan.steps.iter().filter(|step| step.outcome.is_none() && step.to < step.from);
+        for step in open() {
+            let key = step_key(step);
+            let low = survey.available[&key].low.get();
+            if step.to < low {
+                return Err(Error::new(
+                    ErrorKind::Guard,
+                    format!(
+                        "Kafka has no records of {key} before {low} any more, so that rows from {} on would be deleted for good, and \
+                         nothing more was moved: make a new plan",
+                        step.to
+                    ),
+                ));
+            }
+        }
+        let topics: BTreeSet<&str> = open().map(|step| step.topic.as_str()).collect();
+        let topics: Vec<&str> = topics.into_iter().collect();
+        match catalog.compacted(&topics).await {
+            Ok(found) => {
+                if let Some(topic) = topics.iter().find(|topic| found.get(**topic) == Some(&true)) {
+                    return Err(Error::configuration(format!(
+                        "topic {topic} is compacted: some of the records whose rows would be deleted may be gone from Kafka, and \
+                         nothing was moved"
+                    )));
+                }
+                for topic in topics.iter().filter(|topic| !found.contains_key(**topic)) {
+                    tracing::warn!(
+                        topic,
+                        "whether it is compacted is not known (DESCRIBE_CONFIGS): then rows would not come back"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "whether the topics are compacted is not known"),
+        }
+        Ok(())
     }
 
     async fn count(&self, table: &SinkTable, plan: &Plan) -> Result<Option<i64>> {
@@ -109,7 +159,7 @@ pub(super) fn stopped(plan: &Plan) -> Error {
     Error::new(
         ErrorKind::Difference,
         format!(
-            "plan {} was stopped: somebody has resumed or moved {} while its rows were undone, and it goes on from where it \
+            "plan {} was stopped: somebody has resumed, held or moved {} while its rows were undone, and it goes on from where it \
              was then, exactly; the other partitions were moved. See `highwater offsets events`, and make a new plan",
             plan.id.unwrap_or_default(),
             taken.join(", ")

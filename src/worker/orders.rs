@@ -116,8 +116,8 @@ impl Control {
             }
             State::Running { .. } => Answer::Obeyed,
             State::Halted { .. } => {
-                let is_newer = entry.epoch.is_some_and(|epoch| epoch > order.epoch);
-                if !order.wakes() || is_newer || entry.woken_by >= order.id {
+                // Whatever its epoch: a database that has gone back counts anew. To wake in vain costs a claim.
+                if !order.wakes() || entry.woken_by >= order.id {
                     Answer::Obeyed
                 } else {
                     Answer::Do(Input::HaltOver)

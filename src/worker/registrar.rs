@@ -35,29 +35,43 @@ struct Line {
 
 impl Registrar {
     pub(super) fn new(db: Arc<Db>, program: &str, written: Vec<Written>) -> Self {
+        // A row says which record it is of only if all of them do.
+        let of_all = |column: &str| {
+            format!(
+                "CASE WHEN count(*) = count(r.{column}) AND count(DISTINCT r.{column}) = 1 THEN min(r.{column}) END AS {column}"
+            )
+        };
         // A name is looked up as the sink's own statements do it. One that differs only in what is written there already
         // is left alone: no row is written anew by every worker that starts.
         let register = format!(
             "WITH named AS ( \
-               SELECT n.nspname::text, c.relname::text, r.mode, string_to_array(r.topics, E'\\n') AS topics, r.topic, \
-                 r.partition, r.record_offset, r.record_timestamp \
+               SELECT n.nspname::text, c.relname::text, r.mode, \
+                 CASE WHEN count(*) = count(r.topics) THEN string_to_array(string_agg(r.topics, E'\\n'), E'\\n') END AS topics, \
+                 {topic}, {partition}, {record_offset}, {record_timestamp} \
                FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]) \
                  AS r(name, mode, topics, topic, partition, record_offset, record_timestamp) \
                JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(r.name) \
-               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace), \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace GROUP BY 1, 2, 3), \
              registered AS ( \
                INSERT INTO {tables} AS t (group_id, table_schema, table_name, mode, topics, topic_column, partition_column, \
                  offset_column, timestamp_column, program, registered_by) \
                SELECT $1, nspname, relname, mode, topics, topic, partition, record_offset, record_timestamp, $10, $2 \
                FROM named ORDER BY nspname, relname, mode \
-               ON CONFLICT (group_id, table_schema, table_name, mode) DO UPDATE SET topics = excluded.topics, \
+               ON CONFLICT (group_id, table_schema, table_name, mode) DO UPDATE SET topics = {both}, \
                  topic_column = excluded.topic_column, partition_column = excluded.partition_column, \
                  offset_column = excluded.offset_column, timestamp_column = excluded.timestamp_column, \
                  program = excluded.program, registered_by = excluded.registered_by, registered_at = clock_timestamp() \
-               WHERE (t.topics, t.topic_column, t.partition_column, t.offset_column, t.timestamp_column, t.program) \
-                 IS DISTINCT FROM (excluded.topics, excluded.topic_column, excluded.partition_column, \
-                   excluded.offset_column, excluded.timestamp_column, excluded.program)) \
+               WHERE (t.topic_column, t.partition_column, t.offset_column, t.timestamp_column, t.program) \
+                 IS DISTINCT FROM (excluded.topic_column, excluded.partition_column, excluded.offset_column, \
+                   excluded.timestamp_column, excluded.program) OR t.topics IS DISTINCT FROM {both}) \
              SELECT count(*) FROM named",
+            topic = of_all("topic"),
+            partition = of_all("partition"),
+            record_offset = of_all("record_offset"),
+            record_timestamp = of_all("record_timestamp"),
+            // What the table has held it goes on holding: a person may shorten the list.
+            both = "CASE WHEN t.topics IS NOT NULL AND excluded.topics IS NOT NULL \
+                      THEN ARRAY(SELECT DISTINCT u FROM unnest(t.topics || excluded.topics) u ORDER BY u) END",
             tables = db.schema.qualified("sink_table"),
         );
         Self { db, program: program.to_owned(), tables: lines(written), register }

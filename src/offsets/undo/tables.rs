@@ -83,6 +83,14 @@ impl SinkTable {
         format!("SELECT EXISTS (SELECT FROM {} WHERE {})", self.qualified(), self.from(step, offset))
     }
 
+    /// Whether there are rows of which it is not known of which record they are.
+    fn of_nobody(&self) -> String {
+        let columns = self.topic.iter().chain([&self.partition, &self.offset]);
+        let is_null: Vec<String> =
+            columns.map(|column| format!("{} IS NULL", quote_identifier(column))).collect();
+        format!("SELECT EXISTS (SELECT FROM {} WHERE {})", self.qualified(), is_null.join(" OR "))
+    }
+
     pub(super) fn create_index(&self) -> String {
         let columns: Vec<String> =
             self.topic.iter().chain([&self.partition, &self.offset]).map(|column| shown(column)).collect();
@@ -100,13 +108,19 @@ impl Offsets {
             "SELECT t.table_schema, t.table_name, c.oid, t.mode, t.topics, t.topic_column, t.partition_column, \
                t.offset_column, pg_catalog.has_table_privilege(c.oid, 'SELECT') \
                  AND pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.row_security_active(c.oid), \
-               (SELECT count(DISTINCT o.topic) FROM {offsets} o WHERE o.group_id = $1 \
-                  AND (t.topics IS NULL OR o.topic = ANY(t.topics))), \
+               (SELECT count(*) FROM ( \
+                  SELECT o.topic FROM {offsets} o JOIN {tables} x ON x.group_id = $1 \
+                    AND (x.table_schema, x.table_name) = (t.table_schema, t.table_name) \
+                    AND (x.topics IS NULL OR o.topic = ANY(x.topics)) WHERE o.group_id = $1 \
+                  UNION SELECT unnest(x.topics) FROM {tables} x WHERE x.group_id = $1 \
+                    AND (x.table_schema, x.table_name) = (t.table_schema, t.table_name)) u), \
                ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
                   AND NOT a.attisdropped AND a.attname ~* '(topic|partition|offset)' ORDER BY a.attnum), \
                ARRAY(SELECT DISTINCT r.group_id FROM {tables} r WHERE r.group_id <> $1 \
                   AND (r.table_schema, r.table_name) = (t.table_schema, t.table_name) \
-                  AND coalesce(r.topics && $2::text[], true) ORDER BY 1) \
+                  AND (t.topic_column IS NULL OR coalesce(r.topics && $2::text[], true)) ORDER BY 1), \
+               EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull \
+                  AND a.attname IN (t.topic_column, t.partition_column, t.offset_column)) \
              FROM {tables} t LEFT JOIN pg_catalog.pg_class c \
                ON c.oid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', t.table_schema, t.table_name)) \
              WHERE t.group_id = $1 AND (t.topics IS NULL OR t.topics && $2::text[]) ORDER BY 1, 2, 4",
@@ -135,6 +149,18 @@ impl Offsets {
                 Err(refusal) => refused.push(refusal),
             }
         }
+        for (table, row) in tables.iter().zip(rows.iter().filter(|row| judge(row).is_ok())) {
+            if row.get::<_, bool>(13) && self.has_rows_of_nobody(table).await? {
+                refused.push(Refusal {
+                    text: format!(
+                        "some rows of {} do not say which record they are of: they were written before its columns were, and \
+                         would be left behind",
+                        table.name()
+                    ),
+                    of_rights: false,
+                });
+            }
+        }
         if refused.is_empty() {
             return Ok(tables);
         }
@@ -149,6 +175,13 @@ impl Offsets {
                 texts.join("; ")
             ),
         ))
+    }
+
+    async fn has_rows_of_nobody(&self, table: &SinkTable) -> Result<bool> {
+        let row = self.client.query_one(&table.of_nobody(), &[]).await;
+        row.map(|row| row.get(0)).map_err(|source| {
+            Error::postgres(format!("look for rows of no record in {}", table.name()), source)
+        })
     }
 
     /// The index that leads to a partition's rows by offset.

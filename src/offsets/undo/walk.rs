@@ -45,6 +45,8 @@ enum Portion {
     Done,
     /// Somebody has ended the plan's claim.
     Taken,
+    /// In this database the plan was not begun: it has gone back.
+    NotBegun,
     /// A table has kept rows that were to be deleted.
     Kept(String),
 }
@@ -57,7 +59,11 @@ impl Offsets {
         watch: &mut dyn FnMut(&Undoing),
     ) -> Result<Applied> {
         let id = plan.id.unwrap_or_default();
-        let tables = self.sink_tables(&plan).await?;
+        let tables = match self.sink_tables(&plan).await {
+            Err(error) if plan.state == PlanState::Applying => return Err(held(id, &error)),
+            tables => tables?,
+        };
+        self.can_be_read_again(&plan).await?;
         if plan.state == PlanState::Planned && !options.live {
             self.refuse_active(&plan.group).await?;
         }
@@ -72,6 +78,7 @@ impl Offsets {
         };
         match begun {
             Begun::Mine => {}
+            Begun::Before(plan) if plan.state == PlanState::Stopped => return Err(stopped(&plan)),
             Begun::Before(plan) => return Ok(Applied { plan: *plan, before: true }),
             Begun::Unknown => return Err(self.no_plan(id).await),
             Begun::Stale(why) => return Err(stale(id, &why)),
@@ -82,6 +89,13 @@ impl Offsets {
             let of_topic: Vec<&SinkTable> = tables.iter().filter(|table| table.holds(&step.topic)).collect();
             self.walk(&plan, step, &of_topic, options, watch).await?;
         }
+        // What was overruled is not waited for.
+        let transaction =
+            self.client.transaction().await.map_err(|source| Error::postgres("end a plan", source))?;
+        let schema = self.database.schema.clone();
+        let ended = finish(&transaction, &schema, id).await;
+        ended.map_err(|source| Error::postgres("end a plan", source))?;
+        transaction.commit().await.map_err(|source| Error::postgres("end a plan", source))?;
         let plan = self.look_up(id).await?;
         if plan.state == PlanState::Stopped {
             return Err(stopped(&plan));
@@ -113,6 +127,14 @@ impl Offsets {
                     }
                 }
                 Ok(Portion::Done | Portion::Taken) => return Ok(()),
+                Ok(Portion::NotBegun) => {
+                    return Err(Error::new(
+                        ErrorKind::Difference,
+                        format!(
+                            "the database has gone back to before plan {id} was begun: look where it stands, and apply it anew"
+                        ),
+                    ));
+                }
                 Ok(Portion::Kept(table)) => {
                     return Err(Error::configuration(format!(
                         "could not {text}: {table} keeps rows that were deleted; look for a trigger or a rule there"
@@ -240,6 +262,9 @@ impl Offsets {
             return Ok(Portion::Done);
         }
         let mine: Option<Uuid> = known.get(0);
+        if mine.is_none() {
+            return Ok(Portion::NotBegun);
+        }
         let stands = match row {
             Some(row) if mine == row.get(1) => row.get::<_, i64>(0),
             _ => {
@@ -322,6 +347,18 @@ impl Offsets {
         transaction.commit().await?;
         Ok(Portion::Reached { reached, undone, is_last })
     }
+}
+
+/// A plan that was begun, and cannot go on as things are.
+fn held(id: i64, error: &Error) -> Error {
+    Error::new(
+        error.kind(),
+        format!(
+            "plan {id} is half done and cannot go on; its partitions are held where they stand, exactly, until it can, or \
+             `highwater partitions resume` gives them back: {}",
+            error.report()
+        ),
+    )
 }
 
 /// The plan's state, once nothing of it is open.

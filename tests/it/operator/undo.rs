@@ -64,6 +64,27 @@ impl World<'_> {
         Ok(self.database.query(sql, &[]).await?[0].get(0))
     }
 
+    /// Begins a plan and kills whoever does it in the middle of its walk over partition 0.
+    async fn interrupted(&self, id: i64) -> TestResult {
+        let mut command = self.highwater_command(
+            self.database.url(),
+            &["offsets", "apply", &id.to_string(), "--portion", "30", "--live"],
+        );
+        let holder = self.database.client().await?;
+        let hold = "BEGIN; SELECT FROM sink WHERE source_partition = 0 AND source_offset = 200 FOR UPDATE";
+        holder.batch_execute(hold).await?;
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        wait_until("it waits for a row", PATIENCE, async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND application_name = 'highwater command' AND wait_event_type = 'Lock'";
+            Ok((self.number(sql).await? > 0).then_some(()))
+        })
+        .await?;
+        child.kill().await?;
+        holder.batch_execute("COMMIT").await?;
+        Ok(())
+    }
+
     async fn plan_state(&self, id: i64) -> TestResult<String> {
         let sql = "SELECT state FROM highwater.offset_plan WHERE plan_id = $1";
         Ok(self.database.query(sql, &[&id]).await?[0].get(0))
@@ -382,26 +403,7 @@ async fn a_partition_that_is_resumed_meanwhile_is_the_fleets_again() -> TestResu
     let world = at_rest("undo-taken", 300).await?;
     let mut offsets = world.operator(world.database.url()).await?;
     let id = offsets.plan(&world.undo_to(50)).await?.id.expect("it is stored");
-    // Its first portion, and no more: the trigger holds the second one until its session is ended.
-    let mut command = world.highwater_command(
-        world.database.url(),
-        &["offsets", "apply", &id.to_string(), "--portion", "30", "--live"],
-    );
-    let holder = world.database.client().await?;
-    holder
-        .batch_execute(
-            "BEGIN; SELECT FROM sink WHERE source_partition = 0 AND source_offset = 200 FOR UPDATE",
-        )
-        .await?;
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    wait_until("it waits for a row", PATIENCE, async || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND application_name = 'highwater command' AND wait_event_type = 'Lock'";
-        Ok((world.number(sql).await? > 0).then_some(()))
-    })
-    .await?;
-    child.kill().await?;
-    holder.batch_execute("COMMIT").await?;
+    world.interrupted(id).await?;
     let stands = world.next_offset(0).await?.expect("a row");
     assert!((50..300).contains(&stands), "{stands}");
     world.is_whole().await?;
@@ -415,13 +417,77 @@ async fn a_partition_that_is_resumed_meanwhile_is_the_fleets_again() -> TestResu
     })
     .await?;
     let said = world.highwater(&["offsets", "apply", &id.to_string()]).await?.ended(1);
-    assert!(said.stderr.contains(&format!("has resumed or moved {}:0", world.topic)), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("has resumed, held or moved {}:0", world.topic)),
+        "{}",
+        said.stderr
+    );
     assert_eq!(world.plan_state(id).await?, "stopped");
     world.highwater(&["offsets", "apply", &id.to_string()]).await?.ended(1);
     world.caught_up().await?;
     world.assert_exact(false).await?;
     worker.stop().await?;
     Ok(())
+}
+
+/// A hold ends with the plan that has it, whoever overrules it, and what was before it comes back.
+#[tokio::test]
+async fn another_plan_takes_over_from_one_that_was_interrupted() -> TestResult {
+    let world = at_rest("undo-over", 300).await?;
+    world.partitions_command("pause", 1, &["--reason", "INC-1"]).await?.ended(0);
+    let mut offsets = world.operator(world.database.url()).await?;
+    let first = offsets.plan(&world.undo_to(50)).await?.id.expect("it is stored");
+    world.interrupted(first).await?;
+    let second = ["--all-topics", "--to-offset", "20", "--undo-rows", "--execute"];
+    world.offsets("reset", &second).await?.ended(0);
+    world.is_whole().await?;
+    let sql = "SELECT paused_reason FROM highwater.consumer_offset ORDER BY partition";
+    let reasons: Vec<Option<String>> =
+        world.database.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
+    assert_eq!(reasons, [None, Some("INC-1".to_owned())]);
+    let said = world.highwater(&["offsets", "apply", &first.to_string()]).await?.ended(1);
+    assert!(said.stderr.contains("was stopped"), "{}", said.stderr);
+    assert_eq!(world.plan_state(first).await?, "stopped");
+    world.partitions_command("resume", 1, &[]).await?.ended(0);
+    world.applied().await?;
+
+    // A move without an undo, and a pause, overrule it just so.
+    let third = offsets.plan(&world.undo_to(50)).await?.id.expect("it is stored");
+    world.interrupted(third).await?;
+    world.partitions_command("pause", 1, &["--reason", "INC-2"]).await?.ended(0);
+    world
+        .offsets("reset", &["--topic", &format!("{}:0", world.topic), "--shift-by", "0", "--execute"])
+        .await?
+        .ended(0);
+    world.partitions_command("resume", 0, &[]).await?.ended(0);
+    let reasons: Vec<Option<String>> =
+        world.database.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
+    assert_eq!(reasons, [None, Some("INC-2".to_owned())]);
+    world.partitions_command("resume", 1, &[]).await?.ended(0);
+    world.applied().await
+}
+
+#[tokio::test]
+async fn what_kafka_may_not_give_again_keeps_its_rows() -> TestResult {
+    let (kafka, postgres) = tokio::try_join!(highwater::testing::Kafka::shared(), Postgres::shared())?;
+    let topic_config = &[("cleanup.policy", "compact")][..];
+    let world =
+        World::with("undo-compact", crate::support::Setup { kafka, postgres, partitions: 1, topic_config })
+            .await?;
+    world.produce(20).await?;
+    world.applied().await?;
+    let undo = ["--all-topics", "--to-offset", "5", "--undo-rows", "--execute"];
+    let said = world.offsets("reset", &undo).await?.ended(2);
+    assert!(said.stderr.contains("is compacted"), "{}", said.stderr);
+    world.is_whole().await?;
+
+    let world = at_rest("undo-gone", 50).await?;
+    let mut offsets = world.operator(world.database.url()).await?;
+    let id = offsets.plan(&world.undo_to(10)).await?.id.expect("it is stored");
+    world.kafka.delete_records(&world.topic, 1, 30).await?;
+    let error = offsets.apply(id, &ApplyOptions::by("ana")).await.expect_err("records are gone");
+    assert!(error.to_string().contains("before 30 any more"), "{error}");
+    world.is_whole().await
 }
 
 #[tokio::test]
