@@ -361,6 +361,13 @@ async fn what_cannot_be_undone_is_refused_in_words_and_nothing_is_moved() -> Tes
                  partition_column, offset_column, timestamp_column, program, registered_by FROM highwater.sink_table";
     world.database.query(other, &[&vec!["another topic"]]).await?;
     let to = ["--all-topics", "--to-offset", "4", "--undo-rows", "--dry-run"];
+    let said = world.offsets("reset", &to).await?.ended(2);
+    assert!(
+        said.stderr.contains("has rows of group other as well"),
+        "a row does not say its topic: {}",
+        said.stderr
+    );
+    world.database.execute("UPDATE highwater.sink_table SET topic_column = 'source_topic'").await?;
     world.offsets("reset", &to).await?.ended(0);
     world.database.execute("UPDATE highwater.sink_table SET topics = NULL WHERE group_id = 'other'").await?;
     let said = world.offsets("reset", &to).await?.ended(2);
