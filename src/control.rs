@@ -79,7 +79,8 @@ impl Orders {
     }
 }
 
-fn is_older(error: &tokio_postgres::Error) -> bool {
+/// Of a schema of version 1, or a role that was not granted what version 2 needs.
+pub(crate) fn is_older(error: &tokio_postgres::Error) -> bool {
     matches!(
         error.code(),
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN | &SqlState::INSUFFICIENT_PRIVILEGE)

@@ -31,6 +31,7 @@ mod delete;
 mod describe;
 mod ends;
 mod events;
+mod leading;
 mod names;
 mod near;
 mod partitions;
@@ -55,6 +56,8 @@ use crate::consumer::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::check_version;
 use crate::schema::SchemaName;
+
+pub(crate) use self::leading::leading_index;
 
 pub use self::active::{Activity, GroupMember, LiveWorker};
 pub use self::apply::{Applied, ApplyOptions};

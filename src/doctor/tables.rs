@@ -3,6 +3,7 @@
 use tokio_postgres::Transaction;
 
 use super::{Checked, Finding, Patient, listed};
+use crate::offsets::leading_index;
 
 /// Triggers, rules, row security and further indexes on Highwater's own tables.
 pub(super) async fn damage(patient: &Patient<'_>, client: &Transaction<'_>) -> Checked {
@@ -50,22 +51,13 @@ pub(super) async fn undo_indexes(patient: &Patient<'_>, client: &Transaction<'_>
     let sql = format!(
         "SELECT DISTINCT format('%I.%I', t.table_schema, t.table_name), t.mode, t.topic_column, t.partition_column, \
            t.offset_column, coalesce(c.relkind = 'v', false), c.oid IS NULL, \
-           (SELECT min(i.indexrelid::regclass::text) FROM pg_catalog.pg_index i \
-              JOIN LATERAL (SELECT array_agg(a.attname::text ORDER BY k.n) AS columns \
-                FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n) \
-                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-                WHERE k.n <= i.indnkeyatts) f ON true \
-              JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
-              JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree' \
-            WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL(i.indkey::int2[]) \
-              AND (f.columns[1:2] = ARRAY[t.partition_column, t.offset_column] \
-                OR f.columns[1:3] = ARRAY[t.topic_column, t.partition_column, t.offset_column] \
-                OR f.columns[1:3] = ARRAY[t.partition_column, t.topic_column, t.offset_column])), \
+           {index}, \
            concat_ws(', ', quote_ident(t.topic_column), quote_ident(t.partition_column), quote_ident(t.offset_column)) \
-         FROM {} t LEFT JOIN pg_catalog.pg_class c \
+         FROM {registered} t LEFT JOIN pg_catalog.pg_class c \
            ON c.oid = pg_catalog.to_regclass(format('%I.%I', t.table_schema, t.table_name)) \
          WHERE t.group_id = ANY($1) ORDER BY 1, 2",
-        patient.schema().qualified("sink_table")
+        index = leading_index("c.oid", "t.topic_column", "t.partition_column", "t.offset_column"),
+        registered = patient.schema().qualified("sink_table"),
     );
     let mut findings = Vec::new();
     for row in client.query(&sql, &[&groups]).await? {

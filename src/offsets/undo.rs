@@ -68,9 +68,8 @@ impl Offsets {
     /// [`Privilege`](ErrorKind::Privilege) if this role may not delete there.
     pub async fn undo(&mut self, plan: &Plan) -> Result<Undo> {
         self.reconnect().await?;
-        self.can_be_read_again(plan).await?;
         let mut tables = Vec::new();
-        for table in self.sink_tables(plan).await? {
+        for table in self.undoable(plan).await? {
             let rows = self.count(&table, plan).await?;
             let index = self.index_of(&table).await?;
             let create_index = index.is_none().then(|| table.create_index());
@@ -85,15 +84,27 @@ impl Offsets {
         Ok(Undo { tables })
     }
 
+    /// The tables that the plan undoes, if nothing stands in its way.
+    ///
+    /// # Errors
+    /// As [`undo`](Self::undo).
+    async fn undoable(&self, plan: &Plan) -> Result<Vec<SinkTable>> {
+        self.can_be_read_again(plan).await?;
+        self.sink_tables(plan).await
+    }
+
     /// Rows are deleted to be written again: what Kafka does not give any more must keep its rows.
     ///
     /// # Errors
     /// If it is not the topic that the group has read, or records after a target are gone, or compaction may have taken some.
     async fn can_be_read_again(&self, plan: &Plan) -> Result<()> {
+        let open = || plan.steps.iter().filter(|step| step.outcome.is_none() && step.to < step.from);
+        if open().next().is_none() {
+            return Ok(());
+        }
         let standing = self.standing(&plan.group, &named_by(&plan.positions())).await?;
         let catalog = self.kafka()?;
         let survey = survey(catalog, &standing).await?;
-        let open = || plan.steps.iter().filter(|step| step.outcome.is_none() && step.to < step.from);
         for step in open() {
             let key = step_key(step);
             let low = survey.available[&key].low.get();

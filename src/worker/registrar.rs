@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
-
+use crate::control::is_older;
 use crate::db::{Db, DbError};
 use crate::handler::Written;
 use crate::sink::{Mode, Source};
@@ -45,7 +44,7 @@ impl Registrar {
         // is left alone: no row is written anew by every worker that starts.
         let register = format!(
             "WITH named AS ( \
-               SELECT n.nspname::text, c.relname::text, r.mode, \
+               SELECT n.nspname::text, c.relname::text, r.mode, count(*) AS names, \
                  CASE WHEN count(*) = count(r.topics) THEN string_to_array(string_agg(r.topics, E'\\n'), E'\\n') END AS topics, \
                  {topic}, {partition}, {record_offset}, {record_timestamp} \
                FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]) \
@@ -64,7 +63,7 @@ impl Registrar {
                WHERE (t.topic_column, t.partition_column, t.offset_column, t.timestamp_column, t.program) \
                  IS DISTINCT FROM (excluded.topic_column, excluded.partition_column, excluded.offset_column, \
                    excluded.timestamp_column, excluded.program) OR t.topics IS DISTINCT FROM {both}) \
-             SELECT count(*) FROM named",
+             SELECT coalesce(sum(names), 0)::int8 FROM named",
             topic = of_all("topic"),
             partition = of_all("partition"),
             record_offset = of_all("record_offset"),
@@ -87,7 +86,10 @@ impl Registrar {
                 Ok(found) if found < self.tables.len() => SOON,
                 Ok(_) => LATER,
                 // The tables of version 1, or a role that was granted what they need.
-                Err(DbError::Postgres(error)) if is_older(&error) => LATER,
+                Err(DbError::Postgres(error)) if is_older(&error) => {
+                    tracing::debug!(%error, "the tables that this program writes cannot be registered");
+                    LATER
+                }
                 Err(error) => {
                     self.db.heed(&error);
                     tracing::debug!(%error, "the tables that this program writes were not registered");
@@ -165,10 +167,6 @@ fn lines(written: Vec<Written>) -> Vec<Line> {
         }
     }
     lines.into_values().collect()
-}
-
-fn is_older(error: &tokio_postgres::Error) -> bool {
-    matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INSUFFICIENT_PRIVILEGE))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub(super) async fn undone(offsets: &mut Offsets, plans: &[Plan]) -> Result<Undo
     let time = rows.map_or_else(String::new, |rows| {
         // The pace of docs/operations.md, "Undo rows", and a tenth of it: tables have indexes, triggers, other users.
         let seconds = |pace: i64| rows / pace + 1;
-        format!("about {} to {} s, at 50,000 to 5,000 rows/s\n", seconds(50_000), seconds(5_000))
+        format!("about {} to {} s, at 35,000 to 3,500 rows/s\n", seconds(35_000), seconds(3_500))
     });
     Ok(Undone { undo, text: format!("{table}{hints}{time}") })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::Row;
 
 use super::super::Offsets;
+use super::super::leading::leading_index;
 use super::super::plan::{Plan, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::quote_identifier;
@@ -21,6 +22,8 @@ pub(super) struct SinkTable {
     topic: Option<String>,
     partition: String,
     offset: String,
+    /// Some of these columns may be NULL.
+    is_nullable: bool,
 }
 
 /// What stands in the way of undoing rows.
@@ -149,8 +152,8 @@ impl Offsets {
                 Err(refusal) => refused.push(refusal),
             }
         }
-        for (table, row) in tables.iter().zip(rows.iter().filter(|row| judge(row).is_ok())) {
-            if row.get::<_, bool>(13) && self.has_rows_of_nobody(table).await? {
+        for table in tables.iter().filter(|table| table.is_nullable) {
+            if self.has_rows_of_nobody(table).await? {
                 refused.push(Refusal {
                     text: format!(
                         "some rows of {} do not say which record they are of: they were written before its columns were, and \
@@ -186,22 +189,13 @@ impl Offsets {
 
     /// The index that leads to a partition's rows by offset.
     pub(super) async fn index_of(&self, table: &SinkTable) -> Result<Option<String>> {
-        let sql = "SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i \
-                   JOIN LATERAL (SELECT array_agg(a.attname::text ORDER BY k.n) AS columns \
-                     FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n) \
-                     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-                     WHERE k.n <= i.indnkeyatts) c ON true \
-                   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
-                   JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree' \
-                   WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL(i.indkey::int2[]) \
-                     AND (c.columns[1:2] = ARRAY[$2, $3]::text[] OR c.columns[1:3] = ARRAY[$4, $2, $3]::text[] \
-                       OR c.columns[1:3] = ARRAY[$2, $4, $3]::text[]) ORDER BY 1 LIMIT 1";
+        let sql = format!("SELECT {}", leading_index("$1", "$4::text", "$2::text", "$3::text"));
         let row = self
             .client
-            .query_opt(sql, &[&table.oid, &table.partition, &table.offset, &table.topic])
+            .query_one(&sql, &[&table.oid, &table.partition, &table.offset, &table.topic])
             .await
             .map_err(|source| Error::postgres(format!("read the indexes of {}", table.name()), source))?;
-        Ok(row.map(|row| row.get(0)))
+        Ok(row.get(0))
     }
 }
 
@@ -259,7 +253,8 @@ fn judge(row: &Row) -> Result<SinkTable, Refusal> {
             format!("this role may not read and delete in {name}: GRANT SELECT, DELETE ON {name} TO it");
         return Err(Refusal { text, of_rights: true });
     }
-    Ok(SinkTable { schema, table, oid, mode, topics: row.get(4), topic, partition, offset })
+    let (topics, is_nullable) = (row.get(4), row.get(13));
+    Ok(SinkTable { schema, table, oid, mode, topics, topic, partition, offset, is_nullable })
 }
 
 /// A name as a person writes it.

@@ -59,18 +59,17 @@ impl Offsets {
         watch: &mut dyn FnMut(&Undoing),
     ) -> Result<Applied> {
         let id = plan.id.unwrap_or_default();
-        let tables = match self.sink_tables(&plan).await {
+        let tables = match self.undoable(&plan).await {
             Err(error) if plan.state == PlanState::Applying => return Err(held(id, &error)),
             tables => tables?,
         };
-        self.can_be_read_again(&plan).await?;
         if plan.state == PlanState::Planned && !options.live {
             self.refuse_active(&plan.group).await?;
         }
         let application = Uuid::new_v4();
         let text = format!("begin plan {id} (whether it was begun, `offsets plans` says)");
+        let until = Instant::now() + PATIENCE;
         let begun = loop {
-            let until = Instant::now() + PATIENCE;
             match within(self.begin(id, options, application)).await {
                 Ok(begun) => break begun,
                 Err(source) => self.again(&text, source, until).await?,
