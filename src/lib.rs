@@ -44,6 +44,7 @@ pub mod doctor;
 pub mod error;
 mod failpoint;
 mod handler;
+pub mod health;
 mod invariants;
 mod lane;
 pub mod migrate;
