@@ -46,6 +46,7 @@ mod failpoint;
 mod handler;
 mod invariants;
 mod lane;
+pub mod metrics;
 pub mod migrate;
 mod offset;
 pub mod offsets;
