@@ -47,6 +47,7 @@ mod handler;
 pub mod health;
 mod invariants;
 mod lane;
+pub mod metrics;
 pub mod migrate;
 mod offset;
 pub mod offsets;
