@@ -80,6 +80,7 @@ pub(super) struct Facts<'a> {
 /// Compares one partition.
 pub(super) struct Comparison<'a> {
     facts: Facts<'a>,
+    steps: &'a [Step],
     coverage: &'a Coverage,
     tables: &'a [TableRules],
     findings: &'a mut Findings,
@@ -101,13 +102,14 @@ pub(super) struct ClaimCount {
 impl<'a> Comparison<'a> {
     pub(super) fn new(
         facts: Facts<'a>,
-        coverage: &'a Coverage,
+        (steps, coverage): (&'a [Step], &'a Coverage),
         tables: &'a [TableRules],
         findings: &'a mut Findings,
     ) -> Self {
         let empty = Tally { with_rows: vec![0; tables.len()], ..Tally::default() };
         Self {
             facts,
+            steps,
             coverage,
             tables,
             findings,
@@ -217,22 +219,28 @@ impl<'a> Comparison<'a> {
             return found.present();
         }
         let (place, name) = (self.facts.place, self.tables[table].name.as_str());
+        let claim = segment.claims.last().map(|claim| &self.steps[self.coverage.claims[*claim].1]);
         found.absent(limit, || {
-            let what = if tombstone { "a record without a value" } else { "the record" };
-            let claims = segment.claims.len();
-            let text = format!("{what} was applied ({claims} claims went over it), and has no row");
-            place.differs(Kind::MissingRow, Some(name), (offset, None), text.replace("(1 claims", "(1 claim"))
+            let what = if tombstone { "the tombstone" } else { "the record" };
+            let who = match claim {
+                Some(Step::Claim(claim)) => {
+                    format!(" under claim {} of {}", claim.epoch, claim.owner.as_deref().unwrap_or("nobody"))
+                }
+                _ => String::new(),
+            };
+            let text = format!("{what} was applied{who}, and has no row");
+            place.differs(Kind::MissingRow, Some(name), (offset, None), text)
         });
     }
 
     /// When everything was visited: what claims have counted against what there is. `read`: from where on records were
     /// read; none: they were not.
-    pub(super) fn finish(mut self, steps: &[Step], read: Option<i64>) -> (Vec<ClaimCount>, Vec<RowCount>) {
+    pub(super) fn finish(mut self, read: Option<i64>) -> (Vec<ClaimCount>, Vec<RowCount>) {
         let counts: Vec<ClaimCount> =
             (0..self.coverage.claims.len()).map(|claim| self.count(claim)).collect();
         for (claim, counted) in counts.iter().enumerate() {
             let (range, place) = &self.coverage.claims[claim];
-            let Step::Claim(told) = &steps[*place] else { continue };
+            let Step::Claim(told) = &self.steps[*place] else { continue };
             if self.coverage.is_alone(claim) {
                 let was_read = match read {
                     Some(from) if from <= range.start && !self.facts.compacted => Extent::Whole,

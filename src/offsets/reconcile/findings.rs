@@ -218,7 +218,8 @@ impl Findings {
         }
         let first = named.first().map(|first| place(first)).unwrap_or_default();
         let runs = match kind {
-            DifferenceKind::MissingRow => format!(", in {runs} runs of {longest} at most"),
+            DifferenceKind::MissingRow if runs > 1 => format!(", in {runs} runs of {longest} at most"),
+            DifferenceKind::MissingRow => ", all in a row".to_owned(),
             _ => String::new(),
         };
         let hint = match expect {

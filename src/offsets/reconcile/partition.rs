@@ -100,7 +100,7 @@ impl Run<'_> {
         let rules = rules(&self.tables, &key.topic);
         let compacted = self.is_compacted(&key.topic);
         let facts = Facts { place, next_offset, compacted, several_rows: self.options.several_rows };
-        let mut comparison = Comparison::new(facts, &coverage, &rules, &mut self.findings);
+        let mut comparison = Comparison::new(facts, (&steps, &coverage), &rules, &mut self.findings);
         let (start, mut told) = (self.done, 0);
         let (mut rows, mut heads) = (vec![0; rules.len()], vec![None; rules.len()]);
         loop {
@@ -151,7 +151,7 @@ impl Run<'_> {
         }
         let read = records.as_ref().map(RecordStream::complete_from);
         let (dead_letters, read_records) = (comparison.dead_letters, comparison.records);
-        let (counts, counted) = comparison.finish(&steps, read);
+        let (counts, counted) = comparison.finish(read);
         self.done += u64::try_from(next_offset).unwrap_or_default();
         let stepped_over = coverage.segments.iter().filter(|segment| {
             segment.stepped_over.is_some() && segment.max == 0 && segment.from < next_offset

@@ -45,7 +45,7 @@ impl Case {
             compacted: self.compacted,
             several_rows: self.several_rows,
         };
-        let mut comparison = Comparison::new(facts, &coverage, &rules, &mut findings);
+        let mut comparison = Comparison::new(facts, (&steps, &coverage), &rules, &mut findings);
         for offset in 0..100 {
             let seen = match offset {
                 _ if !self.deep || offset >= 90 => Seen::Unread,
@@ -55,7 +55,7 @@ impl Case {
             };
             comparison.visit(&At { offset, seen, rows: &[rows(offset)], dead: dead(offset) });
         }
-        comparison.finish(&steps, self.deep.then_some(0));
+        comparison.finish(self.deep.then_some(0));
         findings.judge(&["sink".to_owned()], self.expect);
         let mut told: Vec<String> = findings
             .differences
