@@ -1,20 +1,27 @@
 //! The command line: arguments in, exit code out. What the commands do is in the library.
 
+mod completions;
 mod confirm;
 mod csv;
+mod doctor;
 mod instant;
+mod man;
 mod migrate;
 mod offsets;
 mod operator;
 mod partitions;
+mod progress;
 mod reconcile;
+mod report;
+mod status;
 mod table;
 mod tail;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::env::CompleteEnv;
 use highwater::config::DatabaseConfig;
 use highwater::{Error, ErrorKind, PartialConfig, Result, migrate as schema};
 use tracing_subscriber::EnvFilter;
@@ -37,6 +44,12 @@ Exit codes:
   70  anything else, such as an unreachable database
 
 Examples:
+  # Is everything well? Exit code 1 if not
+  highwater status
+
+  # What is wrong around it, and what to do about that?
+  highwater doctor --quiet
+
   # Create or update Highwater's tables, as the owner of the schema
   highwater migrate --postgres-url postgres://owner@db/payments
 
@@ -72,6 +85,11 @@ enum Command {
     Migrate(migrate::Arguments),
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
+    Status(status::Arguments),
+    Doctor(doctor::Arguments),
+    Report(report::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
     Reconcile(reconcile::Arguments),
     Tail(tail::Arguments),
     /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
@@ -107,6 +125,8 @@ impl DatabaseArguments {
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
+    // When a shell asks for completions, it answers and ends here.
+    CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let arguments = Arguments::parse();
     start_log();
     match run(&arguments) {
@@ -116,6 +136,11 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// All verbs and flags, with the names that Tab completes.
+fn command() -> clap::Command {
+    completions::with_names(Arguments::command())
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
@@ -128,6 +153,11 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
+            Command::Status(arguments) => status::run(arguments).await,
+            Command::Doctor(arguments) => doctor::run(arguments).await,
+            Command::Report(arguments) => report::run(arguments).await,
+            Command::Completions(arguments) => completions::run(arguments, command()),
+            Command::Man(arguments) => man::run(arguments, command()),
             Command::Reconcile(arguments) => reconcile::run(arguments).await,
             Command::Tail(arguments) => tail::run(arguments).await,
             Command::Version => Ok(version()),
@@ -152,6 +182,12 @@ fn start_log() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
+/// Prints what a check has found; the error ends the command with exit code 1.
+fn found(text: &str, what: impl Into<String>) -> Error {
+    print(text);
+    Error::new(ErrorKind::Difference, what)
+}
+
 /// Prints the answer. A reader that went away (`| head`) is no error.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
@@ -166,8 +202,6 @@ fn print(text: &str) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

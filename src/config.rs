@@ -51,9 +51,11 @@ pub(crate) use self::instant::{epoch_ms, show_instant};
 pub use self::kafka::{CLIENT_ID_PREFIX, client_properties};
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::properties::KafkaProperties;
+pub(crate) use self::properties::{refusal, refused};
 pub use self::reference::reference;
 pub use self::settings::{Config, PartialConfig};
 pub use self::start::StartPolicy;
+pub(crate) use self::subscription::ONE_OFF_GROUP;
 pub use self::topic_partition::TopicPartition;
 pub use self::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
 
@@ -155,6 +157,18 @@ impl std::fmt::Debug for OperatorConfig {
     }
 }
 
+/// What an examination needs: see [`PartialConfig::finish_doctor`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DoctorConfig {
+    /// Where the database and Kafka are.
+    pub operator: OperatorConfig,
+    /// What a worker of this environment would be told; what a program sets by itself is not in it.
+    pub worker: Config,
+    /// Two of these settings contradict each other.
+    pub contradiction: Option<String>,
+}
+
 impl PartialConfig {
     /// Checks the layer, takes the defaults for what is missing, and gives the configuration.
     ///
@@ -209,6 +223,20 @@ impl PartialConfig {
             properties: properties.into_iter().filter(|(name, _)| !is_of_a_member(name)).collect(),
             brokers: config.brokers,
         })
+    }
+
+    /// As [`finish_operator`](Self::finish_operator), with what a worker of this environment would be told beside it: what
+    /// contradicts itself there is something to tell, and no error.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish), but for settings that only a worker needs.
+    pub fn finish_doctor(self) -> Result<DoctorConfig> {
+        let operator = self.clone().finish_operator()?;
+        let mut worker = self.clone().fill();
+        check::adapt_defaults(&mut worker, &self);
+        let contradiction = check::check_together(&worker, &self).err().map(|error| error.to_string());
+        Ok(DoctorConfig { operator, worker, contradiction })
     }
 
     /// The schema, if this layer has one.

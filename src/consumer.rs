@@ -6,6 +6,8 @@ pub(crate) mod catalog;
 mod context;
 pub(crate) mod ffi;
 pub(crate) mod groups;
+pub(crate) mod inspect;
+mod peek;
 mod policies;
 pub(crate) mod poll;
 mod signals;

@@ -31,6 +31,7 @@ mod delete;
 mod describe;
 mod ends;
 mod events;
+mod names;
 mod near;
 mod partitions;
 mod plan;
@@ -39,6 +40,7 @@ mod reconcile;
 mod request;
 mod rows;
 mod skipped;
+mod status;
 mod tail;
 mod takeover;
 mod target;
@@ -60,6 +62,7 @@ pub use self::copy::Copy;
 pub use self::delete::Deleted;
 pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
+pub use self::names::names;
 pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
 pub use self::reconcile::{
@@ -67,6 +70,7 @@ pub use self::reconcile::{
     ReconcileOptions, ReconcileProgress, Reconciliation, RowCount, TableChoice,
 };
 pub use self::request::{Position, Request, Selection, TopicSelection};
+pub use self::status::{GroupStatus, Lag, LastEvent, StatusOptions, Trouble, TroubleKind, Workers};
 pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
 pub use self::undo::{Undo, UndoTable, Undoing};
@@ -99,10 +103,7 @@ impl Offsets {
     /// plans ([`Schema`](ErrorKind::Schema)).
     pub async fn connect(config: &OperatorConfig) -> Result<Self> {
         let catalog = (!config.brokers.is_empty()).then(|| Catalog::new(&config.properties)).transpose();
-        let catalog = catalog.map_err(|source| {
-            Error::configuration("the Kafka client refused its properties: see the `kafka` settings")
-                .with_source(source)
-        })?;
+        let catalog = catalog.map_err(|source| crate::config::refused(&source))?;
         let client = open(&config.database).await?;
         let found = check_version(&client, &config.database.schema).await?;
         if found.version < PLANS_SINCE {

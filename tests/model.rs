@@ -21,6 +21,7 @@ mod model {
     pub(crate) mod properties;
     pub(crate) mod report;
     pub(crate) mod start;
+    pub(crate) mod walk;
     pub(crate) mod worker;
     pub(crate) mod world;
 }
@@ -50,6 +51,15 @@ fn several_batches() {
 fn an_operator_moves_the_offset() {
     check("reset", &Protocol { log: 2, moves: 0, faults: 0, resets: 2, ..Protocol::small() });
     check("reset beside a zombie", &Protocol { log: 1, faults: 0, resets: 1, ..Protocol::small() });
+}
+
+/// An operator pauses, resumes, and undoes rows in portions under the plan's own claim, beside a zombie and a fault.
+#[test]
+fn an_operator_undoes_rows_in_portions() {
+    let world = || Protocol { lasting: true, resets: 2, ..Protocol::small() };
+    check("undo", &Protocol { log: 2, moves: 0, faults: 0, ..world() });
+    check("undo beside a zombie", &Protocol { log: 2, faults: 0, resets: 1, fail_over: false, ..world() });
+    check("undo and a fault", &Protocol { log: 1, moves: 0, resets: 1, ..world() });
 }
 
 /// A record is rejected, stored as a dead letter, read again after a reset, redriven.
@@ -121,6 +131,12 @@ mod mutation {
     }
 
     #[test]
+    fn walk_moves_first() {
+        let world = Protocol { log: 2, moves: 0, faults: 0, resets: 1, lasting: true, ..Protocol::small() };
+        breaks(Mutation::WalkMovesFirst, world, properties::PROMISE);
+    }
+
+    #[test]
     fn redrive_without_superseding() {
         let world = Protocol { moves: 0, faults: 0, resets: 1, bad: Some(0), ..Protocol::small() };
         breaks(Mutation::RedriveWithoutSuperseding, world, properties::NOT_TWICE);
@@ -154,6 +170,14 @@ mod larger {
     #[ignore = "soak: minutes, and with --release"]
     fn a_zombie_and_a_fault_in_several_batches() {
         check("a zombie and a fault, two records", &Protocol::small());
+    }
+
+    #[test]
+    #[ignore = "soak: minutes, and with --release"]
+    fn an_undo_and_a_fault() {
+        let world = || Protocol { lasting: true, resets: 1, ..Protocol::small() };
+        check("undo and a fault, two records", &Protocol { moves: 0, ..world() });
+        check("undo, a zombie and a fault", &Protocol { log: 1, ..world() });
     }
 
     #[test]

@@ -31,3 +31,21 @@ pub(crate) async fn write(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError
     tx.execute(add, &[&accounts, &cents, &payments]).await?;
     Ok(())
 }
+
+/// Keeps what the batch added, payment by payment, with where it comes from.
+#[allow(dead_code)] // of the programs that include this file, one does so
+pub(crate) async fn keep(batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+    let (mut accounts, mut cents, mut partitions, mut offsets) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for record in batch.records() {
+        let payment: Payment = record.json()?;
+        accounts.push(payment.account);
+        cents.push(payment.amount_cents);
+        partitions.push(record.partition());
+        offsets.push(record.offset());
+    }
+    let insert =
+        "INSERT INTO kept_payments SELECT * FROM unnest($1::text[], $2::int8[], $3::int4[], $4::int8[])";
+    tx.execute(insert, &[&accounts, &cents, &partitions, &offsets]).await?;
+    Ok(())
+}

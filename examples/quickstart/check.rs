@@ -162,7 +162,7 @@ impl Findings {
         Ok(())
     }
 
-    /// Every offset was covered by one claim: each begins where the one before it ended.
+    /// Every offset was covered by one claim: each begins where the one before it ended, or where an operator moved it to.
     async fn coverage(&mut self, owner: &Client, place: Place<'_>) -> Result {
         let sql = "
             WITH claims AS (
@@ -171,8 +171,10 @@ impl Findings {
                 UNION ALL
                 SELECT partition, epoch, claimed_offset, next_offset FROM highwater.consumer_offset
                 WHERE group_id = $1 AND topic = $2 AND claimed_at IS NOT NULL)
-            SELECT count(*), count(*) FILTER (WHERE claimed_offset <> begins_at)
-            FROM (SELECT claimed_offset,
+            SELECT count(*), count(*) FILTER (WHERE claimed_offset <> begins_at AND NOT EXISTS (
+                SELECT FROM highwater.offset_event e WHERE e.group_id = $1 AND e.topic = $2 AND e.partition = c.partition
+                  AND e.kind IN ('reset', 'undo') AND e.to_offset = claimed_offset AND e.from_offset <= begins_at))
+            FROM (SELECT partition, claimed_offset,
                          coalesce(lag(end_offset) OVER (PARTITION BY partition ORDER BY epoch), 0) AS begins_at
                   FROM claims) AS c";
         let row = owner.query_one(sql, &[&place.group, &place.topic]).await?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater::testing::freeze_this_process;
-use highwater::{Batch, HandlerError, Worker, handler_fn};
+use highwater::{Batch, Handler, HandlerError, Table, Tx, Worker};
 
 /// Names the folder with orders for this process. The workers' configuration lets `HIGHWATER_TEST_…` through.
 pub(crate) const ORDERS: &str = "HIGHWATER_TEST_QUICKSTART_ORDERS";
@@ -22,20 +22,45 @@ pub(crate) const FREEZE: &str = "freeze";
 /// What a worker says when it has come to that point.
 pub(crate) const IN_A_BATCH: &str = "in the middle of a batch";
 
+/// Whether each payment's amount is kept beside its score: from that, balances can be corrected when rows are undone.
+pub(crate) const KEEP: &str = "HIGHWATER_TEST_QUICKSTART_KEEP";
+
+/// Scores and balances, and what a fault orders in between.
+struct Payments {
+    orders: Arc<Path>,
+    keep: bool,
+}
+
+impl Handler for Payments {
+    async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        fraud_scores::write(batch, tx).await?;
+        account_balances::write(batch, tx).await?;
+        if self.keep {
+            account_balances::keep(batch, tx).await?;
+        }
+        // The rows are written, the transaction is open: the worst moment to die.
+        obey(&self.orders, batch).await
+    }
+
+    fn writes(&self) -> Vec<Table> {
+        let of = |table: Table| table.source_partition("source_partition").source_offset("source_offset");
+        let mut tables = vec![of(Table::append("fraud_scores", ["merchant_id", "tx_id", "score"]))];
+        if self.keep {
+            // A trigger there corrects the balances, which could not be undone by themselves.
+            tables.push(of(Table::append("kept_payments", ["account", "cents"])));
+        } else {
+            tables.push(Table::upsert("account_balances", ["account", "balance_cents", "payments"]));
+        }
+        tables
+    }
+}
+
 /// Runs until SIGTERM.
 pub(crate) async fn run() -> ExitCode {
     let filter = std::env::var("HIGHWATER_LOG").unwrap_or_else(|_| "info".to_owned());
     tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).init();
     let orders: Arc<Path> = PathBuf::from(std::env::var_os(ORDERS).unwrap_or_default()).into();
-    let handler = handler_fn(move |batch, tx| {
-        let orders = Arc::clone(&orders);
-        Box::pin(async move {
-            fraud_scores::write(batch, tx).await?;
-            account_balances::write(batch, tx).await?;
-            // The rows are written, the transaction is open: the worst moment to die.
-            obey(&orders, batch).await
-        })
-    });
+    let handler = Payments { orders, keep: std::env::var_os(KEEP).is_some() };
     let ended = match Worker::builder().build(handler) {
         Ok(worker) => worker.run().await,
         Err(error) => Err(error),

@@ -2,6 +2,7 @@
 
 mod broker;
 mod database;
+mod operator;
 mod past;
 mod processes;
 mod servers;

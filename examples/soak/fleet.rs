@@ -10,7 +10,7 @@ use highwater::testing::{Child, wait_until};
 
 use crate::options::Protocol;
 use crate::servers::Servers;
-use crate::worker::{FREEZE, IN_A_BATCH, ORDERS};
+use crate::worker::{FREEZE, IN_A_BATCH, KEEP, ORDERS};
 use crate::{GROUP, Result, TOPIC, WORKERS};
 
 /// How long anything may take on a busy machine, in the middle of other faults.
@@ -82,6 +82,7 @@ impl<'a> Fleet<'a> {
             .env("HIGHWATER_DRAIN_DEADLINE", "3s")
             .env("HIGHWATER_RETRY_BACKOFF_MAX", "1s")
             .env("HIGHWATER_BATCH_MAX_RECORDS", "500")
+            .env(KEEP, "1")
             .env(ORDERS, orders);
         match self.protocol.of_worker(number) {
             Some(protocol) => command.env("HIGHWATER_GROUP_PROTOCOL", protocol),

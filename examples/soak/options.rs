@@ -25,7 +25,8 @@ PostgreSQL), kafka-kill, kafka-cut, kafka-half-open, rewind (a backup of Postgre
 replica that had fallen behind), refused (the database admits no connections for a while), locked-table (somebody holds
 the sink's table), slow-commit (COMMIT of a large batch takes longer than a batch may), killer-record (one that ends its
 own backend), first-host (of two in the URL, it drops what is sent), kafka-frozen (SIGSTOP for longer than the session),
-kafka-brokerless (it lists topics, but no broker), open-transaction (of a producer, over every partition).
+kafka-brokerless (it lists topics, but no broker), open-transaction (of a producer, over every partition);
+and an operator: operator-pause (and resume), operator-undo (back by some thousand records, rows undone in portions).
 
 The last line is `missing N, duplicates M`; exit status 0 only if both are 0, the balances and the coverage ledger are
 right, every fault was seen to happen, every partition moved within 60 s of the end of each (time in which a server is

@@ -56,6 +56,10 @@ pub(crate) enum Fault {
     KafkaFrozen { length: Duration },
     /// The broker lists topics, but no broker.
     KafkaBrokerless { length: Duration },
+    /// An operator pauses a partition, and resumes it.
+    Pause { partition: i32, length: Duration },
+    /// An operator moves a partition back, and undoes its rows, in portions.
+    Undo { partition: i32, back: i64 },
     /// A producer's transaction that stays open over every partition.
     OpenTransaction { length: Duration, roll_back: bool },
 }
@@ -88,6 +92,8 @@ impl Fault {
             Self::KafkaFrozen { .. } => "kafka-frozen",
             Self::KafkaBrokerless { .. } => "kafka-brokerless",
             Self::OpenTransaction { .. } => "open-transaction",
+            Self::Pause { .. } => "operator-pause",
+            Self::Undo { .. } => "operator-undo",
         }
     }
 }
@@ -189,6 +195,9 @@ fn servers(rng: &mut Rng) -> Vec<Fault> {
         Fault::KafkaBrokerless { length: milliseconds(rng, 5_000, 15_000) },
         Fault::OpenTransaction { length: milliseconds(rng, 5_000, 15_000), roll_back: rng.bool() },
     ];
+    faults.push(Fault::Pause { partition: rng.i32(0..PARTITIONS), length: milliseconds(rng, 2_000, 6_000) });
+    faults
+        .extend((0..2).map(|_| Fault::Undo { partition: rng.i32(0..PARTITIONS), back: rng.i64(1..=5_000) }));
     for cut in [Cut::Transaction, Cut::Commit, Cut::Answer, Cut::Answered] {
         faults.extend((0..2).map(|_| Fault::Cut(cut)));
     }

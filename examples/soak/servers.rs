@@ -49,6 +49,7 @@ impl Servers {
         let database = postgres.fresh_database("payments").await?;
         let (_, worker) = prepare(&database).await?;
         database.execute(TRAPS).await?;
+        database.execute(&format!("GRANT INSERT ON kept_payments TO {}", worker.name)).await?;
         let to_postgres = Proxy::before_postgres(&worker.url).await?;
         let second_host = Proxy::before_postgres(&worker.url).await?;
         second_host.refuse(true);

@@ -53,7 +53,7 @@ pub(crate) fn row(
     let slowest =
         moved.map_or_else(|| "–".to_owned(), |moved| format!("{:.1} s", moved.passed.as_secs_f64()));
     format!(
-        "| {} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {} + {} + {} + {} + {} | {} + {} + {} | {slowest} | {unknown} | {fencings} |",
+        "| {} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {} + {} + {} + {} + {} | {} + {} + {} | {} + {} | {slowest} | {unknown} | {fencings} |",
         options.seed,
         crate::schedule::fingerprint(options.seed, &options.only),
         options.duration.as_secs() / 60,
@@ -74,6 +74,8 @@ pub(crate) fn row(
         sum(&["kafka-frozen"]),
         sum(&["kafka-brokerless"]),
         sum(&["open-transaction"]),
+        sum(&["operator-pause"]),
+        sum(&["operator-undo"]),
     )
 }
 

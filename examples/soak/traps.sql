@@ -28,3 +28,18 @@ BEGIN
 END $$;
 CREATE CONSTRAINT TRIGGER soak_slow AFTER INSERT ON public.fraud_scores DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION public.soak_slow();
+
+-- What the balances were made of: rows that an operator undoes take their part out of them again.
+CREATE TABLE public.kept_payments (account text NOT NULL, cents bigint NOT NULL, source_partition integer NOT NULL,
+    source_offset bigint NOT NULL);
+CREATE INDEX kept_payments_source ON public.kept_payments (source_partition, source_offset);
+CREATE FUNCTION public.soak_correct() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- In the order of their keys, as the workers do, which are at work on the same accounts.
+    PERFORM FROM public.account_balances b WHERE b.account IN (SELECT account FROM gone) ORDER BY account FOR UPDATE;
+    UPDATE public.account_balances b SET balance_cents = b.balance_cents - g.cents, payments = b.payments - g.payments
+    FROM (SELECT account, sum(cents) AS cents, count(*) AS payments FROM gone GROUP BY account) g WHERE b.account = g.account;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER soak_correct AFTER DELETE ON public.kept_payments REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION public.soak_correct();

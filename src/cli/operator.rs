@@ -22,7 +22,7 @@ pub(crate) struct OperatorArguments {
     #[arg(long, value_name = "BROKERS", visible_alias = "brokers")]
     bootstrap_server: Option<String>,
 
-    /// Print JSON instead of a table; its shape is in docs/operations.md
+    /// Print JSON instead of a table; its shape is in docs/command.md
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -35,6 +35,11 @@ impl OperatorArguments {
 
     fn config(&self) -> Result<OperatorConfig> {
         self.layer()?.finish_operator()
+    }
+
+    /// The group that the environment names.
+    pub(crate) fn given_group(&self) -> Result<Option<String>> {
+        Ok(self.layer()?.given_group().map(str::to_owned))
     }
 
     pub(crate) async fn connect(&self) -> Result<Offsets> {

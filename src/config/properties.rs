@@ -8,6 +8,8 @@ use std::fmt;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::error::Error;
+
 pub(super) use self::refused::REFUSED;
 
 /// Aliases of properties that one may pass through. The client applies properties in no particular order, so that two
@@ -59,6 +61,26 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
+}
+
+/// Why the client takes its properties not, without the value of one that may be a secret: the error's own text has it.
+pub(crate) fn refusal(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, description, property, _) if !is_secret(property) => {
+            format!("property {property}: {description}")
+        }
+        KafkaError::ClientConfig(_, _, property, _) => {
+            format!("property {property}: look it up in librdkafka's CONFIGURATION.md")
+        }
+        KafkaError::ClientCreation(why) => why.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The error for that.
+pub(crate) fn refused(error: &KafkaError) -> Error {
+    let why = refusal(error);
+    Error::configuration(format!("the Kafka client refused its properties, see the `kafka` settings: {why}"))
 }
 
 /// Whether a property's value might be a credential. Guessed broadly: hiding too much costs nothing.

@@ -10,7 +10,7 @@ use super::table::{Given, Origin};
 use crate::error::Result;
 
 /// Begins the name of a group that one run has for itself.
-const ONE_OFF_GROUP: &str = "highwater-assign-";
+pub(crate) const ONE_OFF_GROUP: &str = "highwater-assign-";
 
 impl Config {
     /// Whether partitions are assigned by hand, so that no group is joined.

@@ -341,6 +341,11 @@ impl Catalog {
         .await
     }
 
+    /// Properties of a client that may assign itself partitions, and joins no group.
+    pub(super) fn assignable(&self) -> ClientConfig {
+        self.of_coordinator.as_ref().clone()
+    }
+
     /// Asks on a thread that may block.
     pub(super) async fn ask<T: Send + 'static>(
         &self,

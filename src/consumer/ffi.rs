@@ -7,6 +7,7 @@
 #![allow(unsafe_code, clippy::cast_possible_truncation)]
 
 pub(crate) mod groups;
+pub(crate) mod rights;
 mod seek;
 pub(crate) mod topics;
 

@@ -56,6 +56,13 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("offset_plan_step", "", "as offset_plan"),
 ];
 
+/// What a worker's role needs, table by table.
+pub(crate) fn needed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let pairs =
+        TABLES.iter().flat_map(|(table, rights, _)| rights.split(", ").map(move |right| (*table, right)));
+    pairs.filter(|(_, right)| !right.is_empty())
+}
+
 /// The `GRANT` statements for a worker's role, with a reason for each, to be run by the schema's owner.
 ///
 /// No DDL, no TRUNCATE, no right on a sequence (identity columns need none), and DELETE only where rows are pruned.

@@ -38,10 +38,8 @@ impl Offsets {
         let db = Arc::new(Db::new(&config, identity)?);
         self.reconnect().await?;
         let database_id = check_version(&self.client, self.schema()).await?.database_id;
-        let catalog = Catalog::new(&client_properties(&config, owner)).map_err(|source| {
-            Error::configuration("the Kafka client refused its properties: see the `kafka` settings")
-                .with_source(source)
-        })?;
+        let catalog = Catalog::new(&client_properties(&config, owner))
+            .map_err(|source| crate::config::refused(&source))?;
         let backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
         let start = Start::new(db, database_id, catalog, &config, backoff);
         tokio::time::timeout(PATIENCE, start.ensure_all()).await.map_err(|_| {

@@ -263,6 +263,11 @@ impl Offsets {
         );
         let failed = |source| Error::postgres("read the plans", source);
         let ids = self.client.query(&sql, &[&group, &limit]).await.map_err(failed)?;
+        if let (Some(group), true) = (group, ids.is_empty())
+            && !self.group_ids().await?.iter().any(|known| known == group)
+        {
+            return Err(self.unknown_group(group).await);
+        }
         let mut plans = Vec::with_capacity(ids.len());
         for row in ids {
             plans.extend(load(&self.client, self.schema(), row.get(0), "").await.map_err(failed)?);

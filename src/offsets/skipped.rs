@@ -53,9 +53,11 @@ impl Offsets {
         let (mut count, mut bytes) = (0, 0);
         for row in standing.iter().filter(|row| row.next_offset < to) {
             let mut records = Vec::new();
-            let mut range =
-                reader.range(&row.key, row.next_offset, to, Content::Whole).await.map_err(or_not)?;
-            while let Some(portion) = range.next().await.map_err(or_not)? {
+            let mut range = reader
+                .range(&row.key, row.next_offset, to, Content::Whole)
+                .await
+                .map_err(|error| or_not(&error))?;
+            while let Some(portion) = range.next().await.map_err(|error| or_not(&error))? {
                 count += portion.len();
                 bytes += portion.iter().map(size).sum::<usize>();
                 if count > RECORDS || bytes > BYTES {
@@ -153,7 +155,7 @@ fn size(record: &ReadRecord) -> usize {
 }
 
 /// What cannot be read can still be skipped.
-fn or_not(error: Error) -> Error {
+fn or_not(error: &Error) -> Error {
     let text = format!(
         "could not read what is to be skipped, and nothing was; to skip it without keeping it: --no-store; {}",
         error.report()

@@ -286,9 +286,9 @@ fn properties(config: &Config, owner: Uuid) -> Vec<(String, String)> {
     properties
 }
 
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn refused_properties(error: KafkaError) -> Error {
-    Error::configuration("the Kafka client refused its properties: see the `kafka` settings")
-        .with_source(error)
+    crate::config::refused(&error)
 }
 
 /// How long the client may take to leave the group and close.

@@ -2,15 +2,21 @@
 
 mod active;
 mod command;
+mod doctor;
 mod documented;
 mod forms;
 mod groups;
 mod live;
+mod manners;
 mod moves;
+mod pages;
 mod partitions;
 mod plans;
 mod reconcile;
 mod releases;
+mod report;
+mod shapes;
+mod status;
 mod tail;
 mod terminal;
 mod undo;

@@ -58,6 +58,12 @@ pub(crate) enum Action {
     Reset(Reset),
     /// A reset that waits for the lock, in the mutation that takes its snapshot before.
     ResetWaits(Reset),
+    /// An operator pauses the partition, or lets it go on.
+    Pause,
+    Resume,
+    /// An operator begins to undo the rows from an offset on, and goes on with it.
+    BeginWalk(u8),
+    Walk,
     /// The handler is corrected.
     Mend,
     Redrive,
@@ -75,6 +81,7 @@ impl Protocol {
         }
         self.server(world, actions);
         self.operator(world, actions);
+        self.lasting(world, actions);
     }
 
     fn process(&self, world: &World, index: usize, worker: &Worker, actions: &mut Vec<Action>) {
@@ -113,7 +120,8 @@ impl Protocol {
             match asked.answer {
                 None => {
                     let late = worker.machine.assignment() != Some(asked.assignment);
-                    if world.lock.is_none() && (!late || world.faults > 0) {
+                    let held = world.durable.row.is_some_and(|row| row.paused);
+                    if world.lock.is_none() && !held && (!late || world.faults > 0) {
                         actions.push(Action::Claim(index));
                     }
                     if late {

@@ -3,6 +3,7 @@
 use highwater::testing::model::{Claim, contiguous, covered, under_claim};
 
 use super::mutation::Mutation;
+use super::walk::Walk;
 use super::world::Broken;
 
 /// What a fail-over takes over, wholly or an older version of it.
@@ -18,6 +19,8 @@ pub(crate) struct Durable {
     pub(crate) repeats: Vec<u8>,
     /// … and which ones an operator stepped over in it.
     pub(crate) skipped: Vec<bool>,
+    /// An operator's undo of rows that is under way.
+    pub(crate) walk: Option<Walk>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) next_offset: u8,
     /// Number of the process that holds it; `None` when released.
     pub(crate) owner: Option<u8>,
+    /// `paused_reason`: nobody claims it.
+    pub(crate) paused: bool,
 }
 
 /// `dead_letter.state`, but for `discarded`.
@@ -72,13 +77,14 @@ impl Durable {
             letter: None,
             repeats: vec![0; log],
             skipped: vec![false; log],
+            walk: None,
         }
     }
 
     /// The start policy, `earliest`.
     pub(crate) fn ensure_row(&mut self, token: u8) {
         let claim = Claim { epoch: 0, token };
-        self.row.get_or_insert(Row { claim, next_offset: 0, owner: None });
+        self.row.get_or_insert(Row { claim, next_offset: 0, owner: None, paused: false });
     }
 
     /// A new epoch and a new token. `None` if there is no row.
@@ -143,7 +149,8 @@ impl Durable {
     ) {
         let Some(row) = &mut self.row else { return };
         let (from, to) = (row.next_offset, reset.to);
-        *row = Row { claim: Claim { epoch: row.claim.epoch + 1, token }, next_offset: to, owner: None };
+        let claim = Claim { epoch: row.claim.epoch + 1, token };
+        *row = Row { claim, next_offset: to, owner: None, paused: row.paused };
         let open_at = bad.filter(|_| self.letter == Some(Letter::Open));
         if reset.undo {
             let mut index = 0;

@@ -21,6 +21,8 @@ pub(crate) enum Mutation {
     SingleStatementUndo,
     /// A reset leaves the dead letters of the records that it makes the workers read again (EO-9).
     RedriveWithoutSuperseding,
+    /// An undo in portions moves the offset first, and deletes the rows when it has arrived (EO-1).
+    WalkMovesFirst,
     /// The heartbeat's answer looks at claims only, not at positions.
     BlindHeartbeat,
     /// Each worker resolves the start policy for the partition that it is assigned (EO-4).

@@ -74,6 +74,21 @@ pub(crate) fn of(model: &Protocol) -> Vec<Property<Protocol>> {
     if model.resets > 0 {
         properties.extend(seen_with_resets());
     }
+    if model.lasting {
+        properties.extend(seen_with_walks());
+        if model.log > 1 {
+            properties.push(sometimes("seen: half undone", |_, world| {
+                let reached = world.durable.row.map(|row| row.next_offset);
+                world.durable.walk.is_some_and(|walk| reached > Some(walk.to))
+                    && reached < Some(world.furthest)
+            }));
+        }
+        if model.resets > 1 {
+            properties.push(sometimes("seen: resumed before the undo was through", |_, world| {
+                world.durable.row.is_some_and(|row| !row.paused) && world.durable.walk.is_some()
+            }));
+        }
+    }
     if model.bad.is_some() {
         properties.extend(seen_with_dead_letters());
     }
@@ -217,6 +232,12 @@ fn seen_with_resets() -> Seen {
         }),
         sometimes("seen: an operator steps over records", |_, world| world.durable.skipped.contains(&true)),
     ]
+}
+
+fn seen_with_walks() -> Seen {
+    vec![sometimes("seen: an undo begins under a batch", |_, world| {
+        world.durable.walk.is_some() && any(world, |worker| worker.open_batch().is_some())
+    })]
 }
 
 fn seen_with_dead_letters() -> Seen {

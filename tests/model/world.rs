@@ -25,6 +25,8 @@ pub(crate) struct Protocol {
     pub(crate) resets: u8,
     /// A record that the handler rejects until it is mended; policy: dead letter.
     pub(crate) bad: Option<u8>,
+    /// Whether an operator also pauses, and undoes rows in portions; each counts as a move of the offset.
+    pub(crate) lasting: bool,
     pub(crate) mutation: Mutation,
 }
 
@@ -88,6 +90,7 @@ impl Protocol {
             fail_over: true,
             resets: 0,
             bad: None,
+            lasting: false,
             mutation: Mutation::None,
         }
     }
@@ -143,7 +146,7 @@ impl World {
         u8::try_from(index + usize::from(self.workers[index].life) * self.workers.len()).expect("few lives")
     }
 
-    fn new_token(&mut self) -> u8 {
+    pub(crate) fn new_token(&mut self) -> u8 {
         self.tokens += 1;
         self.tokens - 1
     }
@@ -209,6 +212,10 @@ impl World {
             }
             Do::Reset(_) | Do::ResetWaits(_) | Do::Mend | Do::Redrive => {
                 self.operator(model, action);
+                Broken::NONE
+            }
+            Do::Pause | Do::Resume | Do::BeginWalk(_) | Do::Walk => {
+                self.lasts(model, action);
                 Broken::NONE
             }
         }

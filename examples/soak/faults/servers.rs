@@ -33,6 +33,8 @@ impl Faults<'_> {
             Fault::KafkaFrozen { length } => self.kafka_frozen(length).await,
             Fault::KafkaBrokerless { length } => self.kafka_brokerless(length).await,
             Fault::OpenTransaction { length, roll_back } => self.open_transaction(length, roll_back).await,
+            Fault::Pause { partition, length } => self.operator_pause(partition, length).await,
+            Fault::Undo { partition, back } => self.operator_undo(partition, back).await,
             other => Err(format!("{other:?} is no fault of a server").into()),
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Each call blocks for as long as its time-out and needs a thread that may.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_char};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -15,6 +16,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as rdsys;
 use rdsys::rd_kafka_admin_op_t as AdminOp;
 
+use super::rights::{Right, include_rights};
 use super::{Client, error_code, text};
 
 /// Beyond the request's own time-out, after which the client itself gives the answer.
@@ -48,21 +50,7 @@ pub(crate) fn members(
     group: &str,
     timeout: Duration,
 ) -> Result<Vec<Member>, RDKafkaErrorCode> {
-    let group = c_string(group)?;
-    let mut groups = [group.as_ptr()];
-    let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, WITH_ITS_CLIENT)?;
-    // SAFETY: client, options and queue are valid; the one name is copied.
-    unsafe {
-        let client = client.client().native_ptr();
-        rdsys::rd_kafka_DescribeConsumerGroups(
-            client,
-            groups.as_mut_ptr(),
-            1,
-            call.options.as_ptr(),
-            call.queue.as_ptr(),
-        );
-    }
-    let answer = call.answer(timeout)?;
+    let answer = described(client, group, timeout, false)?;
     // SAFETY: the event is of this call, the only one on its queue; what the accessors return lives as long as it.
     unsafe {
         let result = rdsys::rd_kafka_event_DescribeConsumerGroups_result(answer.event.as_ptr());
@@ -87,6 +75,53 @@ pub(crate) fn members(
             })
             .collect())
     }
+}
+
+/// What this client may do with the group. After an error the client must be dropped.
+pub(crate) fn rights(
+    client: &Client,
+    group: &str,
+    timeout: Duration,
+) -> Result<BTreeSet<Right>, RDKafkaErrorCode> {
+    let answer = described(client, group, timeout, true)?;
+    // SAFETY: as in `members`.
+    unsafe {
+        let result = rdsys::rd_kafka_event_DescribeConsumerGroups_result(answer.event.as_ptr());
+        let mut count = 0;
+        let groups = rdsys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        let Some(&group) = array(groups, count).first() else { return Err(RDKafkaErrorCode::Fail) };
+        if let Some(code) = error_of(rdsys::rd_kafka_ConsumerGroupDescription_error(group)) {
+            return Err(code);
+        }
+        let rights = rdsys::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &raw mut count);
+        Ok(Right::read(rights, count))
+    }
+}
+
+fn described(
+    client: &Client,
+    group: &str,
+    timeout: Duration,
+    with_rights: bool,
+) -> Result<Answer, RDKafkaErrorCode> {
+    let group = c_string(group)?;
+    let mut groups = [group.as_ptr()];
+    let call = Call::new(client, AdminOp::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, WITH_ITS_CLIENT)?;
+    // SAFETY: client, options and queue are valid; the one name is copied.
+    unsafe {
+        if with_rights {
+            include_rights(call.options.as_ptr());
+        }
+        let client = client.client().native_ptr();
+        rdsys::rd_kafka_DescribeConsumerGroups(
+            client,
+            groups.as_mut_ptr(),
+            1,
+            call.options.as_ptr(),
+            call.queue.as_ptr(),
+        );
+    }
+    call.answer(timeout)
 }
 
 /// Which of a group's committed offsets are asked for.

@@ -4,6 +4,7 @@
 //! Each is an admin request with a queue of its own; sent at once, answered on [`Question::answer`], so that several
 //! are under way together. Sources: `rdkafka.h`, `rdkafka_admin.c` of librdkafka 2.12.1.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -14,6 +15,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as rdsys;
 
+use super::rights::{Right, include_rights};
 use super::{Client, error_code, place, text};
 use crate::batch::PartitionKey;
 
@@ -26,6 +28,8 @@ pub(crate) enum OffsetSpec {
     UncommittedEnd,
     /// The last stable offset: the end, or where the first open transaction begins.
     StableEnd,
+    /// The record with the newest timestamp.
+    Newest,
 }
 
 /// How much later than its time limit the client may say that a request has failed.
@@ -56,9 +60,22 @@ impl<'c> Question<'c> {
 
     /// Asks for the ids of topics.
     pub(crate) fn topics(client: &'c Client, topics: &[&str], until: Instant) -> Self {
+        Self::describe(client, topics, until, false)
+    }
+
+    /// … and what this client may do with them.
+    pub(crate) fn rights(client: &'c Client, topics: &[&str], until: Instant) -> Self {
+        Self::describe(client, topics, until, true)
+    }
+
+    fn describe(client: &'c Client, topics: &[&str], until: Instant, with_rights: bool) -> Self {
         let question = Self::new(client, until);
         let options =
             Options::new(client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, until);
+        if with_rights {
+            // SAFETY: the options are valid.
+            unsafe { include_rights(options.0.as_ptr()) };
+        }
         // A topic with a zero byte in its name was refused by the configuration; here it would be skipped.
         let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(*topic).ok()).collect();
         let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
@@ -94,6 +111,7 @@ impl<'c> Question<'c> {
             OffsetSpec::UncommittedEnd | OffsetSpec::StableEnd => {
                 rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST
             }
+            OffsetSpec::Newest => rdsys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_MAX_TIMESTAMP,
         };
         if spec == OffsetSpec::StableEnd {
             options.read_committed();
@@ -206,6 +224,49 @@ impl Answer {
             let topics = rdsys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
             let topics = array(topics.cast_const(), count).iter().filter(|topic| !topic.is_null());
             topics.flat_map(|topic| leaders(*topic)).collect()
+        }
+    }
+
+    /// What this client may do with each topic, if that was asked for.
+    pub(crate) fn rights(&self) -> Vec<(String, Result<BTreeSet<Right>, RDKafkaErrorCode>)> {
+        let mut count = 0;
+        // SAFETY: as in `topic_ids`.
+        unsafe {
+            let result = rdsys::rd_kafka_event_DescribeTopics_result(self.0.as_ptr());
+            if result.is_null() {
+                return Vec::new();
+            }
+            let topics = rdsys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            let topics = array(topics.cast_const(), count).iter().filter(|topic| !topic.is_null());
+            topics
+                .map(|topic| {
+                    let (name, id) = topic_id(*topic);
+                    let mut count = 0;
+                    let rights =
+                        rdsys::rd_kafka_TopicDescription_authorized_operations(*topic, &raw mut count);
+                    (name, id.map(|_| Right::read(rights, count)))
+                })
+                .collect()
+        }
+    }
+
+    /// The timestamps, in ms since 1970, of the records that were asked for; a partition without any has none.
+    pub(crate) fn timestamps(&self) -> Vec<(PartitionKey, i64)> {
+        let mut count = 0;
+        // SAFETY: as in `offsets`.
+        unsafe {
+            let result = rdsys::rd_kafka_event_ListOffsets_result(self.0.as_ptr());
+            if result.is_null() {
+                return Vec::new();
+            }
+            let infos = rdsys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+            let of_info = |info: &*const rdsys::rd_kafka_ListOffsetsResultInfo_t| {
+                let place = place(&*rdsys::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
+                let timestamp = rdsys::rd_kafka_ListOffsetsResultInfo_timestamp(*info);
+                let key = PartitionKey { topic: place.topic.as_str().into(), partition: place.partition };
+                (place.error.is_none() && timestamp >= 0).then_some((key, timestamp))
+            };
+            array(infos.cast_const(), count).iter().filter_map(of_info).collect()
         }
     }
 

@@ -216,7 +216,7 @@ impl Findings {
             }
             return;
         }
-        let first = named.first().map(|first| place(first)).unwrap_or_default();
+        let first = named.first().map(place).unwrap_or_default();
         let runs = match kind {
             DifferenceKind::MissingRow if runs > 1 => format!(", in {runs} runs of {longest} at most"),
             DifferenceKind::MissingRow => ", all in a row".to_owned(),

@@ -103,8 +103,11 @@ impl Offsets {
                (SELECT count(DISTINCT o.topic) FROM {offsets} o WHERE o.group_id = $1 \
                   AND (t.topics IS NULL OR o.topic = ANY(t.topics))), \
                ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-                  AND NOT a.attisdropped AND a.attname ~* '(topic|partition|offset)' ORDER BY a.attnum) \
-             FROM {tables} t JOIN pg_catalog.pg_class c \
+                  AND NOT a.attisdropped AND a.attname ~* '(topic|partition|offset)' ORDER BY a.attnum), \
+               ARRAY(SELECT DISTINCT r.group_id FROM {tables} r WHERE r.group_id <> $1 \
+                  AND (r.table_schema, r.table_name) = (t.table_schema, t.table_name) \
+                  AND coalesce(r.topics && $2::text[], true) ORDER BY 1) \
+             FROM {tables} t LEFT JOIN pg_catalog.pg_class c \
                ON c.oid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', t.table_schema, t.table_name)) \
              WHERE t.group_id = $1 AND (t.topics IS NULL OR t.topics && $2::text[]) ORDER BY 1, 2, 4",
             offsets = self.schema().qualified("consumer_offset"),
@@ -173,6 +176,19 @@ fn judge(row: &Row) -> Result<SinkTable, Refusal> {
     let (schema, table, mode): (String, String, String) = (row.get(0), row.get(1), row.get(3));
     let name = format!("{}.{}", shown(&schema), shown(&table));
     let refuse = |text: String| Refusal { text, of_rights: false };
+    let Some(oid) = row.get::<_, Option<u32>>(2) else {
+        return Err(refuse(format!(
+            "{name} was registered and is not there any more: where its rows have gone is not known. If it was dropped, \
+             delete its row of sink_table"
+        )));
+    };
+    let others: Vec<String> = row.get(12);
+    if !others.is_empty() {
+        return Err(refuse(format!(
+            "{name} has rows of group {} as well, and they do not say whose they are",
+            others.join(", ")
+        )));
+    }
     if mode == "upsert" {
         return Err(refuse(format!(
             "{name} is written by upserts: what a row was before is not known any more"
@@ -210,7 +226,7 @@ fn judge(row: &Row) -> Result<SinkTable, Refusal> {
             format!("this role may not read and delete in {name}: GRANT SELECT, DELETE ON {name} TO it");
         return Err(Refusal { text, of_rights: true });
     }
-    Ok(SinkTable { schema, table, oid: row.get(2), mode, topics: row.get(4), topic, partition, offset })
+    Ok(SinkTable { schema, table, oid, mode, topics: row.get(4), topic, partition, offset })
 }
 
 /// A name as a person writes it.

@@ -137,7 +137,10 @@ impl Offsets {
                 Error::new(ErrorKind::Postgres, format!("could not {text}: no answer in {ATTEMPT:?}"))
             }
         };
-        if !(self.client.is_closed() || is_unanswered(&error)) || Instant::now() >= until {
+        // A batch that is about to be refused may hold what a trigger or a foreign key wants.
+        let in_the_way = error.sqlstate().is_some_and(|code| *code == SqlState::T_R_DEADLOCK_DETECTED);
+        let passes = self.client.is_closed() || is_unanswered(&error) || in_the_way;
+        if !passes || Instant::now() >= until {
             return Err(error);
         }
         tracing::warn!(error = error.report(), "no answer; trying again");
@@ -269,7 +272,7 @@ impl Offsets {
         let moved = format!(
             "WITH event AS ( \
                INSERT INTO {events} (group_id, topic, partition, kind, from_offset, to_offset, actor, reason, plan_id) \
-               SELECT $1, $2, $3, 'undo', $4::int8, $5::int8, $6, $7, $8 WHERE $4::int8 <> $5::int8), \
+               SELECT $1, $2, $3, 'undo', $4::int8, $5::int8, $6, $7, $8 WHERE $4::int8 <> $5::int8 OR $11), \
              superseded AS ( \
                UPDATE {dead_letters} SET state = 'superseded', state_changed_at = clock_timestamp() \
                WHERE group_id = $1 AND topic = $2 AND partition = $3 AND record_offset >= $5 \
@@ -299,6 +302,8 @@ impl Offsets {
                     &plan_id,
                     &undone,
                     &is_last,
+                    // Also where only rows go that an earlier move has left.
+                    &(gone > 0),
                 ],
             )
             .await?;

@@ -66,7 +66,7 @@ impl PgBouncer {
     }
 }
 
-fn lacks_pgbouncer() -> bool {
+pub(crate) fn lacks_pgbouncer() -> bool {
     skipped_without("pgbouncer", runs("pgbouncer", &["--version"]))
 }
 

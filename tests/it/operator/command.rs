@@ -38,7 +38,17 @@ impl World<'_> {
 
     /// As [`highwater`](Self::highwater), on another way to the database.
     pub(crate) async fn highwater_at(&self, url: &str, arguments: &[&str]) -> Result<Said> {
-        let output = self.highwater_command(url, arguments).output().await;
+        self.highwater_in(url, &[], arguments).await
+    }
+
+    /// … and with more in the environment.
+    pub(crate) async fn highwater_in(
+        &self,
+        url: &str,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Result<Said> {
+        let output = self.highwater_command(url, arguments).envs(environment.iter().copied()).output().await;
         let output = output.map_err(|error| Error::caused("run highwater", error))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Said {

@@ -335,6 +335,26 @@ async fn what_cannot_be_undone_is_refused_in_words_and_nothing_is_moved() -> Tes
     world.highwater(&["offsets", "apply", &plan]).await?.ended(0);
     assert_eq!((world.next_offset(0).await?, world.number("SELECT count(*) FROM sink").await?), (Some(5), 0));
 
+    // Another group writes it, too; and it is gone.
+    let other = "INSERT INTO highwater.sink_table SELECT 'other', table_schema, table_name, mode, $1::text[], topic_column, \
+                 partition_column, offset_column, timestamp_column, program, registered_by FROM highwater.sink_table";
+    world.database.query(other, &[&vec!["another topic"]]).await?;
+    let to = ["--all-topics", "--to-offset", "4", "--undo-rows", "--dry-run"];
+    world.offsets("reset", &to).await?.ended(0);
+    world.database.execute("UPDATE highwater.sink_table SET topics = NULL WHERE group_id = 'other'").await?;
+    let said = world.offsets("reset", &to).await?.ended(2);
+    assert!(said.stderr.contains("has rows of group other as well"), "{}", said.stderr);
+    world
+        .database
+        .execute(
+            "DELETE FROM highwater.sink_table WHERE group_id = 'other'; \
+        ALTER TABLE sink RENAME TO elsewhere",
+        )
+        .await?;
+    let said = world.offsets("reset", &to).await?.ended(2);
+    assert!(said.stderr.contains("is not there any more"), "{}", said.stderr);
+    world.database.execute("ALTER TABLE elsewhere RENAME TO sink").await?;
+
     // With the workers' rights it cannot be done, and with fewer than all rows in sight it is not.
     let role = world.database.role("undoer").await?;
     world

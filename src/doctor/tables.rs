@@ -1,0 +1,95 @@
+//! What somebody has done to the tables, and whether rows of the sinks can be found by their records.
+
+use tokio_postgres::Transaction;
+
+use super::{Checked, Finding, Patient, listed};
+
+/// Triggers, rules, row security and further indexes on Highwater's own tables.
+pub(super) async fn damage(patient: &Patient<'_>, client: &Transaction<'_>) -> Checked {
+    const CHECK: &str = "tables";
+    let schema = patient.schema().as_str();
+    let sql = "SELECT c.relname::text, 'trigger ' || t.tgname FROM pg_catalog.pg_trigger t \
+                 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = $1 AND NOT t.tgisinternal AND t.tgenabled <> 'D' \
+               UNION ALL SELECT c.relname::text, 'rule ' || r.rulename FROM pg_catalog.pg_rewrite r \
+                 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = $1 AND r.rulename <> '_RETURN' \
+               UNION ALL SELECT c.relname::text, 'row-level security' FROM pg_catalog.pg_class c \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relrowsecurity \
+               ORDER BY 1, 2";
+    let mut findings = Vec::new();
+    for row in client.query(sql, &[&schema]).await? {
+        let (table, what): (String, String) = (row.get(0), row.get(1));
+        findings.push(
+            Finding::warn(CHECK, format!("it has a {what} that is not Highwater's")).of(table).cure(
+                "take it away, unless you know that it keeps no update from its row: the fence counts rows",
+            ),
+        );
+    }
+    let sql = "SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i \
+               JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = 'consumer_offset' AND NOT i.indisprimary ORDER BY 1";
+    let indexes: Vec<String> = client.query(sql, &[&schema]).await?.iter().map(|row| row.get(0)).collect();
+    if !indexes.is_empty() {
+        findings.push(
+            Finding::warn(CHECK, format!("it has an index that is not Highwater's: {}", listed(&indexes)))
+                .of("consumer_offset")
+                .cure("drop it, or index a copy: it makes every commit write the index, too"),
+        );
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, "nobody has added triggers, rules, policies or indexes to them"));
+    }
+    Ok(findings)
+}
+
+/// Whether rows can be undone from an offset on without reading the whole table.
+pub(super) async fn undo_indexes(patient: &Patient<'_>, client: &Transaction<'_>) -> Checked {
+    const CHECK: &str = "undo-index";
+    let groups: Vec<&String> = patient.subjects.groups.iter().collect();
+    let sql = format!(
+        "SELECT DISTINCT format('%I.%I', t.table_schema, t.table_name), t.mode, t.topic_column, t.partition_column, \
+           t.offset_column, coalesce(c.relkind = 'v', false), c.oid IS NULL, \
+           (SELECT min(i.indexrelid::regclass::text) FROM pg_catalog.pg_index i \
+              JOIN LATERAL (SELECT array_agg(a.attname::text ORDER BY k.n) AS columns \
+                FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n) \
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+                WHERE k.n <= i.indnkeyatts) f ON true \
+              JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+              JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree' \
+            WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL(i.indkey::int2[]) \
+              AND (f.columns[1:2] = ARRAY[t.partition_column, t.offset_column] \
+                OR f.columns[1:3] = ARRAY[t.topic_column, t.partition_column, t.offset_column] \
+                OR f.columns[1:3] = ARRAY[t.partition_column, t.topic_column, t.offset_column])), \
+           concat_ws(', ', quote_ident(t.topic_column), quote_ident(t.partition_column), quote_ident(t.offset_column)) \
+         FROM {} t LEFT JOIN pg_catalog.pg_class c \
+           ON c.oid = pg_catalog.to_regclass(format('%I.%I', t.table_schema, t.table_name)) \
+         WHERE t.group_id = ANY($1) ORDER BY 1, 2",
+        patient.schema().qualified("sink_table")
+    );
+    let mut findings = Vec::new();
+    for row in client.query(&sql, &[&groups]).await? {
+        let (table, mode): (String, String) = (row.get(0), row.get(1));
+        let (partition, offset): (Option<String>, Option<String>) = (row.get(3), row.get(4));
+        let (missing, index): (bool, Option<String>) = (row.get(6), row.get(7));
+        findings.push(match (missing, mode.as_str(), partition.and(offset), index) {
+            (true, ..) => Finding::warn(CHECK, "a program has registered it, and it is not there").of(&table).cure(
+                "correct the search_path or the table's name; what is gone for good: DELETE FROM highwater.sink_table …",
+            ),
+            (_, "upsert", ..) => {
+                Finding::ok(CHECK, "upserts cannot be undone, and need not be: a replay writes them again").of(&table)
+            }
+            (_, _, None, _) => Finding::warn(CHECK, "its rows do not say which record they are of: --undo-rows is refused")
+                .of(&table)
+                .cure("add columns for partition and offset, and name them by `Table::source_partition` and `source_offset`"),
+            (_, _, _, None) => Finding::warn(CHECK, "no index leads to a partition's rows by offset: an undo reads all of it")
+                .of(&table)
+                .cure(format!("CREATE INDEX CONCURRENTLY ON {table} ({})", row.get::<_, &str>(8))),
+            (_, _, _, Some(index)) => Finding::ok(CHECK, format!("{index} leads to rows by offset")).of(&table),
+        });
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, "no program has registered a table"));
+    }
+    Ok(findings)
+}
