@@ -40,7 +40,8 @@ pub(super) struct Arguments {
 /// Forget one topic, while the group works on others
 ///
 /// For a topic that the group does not read any more, or that was deleted: its rows are in the way of nothing, but they
-/// show as standing still. Refused while a live worker holds one of its partitions.
+/// show as standing still. Refused while a live worker holds one of its partitions, and if a ^pattern of the group still
+/// finds it in Kafka.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct ForgetArguments {
@@ -54,6 +55,10 @@ pub(super) struct ForgetArguments {
     /// The topic
     #[arg(long, value_name = "TOPIC")]
     topic: String,
+
+    /// Also if a ^pattern of the group finds it: whoever reads by that applies it from its beginning, as a new topic
+    #[arg(long)]
+    as_new: bool,
 
     #[command(flatten)]
     why: WhyArguments,
@@ -71,7 +76,7 @@ pub(super) async fn forget(arguments: &ForgetArguments) -> Result<String> {
     if is_meant {
         let actor = arguments.why.actor(&mut offsets).await?;
         let (group, topic, reason) = (&arguments.group, &arguments.topic, arguments.why.reason());
-        positions = offsets.forget_topic(group, topic, &actor, reason).await?.positions;
+        positions = offsets.forget_topic(group, topic, arguments.as_new, &actor, reason).await?.positions;
     }
     show(&arguments.operator, is_meant, &positions)
 }
