@@ -15,6 +15,7 @@ mod plans;
 mod reconcile;
 mod releases;
 mod report;
+mod role;
 mod shapes;
 mod status;
 mod tail;
