@@ -1,6 +1,7 @@
 //! What is planted is found by its name, and nothing else is; a healthy group differs in nothing, whatever it has been
 //! through.
 
+mod log;
 mod page;
 mod planted;
 
