@@ -9,6 +9,7 @@ mod groups;
 mod live;
 mod manners;
 mod moves;
+mod pace;
 mod pages;
 mod partitions;
 mod plans;
