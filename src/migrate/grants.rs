@@ -1,9 +1,13 @@
 //! The least that a worker's role needs.
 
+mod operator;
+
 use std::fmt::Write as _;
 
 use crate::error::{Error, Result};
 use crate::schema::{SchemaName, identifier_defect, quote_identifier};
+
+pub use self::operator::{DEFAULT_OPERATOR, operator_grants};
 
 /// The role that `highwater migrate --print-grants` names unless told otherwise.
 pub const DEFAULT_ROLE: &str = "highwater_worker";
@@ -52,7 +56,7 @@ const TABLES: &[(&str, &str, &str)] = &[
         "SELECT, UPDATE, DELETE",
         "what people have told it: obeyed, and pruned, but never written by a worker",
     ),
-    ("offset_plan", "", "people's alone: `highwater offsets` writes them as the owner"),
+    ("offset_plan", "", "people's alone: `--print-grants --operator`"),
     ("offset_plan_step", "", "as offset_plan"),
 ];
 
@@ -90,14 +94,7 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
          GRANT USAGE ON SCHEMA {} TO {role};\n",
         schema.quoted(),
     );
-    for (table, privileges, reason) in TABLES {
-        let table = schema.qualified(table);
-        // Writing to a string can't fail.
-        let _ = match *privileges {
-            "" => writeln!(text, "-- {table}: nothing; {reason}"),
-            _ => write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n"),
-        };
-    }
+    write_grants(&mut text, schema, &role, TABLES);
     let prune = schema.qualified("prune_history");
     let _ = write!(
         text,
@@ -105,6 +102,18 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
          GRANT EXECUTE ON FUNCTION {prune} TO {role};\n"
     );
     Ok(text)
+}
+
+/// The statements, each under its reason. `role` is quoted.
+fn write_grants(text: &mut String, schema: &SchemaName, role: &str, tables: &[(&str, &str, &str)]) {
+    for (table, privileges, reason) in tables {
+        let table = schema.qualified(table);
+        // Writing to a string can't fail.
+        let _ = match *privileges {
+            "" => writeln!(text, "-- {table}: nothing; {reason}"),
+            _ => write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n"),
+        };
+    }
 }
 
 #[cfg(test)]
