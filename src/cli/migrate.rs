@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use highwater::migrate::{DEFAULT_ROLE, Report, grants, migrate, plan, sql};
+use highwater::migrate::{DEFAULT_ROLE, MONITOR_ROLE, Report, grants, migrate, monitor_grants, plan, sql};
 use highwater::{Result, SchemaName};
 
 use super::{APPLICATION_NAME, DatabaseArguments};
@@ -15,7 +15,8 @@ they do. Several at a time are safe: they queue up, and the later ones find noth
 Examples:
   highwater migrate --postgres-url postgres://owner@db/payments
   highwater migrate --dry-run                 # show the statements, change nothing
-  highwater migrate --print-grants | psql postgres://owner@db/payments";
+  highwater migrate --print-grants | psql postgres://owner@db/payments
+  highwater migrate --print-grants --monitor  # for the exporter, the dashboard and `highwater status`";
 
 /// Create Highwater's tables, or bring them up to this release
 ///
@@ -35,14 +36,19 @@ pub(crate) struct Arguments {
     #[arg(long)]
     print_grants: bool,
 
-    /// The workers' role, for --print-grants
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROLE)]
+    /// With --print-grants: those of a role that only looks, for the exporter, the dashboard and `highwater status`
+    #[arg(long, requires = "print_grants")]
+    monitor: bool,
+
+    /// The role, for --print-grants
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROLE, default_value_if("monitor", "true", MONITOR_ROLE))]
     role: String,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
     if arguments.print_grants {
-        return grants(&arguments.schema()?, &arguments.role);
+        let print = if arguments.monitor { monitor_grants } else { grants };
+        return print(&arguments.schema()?, &arguments.role);
     }
     let database = arguments.database.database()?;
     let mut client = database.connect(APPLICATION_NAME).await?;
