@@ -161,8 +161,9 @@ async fn lag_is_kafkas_own_count_but_for_what_is_not_committed() -> TestResult {
     world.caught_up().await?;
     world.seen_as(0, "caught up again", |seen| seen.records == Some(0) && seen.seconds == Some(0.0)).await?;
     gate.close();
-    world.produce_old(0, 1, -3_600).await?;
-    let future = world.seen_as(0, "behind by one", |seen| seen.records == Some(1)).await?;
+    world.produce_old(0, 1, -1_800).await?;
+    let is_told = |seen: &Seen| seen.records == Some(1) && seen.seconds.is_some();
+    let future = world.seen_as(0, "behind by one", is_told).await?;
     assert_eq!(future.seconds, Some(0.0), "{future:?}");
     gate.open();
     world.caught_up().await?;
@@ -213,10 +214,8 @@ async fn what_nobody_holds_is_looked_after_by_a_worker() -> TestResult {
     let other = world.worker_with(sampled(world.settings()), Sink::<()>::default());
     let mut readings = 0;
     let handed_over = async {
-        crate::support::watch::status_until(&other, "it has a partition", |status| {
-            status.partitions.iter().any(|partition| partition.next_offset.is_some())
-        })
-        .await?;
+        let has_some = |status: &highwater::WorkerStatus| !status.partitions.is_empty();
+        crate::support::watch::status_until(&other, "it has a partition", has_some).await?;
         worker.stop().await.map_err(|error| highwater::testing::Error::caused("stop", error))?;
         crate::support::watch::status_until(&other, "it has all of them", |status| {
             status.partitions.len() == 3
