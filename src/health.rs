@@ -56,6 +56,7 @@ use std::time::Duration;
 pub use class::{Class, group_class};
 pub use forecast::{Loss, drain_seconds, loss_seconds};
 pub use trajectory::Trajectory;
+pub(crate) use words::round;
 
 /// Where a partition stood at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

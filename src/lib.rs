@@ -46,6 +46,7 @@ mod failpoint;
 mod handler;
 pub mod health;
 mod invariants;
+mod lag;
 mod lane;
 pub mod metrics;
 pub mod migrate;

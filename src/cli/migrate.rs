@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use highwater::migrate::{
-    DEFAULT_OPERATOR, DEFAULT_ROLE, Report, grants, migrate, operator_grants, plan, sql,
+    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, Report, grants, migrate, monitor_grants, operator_grants, plan,
+    sql,
 };
 use highwater::{Result, SchemaName};
 
@@ -18,7 +19,8 @@ Examples:
   highwater migrate --postgres-url postgres://owner@db/payments
   highwater migrate --dry-run                 # show the statements, change nothing
   highwater migrate --print-grants | psql postgres://owner@db/payments
-  highwater migrate --print-grants --operator --role ana | psql postgres://owner@db/payments";
+  highwater migrate --print-grants --operator --role ana | psql postgres://owner@db/payments
+  highwater migrate --print-grants --monitor  # for the exporter, the dashboard and `highwater status`";
 
 /// Create Highwater's tables, or bring them up to this release
 ///
@@ -39,10 +41,14 @@ pub(crate) struct Arguments {
     print_grants: bool,
 
     /// With --print-grants: those of a person who moves and holds groups, instead of a worker's
-    #[arg(long, requires = "print_grants")]
+    #[arg(long, requires = "print_grants", conflicts_with = "monitor")]
     operator: bool,
 
-    /// The role's name, for --print-grants [default: highwater_worker, highwater_operator]
+    /// With --print-grants: those of a role that only looks, for the exporter, the dashboard and `highwater status`
+    #[arg(long, requires = "print_grants")]
+    monitor: bool,
+
+    /// The role's name, for --print-grants [default: highwater_worker, highwater_operator, highwater_monitor]
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
 }
@@ -50,9 +56,10 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
     if arguments.print_grants {
         let (schema, role) = (arguments.schema()?, arguments.role.as_deref());
-        return match arguments.operator {
-            true => operator_grants(&schema, role.unwrap_or(DEFAULT_OPERATOR)),
-            false => grants(&schema, role.unwrap_or(DEFAULT_ROLE)),
+        return match (arguments.operator, arguments.monitor) {
+            (true, _) => operator_grants(&schema, role.unwrap_or(DEFAULT_OPERATOR)),
+            (_, true) => monitor_grants(&schema, role.unwrap_or(MONITOR_ROLE)),
+            _ => grants(&schema, role.unwrap_or(DEFAULT_ROLE)),
         };
     }
     let database = arguments.database.database()?;

@@ -167,12 +167,14 @@ impl Offsets {
                  applied_records, applied_batches, claimed_at, committed_at FROM gone WHERE claimed_at IS NOT NULL), \
              topics AS (DELETE FROM {topics} WHERE group_id = $1 AND topic = ANY($2)), \
              status AS (DELETE FROM {status} WHERE group_id = $1 AND topic = ANY($2)), \
+             survey AS (DELETE FROM {survey} WHERE group_id = $1 AND topic = ANY($2)), \
              control AS (DELETE FROM {control} WHERE group_id = $1 AND topic = ANY($2) AND obeyed_at IS NULL) \
              INSERT INTO {events} (group_id, topic, partition, kind, from_offset, actor, reason) \
              SELECT group_id, topic, partition, 'delete', next_offset, $3, $4 FROM gone",
             history = schema.qualified("claim_history"),
             topics = schema.qualified("group_topic"),
             status = schema.qualified("partition_status"),
+            survey = schema.qualified("partition_survey"),
             control = schema.qualified("partition_control"),
             events = schema.qualified("offset_event"),
         );
