@@ -46,9 +46,13 @@ mod failpoint;
 mod handler;
 mod invariants;
 mod lane;
+#[cfg(any(feature = "cli", feature = "otel", feature = "testing"))]
+pub mod log;
 pub mod migrate;
 mod offset;
 pub mod offsets;
+#[cfg(feature = "otel")]
+pub mod otel;
 mod partition;
 mod record;
 pub mod report;
@@ -57,6 +61,7 @@ pub mod sink;
 mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod tx;
 mod verdict;
 mod worker;
