@@ -30,6 +30,7 @@ const FORMAT: &str = "HIGHWATER_LOG_FORMAT";
 pub struct Options {
     filter: String,
     stderr: bool,
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "for traces alone"))]
     service: String,
 }
 
@@ -106,7 +107,6 @@ pub struct Logs {
 impl Logs {
     /// Sends the spans that are not sent yet, within a limit of two seconds. Dropping does the same, and blocks its thread
     /// meanwhile.
-    #[cfg_attr(not(feature = "otel"), expect(clippy::unused_async, reason = "the same without traces"))]
     pub async fn shutdown(self) {
         #[cfg(feature = "otel")]
         if let Some(traces) = self.traces {
@@ -154,7 +154,12 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         write(&self.0, context, writer, event, "", |trace, span| format!(" trace_id={trace} span_id={span}"))
     }
 }
@@ -164,7 +169,12 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         write(&self.0, context, writer, event, "}", |trace, span| {
             format!(r#","trace_id":"{trace}","span_id":"{span}"}}"#)
         })

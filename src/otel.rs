@@ -107,7 +107,8 @@ fn resource(service: &str) -> Resource {
 }
 
 fn wanted() -> Targets {
-    let own_export = ["hyper", "hyper_util", "h2", "reqwest", "opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"];
+    let own_export =
+        ["hyper", "hyper_util", "h2", "reqwest", "opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"];
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("highwater::process", LevelFilter::TRACE)

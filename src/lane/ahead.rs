@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use tracing::Span;
 
-use super::{Lane, Parts};
 use super::fill::{Taken, fill_ahead};
+use super::{Lane, Parts};
 use crate::commit::Attempt;
 use crate::handler::Running;
 use crate::trace;

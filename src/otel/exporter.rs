@@ -63,17 +63,23 @@ pub(super) fn start() -> Result<Reporting> {
             .timeout(timeout.map_or(TIMEOUT, Duration::from_millis))
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|source| Error::new(ErrorKind::Internal, "no HTTP client for traces").with_source(source))?;
+            .map_err(|source| {
+                Error::new(ErrorKind::Internal, "no HTTP client for traces").with_source(source)
+            })?;
         // Which client the exporter would choose depends on the features that others in the program turn on.
         SpanExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .build()
-            .map_err(|source| Error::configuration("the export of traces is not set up right").with_source(source))
+            .map_err(|source| {
+                Error::configuration("the export of traces is not set up right").with_source(source)
+            })
     };
-    let thread = std::thread::Builder::new().name("highwater-otel".to_owned()).spawn(build).map_err(no_thread)?;
-    let exporter = thread.join().map_err(|_| Error::new(ErrorKind::Internal, "setting up traces has panicked"))??;
+    let thread =
+        std::thread::Builder::new().name("highwater-otel".to_owned()).spawn(build).map_err(no_thread)?;
+    let exporter =
+        thread.join().map_err(|_| Error::new(ErrorKind::Internal, "setting up traces has panicked"))??;
     Ok(Reporting { exporter, failing: AtomicBool::new(false) })
 }
 

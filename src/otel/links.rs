@@ -76,7 +76,8 @@ mod tests {
     use super::*;
 
     fn contexts(range: std::ops::Range<u64>, flags: TraceFlags) -> Vec<(SpanContext, u64)> {
-        let context = |n| SpanContext::new(TraceId::from(7), SpanId::from(n), flags, true, TraceState::default());
+        let context =
+            |n| SpanContext::new(TraceId::from(7), SpanId::from(n), flags, true, TraceState::default());
         range.map(|n| (context(n), n)).collect()
     }
 

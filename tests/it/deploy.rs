@@ -33,7 +33,8 @@ fn found(pattern: &str, text: &str) -> TestResult<BTreeSet<String>> {
 }
 
 fn promtool(arguments: &[&str]) -> TestResult {
-    let output = Command::new("promtool").args(arguments).current_dir(root("deploy/prometheus/tests")).output()?;
+    let output =
+        Command::new("promtool").args(arguments).current_dir(root("deploy/prometheus/tests")).output()?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "promtool {arguments:?}:\n{text}");
     Ok(())
@@ -87,12 +88,14 @@ fn every_name_is_one_that_exists() -> TestResult {
     let documented = found(r"`(highwater_[a-z0-9_]+)[`{]", &metrics)?;
     let recorded = found(r"- record: (highwater:[a-z0-9_:]+)", &rules)?;
     let mut texts = vec![rules];
-    let targets = board["panels"].as_array().into_iter().flatten().flat_map(|panel| panel["targets"].as_array());
+    let targets =
+        board["panels"].as_array().into_iter().flatten().flat_map(|panel| panel["targets"].as_array());
     texts.extend(targets.flatten().filter_map(|target| target["expr"].as_str()).map(str::to_owned));
     texts.push(board["templating"].to_string());
     for text in texts {
         for name in found(r"\b(highwater_[a-z0-9_]+)", &text)? {
-            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+            let base =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
             assert!(documented.contains(&name) || documented.contains(base), "docs/metrics.md has no {name}");
         }
         // The override is for users to record.
@@ -121,7 +124,8 @@ fn the_board_has_its_panels_and_asks_the_chosen_source() -> TestResult {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
         }
     }
-    let variables: Vec<_> = board["templating"]["list"].as_array().into_iter().flatten().map(|v| &v["name"]).collect();
+    let variables: Vec<_> =
+        board["templating"]["list"].as_array().into_iter().flatten().map(|v| &v["name"]).collect();
     assert_eq!(variables, ["datasource", "group", "topic"]);
     assert_eq!(board["time"]["from"], "now-30m");
     Ok(())

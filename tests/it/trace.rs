@@ -26,7 +26,8 @@ fn traceparent(partition: i32, offset: i64, sampled: bool) -> String {
 async fn produce(world: &World<'_>, count: i64) -> TestResult<()> {
     for partition in 0..world.partitions {
         for offset in 0..count {
-            let record = world.message(partition).key(format!("a{partition}")).value("1").header("other", "x");
+            let record =
+                world.message(partition).key(format!("a{partition}")).value("1").header("other", "x");
             let record = if offset == 0 {
                 record.header("traceparent", "00-not-of-this-form-01")
             } else {
@@ -95,8 +96,10 @@ async fn batches_are_spans_with_links_and_steps() -> TestResult {
     world.verify().await?;
     let name = format!("process {}", world.topic);
     let applied = |received: &Received| -> usize { received.applied(&name).iter().map(count).sum() };
-    wait_until("all batches are told", PATIENCE, async || Ok((applied(&collector.received()) >= 120).then_some(())))
-        .await?;
+    wait_until("all batches are told", PATIENCE, async || {
+        Ok((applied(&collector.received()) >= 120).then_some(()))
+    })
+    .await?;
     process.stop().await?;
     let received = collector.received();
     assert!(received.services.iter().all(|service| service == "fraud-scores"), "{:?}", received.services);
@@ -161,7 +164,8 @@ async fn batches_are_spans_with_links_and_steps() -> TestResult {
     // What the handler logs bears the ids of its trace.
     let traces: Vec<String> = batches.iter().map(|batch| hex(&batch.trace_id)).collect();
     let lines = process.child.lines();
-    let logged: Vec<&str> = lines.iter().map(|line| line.text.as_str()).filter(|line| line.contains("scored")).collect();
+    let logged: Vec<&str> =
+        lines.iter().map(|line| line.text.as_str()).filter(|line| line.contains("scored")).collect();
     assert_eq!(logged.len(), batches.len());
     for line in logged {
         let trace = line.split("trace_id=").nth(1).and_then(|rest| rest.split(' ').next());
@@ -178,7 +182,8 @@ async fn a_collector_that_hangs_delays_no_batch_and_no_stop() -> TestResult {
     let more = [("OTEL_EXPORTER_OTLP_TIMEOUT", "120000"), ("HIGHWATER_LOG_FORMAT", "json")];
     let process = traced(&world, &collector, &more)?;
     world.verify().await?;
-    wait_until("the export hangs", PATIENCE, async || Ok((collector.received().requests > 0).then_some(()))).await?;
+    wait_until("the export hangs", PATIENCE, async || Ok((collector.received().requests > 0).then_some(())))
+        .await?;
     // Goes on behind it.
     world.produce(50).await?;
     world.verify().await?;
@@ -190,7 +195,8 @@ async fn a_collector_that_hangs_delays_no_batch_and_no_stop() -> TestResult {
     // In JSON, every line is an object, and those of the handler have the ids.
     let lines = process.child.lines();
     let json = lines.iter().filter(|line| line.text.starts_with('{'));
-    let json: Vec<serde_json::Value> = json.map(|line| serde_json::from_str(&line.text)).collect::<Result<_, _>>()?;
+    let json: Vec<serde_json::Value> =
+        json.map(|line| serde_json::from_str(&line.text)).collect::<Result<_, _>>()?;
     let scored: Vec<_> = json.iter().filter(|line| line["message"] == "scored").collect();
     assert!(!scored.is_empty());
     for line in scored {
