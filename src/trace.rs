@@ -36,6 +36,11 @@ fn name(operation: &str, topic: Option<&str>) -> String {
     topic.map_or_else(|| operation.to_owned(), |topic| format!("{operation} {topic}"))
 }
 
+/// Attributes are signed numbers; an unsigned one would become a text.
+fn int(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 fn client_id(identity: &Identity) -> String {
     format!("{CLIENT_ID_PREFIX}{}", identity.owner)
 }
@@ -61,7 +66,7 @@ pub(crate) fn process(batch: &Batch, identity: &Identity, cluster: Option<&str>)
         messaging.destination.partition.id = batch.only_part().map(|part| part.key.partition.to_string()),
         messaging.consumer.group.name = &*identity.group,
         messaging.client.id = client_id(identity),
-        messaging.batch.message_count = batch.len(),
+        messaging.batch.message_count = int(batch.len()),
         messaging.kafka.cluster.id = cluster,
         messaging.kafka.offset = only().map(|record| record.offset()),
         messaging.kafka.message.tombstone = only().and_then(|record| record.value().is_none().then_some(true)),
@@ -97,7 +102,7 @@ pub(crate) fn commit(batch: &Batch, identity: &Identity) -> Span {
         messaging.destination.name = batch.topic(),
         messaging.consumer.group.name = &*identity.group,
         messaging.client.id = client_id(identity),
-        messaging.batch.message_count = batch.len(),
+        messaging.batch.message_count = int(batch.len()),
         db.system.name = "postgresql",
         error.type = Empty,
     )
@@ -119,7 +124,7 @@ pub(crate) fn claim(keys: &[PartitionKey], identity: &Identity) -> Span {
         messaging.client.id = client_id(identity),
         db.system.name = "postgresql",
         error.type = Empty,
-        highwater.partitions = keys.len(),
+        highwater.partitions = int(keys.len()),
         highwater.partitions.claimed = Empty,
     )
 }
@@ -128,7 +133,7 @@ pub(crate) fn claim(keys: &[PartitionKey], identity: &Identity) -> Span {
 pub(crate) fn claimed(span: &Span, partitions: Result<usize, &tokio_postgres::Error>) {
     match partitions {
         Ok(partitions) => {
-            span.record("highwater.partitions.claimed", partitions);
+            span.record("highwater.partitions.claimed", int(partitions));
         }
         Err(error) => failed(span, error.code().map_or("connection_lost", |state| state.code())),
     }

@@ -1,6 +1,8 @@
 //! What is in `deploy/` for Prometheus and Grafana: rules that fire as they should, names that exist, links that lead
 //! somewhere.
 
+pub(crate) mod scraped;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,9 +37,9 @@ fn found(pattern: &str, text: &str) -> TestResult<BTreeSet<String>> {
 fn promtool(arguments: &[&str]) -> TestResult {
     let output =
         Command::new("promtool").args(arguments).current_dir(root("deploy/prometheus/tests")).output()?;
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "promtool {arguments:?}:\n{text}");
-    Ok(())
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(format!("promtool {arguments:?}:\n{text}").into()) }
 }
 
 /// Staged incidents as series: each fires its alert and no other.
@@ -48,6 +50,33 @@ fn the_rules_fire_as_their_tests_say() -> TestResult {
     }
     promtool(&["check", "rules", "../highwater.rules.yml"])?;
     promtool(&["test", "rules", "incidents.yml", "alerts.yml"])
+}
+
+/// Pages as `/metrics` has them, in place of series that somebody has written down.
+#[test]
+fn scraped_pages_fire_what_they_should() -> TestResult {
+    if skipped_without("promtool", runs("promtool", &["--version"])) {
+        return Ok(());
+    }
+    let exporter = |class: &str, severity: u8| {
+        format!(
+            "# TYPE highwater_health gauge\n\
+             highwater_health{{group=\"fraud\",topic=\"it's\",partition=\"0\",class=\"{class}\"}} {severity}\n\
+             highwater_drain_seconds{{group=\"fraud\",topic=\"it's\"}} +Inf\n\
+             highwater_exporter_up 1\n"
+        )
+    };
+    let mut scraped = scraped::Scraped::default();
+    for since in [0, 15, 30, 45] {
+        let worker = format!("highwater_since_commit_seconds{{group=\"fraud\",worker=\"pod-0\"}} {since}\n");
+        scraped.add(&[("worker", &worker), ("exporter", &exporter("OK", 0))]);
+    }
+    scraped.fires(&["HighwaterNoCommit"])?;
+    scraped.add(&[("exporter", &exporter("HALTED", 4))]);
+    scraped.hold(8);
+    scraped.fires(&["HighwaterHalted"])?;
+    assert!(scraped.fires(&["HighwaterStall"]).is_err() && scraped.fires(&[]).is_err(), "it can fail");
+    Ok(())
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use highwater::otel::{FLUSH_LIMIT, MAX_LINKS};
 use highwater::testing::wait_until;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use crate::support::{PATIENCE, Process, TestResult, World};
@@ -57,8 +58,8 @@ fn has(span: &Span, world: &World<'_>, expected: &[(&str, &str)]) {
     assert!(client.starts_with("highwater/"), "{client}");
     let common = [
         ("messaging.system", "kafka"),
-        ("messaging.consumer.group.name", &world.group),
-        ("messaging.destination.name", &world.topic),
+        ("messaging.consumer.group.name", world.group.as_str()),
+        ("messaging.destination.name", world.topic.as_str()),
     ];
     for (name, value) in common.iter().chain(expected) {
         assert_eq!(found.remove(*name).as_deref(), Some(*value), "{name} of {}", span.name);
@@ -69,7 +70,11 @@ fn has(span: &Span, world: &World<'_>, expected: &[(&str, &str)]) {
 }
 
 fn count(span: &Span) -> usize {
-    attributes(&span.attributes)["messaging.batch.message_count"].parse().expect("a number")
+    let given = span.attributes.iter().find(|given| given.key == "messaging.batch.message_count");
+    match given.and_then(|given| given.value.as_ref()?.value.as_ref()) {
+        Some(Value::IntValue(count)) => usize::try_from(*count).expect("a count"),
+        other => panic!("the count is {other:?}"),
+    }
 }
 
 /// Each record that is linked, and the trace and span that it is linked to.
