@@ -106,7 +106,7 @@ impl Lane {
         let mut ahead: Option<Ahead> = None;
         loop {
             if let Some(ahead) = ahead.take_if(|ahead| ahead.is_ended()) {
-                self.put_back(&ahead.taken);
+                self.put_back_ahead(&ahead);
             }
             self.sweep();
             if let Some(next) = ahead.take() {
@@ -117,7 +117,10 @@ impl Lane {
                 return;
             }
             match self.fill() {
-                Fill::Batch(batch) => ahead = self.process(batch.into()).await,
+                Fill::Batch(batch) => {
+                    let batch = Ahead::new(batch, &self.parts);
+                    ahead = self.process(batch).await;
+                }
                 Fill::Wait(None) => self.shared.signals.data.notified().await,
                 Fill::Wait(Some(until)) => {
                     let until = tokio::time::Instant::from_std(until);

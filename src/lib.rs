@@ -49,9 +49,13 @@ mod invariants;
 mod lag;
 mod lane;
 pub mod metrics;
+#[cfg(any(feature = "cli", feature = "otel", feature = "testing"))]
+pub mod log;
 pub mod migrate;
 mod offset;
 pub mod offsets;
+#[cfg(feature = "otel")]
+pub mod otel;
 mod partition;
 mod record;
 pub mod report;
@@ -60,6 +64,7 @@ pub mod sink;
 mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod tx;
 mod verdict;
 mod worker;
