@@ -244,8 +244,8 @@ FROM (
     SELECT o.group_id, o.topic, o.partition, l.as_of, c.class,
         CASE WHEN o.paused_reason IS NOT NULL THEN o.paused_reason
              WHEN c.class = 'UNOWNED' THEN 'nobody holds it' || waits.text
-             WHEN c.class = 'DEAD' THEN 'its owner has stopped beating' || coalesce(' '
-               || date_trunc('second', clock_timestamp() - d.heartbeat_at)::text || ' ago', '') || waits.text
+             WHEN c.class = 'DEAD' THEN 'its owner has stopped beating' || CASE WHEN d.heartbeat_at <= clock_timestamp()
+               THEN ' ' || date_trunc('second', clock_timestamp() - d.heartbeat_at)::text || ' ago' ELSE '' END || waits.text
              WHEN s.state = 'halted' THEN s.detail
              WHEN s.epoch = o.epoch THEN nullif(concat_ws('; ', s.reason, s.detail), '') END AS reason
     FROM consumer_offset o

@@ -413,7 +413,8 @@ async fn the_exit_code_tells_what_to_mend() {
     // Printing needs no database.
     let text = stdout(&highwater("postgres://127.0.0.1:1/x?user=u", &["migrate", "--print-grants"]));
     assert!(text.contains(&format!("TO \"{DEFAULT_ROLE}\"")), "{text}");
-    let text = stdout(&highwater("", &["migrate", "--print-grants", "--monitor"]));
+    let text =
+        stdout(&highwater("postgres://127.0.0.1:1/x?user=u", &["migrate", "--print-grants", "--monitor"]));
     assert!(text.contains("GRANT SELECT ON TABLE \"highwater\".\"lag\" TO \"highwater_monitor\""), "{text}");
     assert!(stdout(&highwater("", &["version"])).starts_with("highwater "));
 }
