@@ -20,7 +20,8 @@ pub(crate) struct ConfirmArguments {
 }
 
 impl ConfirmArguments {
-    /// Refuses a script that says neither, before anything is asked of anybody.
+    /// Refuses a script that says neither, before anything is asked of anybody: where Kafka's tool would do it at once, or
+    /// has no such verb.
     pub(crate) fn check(&self) -> Result<()> {
         if self.dry_run || self.execute || io::stdin().is_terminal() {
             return Ok(());
@@ -30,10 +31,18 @@ impl ConfirmArguments {
         ))
     }
 
-    /// Whether to do it. On a terminal, where neither was said, `shown` is shown and the answer awaited.
+    /// Whether to do it. On a terminal, where neither was said, `shown` is shown and the answer awaited; in a script it is
+    /// not done, and that is said, as Kafka's tool does.
     pub(crate) fn is_meant(&self, shown: &str, question: &str) -> Result<bool> {
         if self.dry_run || self.execute {
             return Ok(self.execute);
+        }
+        if !io::stdin().is_terminal() {
+            eprintln!(
+                "warning: no action is performed, as the --execute option is missing and there is no terminal here to ask on; \
+                 give --dry-run if that is meant"
+            );
+            return Ok(false);
         }
         let failed = |source| Error::new(ErrorKind::Internal, "could not ask").with_source(source);
         let mut out = io::stderr().lock();

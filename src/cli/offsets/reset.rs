@@ -103,7 +103,6 @@ struct Manner<'a> {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
-    arguments.confirm.check()?;
     let mut offsets = arguments.operator.connect().await?;
     let requests = arguments.request.requests(&arguments.operator, &mut offsets).await?;
     let actor = arguments.request.actor(&mut offsets).await?;
@@ -118,7 +117,6 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
 }
 
 pub(super) async fn import(arguments: &ImportArguments) -> Result<String> {
-    arguments.confirm.check()?;
     let mut offsets = arguments.operator.connect().await?;
     let groups = arguments.groups.groups(&arguments.operator, &mut offsets).await?;
     let positions = crate::cli::csv::read_file(&arguments.file, &groups)?;
