@@ -20,9 +20,10 @@ pub(in crate::offsets) async fn kept(
     group: &str,
 ) -> Result<(Kept, String), tokio_postgres::Error> {
     let sql = format!(
+        // Some moves back are kept for longer than the events around them: see prune_history.
         "SELECT {}, {}, {} FROM {} WHERE group_id = $1",
         us("clock_timestamp()"),
-        us("min(occurred_at)"),
+        us("min(occurred_at) FILTER (WHERE kind NOT IN ('reset', 'delete') OR to_offset >= from_offset)"),
         utc("clock_timestamp()"),
         schema.qualified("offset_event"),
     );

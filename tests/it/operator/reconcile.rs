@@ -4,6 +4,7 @@
 mod log;
 mod page;
 mod planted;
+mod pruned;
 
 use highwater::config::StartPolicy;
 use highwater::testing::{Kafka, Postgres, unique, wait_until};
