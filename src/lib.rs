@@ -44,8 +44,11 @@ pub mod doctor;
 pub mod error;
 mod failpoint;
 mod handler;
+pub mod health;
 mod invariants;
+mod lag;
 mod lane;
+pub mod metrics;
 #[cfg(any(feature = "cli", feature = "otel", feature = "testing"))]
 pub mod log;
 pub mod migrate;

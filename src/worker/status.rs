@@ -1,14 +1,18 @@
 //! What a worker tells about itself.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::contact::Contact;
+use super::sampling::Judged;
+use crate::batch::PartitionKey;
 use crate::consumer::poll::PollCounters;
+use crate::health::Class;
 use crate::lane::LaneCounters;
 
 /// Where a worker stands in its life.
@@ -57,7 +61,7 @@ impl PartitionState {
 }
 
 /// A partition as its worker sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PartitionStatus {
     /// The topic's name.
@@ -82,6 +86,23 @@ pub struct PartitionStatus {
     pub last_stable_offset: Option<i64>,
     /// The timestamp of the next record to apply, in ms since 1970, where that record is here.
     pub next_record_timestamp_ms: Option<i64>,
+    /// Where the log begins, as Kafka said last.
+    pub log_start_offset: Option<i64>,
+    /// How it is doing, by its trajectory and by what is known of it: see [`health`](crate::health).
+    pub class: Class,
+    /// Why, in words; `None` before it was sampled.
+    pub reason: Option<String>,
+    /// Offsets applied per second, over the last minute.
+    pub applied_per_second: Option<f64>,
+    /// Offsets produced per second, over the same time.
+    pub produced_per_second: Option<f64>,
+    /// How long until the lag is worked off, as of the last sample; infinite where as much is produced as applied.
+    pub drain_seconds: Option<f64>,
+    /// Since when, in ms since 1970, the last stable offset stands before records that are not committed; `None` where
+    /// there are none.
+    pub uncommitted_since_ms: Option<i64>,
+    /// When, in ms since 1970, Kafka may delete the next record; infinite where it never does. As of the last sample.
+    pub loss_at_ms: Option<f64>,
 }
 
 /// Totals since the worker started.
@@ -135,6 +156,8 @@ pub(crate) struct StatusBoard {
     pub(crate) poll: Arc<PollCounters>,
     pub(crate) contact: Contact,
     pulse: Beats,
+    /// What the samples say of each partition.
+    judged: Mutex<HashMap<PartitionKey, Judged>>,
 }
 
 /// Signs of life of the control loop.
@@ -161,7 +184,13 @@ impl StatusBoard {
                 last_ms: AtomicU64::new(0),
                 poll_moves: AtomicBool::new(true),
             },
+            judged: Mutex::default(),
         }
+    }
+
+    /// What the samples say of each partition.
+    pub(super) fn judged(&self) -> MutexGuard<'_, HashMap<PartitionKey, Judged>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The status now: counters are live, the rest is as of the last change.
