@@ -128,16 +128,14 @@ pub(crate) fn main() -> ExitCode {
     CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let arguments = Arguments::parse();
     // Logs to standard error, so that standard output stays fit for pipes. Kept to the end, for its last spans.
-    let logs = match log::Options::default().filter("warn").stderr().service("highwater-command").init() {
+    let _logs = match log::Options::default().filter("warn").stderr().service("highwater-command").init() {
         Ok(logs) => logs,
         Err(error) => {
             eprintln!("error: {}", error.report());
             return ExitCode::from(error.exit_code());
         }
     };
-    let ended = run(&arguments);
-    drop(logs);
-    match ended {
+    match run(&arguments) {
         Ok(text) => print(&text),
         Err(error) => {
             eprintln!("error: {}", error.report());

@@ -22,6 +22,7 @@
 //! in the same pod, whose work TLS, credentials and other protocols are. A collector that is slow or away costs spans,
 //! which are dropped beyond 2,048 that wait (`OTEL_BSP_MAX_QUEUE_SIZE`), and never a batch.
 
+mod client;
 mod exporter;
 mod links;
 
@@ -39,7 +40,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 pub(crate) use links::link;
 
 /// How many records of a batch are linked to its span: what the SDK keeps of a span, too.
@@ -66,11 +67,10 @@ pub type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync + 'static>;
 /// | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, 10,000), `OTEL_BSP_*`, `OTEL_SPAN_LINK_COUNT_LIMIT` | as everywhere |
 ///
 /// The layer takes spans of level INFO and above, and of this crate `highwater::process` and `highwater::claim` (their level
-/// is TRACE). It leaves out what the export itself does (`hyper`, `h2`, `reqwest`).
+/// is TRACE). The export itself makes none.
 ///
 /// # Errors
-/// [`Configuration`](ErrorKind::Configuration) for another exporter or protocol, and for `https`; `Internal` if the system
-/// gives no thread.
+/// [`Configuration`](crate::ErrorKind::Configuration) for another exporter or protocol, and for `https`.
 pub fn layer<S>(service: &str) -> Result<Option<(BoxedLayer<S>, Traces)>>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -107,13 +107,11 @@ fn resource(service: &str) -> Resource {
 }
 
 fn wanted() -> Targets {
-    let own_export =
-        ["hyper", "hyper_util", "h2", "reqwest", "opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"];
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("highwater::process", LevelFilter::TRACE)
         .with_target("highwater::claim", LevelFilter::TRACE)
-        .with_targets(own_export.map(|target| (target, LevelFilter::OFF)))
+        .with_target("opentelemetry", LevelFilter::OFF)
 }
 
 /// Traces that are being sent. What is not sent yet when it is dropped is sent then, for at most [`FLUSH_LIMIT`], which
@@ -165,8 +163,4 @@ pub(crate) fn current_ids() -> Option<(String, String)> {
 /// What a record's headers say about where it came from.
 fn creation_context(headers: &dyn opentelemetry::propagation::Extractor) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), headers)
-}
-
-fn no_thread(source: std::io::Error) -> Error {
-    Error::new(ErrorKind::Internal, "the system gave no thread for the export of traces").with_source(source)
 }

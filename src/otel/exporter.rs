@@ -9,14 +9,13 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::SpanData;
 
-use super::no_thread;
-use crate::error::{Error, ErrorKind, Result};
+use super::client::PlainClient;
+use crate::error::{Error, Result};
 
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 const TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the environment asks for traces.
 pub(super) fn is_wanted(env: &dyn Fn(&str) -> Option<String>) -> Result<bool> {
@@ -53,33 +52,18 @@ pub(super) fn is_wanted(env: &dyn Fn(&str) -> Option<String>) -> Result<bool> {
     Ok(true)
 }
 
-/// The exporter, by the environment. Made and ended on threads without a runtime, on which a blocking client may not be
-/// dropped.
+/// The exporter, by the environment.
 pub(super) fn start() -> Result<Reporting> {
-    let build = || {
-        let timeout = TIMEOUTS.into_iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
-        let client = reqwest::blocking::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout.map_or(TIMEOUT, Duration::from_millis))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|source| {
-                Error::new(ErrorKind::Internal, "no HTTP client for traces").with_source(source)
-            })?;
-        // Which client the exporter would choose depends on the features that others in the program turn on.
-        SpanExporter::builder()
-            .with_http()
-            .with_http_client(client)
-            .with_protocol(Protocol::HttpBinary)
-            .build()
-            .map_err(|source| {
-                Error::configuration("the export of traces is not set up right").with_source(source)
-            })
-    };
-    let thread =
-        std::thread::Builder::new().name("highwater-otel".to_owned()).spawn(build).map_err(no_thread)?;
-    let exporter =
-        thread.join().map_err(|_| Error::new(ErrorKind::Internal, "setting up traces has panicked"))??;
+    let timeout = TIMEOUTS.into_iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
+    let client = PlainClient { timeout: timeout.map_or(TIMEOUT, Duration::from_millis) };
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_protocol(Protocol::HttpBinary)
+        .build()
+        .map_err(|source| {
+            Error::configuration("the export of traces is not set up right").with_source(source)
+        })?;
     Ok(Reporting { exporter, failing: AtomicBool::new(false) })
 }
 
@@ -130,6 +114,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Reporting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     fn wanted(env: &[(&str, &str)]) -> Result<bool> {
         is_wanted(&|name| Some(env.iter().find(|(known, _)| *known == name)?.1.to_owned()))

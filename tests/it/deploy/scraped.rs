@@ -55,8 +55,13 @@ impl Scraped {
             root("deploy/prometheus/highwater.rules.yml").display()
         );
         for (series, values) in &self.series {
-            let values: Vec<&str> =
-                (0..self.pages).map(|at| values.get(&at).map_or("_", String::as_str)).collect();
+            // A series that was there and is not any more is stale at once, as it is to Prometheus.
+            let value = |at: usize| match values.get(&at) {
+                Some(value) => value.as_str(),
+                None if at > 0 && values.contains_key(&(at - 1)) => "stale",
+                None => "_",
+            };
+            let values: Vec<&str> = (0..self.pages).map(value).collect();
             writeln!(
                 test,
                 "  - {{ series: '{}', values: '{}' }}",
