@@ -14,7 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Aborted};
@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::ErasedHandler;
+use crate::metrics::meter::BatchMeter;
 use crate::{Batch, HandlerError, Tx};
 
 /// How long a handler that was told to end may take to give its thread back.
@@ -38,6 +39,7 @@ pub(crate) type Handled = Result<(Result<(), HandlerError>, Tx), String>;
 pub(crate) struct HandlerThread {
     jobs: Option<mpsc::Sender<Job>>,
     abandoned: Arc<AtomicUsize>,
+    meter: Arc<BatchMeter>,
 }
 
 type Job = Box<dyn FnOnce(&Handle) + Send>;
@@ -52,8 +54,8 @@ pub(crate) struct Running<T> {
 
 impl HandlerThread {
     /// `abandoned`: shared by the lanes of a worker.
-    pub(crate) fn new(abandoned: Arc<AtomicUsize>) -> Self {
-        Self { jobs: None, abandoned }
+    pub(crate) fn new(abandoned: Arc<AtomicUsize>, meter: Arc<BatchMeter>) -> Self {
+        Self { jobs: None, abandoned, meter }
     }
 
     /// Has `handler` apply `batch`.
@@ -89,10 +91,13 @@ impl HandlerThread {
         batch: Arc<Batch>,
         handler: Arc<dyn ErasedHandler>,
     ) -> io::Result<Running<()>> {
+        let meter = Arc::clone(&self.meter);
         self.start(|_, done| {
             Box::new(move |runtime| {
                 let _entered = runtime.enter();
+                let began = Instant::now();
                 let _ = catch_unwind(AssertUnwindSafe(|| handler.prepare(&batch)));
+                meter.decode.took(began.elapsed());
                 // Not held for longer than the lane does.
                 drop(batch);
                 let _ = done.send(Some(()));

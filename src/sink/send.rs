@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use futures_util::SinkExt;
@@ -31,6 +32,19 @@ const PLACE_BYTES: usize = 12;
 /// # Errors
 /// A rejection that names its record, where the server says in which row an error arose.
 pub(crate) async fn copy(
+    plan: &TablePlan,
+    encoded: &Encoded,
+    pool: &Pool,
+    batch: &Batch,
+    tx: &mut Tx,
+) -> Result<(), HandlerError> {
+    let began = Instant::now();
+    let copied = send(plan, encoded, pool, batch, tx).await;
+    tx.wrote(began.elapsed());
+    copied
+}
+
+async fn send(
     plan: &TablePlan,
     encoded: &Encoded,
     pool: &Pool,

@@ -1,18 +1,22 @@
 //! What a worker tells about itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::contact::Contact;
+use super::monitor::About;
 use crate::consumer::poll::PollCounters;
 use crate::lane::LaneCounters;
+use crate::metrics::meter::Activity;
 
 /// Where a worker stands in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Phase {
     /// Connecting, checking the schema, resolving start positions.
@@ -27,7 +31,8 @@ pub enum Phase {
 }
 
 /// Where a partition stands that Kafka assigned to this worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum PartitionState {
     /// Assigned by Kafka; Postgres has not granted the claim yet.
@@ -40,6 +45,26 @@ pub enum PartitionState {
     Fenced,
     /// Stopped with an error: see [`PartitionStatus::detail`].
     Halted,
+}
+
+impl PartitionStatus {
+    /// Nothing is known yet.
+    #[cfg(test)]
+    pub(crate) fn new(topic: &str, partition: i32, state: PartitionState) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            state,
+            next_offset: None,
+            mirrored_offset: None,
+            held_bytes: 0,
+            detail: None,
+            epoch: None,
+            log_end_offset: None,
+            last_stable_offset: None,
+            next_record_timestamp_ms: None,
+        }
+    }
 }
 
 impl PartitionState {
@@ -57,7 +82,7 @@ impl PartitionState {
 }
 
 /// A partition as its worker sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PartitionStatus {
     /// The topic's name.
@@ -85,7 +110,7 @@ pub struct PartitionStatus {
 }
 
 /// Totals since the worker started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
     /// Records applied: rows and offset are durable.
@@ -134,6 +159,9 @@ pub(crate) struct StatusBoard {
     pub(crate) lanes: Arc<LaneCounters>,
     pub(crate) poll: Arc<PollCounters>,
     pub(crate) contact: Contact,
+    pub(crate) activity: Activity,
+    /// What the worker is called and works with; set when it begins.
+    pub(super) about: OnceLock<About>,
     pulse: Beats,
 }
 
@@ -156,6 +184,8 @@ impl StatusBoard {
             lanes: Arc::default(),
             poll: Arc::default(),
             contact: Contact::default(),
+            activity: Activity::default(),
+            about: OnceLock::new(),
             pulse: Beats {
                 began: Instant::now(),
                 last_ms: AtomicU64::new(0),
