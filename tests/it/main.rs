@@ -1,5 +1,6 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
+mod admin;
 mod adopt;
 mod ahead;
 mod assign;
@@ -13,6 +14,7 @@ mod guard;
 mod handler;
 mod harness;
 mod hosts;
+mod metrics;
 mod migrate;
 mod operator;
 mod outage;
