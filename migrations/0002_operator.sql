@@ -141,44 +141,130 @@ CREATE VIEW progress AS
 SELECT group_id, topic, partition, next_offset, record_timestamp, committed_at, epoch, owner
 FROM consumer_offset;
 
--- What is left to apply, as the partition's worker has last seen the log. NULL is "not known", never 0.
-CREATE VIEW lag AS
-SELECT o.group_id, o.topic, o.partition, o.next_offset, s.last_stable_offset, s.log_end_offset,
-    -- CASE, for greatest(NULL, 0) is 0.
-    CASE WHEN s.last_stable_offset > o.next_offset THEN s.last_stable_offset - o.next_offset
-         WHEN s.last_stable_offset <= o.next_offset THEN 0 END AS lag_records,
-    CASE WHEN s.last_stable_offset <= o.next_offset OR s.epoch = o.epoch AND s.next_record_timestamp > clock_timestamp()
-           THEN 0::double precision
-         WHEN s.epoch = o.epoch THEN extract(epoch FROM clock_timestamp() - s.next_record_timestamp)::double precision
-    END AS lag_seconds,
-    CASE WHEN s.log_end_offset > greatest(s.last_stable_offset, o.next_offset)
-           THEN s.log_end_offset - greatest(s.last_stable_offset, o.next_offset)
-         WHEN s.log_end_offset IS NOT NULL AND s.last_stable_offset IS NOT NULL THEN 0 END AS uncommitted_records,
-    -- A report is written when it changes, and stands while its worker lives.
-    greatest(s.updated_at, CASE WHEN w.owner = o.owner AND w.heartbeat_at <= clock_timestamp() THEN w.heartbeat_at END) AS as_of
-FROM consumer_offset o
-LEFT JOIN partition_status s USING (group_id, topic, partition)
-LEFT JOIN worker_status w ON w.owner = s.owner AND w.stopped_at IS NULL;
+-- What a worker says of its own partitions, beside what version 1 did.
+ALTER TABLE partition_status
+    ADD COLUMN log_start_offset bigint,
+    ADD COLUMN class text,                  -- of the health of its trajectory; its reason in words
+    ADD COLUMN reason text,
+    ADD COLUMN applied_per_second double precision,     -- over the last minute
+    ADD COLUMN produced_per_second double precision,
+    ADD COLUMN uncommitted_since timestamptz,   -- since when the last stable offset stands before what is not committed
+    ADD COLUMN loss_at timestamptz;         -- when Kafka may delete the next record; 'infinity': never
 
--- What is known to be wrong with a partition, the worst first in `severity` (0: nothing).
+-- The same of partitions that no live process holds, by whoever is there to look: a live worker of the group, or the
+-- exporter. Where a live owner reports, this is old and does not count.
+CREATE TABLE partition_survey (
+    group_id        text        NOT NULL,
+    topic           text        NOT NULL,
+    partition       integer     NOT NULL,
+    next_offset     bigint      NOT NULL,   -- what the rest is about
+    log_start_offset bigint,
+    last_stable_offset bigint,
+    log_end_offset  bigint,
+    next_record_timestamp timestamptz,
+    uncommitted_since timestamptz,
+    loss_at         timestamptz,
+    class           text        NOT NULL,
+    reason          text,
+    surveyed_at     timestamptz NOT NULL,
+    surveyed_by     uuid        NOT NULL,
+    PRIMARY KEY (group_id, topic, partition)
+) WITH (fillfactor = 50);
+
+-- What is left to apply: as the partition's live owner says, or else as it was seen last. NULL is "not known", never 0.
+CREATE VIEW lag AS
+SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.last_stable_offset, k.log_end_offset,
+    -- CASE, for greatest(NULL, 0) is 0.
+    CASE WHEN k.last_stable_offset > k.next_offset THEN k.last_stable_offset - k.next_offset
+         WHEN k.last_stable_offset <= k.next_offset THEN 0 END AS lag_records,
+    CASE WHEN k.last_stable_offset <= k.next_offset OR k.next_record_timestamp > k.now THEN 0::double precision
+         ELSE extract(epoch FROM k.now - k.next_record_timestamp)::double precision END AS lag_seconds,
+    CASE WHEN k.log_end_offset > greatest(k.last_stable_offset, k.next_offset)
+           THEN k.log_end_offset - greatest(k.last_stable_offset, k.next_offset)
+         WHEN k.log_end_offset IS NOT NULL AND k.last_stable_offset IS NOT NULL THEN 0 END AS uncommitted_records,
+    CASE WHEN k.log_end_offset <= greatest(k.last_stable_offset, k.next_offset) OR k.uncommitted_since > k.now
+           THEN 0::double precision
+         ELSE extract(epoch FROM k.now - k.uncommitted_since)::double precision END AS uncommitted_seconds,
+    -- As highwater::health::drain_seconds: never, where no more is applied than is produced.
+    CASE WHEN k.last_stable_offset <= k.next_offset THEN 0::double precision
+         WHEN k.last_stable_offset IS NOT NULL AND k.applied_per_second > k.produced_per_second
+           THEN (k.last_stable_offset - k.next_offset) / (k.applied_per_second - k.produced_per_second)
+         WHEN k.last_stable_offset IS NOT NULL AND k.applied_per_second <= coalesce(k.produced_per_second, 0)
+           THEN double precision 'Infinity' END AS drain_seconds,
+    CASE WHEN k.last_stable_offset <= k.next_offset OR k.loss_at = 'infinity' THEN double precision 'Infinity'
+         WHEN k.loss_at <= k.now THEN 0::double precision
+         ELSE extract(epoch FROM k.loss_at - k.now)::double precision END AS loss_seconds,
+    k.as_of
+FROM (
+    SELECT o.group_id, o.topic, o.partition, o.next_offset, b.now,
+        CASE WHEN b.surveyed THEN v.log_start_offset ELSE s.log_start_offset END AS log_start_offset,
+        CASE WHEN b.surveyed THEN v.last_stable_offset ELSE s.last_stable_offset END AS last_stable_offset,
+        CASE WHEN b.surveyed THEN v.log_end_offset ELSE s.log_end_offset END AS log_end_offset,
+        -- Of the next record, and of no other.
+        CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.next_record_timestamp
+             WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.next_record_timestamp END AS next_record_timestamp,
+        CASE WHEN b.surveyed THEN v.uncommitted_since ELSE s.uncommitted_since END AS uncommitted_since,
+        CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
+             WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.loss_at END AS loss_at,
+        -- Nobody applies what nobody holds.
+        CASE WHEN b.surveyed OR o.owner IS NULL THEN 0::double precision WHEN s.epoch = o.epoch THEN s.applied_per_second END
+          AS applied_per_second,
+        CASE WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.produced_per_second END AS produced_per_second,
+        CASE WHEN b.surveyed THEN v.surveyed_at ELSE b.reported_at END AS as_of
+    FROM consumer_offset o
+    LEFT JOIN partition_status s USING (group_id, topic, partition)
+    LEFT JOIN partition_survey v USING (group_id, topic, partition)
+    LEFT JOIN worker_status w ON w.owner = s.owner AND w.stopped_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT clock_timestamp() AS now,
+            -- A report is written when it changes, and stands while its worker lives and holds the partition.
+            greatest(s.updated_at, CASE WHEN w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at <= clock_timestamp()
+              THEN w.heartbeat_at END) AS reported_at
+        OFFSET 0) r
+    CROSS JOIN LATERAL (
+        SELECT r.now, r.reported_at,
+            -- Whoever holds it knows best, once he knows.
+            v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at
+              AND (w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
+                BETWEEN r.now - interval '3 seconds' AND r.now + interval '1 second') IS NOT TRUE) AS surveyed
+        OFFSET 0) b
+) k;
+
+-- How each partition is doing: what is known of it, or else what its owner says of its trajectory (docs/health.md).
+-- `severity`: 0 nothing to do, 1 somebody wants it so, 2 look at it today, 3 now, 4 it stands still until a person acts.
 CREATE VIEW health AS
-SELECT o.group_id, o.topic, o.partition,
-    CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 'HALTED'
-         WHEN o.paused_reason IS NOT NULL THEN 'PAUSED'
-         WHEN o.owner IS NULL THEN 'UNOWNED'
-         WHEN w.owner IS NULL THEN 'DEAD'
-         WHEN s.state = 'fenced' THEN 'FENCED'
-         ELSE 'OK' END AS class,
-    coalesce(o.paused_reason, CASE WHEN s.epoch = o.epoch OR s.state = 'halted' THEN s.detail END) AS reason,
-    CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 4
-         WHEN o.paused_reason IS NOT NULL THEN 1
-         WHEN o.owner IS NULL OR w.owner IS NULL THEN 3
-         WHEN s.state = 'fenced' THEN 2
-         ELSE 0 END AS severity
-FROM consumer_offset o
-LEFT JOIN partition_status s USING (group_id, topic, partition)
-LEFT JOIN worker_status w ON w.owner = o.owner AND w.stopped_at IS NULL
-    AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second';
+SELECT k.group_id, k.topic, k.partition, k.class, k.reason,
+    CASE WHEN k.class IN ('OK', 'DRAINING') THEN 0
+         WHEN k.class = 'PAUSED' THEN 1
+         WHEN k.class IN ('WARN', 'FENCED') THEN 2
+         WHEN k.class = 'HALTED' THEN 4
+         ELSE 3 END AS severity,
+    k.as_of
+FROM (
+    SELECT o.group_id, o.topic, o.partition, l.as_of, c.class,
+        CASE WHEN o.paused_reason IS NOT NULL THEN o.paused_reason
+             WHEN c.class = 'UNOWNED' THEN 'nobody holds it' || waits.text
+             WHEN c.class = 'DEAD' THEN 'its owner has stopped beating' || coalesce(' '
+               || date_trunc('second', clock_timestamp() - d.heartbeat_at)::text || ' ago', '') || waits.text
+             WHEN s.state = 'halted' THEN s.detail
+             WHEN s.epoch = o.epoch THEN nullif(concat_ws('; ', s.reason, s.detail), '') END AS reason
+    FROM consumer_offset o
+    JOIN lag l USING (group_id, topic, partition)
+    LEFT JOIN partition_status s USING (group_id, topic, partition)
+    LEFT JOIN worker_status d ON d.owner = o.owner
+    LEFT JOIN worker_status w ON w.owner = o.owner AND w.stopped_at IS NULL
+        AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second'
+    CROSS JOIN LATERAL (SELECT
+        CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 'HALTED'
+             WHEN o.paused_reason IS NOT NULL THEN 'PAUSED'
+             WHEN o.owner IS NULL THEN 'UNOWNED'
+             WHEN w.owner IS NULL THEN 'DEAD'
+             WHEN s.state = 'fenced' THEN 'FENCED'
+             WHEN s.epoch = o.epoch THEN coalesce(s.class, 'OK')
+             ELSE 'OK' END AS class) c
+    CROSS JOIN LATERAL (SELECT CASE WHEN l.lag_records > 0 THEN ', and it is ' || l.lag_records || ' behind'
+        ELSE '' END AS text) waits
+) k;
 
 -- How many workers a group can use. Never NULL, also when all workers are gone; what is held back counts for nothing.
 CREATE VIEW scaling AS
@@ -189,8 +275,8 @@ SELECT l.group_id, count(*) AS partitions,
        AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second')
       AS live_workers
 FROM lag l
-JOIN LATERAL (SELECT h.class IN ('HALTED', 'PAUSED') AS held FROM health h
-    WHERE h.group_id = l.group_id AND h.topic = l.topic AND h.partition = l.partition) held ON true
+JOIN (SELECT h.group_id, h.topic, h.partition, h.class IN ('HALTED', 'PAUSED') AS held FROM health h) held
+  USING (group_id, topic, partition)
 GROUP BY l.group_id;
 
 -- Waits until a record is applied: true, or false when the time is over. For one who has written to Kafka, and reads from

@@ -9,17 +9,19 @@ mod obtain;
 pub(crate) mod start;
 mod waiting;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, PartitionKey};
 use crate::consumer::catalog::TopicIdentity;
 use crate::db::{Db, DbError, Lease, blockers};
+use crate::trace;
 pub(crate) use guard::Guard;
 pub(crate) use obtain::{ClaimOutcome, Obtain};
 pub(crate) use waiting::{On, Waiting};
@@ -79,6 +81,8 @@ pub(crate) struct Claims {
     rows: String,
     unlocked: String,
     step_over_lost: String,
+    /// Which cluster it is, once the guard has heard of it: for traces.
+    cluster: OnceLock<String>,
 }
 
 impl Claims {
@@ -156,7 +160,18 @@ impl Claims {
             holder: holder::sql(&db.schema),
             arbiter,
             db,
+            cluster: OnceLock::new(),
         }
+    }
+
+    fn heard_of(&self, identity: &TopicIdentity) {
+        if let Some(cluster) = &identity.cluster_id {
+            self.cluster.get_or_init(|| cluster.clone());
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&str> {
+        self.cluster.get().map(String::as_str)
     }
 
     pub(crate) fn db(&self) -> &Arc<Db> {
@@ -202,22 +217,27 @@ impl Claims {
         let (topics, partitions) = columns(keys);
         let identity = &self.db.identity;
         debug_assert_eq!(keys.len(), tokens.len(), "each claim has a token of its own");
-        let statement = client.prepare_cached(sql).await?;
-        let rows = client
-            .query(
-                &statement,
-                &[
-                    &&*identity.group,
-                    &topics,
-                    &partitions,
-                    &identity.owner,
-                    &identity.instance_id.as_deref(),
-                    &expected,
-                    &tokens,
-                ],
-            )
-            .await?;
-        Ok(rows
+        let span = trace::claim(keys, identity);
+        let claimed = async {
+            let statement = client.prepare_cached(sql).await?;
+            client
+                .query(
+                    &statement,
+                    &[
+                        &&*identity.group,
+                        &topics,
+                        &partitions,
+                        &identity.owner,
+                        &identity.instance_id.as_deref(),
+                        &expected,
+                        &tokens,
+                    ],
+                )
+                .await
+        };
+        let rows = claimed.instrument(span.clone()).await;
+        trace::claimed(&span, rows.as_deref().map(<[_]>::len));
+        Ok(rows?
             .iter()
             .map(|row| Claimed {
                 key: key(row),

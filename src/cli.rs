@@ -23,8 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::env::CompleteEnv;
 use highwater::config::DatabaseConfig;
-use highwater::{Error, ErrorKind, PartialConfig, Result, migrate as schema};
-use tracing_subscriber::EnvFilter;
+use highwater::{Error, ErrorKind, PartialConfig, Result, log, migrate as schema};
 
 /// By which the database's administrators know the command.
 const APPLICATION_NAME: &str = "highwater command";
@@ -32,7 +31,7 @@ const APPLICATION_NAME: &str = "highwater command";
 const AFTER_HELP: &str = "\
 Settings come from flags, then from the environment (HIGHWATER_POSTGRES_URL, HIGHWATER_SCHEMA,
 ...), then from the TOML file that HIGHWATER_CONFIG names. HIGHWATER_LOG (or RUST_LOG) sets the
-log filter, such as `debug`.
+log filter, such as `debug`; HIGHWATER_LOG_FORMAT=json writes one object a line.
 
 Exit codes:
   0   ok
@@ -128,8 +127,17 @@ pub(crate) fn main() -> ExitCode {
     // When a shell asks for completions, it answers and ends here.
     CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let arguments = Arguments::parse();
-    start_log();
-    match run(&arguments) {
+    // Logs to standard error, so that standard output stays fit for pipes. Kept to the end, for its last spans.
+    let logs = match log::Options::default().filter("warn").stderr().service("highwater-command").init() {
+        Ok(logs) => logs,
+        Err(error) => {
+            eprintln!("error: {}", error.report());
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let ended = run(&arguments);
+    drop(logs);
+    match ended {
         Ok(text) => print(&text),
         Err(error) => {
             eprintln!("error: {}", error.report());
@@ -173,13 +181,6 @@ fn version() -> String {
         schema::OLDEST_USABLE_VERSION,
         rdkafka::util::get_rdkafka_version().1,
     )
-}
-
-/// Logs to standard error, so that standard output stays fit for pipes.
-fn start_log() {
-    let filter = std::env::var("HIGHWATER_LOG").or_else(|_| std::env::var("RUST_LOG"));
-    let filter = EnvFilter::new(filter.unwrap_or_else(|_| "warn".to_owned()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
 /// Prints what a check has found; the error ends the command with exit code 1.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
+use tracing::Instrument as _;
 
 use crate::claim::watch;
 use crate::db::{Backend, Db};
@@ -17,7 +18,7 @@ use crate::handler::{ErasedHandler, HandlerThread, Running};
 use crate::metrics::meter::BatchMeter;
 use crate::tx::protected::Tampered;
 use crate::verdict::{Class, Connection, Place};
-use crate::{Batch, HandlerError, Tx};
+use crate::{Batch, HandlerError, Tx, trace};
 use compare_and_set::CompareAndSet;
 
 /// How long a rollback, a cancel or the end of a backend may take before it is given up.
@@ -131,7 +132,7 @@ impl Commit {
             },
         };
         self.meter.begin.took(began.elapsed());
-        let mut left_behind = LeftBehind {
+        let left_behind = LeftBehind {
             backend: Backend { pid: tx.backend_pid(), xact_id: tx.xact_id().to_owned() },
             cancel: Some(tx.cancel_token()),
         };
@@ -180,6 +181,20 @@ impl Commit {
         }
         failpoint!("rows_written");
 
+        let span = trace::commit(batch, &self.db.identity);
+        let attempt = self.settle(tx, batch, left_behind, limit).instrument(span.clone()).await;
+        trace::committed(&span, &attempt);
+        attempt
+    }
+
+    /// The part of a batch's transaction that is ours.
+    async fn settle(
+        &self,
+        tx: Tx,
+        batch: &Batch,
+        mut left_behind: LeftBehind,
+        mut limit: Pin<&mut impl Future<Output = Ended>>,
+    ) -> Attempt {
         // 2. The offsets. The last statement before COMMIT: in a transaction that an SQL error has aborted it
         //    fails, also when the handler swallowed that error (PITFALLS 19).
         let began = Instant::now();

@@ -46,8 +46,8 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Connections for claims, releases and reads. Claims that wait for a lock take at most half of those.
 const CONTROL_CONNECTIONS: usize = 8;
 /// Connections for what must not wait behind claims: the heartbeat, which keeps one and is given a second while that is
-/// silent, the reports, the look for orders and the pruning.
-const STATUS_CONNECTIONS: usize = 5;
+/// silent, the reports, the look for orders, the pruning and the survey.
+const STATUS_CONNECTIONS: usize = 6;
 /// Beside one connection per lane: the pool counts those that handlers hold which were given up and block their
 /// threads. The server has ended these; a few are left over besides the limit, one per partition that it halted.
 const ABANDONED_CONNECTIONS: usize = MAX_ABANDONED + 1_000;

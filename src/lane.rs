@@ -117,7 +117,7 @@ impl Lane {
         let mut waited = Duration::ZERO;
         loop {
             if let Some(ahead) = ahead.take_if(|ahead| ahead.is_ended()) {
-                self.put_back(&ahead.taken);
+                self.put_back_ahead(&ahead);
             }
             self.sweep();
             if let Some(next) = ahead.take() {
@@ -132,7 +132,8 @@ impl Lane {
             match self.fill() {
                 Fill::Batch(batch) => {
                     self.parts.counters.batches.wait.took(std::mem::take(&mut waited));
-                    ahead = self.process(batch.into()).await;
+                    let batch = Ahead::new(batch, &self.parts);
+                    ahead = self.process(batch).await;
                     continue;
                 }
                 Fill::Wait(None) => self.shared.signals.data.notified().await,

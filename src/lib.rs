@@ -46,12 +46,18 @@ pub mod doctor;
 pub mod error;
 mod failpoint;
 mod handler;
+pub mod health;
 mod invariants;
+mod lag;
 mod lane;
+#[cfg(any(feature = "cli", feature = "otel", feature = "testing"))]
+pub mod log;
 pub mod metrics;
 pub mod migrate;
 mod offset;
 pub mod offsets;
+#[cfg(feature = "otel")]
+pub mod otel;
 mod partition;
 mod record;
 pub mod report;
@@ -60,6 +66,7 @@ pub mod sink;
 mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod tx;
 mod verdict;
 mod worker;

@@ -15,7 +15,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 pub(crate) use self::grants::needed;
-pub use self::grants::{DEFAULT_ROLE, grants};
+pub use self::grants::{
+    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, grants, monitor_grants, operator_grants,
+};
 pub use self::list::{OLDEST_USABLE_VERSION, SCHEMA_VERSION};
 pub use self::version::{SchemaVersion, check_version};
 

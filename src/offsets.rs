@@ -31,6 +31,7 @@ mod delete;
 mod describe;
 mod ends;
 mod events;
+mod healths;
 mod leading;
 mod names;
 mod near;

@@ -25,6 +25,7 @@ mod rows;
 mod send;
 mod sort;
 mod stage;
+mod straight;
 mod table;
 mod target;
 mod text;
@@ -48,7 +49,9 @@ use buffer::Pool;
 use doubt::Doubts;
 use encode::{Encoded, Mapping, encode};
 use plan::{Plan, TablePlan};
-use stage::Sessions;
+use send::Form;
+use stage::{Sessions, Stage};
+use straight::Straight;
 
 #[doc = include_str!("../docs/table-sink.md")]
 pub struct TableSink {
@@ -160,10 +163,13 @@ impl TableSink {
         }
         let used: Vec<(&TablePlan, &Encoded)> =
             rows.plan.tables.iter().zip(&rows.encoded).filter(|(_, rows)| !rows.rows.is_empty()).collect();
-        for (plan, rows) in &used {
-            if let Some(stage) = &plan.stage {
-                self.sessions.ensure(stage, tx).await?;
-                send::copy(plan, rows, &self.pool, batch, tx).await?;
+        let straight: Vec<Option<&Straight>> = used
+            .iter()
+            .map(|(plan, rows)| plan.straight.as_ref().filter(|straight| straight.may_do(rows)))
+            .collect();
+        for ((plan, rows), straight) in used.iter().zip(&straight) {
+            if let (Some(stage), None) = (&plan.stage, straight) {
+                self.stage(stage, plan, rows, batch, tx).await?;
             }
         }
         // What refers to a row goes before the row.
@@ -172,13 +178,32 @@ impl TableSink {
                 stage.delete(tx).await?;
             }
         }
-        for (plan, rows) in &used {
-            match &plan.stage {
-                Some(stage) => stage.insert(tx).await?,
-                None => send::copy(plan, rows, &self.pool, batch, tx).await?,
+        for ((plan, rows), straight) in used.iter().zip(straight) {
+            let Some(stage) = &plan.stage else {
+                send::copy(plan, rows, Form::Planned, &self.pool, batch, tx).await?;
+                continue;
+            };
+            if let Some(straight) = straight {
+                if straight::copy(plan, straight, rows, &self.pool, batch, tx).await? {
+                    continue;
+                }
+                self.stage(stage, plan, rows, batch, tx).await?;
             }
+            stage.insert(tx).await?;
         }
         Ok(())
+    }
+
+    async fn stage(
+        &self,
+        stage: &Stage,
+        plan: &TablePlan,
+        rows: &Encoded,
+        batch: &Batch,
+        tx: &mut Tx,
+    ) -> Result<(), HandlerError> {
+        self.sessions.ensure(stage, tx).await?;
+        send::copy(plan, rows, Form::Planned, &self.pool, batch, tx).await
     }
 }
 

@@ -5,8 +5,10 @@ mod copy;
 mod guard;
 mod hidden;
 mod lexer;
+pub(crate) mod order;
 pub(crate) mod protected;
 mod savepoint;
+mod sorted;
 mod statement;
 
 use std::fmt;
@@ -149,12 +151,20 @@ impl Tx {
 
     /// Whether requests and answers are still in step. To be asked after the handler, before the compare-and-set.
     pub(crate) fn usable(&self) -> Result<(), HandlerError> {
-        match self.broken {
-            None if self.unfinished => Err(HandlerError::lost_connection(
+        self.in_step()?;
+        if self.unfinished {
+            return Err(HandlerError::lost_connection(
                 Class::RetryThenHalt,
                 "a table sink was interrupted or failed before all rows were written; pass its error on, and do not \
                  drop its future",
-            )),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether another request may be sent at all.
+    fn in_step(&self) -> Result<(), HandlerError> {
+        match self.broken {
             None => Ok(()),
             Some(class) => Err(HandlerError::lost_connection(
                 class,

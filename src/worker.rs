@@ -18,10 +18,12 @@ mod prune;
 mod pulse;
 mod registrar;
 mod report;
+mod sampling;
 mod signals;
 mod standing;
 mod status;
 mod stop;
+mod surveying;
 mod vigil;
 
 use std::sync::Arc;

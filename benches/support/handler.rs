@@ -14,6 +14,7 @@ use super::payments::Payment;
 #[derive(Debug)]
 pub(crate) struct Scores {
     statement: String,
+    sorted: bool,
     spent: Arc<Spent>,
 }
 
@@ -34,7 +35,12 @@ impl Spent {
 impl Scores {
     /// Into a table like `scores`.
     pub(crate) fn into(table: &str) -> Self {
-        Self { statement: copy::statement(table), spent: Arc::default() }
+        Self { statement: copy::statement(table), sorted: false, spent: Arc::default() }
+    }
+
+    /// Has its rows sorted by the table's key.
+    pub(crate) fn sorted(self) -> Self {
+        Self { sorted: true, ..self }
     }
 
     /// How long it has been at work.
@@ -48,6 +54,9 @@ impl Handler for Scores {
         let began = Instant::now();
         let types = [Type::TEXT, Type::TEXT, Type::FLOAT8, Type::INT4, Type::INT8];
         let mut rows = tx.copy_in_binary(&self.statement, &types).await?;
+        if self.sorted {
+            rows = rows.sorted_by(&[0, 1])?;
+        }
         for record in batch.records() {
             let payment: Payment<'_> = record.json()?;
             let (score, partition, offset) = (payment.score(), record.partition(), record.offset());

@@ -16,6 +16,11 @@ pub(crate) fn upsert() -> impl Handler {
     into(Table::upsert("scores", COLUMNS))
 }
 
+/// The first payment per key.
+pub(crate) fn insert_ignore() -> impl Handler {
+    into(Table::insert_ignore("scores", COLUMNS))
+}
+
 fn into(table: Table) -> impl Handler {
     let table = table.source_partition("source_partition").source_offset("source_offset");
     TableSink::new(table, |record, rows| {

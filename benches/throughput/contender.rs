@@ -19,8 +19,10 @@ pub(crate) enum Contender {
     Sorted,
     Append,
     Handler,
+    Unsorted,
     Merge,
     Upsert,
+    InsertIgnore,
     Textbook,
 }
 
@@ -53,15 +55,17 @@ pub(crate) struct Measured {
 }
 
 impl Contender {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Consume,
         Self::Copy,
         Self::Bare,
         Self::Append,
         Self::Sorted,
         Self::Handler,
+        Self::Unsorted,
         Self::Merge,
         Self::Upsert,
+        Self::InsertIgnore,
         Self::Textbook,
     ];
 
@@ -86,8 +90,10 @@ impl Contender {
             Self::Sorted => "sorted",
             Self::Append => "append",
             Self::Handler => "handler",
+            Self::Unsorted => "unsorted",
             Self::Merge => "merge",
             Self::Upsert => "upsert",
+            Self::InsertIgnore => "insert_ignore",
             Self::Textbook => "textbook",
         }
     }
@@ -100,8 +106,10 @@ impl Contender {
             Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
             Self::Merge => stage.bare(50_000, Mode::Merge).drain().await,
             Self::Append => stage.highwater(sink::append()).await,
-            Self::Handler => stage.highwater(Scores::into("scores")).await,
+            Self::Handler => stage.highwater(Scores::into("scores").sorted()).await,
+            Self::Unsorted => stage.highwater(Scores::into("scores")).await,
             Self::Upsert => stage.highwater(sink::upsert()).await,
+            Self::InsertIgnore => stage.highwater(sink::insert_ignore()).await,
             Self::Textbook => textbook::run(stage).await,
         }
     }

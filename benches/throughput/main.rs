@@ -47,9 +47,11 @@ A rate counts from the first record that was fetched to the last commit; the sta
                bare       the hand-written ceiling: COPY of 20,000 rows as they come, two connections
                sorted     the same loop with 50,000 rows sorted by the table's key
                append     Highwater's table sink, appending
-               handler    Highwater with a handler that uses serde_json and Tx::copy_in_binary
+               handler    Highwater with a handler that uses serde_json and Tx::copy_in_binary, sorted by the key
+               unsorted   the same handler, with its rows as they come
                merge      the ceiling of upserts: COPY of 50,000 rows into a staging table and a merge, by hand
                upsert     Highwater's table sink, upserting; all keys are new, as they are for the others
+               insert_ignore   Highwater's table sink, keeping the first row per key
                textbook   one INSERT … ON CONFLICT per record, then Kafka's commit (for 8 s)
 
 HIGHWATER_LOG=info shows what the workers log.";
@@ -87,7 +89,7 @@ async fn benchmark(options: Options) -> Result {
             let place = (step + round) % contenders.len();
             let index = if round % 2 == 0 { place } else { contenders.len() - 1 - place };
             let result = contenders[index].measure(&stage).await?;
-            println!("  {:<9} {:>9} records/s", contenders[index].name(), stats::thousands(result.rate));
+            println!("  {:<13} {:>9} records/s", contenders[index].name(), stats::thousands(result.rate));
             measured[index].push(result);
         }
     }

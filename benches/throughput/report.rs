@@ -35,6 +35,8 @@ pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
         ("ceiling_ratio sorted", Contender::Sorted, Contender::Bare),
         ("ceiling_ratio append", Contender::Append, Contender::Bare),
         ("ceiling_ratio handler", Contender::Handler, Contender::Bare),
+        ("ceiling_ratio unsorted", Contender::Unsorted, Contender::Bare),
+        ("ceiling_ratio insert_ignore", Contender::InsertIgnore, Contender::Merge),
         ("ceiling_ratio upsert", Contender::Upsert, Contender::Merge),
         ("textbook_speedup append", Contender::Append, Contender::Textbook),
     ];

@@ -43,7 +43,7 @@ impl<'a> Fleet<'a> {
         let foreign = |name: &str| name.starts_with("HIGHWATER_") && !name.starts_with("HIGHWATER_TEST_");
         for name in std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
-            .filter(|name| foreign(name) && name != "HIGHWATER_LOG")
+            .filter(|name| foreign(name) && !name.starts_with("HIGHWATER_LOG"))
         {
             command.env_remove(name);
         }

@@ -57,8 +57,13 @@ impl Handler for Payments {
 
 /// Runs until SIGTERM.
 pub(crate) async fn run() -> ExitCode {
-    let filter = std::env::var("HIGHWATER_LOG").unwrap_or_else(|_| "info".to_owned());
-    tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).init();
+    let _logs = match highwater::log::Options::default().service("quickstart").init() {
+        Ok(logs) => logs,
+        Err(error) => {
+            println!("error: {}", error.report());
+            return ExitCode::from(error.exit_code());
+        }
+    };
     let orders: Arc<Path> = PathBuf::from(std::env::var_os(ORDERS).unwrap_or_default()).into();
     let handler = Payments { orders, keep: std::env::var_os(KEEP).is_some() };
     let ended = match Worker::builder().build(handler) {

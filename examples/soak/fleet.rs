@@ -65,7 +65,7 @@ impl<'a> Fleet<'a> {
         let foreign = |name: &str| name.starts_with("HIGHWATER_") && !name.starts_with("HIGHWATER_TEST_");
         for name in std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
-            .filter(|name| foreign(name) && name != "HIGHWATER_LOG")
+            .filter(|name| foreign(name) && !name.starts_with("HIGHWATER_LOG"))
         {
             command.env_remove(name);
         }
@@ -151,7 +151,25 @@ impl<'a> Fleet<'a> {
             let (free, holders): (i64, i64) = (rows[0].get(0), rows[0].get(1));
             Ok((free == 0 && usize::try_from(holders) == Ok(WORKERS)).then_some(()))
         });
-        Ok(waited.await?)
+        let waited = waited.await;
+        if waited.is_err() {
+            self.explain().await?;
+        }
+        Ok(waited?)
+    }
+
+    /// Who holds what, and what everybody says of himself: for the reader of a fault that was not seen to happen.
+    async fn explain(&self) -> Result {
+        let sql = "SELECT w.host || ' ' || w.process_id || ', heartbeat ' || (clock_timestamp() - w.heartbeat_at)::text \
+                     || ' ago, ' || w.state || CASE WHEN w.ready THEN ' ready' ELSE ' not ready' END || ': ' \
+                     || coalesce(w.detail, '-') || '; holds ' || coalesce((SELECT string_agg(o.partition::text, ',' ORDER BY \
+                       o.partition) FROM highwater.consumer_offset o WHERE o.owner = w.owner), 'nothing') \
+                   FROM highwater.worker_status w WHERE w.stopped_at IS NULL ORDER BY w.heartbeat_at DESC LIMIT 12";
+        for row in self.servers.database().query(sql, &[]).await? {
+            println!("  {}", row.get::<_, String>(0));
+        }
+        self.last_words();
+        Ok(())
     }
 
     /// The random id of a worker's process, as in `consumer_offset.owner`.

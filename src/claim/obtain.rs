@@ -309,6 +309,7 @@ impl Obtain {
         for ((assigned, mut claimed), verdict) in held.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Passed { identity, available } => {
+                    self.claims.heard_of(&identity);
                     claimed.identity = identity;
                     // Retention took the record itself, but not the position after it: nothing to compare with.
                     claimed.mark = claimed.mark.filter(|mark| mark.at >= available.low);

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use highwater::migrate::{DEFAULT_ROLE, Report, grants, migrate, plan, sql};
+use highwater::migrate::{
+    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, Report, grants, migrate, monitor_grants, operator_grants, plan,
+    sql,
+};
 use highwater::{Result, SchemaName};
 
 use super::{APPLICATION_NAME, DatabaseArguments};
@@ -15,7 +18,9 @@ they do. Several at a time are safe: they queue up, and the later ones find noth
 Examples:
   highwater migrate --postgres-url postgres://owner@db/payments
   highwater migrate --dry-run                 # show the statements, change nothing
-  highwater migrate --print-grants | psql postgres://owner@db/payments";
+  highwater migrate --print-grants | psql postgres://owner@db/payments
+  highwater migrate --print-grants --operator --role ana | psql postgres://owner@db/payments
+  highwater migrate --print-grants --monitor  # for the exporter, the dashboard and `highwater status`";
 
 /// Create Highwater's tables, or bring them up to this release
 ///
@@ -35,14 +40,27 @@ pub(crate) struct Arguments {
     #[arg(long)]
     print_grants: bool,
 
-    /// The workers' role, for --print-grants
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROLE)]
-    role: String,
+    /// With --print-grants: those of a person who moves and holds groups, instead of a worker's
+    #[arg(long, requires = "print_grants", conflicts_with = "monitor")]
+    operator: bool,
+
+    /// With --print-grants: those of a role that only looks, for the exporter, the dashboard and `highwater status`
+    #[arg(long, requires = "print_grants")]
+    monitor: bool,
+
+    /// The role's name, for --print-grants [default: highwater_worker, highwater_operator, highwater_monitor]
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
     if arguments.print_grants {
-        return grants(&arguments.schema()?, &arguments.role);
+        let (schema, role) = (arguments.schema()?, arguments.role.as_deref());
+        return match (arguments.operator, arguments.monitor) {
+            (true, _) => operator_grants(&schema, role.unwrap_or(DEFAULT_OPERATOR)),
+            (_, true) => monitor_grants(&schema, role.unwrap_or(MONITOR_ROLE)),
+            _ => grants(&schema, role.unwrap_or(DEFAULT_ROLE)),
+        };
     }
     let database = arguments.database.database()?;
     let mut client = database.connect(APPLICATION_NAME).await?;

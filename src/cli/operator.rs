@@ -47,7 +47,7 @@ impl OperatorArguments {
     }
 }
 
-/// Who asks, and why: recorded with everything that is moved.
+/// Who asks.
 #[derive(Debug, Args)]
 pub(crate) struct ActorArguments {
     /// Who asks [default: your login, else the database role]
@@ -62,6 +62,27 @@ impl ActorArguments {
             Some(actor) => Ok(actor),
             None => Ok(format!("role {}", offsets.role().await?)),
         }
+    }
+}
+
+/// Who asks, and why: recorded with everything that is done.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArguments {
+    #[command(flatten)]
+    who: ActorArguments,
+
+    /// Why: recorded with what is done [default: none given]
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl WhyArguments {
+    pub(crate) async fn actor(&self, offsets: &mut Offsets) -> Result<String> {
+        self.who.actor(offsets).await
+    }
+
+    pub(crate) fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or("none given")
     }
 }
 

@@ -1,12 +1,12 @@
 //! `highwater partitions`.
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use highwater::Result;
 use highwater::offsets::{Order, Verb};
 
 use super::offsets::wait;
 use super::operator::{
-    ActorArguments, GroupArguments, OperatorArguments, SelectionArguments, json, or_dash, usage,
+    GroupArguments, OperatorArguments, SelectionArguments, WhyArguments, json, or_dash, usage,
 };
 use super::table::Table;
 
@@ -32,14 +32,17 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verbs {
     /// Stop partitions as an error does, until they are retried
-    Halt(WithReason),
+    #[command(mut_arg("reason", needed))]
+    Halt(Which),
     /// Stop partitions, until they are resumed
-    Pause(WithReason),
+    #[command(mut_arg("reason", needed))]
+    Pause(Which),
     /// Let paused partitions go on
-    Resume(WithoutReason),
+    Resume(Which),
     /// Let halted partitions try again, from where they stand
-    Retry(WithoutReason),
+    Retry(Which),
     /// Step over records: go on at --to; they are kept in dead_letter, and the range in offset_event
+    #[command(mut_arg("reason", needed))]
     Skip(Skip),
 }
 
@@ -55,27 +58,7 @@ struct Which {
     selection: SelectionArguments,
 
     #[command(flatten)]
-    actor: ActorArguments,
-}
-
-#[derive(Debug, Args)]
-struct WithReason {
-    #[command(flatten)]
-    which: Which,
-
-    /// Why: shown where the partition stands still
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-}
-
-#[derive(Debug, Args)]
-struct WithoutReason {
-    #[command(flatten)]
-    which: Which,
-
-    /// Why: recorded
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    why: WhyArguments,
 }
 
 #[derive(Debug, Args)]
@@ -87,29 +70,31 @@ struct Skip {
     #[arg(long, value_name = "OFFSET")]
     to: i64,
 
-    /// Why: recorded
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-
     /// Don't keep the records; they are then in Kafka alone, for as long as it holds them
     #[arg(long)]
     no_store: bool,
 }
 
+/// What stands still, or is left out, says why.
+fn needed(reason: Arg) -> Arg {
+    reason.required(true).help("Why: recorded, and shown where the partition stands still")
+}
+
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
-    let (which, verb, to, reason) = match &arguments.verb {
-        Verbs::Halt(WithReason { which, reason }) => (which, Verb::Halt, None, reason),
-        Verbs::Pause(WithReason { which, reason }) => (which, Verb::Pause, None, reason),
-        Verbs::Resume(WithoutReason { which, reason }) => (which, Verb::Resume, None, reason),
-        Verbs::Retry(WithoutReason { which, reason }) => (which, Verb::Retry, None, reason),
-        Verbs::Skip(Skip { which, to, reason, .. }) => (which, Verb::Skip, Some(*to), reason),
+    let (which, verb, to) = match &arguments.verb {
+        Verbs::Halt(which) => (which, Verb::Halt, None),
+        Verbs::Pause(which) => (which, Verb::Pause, None),
+        Verbs::Resume(which) => (which, Verb::Resume, None),
+        Verbs::Retry(which) => (which, Verb::Retry, None),
+        Verbs::Skip(Skip { which, to, .. }) => (which, Verb::Skip, Some(*to)),
     };
+    let reason = which.why.reason();
     if reason.trim().is_empty() {
         return Err(usage("the reason is empty: it is what the next person on call will read"));
     }
     let selection = which.selection.named()?;
     let mut offsets = which.operator.connect().await?;
-    let actor = which.actor.actor(&mut offsets).await?;
+    let actor = which.why.actor(&mut offsets).await?;
     let mut all = Vec::new();
     for group in which.groups.groups(&which.operator, &mut offsets).await? {
         let mut order = Order::new(&group, selection.clone(), verb).by(&actor, reason);

@@ -7,9 +7,9 @@ use highwater::offsets::{
     Difference, Expect, LedgerRange, ReconcileOptions, ReconcileProgress, Reconciliation, TableChoice,
 };
 use highwater::{Error, ErrorKind, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::operator::{GroupArguments, OperatorArguments, SelectionArguments, json, or_dash, show};
+use super::progress::Progress;
 use super::table::Table;
 
 const AFTER_HELP: &str = "\
@@ -85,15 +85,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
     let mut offsets = arguments.operator.connect().await?;
     let mut all = Vec::new();
     for group in arguments.groups.groups(&arguments.operator, &mut offsets).await? {
-        let bar = bar();
+        let mut shown = Progress::new("offsets");
         let mut tell = |progress: ReconcileProgress<'_>| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-            bar.set_message(format!("{}[{}]", progress.topic, progress.partition));
+            let ReconcileProgress { topic, partition, done, total, .. } = progress;
+            let line =
+                || format!("group {group}: {done} of {total} offsets compared, now in {topic}[{partition}]");
+            shown.show((done, total), format!("{topic}[{partition}]"), line);
         };
-        let found = offsets.reconcile(&group, &arguments.options(), &mut tell).await;
-        bar.finish_and_clear();
-        all.push(found?);
+        all.push(offsets.reconcile(&group, &arguments.options(), &mut tell).await?);
     }
     let text = if arguments.operator.json {
         json(&all)?
@@ -131,16 +130,6 @@ impl Arguments {
             .deep(self.deep)
             .expect(expect)
             .several_rows(self.several_rows)
-    }
-}
-
-/// On standard error, and only on a terminal.
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} offsets, {eta} left");
-    let bar = ProgressBar::new(0);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

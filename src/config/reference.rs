@@ -34,9 +34,10 @@ Durations are written with `ms`, `s`, `m`, `h` or `d` (`20ms`, `5s`), sizes with
 A default gives way to a neighbour that was set: with `max_processing_time = \"2s\"`, `lock_timeout` becomes 1s, and
 with a small `buffer_budget`, batches shrink with it. Two given values that contradict each other are an error.
 
-An unknown key or variable is an error, and so is one that is set but empty. Ignored are `HIGHWATER_LOG` (the
-command's log filter), `HIGHWATER_CACHE` and `HIGHWATER_TEST_*` (the test kit's), and what Kubernetes injects for
-a Service called `highwater` (`HIGHWATER_SERVICE_HOST`, `HIGHWATER_PORT_9090_TCP_ADDR` and the like).
+An unknown key or variable is an error, and so is one that is set but empty. Ignored are `HIGHWATER_LOG` and
+`HIGHWATER_LOG_FORMAT` (the log's filter, and `text` or `json`; see [observability.md](observability.md)),
+`HIGHWATER_CACHE` and `HIGHWATER_TEST_*` (the test kit's), and what Kubernetes injects for a Service called
+`highwater` (`HIGHWATER_SERVICE_HOST`, `HIGHWATER_PORT_9090_TCP_ADDR` and the like).
 ";
 
 const KAFKA_HEAD: &str = "

@@ -395,6 +395,31 @@ settings! {
         change: "Almost never: `read_uncommitted` also applies what producers have rolled back.",
     }
 
+    /// How many offsets a partition may be behind before that is a lag: below it, it is `OK` whatever its trajectory is.
+    allowed_lag: usize {
+        env: "HIGHWATER_ALLOWED_LAG",
+        kind: count(0, 1_000_000_000),
+        default: Text("0"),
+        change: "Where a handful of records always waits, and nobody is to be told.",
+    }
+
+    /// How often a partition's position and its log's end are sampled, from which its class of health is made: `STALL`
+    /// shows after three to four of these. See [health.md](health.md).
+    health_interval: Duration {
+        env: "HIGHWATER_HEALTH_INTERVAL",
+        kind: duration(100, HOUR_MS),
+        default: Text("10s"),
+        change: "Raise it where single batches take longer than 30 s and that is well.",
+    }
+
+    /// For how long samples count. A lag that grows from nothing shows as `WARN` after half of it.
+    health_window: Duration {
+        env: "HIGHWATER_HEALTH_WINDOW",
+        kind: duration(SECOND_MS, DAY_MS),
+        default: Text("10m"),
+        change: "Raise it where a lag that goes up and down again within the hour is well.",
+    }
+
     /// Where the admin server listens: `/metrics`, `/livez`, `/readyz` and `/status`, for reading only. An address with its
     /// port (`0.0.0.0:9464`), or a port alone, which is then reached from this machine only (`9464` is
     /// `127.0.0.1:9464`); with port 0 the system chooses one, and the log says which. A port that is taken is an error

@@ -15,8 +15,8 @@ const PREFIX: &str = "HIGHWATER_";
 const KAFKA_PREFIX: &str = "HIGHWATER_KAFKA_";
 /// Names the file.
 const CONFIG: &str = "HIGHWATER_CONFIG";
-/// Variables that are ours, but no settings of a worker: the file, the log filter, the cache of the test kit.
-const OTHERS: &[&str] = &[CONFIG, "HIGHWATER_LOG", "HIGHWATER_CACHE"];
+/// Variables that are ours, but no settings of a worker: the file, the log's filter and format, the cache of the test kit.
+const OTHERS: &[&str] = &[CONFIG, "HIGHWATER_LOG", "HIGHWATER_LOG_FORMAT", "HIGHWATER_CACHE"];
 const TEST_PREFIX: &str = "HIGHWATER_TEST_";
 
 impl PartialConfig {

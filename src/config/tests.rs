@@ -198,6 +198,7 @@ fn what_kubernetes_and_the_tools_set_is_let_through() {
         ("HIGHWATER_KAFKA_SERVICE_PORT_TCP", "9092"),
         ("HIGHWATER_KAFKA_PORT_9092_TCP_PROTO", "tcp"),
         ("HIGHWATER_LOG", "debug"),
+        ("HIGHWATER_LOG_FORMAT", "json"),
         ("HIGHWATER_CACHE", "/x"),
         ("HIGHWATER_TEST_BACKEND", "local"),
         ("UNRELATED", "x"),

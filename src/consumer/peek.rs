@@ -7,6 +7,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
 
 use super::Catalog;
 use super::context::Context;
@@ -28,6 +29,9 @@ impl Catalog {
     ) -> Result<HashMap<PartitionKey, i64>, KafkaError> {
         let mut config = self.assignable();
         config.set("fetch.message.max.bytes", "65536");
+        // Whoever no longer waits for it keeps no thread busy.
+        let (asked, asker) = oneshot::channel::<()>();
+        let _asker = asker;
         self.ask(move |_| {
             let client = BaseConsumer::from_config_and_context(&config, Context)?;
             let mut list = TopicPartitionList::new();
@@ -39,7 +43,7 @@ impl Catalog {
             client.assign(&list)?;
             let until = Instant::now() + limit;
             let mut found = HashMap::new();
-            while !open.is_empty() && Instant::now() < until {
+            while !open.is_empty() && Instant::now() < until && !asked.is_closed() {
                 let record = match client.poll(POLL) {
                     Some(Ok(record)) => record,
                     Some(Err(KafkaError::PartitionEOF(partition))) => {

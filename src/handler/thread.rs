@@ -20,10 +20,11 @@ use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Aborted};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::ErasedHandler;
 use crate::metrics::meter::BatchMeter;
-use crate::{Batch, HandlerError, Tx};
+use crate::{Batch, HandlerError, Tx, trace};
 
 /// How long a handler that was told to end may take to give its thread back.
 const PROMPTLY: Duration = Duration::from_millis(100);
@@ -68,9 +69,11 @@ impl HandlerThread {
         handler: Arc<dyn ErasedHandler>,
         mut tx: Tx,
     ) -> io::Result<Running<Handled>> {
+        let span = trace::handler();
         self.start(|abort, done| {
             Box::new(move |runtime| {
-                let work = AssertUnwindSafe(async { handler.handle(&batch, &mut tx).await }).catch_unwind();
+                let work = async { handler.handle(&batch, &mut tx).await }.instrument(span);
+                let work = AssertUnwindSafe(work).catch_unwind();
                 let ended = runtime.block_on(Abortable::new(work, abort));
                 // Whoever gave it up does not listen any more; then the transaction's connection goes here.
                 let _ = done.send(match ended {
@@ -82,7 +85,7 @@ impl HandlerThread {
         })
     }
 
-    /// Has `handler` prepare `batch`; a panic counts as done.
+    /// Has `handler` prepare `batch`, inside `span`; a panic counts as done.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -90,14 +93,16 @@ impl HandlerThread {
         &mut self,
         batch: Arc<Batch>,
         handler: Arc<dyn ErasedHandler>,
+        span: Span,
     ) -> io::Result<Running<()>> {
         let meter = Arc::clone(&self.meter);
         self.start(|_, done| {
             Box::new(move |runtime| {
                 let _entered = runtime.enter();
                 let began = Instant::now();
-                let _ = catch_unwind(AssertUnwindSafe(|| handler.prepare(&batch)));
+                let _ = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| handler.prepare(&batch))));
                 meter.decode.took(began.elapsed());
+                drop(span);
                 // Not held for longer than the lane does.
                 drop(batch);
                 let _ = done.send(Some(()));

@@ -7,24 +7,27 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Lane;
+use tracing::Span;
+
 use super::fill::{Taken, fill_ahead};
+use super::{Lane, Parts};
 use crate::commit::Attempt;
 use crate::handler::Running;
+use crate::trace;
 
 /// A batch, and the work that may have begun on it.
 pub(super) struct Ahead {
     pub(super) taken: Taken,
     pub(super) preparing: Option<Running<()>>,
-}
-
-impl From<Taken> for Ahead {
-    fn from(taken: Taken) -> Self {
-        Self { taken, preparing: None }
-    }
+    pub(super) span: Span,
 }
 
 impl Ahead {
+    pub(super) fn new(taken: Taken, parts: &Parts) -> Self {
+        let span = trace::process(&taken.batch, &parts.claims.db().identity, parts.claims.cluster());
+        Self { taken, preparing: None, span }
+    }
+
     /// Whether something of it must not be applied any more.
     pub(super) fn is_ended(&self) -> bool {
         self.taken.buffers.iter().any(|buffer| buffer.is_closed())
@@ -56,10 +59,11 @@ impl Lane {
             if ahead.is_none()
                 && let Some(taken) = fill_ahead(&self.shared, &self.parts.limits, Instant::now())
             {
+                let mut next = Ahead::new(taken, &self.parts);
+                let (batch, handler) = (Arc::clone(&next.taken.batch), Arc::clone(&self.parts.handler));
                 // Without a thread it is not prepared, which is no harm.
-                let preparing =
-                    self.preparer.prepare(Arc::clone(&taken.batch), Arc::clone(&self.parts.handler)).ok();
-                ahead = Some(Ahead { taken, preparing });
+                next.preparing = self.preparer.prepare(batch, handler, trace::prepare(&next.span)).ok();
+                ahead = Some(next);
             }
             tokio::select! {
                 attempt = &mut apply => {

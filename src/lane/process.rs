@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::Lane;
 use super::ahead::Ahead;
 use super::decide::{Decision, decide};
@@ -19,6 +21,7 @@ use crate::db::DbError;
 use crate::handler::MAX_ABANDONED;
 use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
+use crate::trace;
 use crate::verdict::{Class, Place, RETRIES};
 
 /// How long a partition whose row somebody else has locked is left out of the batches.
@@ -28,19 +31,26 @@ const QUICK_ANSWER: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// Applies a batch; what it returns is the next one, on which work has begun.
-    pub(super) async fn process(&mut self, Ahead { taken, preparing }: Ahead) -> Option<Ahead> {
-        let (attempt, ahead) = self.attempt(&taken, preparing).await;
+    pub(super) async fn process(&mut self, Ahead { taken, preparing, span }: Ahead) -> Option<Ahead> {
+        let (attempt, ahead) = self.attempt(&taken, preparing).instrument(span.clone()).await;
+        trace::outcome(&span, &attempt);
         let ahead = if matches!(attempt, Attempt::Applied) {
             ahead
         } else {
             // First: parts go back in the reverse order of their coming.
             if let Some(ahead) = ahead {
-                self.put_back(&ahead.taken);
+                self.put_back_ahead(&ahead);
             }
             None
         };
-        self.conclude(taken, attempt).await;
+        self.conclude(taken, attempt).instrument(span).await;
         ahead
+    }
+
+    /// Of it nothing was written yet.
+    pub(super) fn put_back_ahead(&self, ahead: &Ahead) {
+        trace::put_back(&ahead.span);
+        self.put_back(&ahead.taken);
     }
 
     async fn conclude(&mut self, taken: Taken, attempt: Attempt) {

@@ -27,6 +27,14 @@ definitions! {
     LAG_SECONDS: Gauge "highwater_lag_seconds" ["seconds"] => PARTITION;
     /// Offsets behind the last stable offset: held back by transactions that are open.
     UNCOMMITTED_RECORDS: Gauge "highwater_uncommitted_records" => PARTITION;
+    /// For how long they have been held back; 0 where there are none.
+    UNCOMMITTED_SECONDS: Gauge "highwater_uncommitted_seconds" ["seconds"] => PARTITION;
+    /// How long until the lag is worked off, at the pace of the last minute; +Inf where as much is produced as applied.
+    DRAIN_SECONDS: Gauge "highwater_drain_seconds" ["seconds"] => PARTITION;
+    /// How long until retention deletes the next record to apply.
+    LOSS_SECONDS: Gauge "highwater_loss_seconds" ["seconds"] => PARTITION;
+    /// How the partition is doing: one sample, with its class as a label; the value is the class's severity, 0 is well.
+    HEALTH: Gauge "highwater_health" => &["group", "topic", "partition", "class"];
     /// The position that is durable in Postgres: the offset of the next record to apply.
     NEXT_OFFSET: Gauge "highwater_next_offset" => PARTITION;
     /// The end of what can be read: the last stable offset (under read_uncommitted: the end of the log).
@@ -116,8 +124,20 @@ definitions! {
 pub(crate) static WORKER_SECTIONS: &[Section] = &[
     Section {
         title: "Lag",
-        text: "Per partition that is assigned to the worker and claimed. What is not known has no sample, never a 0.",
-        definitions: &[&LAG_RECORDS, &LAG_SECONDS, &UNCOMMITTED_RECORDS, &NEXT_OFFSET, &LAST_STABLE_OFFSET],
+        text: "Per partition that is assigned to the worker and claimed. What is not known has no sample, never a 0: a \
+               forecast needs samples first, and a time to loss a retention that deletes. The classes are those of \
+               [health.md](health.md).",
+        definitions: &[
+            &LAG_RECORDS,
+            &LAG_SECONDS,
+            &UNCOMMITTED_RECORDS,
+            &UNCOMMITTED_SECONDS,
+            &DRAIN_SECONDS,
+            &LOSS_SECONDS,
+            &HEALTH,
+            &NEXT_OFFSET,
+            &LAST_STABLE_OFFSET,
+        ],
     },
     Section {
         title: "Batches",

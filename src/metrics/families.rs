@@ -66,10 +66,20 @@ fn partitions(of_group: &Labels, partitions: &[PartitionMetrics]) -> Vec<Family>
         }
         family
     };
+    let mut health = Family::of(&of::HEALTH);
+    for (labels, metrics) in &labelled {
+        if let Some(class) = metrics.class {
+            health.push(labels.and("class", class.as_str()), Value::Count(class.severity().into()));
+        }
+    }
     vec![
         family(&of::LAG_RECORDS, |metrics| metrics.lag_records.map(Value::Count)),
         family(&of::LAG_SECONDS, |metrics| metrics.lag_seconds.map(Value::Number)),
         family(&of::UNCOMMITTED_RECORDS, |metrics| metrics.uncommitted_records.map(Value::Count)),
+        family(&of::UNCOMMITTED_SECONDS, |metrics| metrics.uncommitted_seconds.map(Value::Number)),
+        family(&of::DRAIN_SECONDS, |metrics| metrics.drain_seconds.map(Value::Number)),
+        family(&of::LOSS_SECONDS, |metrics| metrics.loss_seconds.map(Value::Number)),
+        health,
         family(&of::NEXT_OFFSET, |metrics| metrics.next_offset.map(Value::Integer)),
         family(&of::LAST_STABLE_OFFSET, |metrics| metrics.end_offset.map(Value::Integer)),
     ]

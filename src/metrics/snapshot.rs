@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::histogram::Histogram;
 use super::kafka::ClientMetrics;
 use crate::config::Isolation;
+use crate::health::Class;
 use crate::worker::{PartitionState, PartitionStatus, Phase};
 
 /// All figures of a worker. Counters are totals since the worker began. What is not known is `None`, never 0.
@@ -93,6 +94,14 @@ pub struct PartitionMetrics {
     pub lag_seconds: Option<f64>,
     /// Offsets behind the last stable offset: transactions that are open.
     pub uncommitted_records: Option<u64>,
+    /// For how long they have been held back; 0 where there are none.
+    pub uncommitted_seconds: Option<f64>,
+    /// How long until the lag is worked off, at the pace of the last minute; infinite where as much is produced as applied.
+    pub drain_seconds: Option<f64>,
+    /// How long until retention deletes the next record to apply.
+    pub loss_seconds: Option<f64>,
+    /// How it is doing; `None` before it was sampled.
+    pub class: Option<Class>,
     /// Offsets that are durable in Postgres, and not yet mirrored to Kafka.
     pub mirror_lag_records: Option<u64>,
 }
@@ -118,6 +127,12 @@ impl PartitionMetrics {
             }
             (None, _) => None,
         };
+        let seconds = |ms: f64| (ms / 1_000.0).max(0.0);
+        #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+        let now = now_ms as f64;
+        let uncommitted_records = ahead(status.last_stable_offset, status.log_end_offset);
+        #[expect(clippy::cast_precision_loss, reason = "as above")]
+        let since = |ms: i64| seconds(now - ms as f64);
         Self {
             topic: status.topic.clone(),
             partition: status.partition,
@@ -126,7 +141,14 @@ impl PartitionMetrics {
             end_offset: end,
             lag_records,
             lag_seconds,
-            uncommitted_records: ahead(status.last_stable_offset, status.log_end_offset),
+            uncommitted_records,
+            uncommitted_seconds: match (status.uncommitted_since_ms, uncommitted_records) {
+                (_, Some(0)) => Some(0.0),
+                (since_ms, _) => since_ms.map(since),
+            },
+            drain_seconds: status.drain_seconds,
+            loss_seconds: status.loss_at_ms.map(|ms| seconds(ms - now)),
+            class: status.reason.is_some().then_some(status.class),
             mirror_lag_records: ahead(status.mirrored_offset, status.next_offset),
         }
     }
@@ -234,6 +256,12 @@ mod tests {
         let behind = of(&status(5, 8, 11, Some(7_500)));
         assert_eq!((behind.lag_records, behind.lag_seconds), (Some(3), Some(2.5)));
         assert_eq!((behind.uncommitted_records, behind.mirror_lag_records), (Some(3), Some(2)));
+        let mut held = status(5, 8, 11, None);
+        (held.uncommitted_since_ms, held.loss_at_ms) = (Some(4_000), Some(70_000.0));
+        (held.class, held.reason) = (Class::Stall, Some("stands".to_owned()));
+        let held = of(&held);
+        assert_eq!((held.uncommitted_seconds, held.loss_seconds), (Some(6.0), Some(60.0)));
+        assert_eq!((behind.class, held.class), (None, Some(Class::Stall)));
         let caught_up = of(&status(8, 8, 11, Some(7_500)));
         assert_eq!((caught_up.lag_records, caught_up.lag_seconds), (Some(0), Some(0.0)));
         let ahead = of(&status(9, 8, 8, None));

@@ -1,12 +1,46 @@
 //! The least that a worker's role needs.
 
+mod operator;
+
 use std::fmt::Write as _;
 
 use crate::error::{Error, Result};
 use crate::schema::{SchemaName, identifier_defect, quote_identifier};
 
+pub use self::operator::{DEFAULT_OPERATOR, operator_grants};
+
 /// The role that `highwater migrate --print-grants` names unless told otherwise.
 pub const DEFAULT_ROLE: &str = "highwater_worker";
+
+/// The role of those who look and change nothing: exporter, dashboard, `highwater status`.
+pub const MONITOR_ROLE: &str = "highwater_monitor";
+
+/// What a monitor may read, and why; all it may write is `partition_survey`.
+const MONITORED: &[(&str, &str, &str)] = &[
+    ("meta", "SELECT", "the tables' version"),
+    ("consumer_offset", "SELECT", "where the groups stand, and who holds what"),
+    ("group_topic", "SELECT", "which topics they read"),
+    ("claim_history", "SELECT", "when claims began and ended"),
+    ("worker_status", "SELECT", "who is live"),
+    ("partition_status", "SELECT", "what workers say of their partitions"),
+    ("partition_survey", "SELECT, INSERT, UPDATE", "what it sees itself of partitions that nobody holds"),
+    ("partition_control", "SELECT", "what people have ordered"),
+    ("offset_event", "SELECT", "moves of offsets"),
+    ("offset_plan", "SELECT", "moves as they were decided"),
+    ("offset_plan_step", "SELECT", "the partitions of these moves"),
+    ("sink_table", "SELECT", "which tables the programs write"),
+    (
+        "dead_letter",
+        "SELECT (dead_letter_id, group_id, topic, topic_id, partition, record_offset, fingerprint, sqlstate, reason, handler, \
+         worker, state, attempts, first_at, last_at, state_changed_at, request_id)",
+        "rejected records: how many, and why; neither what is in them nor the hashes of their keys",
+    ),
+    ("dead_letter_attempt", "SELECT", "attempts at them"),
+    ("progress", "SELECT", "view"),
+    ("lag", "SELECT", "view"),
+    ("health", "SELECT", "view"),
+    ("scaling", "SELECT", "view"),
+];
 
 /// Per table: what the worker does with it, and so what it may do. A table without an entry fails a test.
 const TABLES: &[(&str, &str, &str)] = &[
@@ -48,11 +82,16 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("worker_status", "SELECT, INSERT, UPDATE, DELETE", "heartbeats; rows of processes long gone are pruned"),
     ("partition_status", "SELECT, INSERT, UPDATE", "one row per partition, overwritten"),
     (
+        "partition_survey",
+        "SELECT, INSERT, UPDATE",
+        "the same of partitions that nobody holds, by whichever worker looks after them",
+    ),
+    (
         "partition_control",
         "SELECT, UPDATE, DELETE",
         "what people have told it: obeyed, and pruned, but never written by a worker",
     ),
-    ("offset_plan", "", "people's alone: `highwater offsets` writes them as the owner"),
+    ("offset_plan", "", "people's alone: `--print-grants --operator`"),
     ("offset_plan_step", "", "as offset_plan"),
 ];
 
@@ -90,14 +129,7 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
          GRANT USAGE ON SCHEMA {} TO {role};\n",
         schema.quoted(),
     );
-    for (table, privileges, reason) in TABLES {
-        let table = schema.qualified(table);
-        // Writing to a string can't fail.
-        let _ = match *privileges {
-            "" => writeln!(text, "-- {table}: nothing; {reason}"),
-            _ => write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n"),
-        };
-    }
+    write_grants(&mut text, schema, &role, TABLES);
     let prune = schema.qualified("prune_history");
     let _ = write!(
         text,
@@ -105,6 +137,42 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
          GRANT EXECUTE ON FUNCTION {prune} TO {role};\n"
     );
     Ok(text)
+}
+
+/// The `GRANT` statements for the role of an exporter, a dashboard or `highwater status`: it reads, but no payload
+/// of a record, and writes nothing but what it sees of partitions that nobody holds.
+///
+/// # Errors
+///
+/// [`Configuration`](crate::ErrorKind::Configuration) when `role` can't be a role's name.
+pub fn monitor_grants(schema: &SchemaName, role: &str) -> Result<String> {
+    if let Some(defect) = identifier_defect(role) {
+        return Err(Error::configuration(format!("role name {role:?} {defect}, choose another name")));
+    }
+    let role = quote_identifier(role);
+    let mut text = format!(
+        "-- The least privileges of an exporter, a dashboard or `highwater status`. Run as the owner of the schema; safe\n\
+         -- to run again.\n\
+         --\n\
+         -- If the role does not exist yet:\n\
+         --   CREATE ROLE {role} LOGIN PASSWORD '...';\n\n\
+         GRANT USAGE ON SCHEMA {} TO {role};\n",
+        schema.quoted(),
+    );
+    write_grants(&mut text, schema, &role, MONITORED);
+    Ok(text)
+}
+
+/// The statements, each under its reason. `role` is quoted.
+fn write_grants(text: &mut String, schema: &SchemaName, role: &str, tables: &[(&str, &str, &str)]) {
+    for (table, privileges, reason) in tables {
+        let table = schema.qualified(table);
+        // Writing to a string can't fail.
+        let _ = match *privileges {
+            "" => writeln!(text, "-- {table}: nothing; {reason}"),
+            _ => write!(text, "-- {reason}\nGRANT {privileges} ON TABLE {table} TO {role};\n"),
+        };
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use tokio_postgres::Error as PostgresError;
 
 use super::request::Selection;
 use super::{Offsets, Position};
+use crate::config::TopicPattern;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What was forgotten.
@@ -57,20 +58,26 @@ impl Offsets {
     }
 
     /// As [`delete`](Self::delete), of one topic, while the group works on others: one that it does not read any more, or
-    /// that is gone.
+    /// that is gone. `as_new`: also one that a pattern of the group matches, so that whoever still reads by that pattern
+    /// finds it as a new topic, and applies it from its beginning.
     ///
     /// # Errors
     ///
-    /// [`GroupActive`](ErrorKind::GroupActive) if a live worker holds one of the topic's partitions; a name that is unknown.
+    /// [`GroupActive`](ErrorKind::GroupActive) if a live worker holds one of the topic's partitions;
+    /// [`StartPolicy`](ErrorKind::StartPolicy) if a pattern matches it and it is there; a name that is unknown.
     pub async fn forget_topic(
         &mut self,
         group: &str,
         topic: &str,
+        as_new: bool,
         actor: &str,
         reason: &str,
     ) -> Result<Deleted> {
         self.reconnect().await?;
         self.standing(group, &Selection::topic(topic)).await?;
+        if !as_new {
+            self.refuse_matched(group, topic).await?;
+        }
         let failed = |source| Error::postgres(format!("forget topic {topic} in group `{group}`"), source);
         // Nobody holds what is paused, though a worker may wait for it: it would find a new topic there.
         let paused = format!(
@@ -98,6 +105,37 @@ impl Offsets {
             )
         })?;
         Ok(Deleted { positions })
+    }
+
+    /// What a pattern matches comes back as a new topic, on top of the rows that are there.
+    ///
+    /// # Errors
+    /// If so, or if Kafka does not say whether the topic is there.
+    async fn refuse_matched(&self, group: &str, topic: &str) -> Result<()> {
+        let sql = format!(
+            "SELECT pattern FROM {} WHERE group_id = $1 ORDER BY pattern",
+            self.schema().qualified("group_pattern")
+        );
+        let rows = self.client.query(&sql, &[&group]).await;
+        let rows =
+            rows.map_err(|source| Error::postgres(format!("read the patterns of group `{group}`"), source))?;
+        let mut patterns = rows.iter().filter_map(|row| TopicPattern::new(row.get(0)).ok());
+        let Some(pattern) = patterns.find(|pattern| pattern.matches(topic)) else { return Ok(()) };
+        let count = self.kafka()?.partition_count(topic).await.map_err(|source| {
+            let text = format!("Kafka does not say whether topic {topic}, which {pattern} matches, is there");
+            Error::new(ErrorKind::Kafka, text).with_source(source)
+        })?;
+        if count.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::StartPolicy,
+            format!(
+                "topic {topic} is matched by {pattern}, by which group `{group}` reads, and nothing was deleted: its workers \
+                 would find it as a new topic, and apply it from its beginning, on top of the rows that are there. Delete it in \
+                 Kafka first; or, if no worker reads by that pattern any more, or that is what is wanted, give --as-new"
+            ),
+        ))
     }
 
     /// `None`: somebody has claimed a row meanwhile.
@@ -129,12 +167,14 @@ impl Offsets {
                  applied_records, applied_batches, claimed_at, committed_at FROM gone WHERE claimed_at IS NOT NULL), \
              topics AS (DELETE FROM {topics} WHERE group_id = $1 AND topic = ANY($2)), \
              status AS (DELETE FROM {status} WHERE group_id = $1 AND topic = ANY($2)), \
+             survey AS (DELETE FROM {survey} WHERE group_id = $1 AND topic = ANY($2)), \
              control AS (DELETE FROM {control} WHERE group_id = $1 AND topic = ANY($2) AND obeyed_at IS NULL) \
              INSERT INTO {events} (group_id, topic, partition, kind, from_offset, actor, reason) \
              SELECT group_id, topic, partition, 'delete', next_offset, $3, $4 FROM gone",
             history = schema.qualified("claim_history"),
             topics = schema.qualified("group_topic"),
             status = schema.qualified("partition_status"),
+            survey = schema.qualified("partition_survey"),
             control = schema.qualified("partition_control"),
             events = schema.qualified("offset_event"),
         );

@@ -9,6 +9,7 @@ use super::{Activity, Offsets, Position, Selection, utc};
 use crate::batch::PartitionKey;
 use crate::consumer::catalog::Survey;
 use crate::error::{Error, Result};
+use crate::health::Class;
 
 /// A group in a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,6 +84,10 @@ pub struct Line {
     pub state: String,
     /// Why.
     pub detail: Option<String>,
+    /// How it is doing, as the view `health` says; none where this role may not read that.
+    pub class: Option<Class>,
+    /// Why, in words.
+    pub reason: Option<String>,
     /// The copy in Kafka: it may be behind, and is ahead only where the group was moved back and nobody has mirrored it.
     pub mirrored_offset: Option<i64>,
     /// When the present claim began, in UTC.
@@ -225,9 +230,17 @@ impl Offsets {
         let rows = self.client.query(&sql, &[&group]).await;
         let rows =
             rows.map_err(|source| Error::postgres(format!("read the offsets of group `{group}`"), source))?;
+        let healths = self.healths(group).await.map_err(|source| {
+            Error::postgres(format!("read how the partitions of group `{group}` are doing"), source)
+        })?;
+        let mut healths = healths.unwrap_or_default();
         Ok(rows
             .iter()
             .map(|row| {
+                let health = healths.remove(&(row.get(0), row.get(1)));
+                let lag_seconds =
+                    health.as_ref().and_then(|health| health.lag_seconds).filter(|age| *age > 0.0);
+                let (class, reason) = health.map(|health| (health.class, health.reason)).unzip();
                 let (next_offset, log_end_offset): (i64, Option<i64>) = (row.get(2), row.get(3));
                 Line {
                     topic: row.get(0),
@@ -235,13 +248,15 @@ impl Offsets {
                     next_offset,
                     log_end_offset,
                     lag: log_end_offset.map(|end| (end - next_offset).max(0)),
-                    lag_seconds: row.get(4),
+                    lag_seconds: lag_seconds.or(row.get(4)),
                     owner: row.get(5),
                     host: row.get(6),
                     epoch: row.get(7),
                     seconds_since_commit: row.get(8),
                     state: row.get(9),
                     detail: row.get(10),
+                    class,
+                    reason: reason.flatten(),
                     mirrored_offset: None,
                     claimed_at: row.get(11),
                     committed_at: row.get(12),

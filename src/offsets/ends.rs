@@ -66,7 +66,7 @@ fn not_told(key: &PartitionKey, survey: &Survey) -> Error {
 }
 
 /// An offset of a topic that was deleted and created anew means another record.
-fn same_topics(standing: &[Standing], survey: &Survey) -> Result<()> {
+pub(super) fn same_topics(standing: &[Standing], survey: &Survey) -> Result<()> {
     for row in standing {
         let Some(found) = survey.identities.get(&row.key.topic) else { continue };
         let differ = |known: &Option<String>, found: &Option<String>| {

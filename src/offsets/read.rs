@@ -232,16 +232,17 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    /// What comes next.
+    /// What comes next; `None`: nothing for so long.
     ///
     /// # Errors
     ///
     /// As [`Records::next`].
-    pub(crate) async fn next(&mut self) -> Result<Vec<Read>> {
-        match self.portions.recv().await {
-            Some(Ok(portion)) => Ok(portion),
-            Some(Err(failure)) => Err(explain(&self.catalog, failure).await),
-            None => Err(has_ended()),
+    pub(crate) async fn next(&mut self, silence: Duration) -> Result<Option<Vec<Read>>> {
+        match tokio::time::timeout(silence, self.portions.recv()).await {
+            Ok(Some(Ok(portion))) => Ok(Some(portion)),
+            Ok(Some(Err(failure))) => Err(explain(&self.catalog, failure).await),
+            Ok(None) => Err(has_ended()),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -9,6 +9,7 @@ mod compare;
 pub(super) mod coverage;
 mod findings;
 pub(super) mod history;
+mod kafka;
 pub(super) mod ledger;
 mod options;
 mod partition;
@@ -17,21 +18,20 @@ mod report;
 mod rows;
 mod tables;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use self::findings::{Findings, Where};
+use self::kafka::{Before, before};
 use self::ledger::Kept;
 use self::report::DifferenceKind as Kind;
 use self::tables::{Group, Table};
-use super::ends::{logs, survey};
-use super::read::{Reader, bounds};
+use super::read::Reader;
 use super::rows::Standing;
 use super::{Offsets, Selection};
 use crate::batch::PartitionKey;
 use crate::consumer::Catalog;
-use crate::consumer::catalog::Survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::SchemaName;
 
@@ -42,8 +42,7 @@ pub use self::report::{
 };
 
 /// A sort of a large table takes its time; a client that is gone is noticed all the same.
-const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '10min'; \
-                       SET default_transaction_isolation = 'repeatable read'; SET default_transaction_read_only = on";
+const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '10min'";
 
 /// How far a reconciliation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +60,6 @@ pub struct ReconcileProgress<'a> {
 
 /// Who wants to know.
 pub(super) type OnProgress<'p> = dyn FnMut(ReconcileProgress<'_>) + Send + 'p;
-
-/// What Kafka has said before any snapshot.
-struct Before {
-    survey: Survey,
-    mirrored: HashMap<(String, i32), i64>,
-    compacted: HashMap<String, bool>,
-}
 
 /// What all partitions of a run share.
 struct Run<'a> {
@@ -146,7 +138,9 @@ impl Offsets {
             done: 0,
             total: 0,
         };
-        run.total = standing.iter().map(|row| run.offsets_of(row)).sum();
+        let size =
+            |row: &Standing| u64::try_from(row.next_offset - run.first_offset(&row.key)).unwrap_or_default();
+        run.total = standing.iter().map(size).sum();
         let mut partitions = Vec::new();
         for topic in &selected {
             let of_topic: Vec<&Standing> = standing.iter().filter(|row| *row.key.topic == **topic).collect();
@@ -180,7 +174,7 @@ impl Offsets {
         findings: &mut Findings,
     ) -> Result<(Kept, String)> {
         let failed = |source| Error::postgres(format!("read the history of group `{group}`"), source);
-        let transaction = client.transaction().await.map_err(failed)?;
+        let transaction = snapshot(client).await.map_err(failed)?;
         let kept = history::kept(&transaction, self.schema(), group).await.map_err(failed)?;
         for (index, table) in tables.iter().enumerate() {
             // What an unregistered table has beside the group's topics is anybody's.
@@ -210,7 +204,7 @@ impl rows::Stray {
         let place = Where { topic: &topic, partition: i32::try_from(partition).unwrap_or(-1) };
         let name = Some(table.shown.name.as_str());
         let first = self.offset.unwrap_or_default();
-        findings.add_many(place.differs(Kind::UnknownPartition, name, (first, None), text), rows);
+        findings.add(place.differs(Kind::UnknownPartition, name, (first, None), text));
     }
 }
 
@@ -236,119 +230,18 @@ impl Run<'_> {
         Ok(compared)
     }
 
-    /// How many offsets of a partition are to be compared.
-    fn offsets_of(&self, row: &Standing) -> u64 {
-        let low = match (&self.before, self.options.deep) {
-            (Some(before), true) => before.survey.available.get(&row.key).map_or(0, |found| found.low.get()),
+    /// The first offset of a partition that is compared, as far as progress goes.
+    fn first_offset(&self, key: &PartitionKey) -> i64 {
+        match (&self.before, self.options.deep) {
+            (Some(before), true) => before.survey.available.get(key).map_or(0, |found| found.low.get()),
             _ => 0,
-        };
-        u64::try_from(row.next_offset - low).unwrap_or_default()
-    }
-
-    /// Where the logs end, after all: whatever was applied lies before it. Whether Kafka has said so.
-    async fn add_ends(
-        &mut self,
-        standing: &[Standing],
-        partitions: &mut [ComparedPartition],
-    ) -> Result<bool> {
-        let (Some(catalog), Some(before)) = (self.catalog, &self.before) else { return Ok(false) };
-        let keys: Vec<PartitionKey> = standing.iter().map(|row| row.key.clone()).collect();
-        let after = match logs(catalog, &keys).await {
-            Ok(after) => after,
-            Err(error) if self.options.deep => return Err(error),
-            Err(error) => {
-                self.findings.note(format!("Kafka has not said where its logs end: {}", error.report()));
-                return Ok(false);
-            }
-        };
-        for partition in partitions {
-            let key = PartitionKey { topic: partition.topic.as_str().into(), partition: partition.partition };
-            let Some(available) = after.available.get(&key) else { continue };
-            let (low, _) = bounds(catalog, &before.survey, &key);
-            let (_, stable) = bounds(catalog, &after, &key);
-            let (next, end) = (partition.next_offset, available.end.get());
-            partition.log_start_offset = Some(low);
-            partition.last_stable_offset = Some(stable);
-            partition.log_end_offset = Some(end);
-            partition.mirrored_offset =
-                before.mirrored.get(&(partition.topic.clone(), partition.partition)).copied();
-            let place = Where { topic: &partition.topic, partition: partition.partition };
-            if next > end {
-                let text = format!(
-                    "the group stands at {next}, and the log ends at {end}: it was truncated, or made anew"
-                );
-                self.findings.add(place.differs(Kind::BehindLog, None, (end, Some(next)), text));
-            }
-            if next < low {
-                let text = format!("the group stands at {next}, and Kafka holds nothing before {low}");
-                self.findings.add(place.differs(Kind::Gone, None, (next, Some(low)), text));
-            }
-            let moved_from = partition.ledger.iter().filter(|range| {
-                matches!(
-                    range.kind,
-                    RangeKind::Reset | RangeKind::Undo | RangeKind::Delete | RangeKind::NotKnown
-                )
-            });
-            let explained = moved_from.flat_map(|range| range.from.max(range.to)).max();
-            if let Some(mirrored) = partition.mirrored_offset
-                && mirrored > next
-                && explained.is_none_or(|from| mirrored > from)
-            {
-                let name = format!("{}[{}]", partition.topic, partition.partition);
-                self.findings.note(format!(
-                    "{name}: the copy in Kafka ({mirrored}) is ahead of the truth ({next}), and no move back is on record: \
-                     somebody has moved it there, or this database has gone back"
-                ));
-            }
         }
-        Ok(true)
-    }
-
-    /// What would make it quicker, or surer.
-    fn hints(&mut self) {
-        for table in &self.tables {
-            if table.shown.index.is_none() {
-                self.findings.notes.push(table.index_hint());
-            }
-        }
-        if let Some(before) = self.before.as_ref().filter(|_| self.options.deep) {
-            let topics: BTreeSet<&str> = before.survey.identities.keys().map(|topic| &**topic).collect();
-            for topic in topics {
-                match before.compacted.get(topic) {
-                    Some(true) => self.findings.notes.push(format!(
-                        "topic {topic} is compacted: that a row's record is not there proves nothing"
-                    )),
-                    Some(false) => {}
-                    None => self.findings.notes.push(format!(
-                        "Kafka does not say whether topic {topic} is compacted (DESCRIBE_CONFIGS): that a row's record is not \
-                         there proves nothing"
-                    )),
-                }
-            }
-        }
-    }
-
-    /// Whether records may be gone from the middle of a topic.
-    fn is_compacted(&self, topic: &str) -> bool {
-        self.before.as_ref().and_then(|before| before.compacted.get(topic)).copied().unwrap_or(true)
     }
 }
 
-/// Asked before any snapshot: where logs begin, and what is mirrored, is then no further than what the snapshot says.
-async fn before(
-    catalog: &Catalog,
-    group: &str,
-    standing: &[Standing],
-    topics: &BTreeSet<String>,
-) -> Result<Before> {
-    let survey = survey(catalog, standing).await?;
-    // Whoever does not answer these costs a column, or a note.
-    let mirrored = catalog.group_offsets(group, |topic| topics.contains(topic)).await.unwrap_or_default();
-    let mirrored =
-        mirrored.into_iter().map(|one| ((one.topic.to_string(), one.partition), one.offset)).collect();
-    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    let compacted = catalog.compacted(&names).await.unwrap_or_default();
-    Ok(Before { survey, mirrored, compacted })
+/// One picture of everything that is read in it.
+async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
 }
 
 fn unread(table: &Table, source: tokio_postgres::Error) -> Error {

@@ -1,7 +1,7 @@
 //! Is a group well, and if not, what and where: what a person on call asks first.
 //!
-//! As it stands now, without history: whether a lag grows, nobody can tell who looks once. So lag alone is no trouble,
-//! unless the caller sets a limit.
+//! Lag alone is no trouble, unless the caller sets a limit: what is, is a lag that grows, or a partition that stands still,
+//! and that workers tell who have followed it (see [`health`](crate::health)).
 
 mod judge;
 mod read;
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Offsets;
 use crate::error::Result;
+use crate::health::Class;
 
 /// For so long it is looked again where what was found may be a hand-over between two workers, which takes a second.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -66,6 +67,8 @@ pub struct GroupStatus {
     pub group: String,
     /// Nothing is wrong: no trouble [counts](Trouble::counts).
     pub well: bool,
+    /// How its worst partition is doing; none where this role may not read that.
+    pub class: Option<Class>,
     /// Whether Kafka was asked, and has answered; if not, ends are those that workers have reported.
     pub asked_kafka: bool,
     /// How many partitions it has.
@@ -109,6 +112,10 @@ pub enum TroubleKind {
     NoLeader,
     /// It is held, and does not move: its worker says why.
     Stuck,
+    /// It is held, records wait, and nothing of it is applied, for no reason that its worker knows of.
+    Stalled,
+    /// Its lag grows.
+    Growing,
     /// It is assigned, and its claim is not there yet.
     Claiming,
     /// Another live process has its claim.
@@ -117,6 +124,8 @@ pub enum TroubleKind {
     NotReady,
     /// A person has paused it.
     Paused,
+    /// It went back, and has not come to where it was.
+    Rewound,
     /// It is further behind than the caller's limit.
     Lag,
     /// More dead letters wait than the caller's limit.

@@ -1,5 +1,6 @@
 //! Looking at a topic's records, and at what became of each in a group.
 
+mod silence;
 mod standings;
 
 use std::ops::ControlFlow;
@@ -8,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use self::silence::{SILENCE, Silence};
 use self::standings::Standings;
 use super::ends::survey;
 use super::read::{self, Read, ReadRecord, Reader, Span, TimestampType, bounds};
@@ -193,7 +195,8 @@ impl Offsets {
     /// # Errors
     ///
     /// If the group or the topic is unknown, or is not the one that the group has read so far, or Kafka or Postgres do not
-    /// answer.
+    /// answer; [`Guard`](ErrorKind::Guard) if the topic is deleted, or made anew, while it is followed. A partition without a
+    /// leader is waited for, and so is Kafka: that is said.
     pub async fn tail(
         &mut self,
         group: &str,
@@ -215,10 +218,15 @@ impl Offsets {
         };
         let mut followed = Reader::new(self.kafka()?)?.follow(spans, content)?;
         let mut standings = Standings::new(group);
+        let mut silence = Silence::new(standing);
         let mut left = options.count.unwrap_or(u64::MAX);
         while !is_bounded || open > 0 {
             let mut records = Vec::new();
-            for read in followed.next().await? {
+            let Some(portion) = followed.next(SILENCE).await? else {
+                silence.look(self.kafka()?).await?;
+                continue;
+            };
+            for read in portion {
                 match read {
                     Read::Record(record) => records.push(record),
                     Read::End { .. } if is_bounded => open -= 1,

@@ -87,9 +87,17 @@ const TABLES: &[Table] = &[
     Table {
         name: "partition_status",
         columns: "group_id, topic, partition, epoch, owner, state, detail, log_end_offset, last_stable_offset, \
-                  next_record_timestamp, updated_at",
+                  next_record_timestamp, updated_at, log_start_offset, class, reason, applied_per_second, \
+                  produced_per_second, uncommitted_since, loss_at",
         newest: "updated_at DESC",
         about: "what the workers say of their partitions: errors of now are here",
+    },
+    Table {
+        name: "partition_survey",
+        columns: "group_id, topic, partition, next_offset, log_start_offset, last_stable_offset, log_end_offset, \
+                  next_record_timestamp, uncommitted_since, loss_at, class, reason, surveyed_at, surveyed_by",
+        newest: "surveyed_at DESC",
+        about: "what was seen of partitions that nobody holds",
     },
     Table {
         name: "dead_letter",

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use crate::tx::MAX_ROW_BYTES;
+pub(crate) use crate::tx::order::fields;
 
 /// One piece, and one message to the server: each costs the connection a wake-up.
 pub(crate) const SEGMENT_BYTES: usize = 256 * 1024;
@@ -95,19 +96,4 @@ impl Buffer {
 /// The bytes of a row.
 pub(crate) fn row_bytes<'a>(segments: &'a [Bytes], row: &RowRef) -> &'a [u8] {
     &segments[row.segment as usize][row.start as usize..row.end as usize]
-}
-
-/// The fields of a row: `None` is NULL.
-pub(crate) fn fields(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
-    let mut rest = row.get(2..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
-            rest = after;
-            return Some(None);
-        };
-        let (field, after) = after.split_at_checked(length)?;
-        rest = after;
-        Some(Some(field))
-    })
 }

@@ -14,6 +14,7 @@ use super::length::Length;
 use super::parents;
 use super::plan::{Column, Plan, TablePlan, TypeId, quote, quoted};
 use super::stage;
+use super::straight::Straight;
 use super::table::{Mode, Table};
 use super::target::{Kind, Target};
 use crate::{HandlerError, Tx};
@@ -228,6 +229,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         reduced_here: key_is_exact && checked_here,
         care,
         stage: None,
+        straight: None,
         statements: stage::Statements::default(),
         fields: 0,
         absent: Arc::clone(&table.absent),
@@ -238,8 +240,9 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     plan.statements = stage::Statements::new(&plan);
     if table.mode != Mode::Append || plan.columns.iter().any(Column::is_read_by_the_server) {
         let stage = stage::Stage::new(&plan, writer);
-        plan.copy.clone_from(&stage.copy);
+        let copy = std::mem::replace(&mut plan.copy, stage.copy.clone());
         plan.stage = Some(stage);
+        plan.straight = Straight::new(&plan, copy, table.straight_from);
     }
     Ok((plan, facts))
 }

@@ -5,6 +5,7 @@ use super::catalog::Now;
 use super::length::Length;
 use super::parents::Parent;
 use super::stage::{Stage, Statements};
+use super::straight::Straight;
 use super::table::{Mode, Source};
 use super::target::{Kind, Target};
 
@@ -80,6 +81,8 @@ pub(crate) struct TablePlan {
     pub(crate) care: Care,
     /// Where rows are staged, unless they are copied straight into the table.
     pub(crate) stage: Option<Stage>,
+    /// The way past the stage.
+    pub(crate) straight: Option<Straight>,
     /// For rows that are written one by one.
     pub(crate) statements: Statements,
     pub(crate) lock: String,

@@ -1,11 +1,12 @@
 //! `COPY`: sends rows, checks that the columns are still those they were encoded for, and finds the record of a row
 //! that the server refuses.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
 use tokio_postgres::error::SqlState;
 
@@ -13,15 +14,24 @@ use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::TablePlan;
+use super::sort::Sent;
 use super::stage::Deed;
+use super::straight::{PLACE_BYTES, Straight};
 use crate::tx::{Ahead, HEADER, TRAILER};
 use crate::verdict::postgres::copy_line;
 use crate::{Batch, HandlerError, Tx};
 
 /// Messages that may be on their way while the next one is filled.
 const IN_FLIGHT: usize = 4;
-/// A row's place, behind its length.
-const PLACE_BYTES: usize = 12;
+
+/// As what rows are sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form<'a> {
+    /// As they were encoded: into the stage, if there is one.
+    Planned,
+    /// Past the stage.
+    Straight(&'a Straight),
+}
 
 /// Copies the rows into the table, or into its stage.
 ///
@@ -34,6 +44,7 @@ const PLACE_BYTES: usize = 12;
 pub(crate) async fn copy(
     plan: &TablePlan,
     encoded: &Encoded,
+    form: Form<'_>,
     pool: &Pool,
     batch: &Batch,
     tx: &mut Tx,
@@ -52,28 +63,30 @@ async fn send(
     tx: &mut Tx,
 ) -> Result<(), HandlerError> {
     let ahead = Ahead { lock: &plan.lock, query: catalog::TYPES, parameter: &plan.name };
-    let (types, sink) = tx.copy_in_behind(ahead, &plan.copy).await?;
+    let statement = match form {
+        Form::Planned => &plan.copy,
+        Form::Straight(straight) => &straight.copy,
+    };
+    let (types, sink) = tx.copy_in_behind(ahead, statement).await?;
     if !plan.agrees(&catalog::now(&types)) {
         return Err(HandlerError::table_changed(&plan.name));
     }
     let mut sink = pin!(sink);
     let send = async {
         sink.send(Bytes::from_static(HEADER)).await?;
-        match &encoded.order {
-            None => {
+        match (&encoded.order, form) {
+            (None, Form::Planned) => {
                 for segment in &encoded.segments {
                     sink.send(segment.clone()).await?;
                 }
             }
-            Some(order) => {
+            (order, _) => {
+                let all = || (0..encoded.rows.len()).map(Sent::whole).collect();
+                let order = order.as_deref().map_or_else(|| Cow::Owned(all()), Cow::Borrowed);
                 let mut sent = VecDeque::with_capacity(IN_FLIGHT + 1);
                 let mut next = pool.take();
-                for &row in order {
-                    next.put_slice(row_bytes(&encoded.segments, &encoded.rows[row.row()]));
-                    if row.replaces() {
-                        let deed = next.len() - 1 - if plan.tells_places() { PLACE_BYTES } else { 0 };
-                        next[deed] = Deed::Replace as u8;
-                    }
+                for &row in &*order {
+                    put(row_bytes(&encoded.segments, &encoded.rows[row.row()]), row, plan, form, &mut next);
                     if next.len() >= SEGMENT_BYTES {
                         let full = std::mem::replace(&mut next, pool.take()).freeze();
                         sink.send(full.clone()).await?;
@@ -89,6 +102,20 @@ async fn send(
         sink.finish().await
     };
     send.await.map(drop).map_err(|error| blame(error, encoded, batch))
+}
+
+/// Adds a row to a message.
+fn put(bytes: &[u8], row: Sent, plan: &TablePlan, form: Form<'_>, message: &mut BytesMut) {
+    if let Form::Straight(straight) = form {
+        message.put_i16(straight.fields);
+        message.put_slice(&bytes[2..bytes.len() - straight.tail]);
+        return;
+    }
+    message.put_slice(bytes);
+    if row.replaces() {
+        let deed = message.len() - 1 - if plan.tells_places() { PLACE_BYTES } else { 0 };
+        message[deed] = Deed::Replace as u8;
+    }
 }
 
 /// Gives back what was sent, but for the last `keep` messages, which the connection may still hold.

@@ -5,8 +5,7 @@
 //!
 //! What may not be left out or reordered because somebody could tell is found here, too: see [`super::care`].
 //!
-//! A key becomes bytes that sort as the key does (but for collations, which matter to nobody here); 16 of them, from
-//! where the batch's keys first differ, nearly always decide. So the sort touches no row.
+//! A key becomes bytes that sort as the key does (but for collations, which matter to nobody here).
 
 use bytes::Bytes;
 
@@ -16,6 +15,7 @@ use super::plan::TablePlan;
 use super::stage::Deed;
 use super::table::Mode;
 use super::target::Kind;
+use crate::tx::order::Keys;
 
 /// What is no longer than this fits into any index, with its neighbours: a third of a page is the limit.
 const LONG: usize = 256;
@@ -26,6 +26,11 @@ pub(crate) struct Sent(u32);
 
 impl Sent {
     const REPLACES: u32 = 1 << 31;
+
+    /// The row at this place, which is below [`REPLACES`](Self::REPLACES): a batch has no more.
+    pub(crate) fn whole(row: usize) -> Self {
+        Self(u32::try_from(row).unwrap_or_default() & !Self::REPLACES)
+    }
 
     /// Its place among the rows of the batch.
     pub(crate) fn row(self) -> usize {
@@ -64,18 +69,16 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     if !sorts || plan.key.is_empty() || rows.len() < 2 {
         return Sorted::default();
     }
-    let keys = Keys::new(plan, segments, rows);
-    let common = keys.common_prefix();
-    let Ok(count) = u32::try_from(rows.len()) else { return Sorted::default() };
-    let mut order: Vec<(u128, u32)> = (0..count).map(|row| (keys.prefix(row, common), row)).collect();
+    let keys = keys(plan, segments, rows);
+    let Some(mut order) = keys.by_prefix() else { return Sorted::default() };
     // Where only the index's pages are at stake, equal prefixes are near enough.
     if !is_upsert {
-        order.sort_unstable();
         return Sorted { order: Some(order.into_iter().map(|(_, row)| Sent(row)).collect()), tells: false };
     }
-    order.sort_unstable_by(|(a, i), (b, j)| {
-        a.cmp(b).then_with(|| keys.get(*i).cmp(keys.get(*j))).then(i.cmp(j))
-    });
+    // Equal ones are few, or (of one key) all: either is quickly sorted.
+    for same in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
+        same.sort_unstable_by(|(_, i), (_, j)| keys.get(*i).cmp(keys.get(*j)).then(i.cmp(j)));
+    }
     let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
     let of = |row: u32| row_bytes(segments, &rows[row as usize]);
     reduce(plan, &order, &keys, &of)
@@ -130,58 +133,18 @@ fn is_deletion(plan: &TablePlan, row: &[u8]) -> bool {
     fields(row).nth(plan.columns.len()).flatten() == Some(&[Deed::Delete as u8])
 }
 
-/// The keys of all rows, one behind the other.
-struct Keys {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Keys {
-    fn new(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef]) -> Self {
-        let mut keys =
-            Self { bytes: Vec::with_capacity(rows.len() * 32), ends: Vec::with_capacity(rows.len()) };
-        for row in rows {
-            let row = row_bytes(segments, row);
-            for &position in &plan.key {
-                let field = fields(row).nth(position).flatten();
-                push(field, plan.columns[position].target.kind, &mut keys.bytes);
-            }
-            keys.ends.push(keys.bytes.len());
+/// The keys of all rows.
+fn keys(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef]) -> Keys {
+    let mut keys = Keys::with_capacity(rows.len());
+    for row in rows {
+        let row = row_bytes(segments, row);
+        for &position in &plan.key {
+            let field = fields(row).nth(position).flatten();
+            push(field, plan.columns[position].target.kind, &mut keys.bytes);
         }
-        keys
+        keys.end();
     }
-
-    fn get(&self, row: u32) -> &[u8] {
-        let row = row as usize;
-        let start = if row == 0 { 0 } else { self.ends[row - 1] };
-        &self.bytes[start..self.ends[row]]
-    }
-
-    /// How many bytes all keys begin with.
-    fn common_prefix(&self) -> usize {
-        let first = self.get(0);
-        let mut common = first.len();
-        let mut start = self.ends[0];
-        for &end in &self.ends[1..] {
-            let key = &self.bytes[start..end];
-            start = end;
-            if key.get(..common) != Some(&first[..common]) {
-                common = first.iter().zip(key).take(common).take_while(|(a, b)| a == b).count();
-            }
-        }
-        common
-    }
-
-    /// The 16 bytes behind the first `common` ones; what is not there counts as zeros.
-    fn prefix(&self, row: u32, common: usize) -> u128 {
-        let key = self.get(row).get(common..).unwrap_or_default();
-        if let Some(bytes) = key.first_chunk::<16>() {
-            return u128::from_be_bytes(*bytes);
-        }
-        let mut bytes = [0; 16];
-        bytes[..key.len()].copy_from_slice(key);
-        u128::from_be_bytes(bytes)
-    }
+    keys
 }
 
 /// Appends a field such that keys are equal if, and only if, all their fields are, and sort by their fields in turn.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::absent::Absent;
+use super::straight;
 use super::target::{Bytea, Conversion, Nul};
 
 /// How rows get into a table.
@@ -44,6 +45,7 @@ pub struct Table {
     /// `None`: the primary key, or the first unique index.
     pub(crate) key: Option<Vec<String>>,
     pub(crate) sorted: bool,
+    pub(crate) straight_from: usize,
     pub(crate) nul: Nul,
     /// `None`: hexadecimal, or UTF-8 where U+0000 is to go into bytes.
     bytea: Option<Bytea>,
@@ -67,6 +69,7 @@ impl Table {
             mode,
             key: None,
             sorted: true,
+            straight_from: straight::MIN_ROWS,
             nul: Nul::default(),
             bytea: None,
             binary: Vec::new(),
@@ -111,6 +114,13 @@ impl Table {
     /// written: neighbours in the index are then inserted one after the other, which is faster.
     pub fn unsorted(mut self) -> Self {
         self.sorted = false;
+        self
+    }
+
+    /// From how many rows on a batch of new keys goes past the stage: for tests, whose batches are small.
+    #[doc(hidden)]
+    pub fn straight_from(mut self, rows: usize) -> Self {
+        self.straight_from = rows;
         self
     }
 

@@ -7,6 +7,7 @@ mod literals;
 mod modes;
 mod objects;
 mod review;
+mod straight;
 mod types;
 
 use deadpool_postgres::{Manager, Object, Pool};

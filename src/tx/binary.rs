@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, WrongType};
 
 use super::Tx;
+use super::sorted::Sorted;
 use crate::HandlerError;
 
 /// One message to the server. Each costs two wake-ups, of the connection's task and of the writer: with messages of
@@ -34,6 +35,8 @@ pub struct BinaryCopy<'t> {
     types: Vec<Type>,
     fields: i16,
     message: BytesMut,
+    /// Rows that wait for the end, to be sent in the order of some columns.
+    sorted: Option<Sorted>,
     /// Set while a message is on its way. If it is found set, that message was dropped, and its rows with it.
     sending: bool,
 }
@@ -76,11 +79,44 @@ impl Tx {
         let sink = Box::pin(self.copy_in(sql).await?);
         let mut message = BytesMut::with_capacity(MESSAGE_BYTES + MESSAGE_BYTES / 16);
         message.put_slice(HEADER);
-        Ok(BinaryCopy { tx: PhantomData, sink, types: types.to_vec(), fields, message, sending: false })
+        Ok(BinaryCopy {
+            tx: PhantomData,
+            sink,
+            types: types.to_vec(),
+            fields,
+            message,
+            sorted: None,
+            sending: false,
+        })
     }
 }
 
 impl BinaryCopy<'_> {
+    /// Has the rows sent in the order of these columns, given by their positions from 0: those of the table's largest
+    /// index, if its keys come in no order. Neighbours in the index are then inserted one after the other, which takes the
+    /// server up to a third less time. Equal keys go in any order.
+    ///
+    /// Rows are held until [`finish`](Self::finish), so errors of the server come there; a line that it names is that of
+    /// the sorted rows.
+    ///
+    /// # Errors
+    /// [Fatal](HandlerError::fatal) if there is no such column, or a row was written already.
+    pub fn sorted_by(mut self, columns: &[usize]) -> Result<Self, HandlerError> {
+        if self.message.len() != HEADER.len() {
+            return Err(HandlerError::fatal("rows of a COPY are to be sorted, and some were sent already"));
+        }
+        let sorted = Sorted::new(columns, &self.types);
+        self.sorted = Some(sorted.ok_or_else(|| {
+            HandlerError::fatal(format!(
+                "rows of a COPY are to be sorted by columns {columns:?}, counted from 0, and there are {}",
+                self.types.len()
+            ))
+        })?);
+        // It is sent when the rows are.
+        self.message.clear();
+        Ok(self)
+    }
+
     /// Adds a row: one value per column.
     ///
     /// # Errors
@@ -98,6 +134,10 @@ impl BinaryCopy<'_> {
         if let Err(error) = self.encode(row) {
             self.message.truncate(start);
             return Err(error);
+        }
+        if let Some(sorted) = &mut self.sorted {
+            let held = sorted.take(start, &mut self.message);
+            return held.ok_or_else(|| HandlerError::fatal("too many rows for a COPY that is to be sorted"));
         }
         if self.message.len() >= MESSAGE_BYTES { self.send().await } else { Ok(()) }
     }
@@ -143,7 +183,9 @@ impl BinaryCopy<'_> {
             return Err(HandlerError::fatal("rows of a COPY were lost: the future of a write was dropped"));
         }
         let full = self.message.split().freeze();
-        self.message.reserve(MESSAGE_BYTES + MESSAGE_BYTES / 16);
+        if self.sorted.is_none() {
+            self.message.reserve(MESSAGE_BYTES + MESSAGE_BYTES / 16);
+        }
         let sent = self.sink.as_mut().send(full).await;
         self.sending = false;
         Ok(sent?)
@@ -159,6 +201,13 @@ impl BinaryCopy<'_> {
     /// A dropped future leaves open whether the rows are written; the transaction can go on if it ended the `COPY`, and
     /// is aborted else.
     pub async fn finish(mut self) -> Result<u64, HandlerError> {
+        if let Some(sorted) = self.sorted.take() {
+            let last = std::mem::replace(&mut self.message, BytesMut::from(HEADER));
+            for rows in sorted.messages(last, MESSAGE_BYTES) {
+                self.send().await?;
+                self.message = BytesMut::from(rows);
+            }
+        }
         self.message.put_slice(TRAILER);
         self.send().await?;
         self.sink.as_mut().finish().await.map_err(|error| {

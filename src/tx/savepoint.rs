@@ -52,6 +52,12 @@ impl Tx {
     /// A dropped future may leave a savepoint that nobody can return to; it does no harm.
     pub async fn savepoint(&mut self) -> Result<Savepoint, HandlerError> {
         self.usable()?;
+        self.set_savepoint().await
+    }
+
+    /// As [`savepoint`](Self::savepoint), also inside of a part that is right only as a whole.
+    pub(crate) async fn set_savepoint(&mut self) -> Result<Savepoint, HandlerError> {
+        self.in_step()?;
         self.last_savepoint += 1;
         let id = self.last_savepoint;
         self.raw().batch_execute(&format!("SAVEPOINT {}", name(id))).await?;
@@ -70,6 +76,12 @@ impl Tx {
     /// A dropped future leaves the connection unusable: the batch is rolled back.
     pub async fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<(), HandlerError> {
         self.usable()?;
+        self.return_to(savepoint).await
+    }
+
+    /// As [`rollback_to`](Self::rollback_to), also inside of a part that is right only as a whole.
+    pub(crate) async fn return_to(&mut self, savepoint: &Savepoint) -> Result<(), HandlerError> {
+        self.in_step()?;
         let index = self.position(savepoint)?;
         self.broken = Some(Class::RetryThenHalt);
         let done = async {
@@ -111,6 +123,12 @@ impl Tx {
     /// A dropped future leaves open whether the savepoint still exists; what was written stays either way.
     pub async fn release(&mut self, savepoint: Savepoint) -> Result<(), HandlerError> {
         self.usable()?;
+        self.end_savepoint(savepoint).await
+    }
+
+    /// As [`release`](Self::release), also inside of a part that is right only as a whole.
+    pub(crate) async fn end_savepoint(&mut self, savepoint: Savepoint) -> Result<(), HandlerError> {
+        self.in_step()?;
         let index = self.position(&savepoint)?;
         self.raw().batch_execute(&format!("RELEASE SAVEPOINT {}", name(savepoint.id))).await?;
         self.savepoints.truncate(index);

@@ -228,6 +228,41 @@ async fn a_binary_copy_writes_every_row_that_it_was_given() {
     assert!(tx.rollback().await.is_some());
 }
 
+/// Rows lie in the table in the order of the columns that were named, every one once, whatever their sizes.
+#[tokio::test]
+async fn a_sorted_binary_copy_sends_its_rows_in_order() {
+    let mut tx = tx_with_table().await;
+    tx.batch_execute("CREATE TEMPORARY TABLE wide (name text, id int8, body text)").await.unwrap();
+    let types = [Type::TEXT, Type::INT8, Type::TEXT];
+    let copy = "COPY wide FROM STDIN (FORMAT binary)";
+    let mut rows = tx.copy_in_binary(copy, &types).await.unwrap().sorted_by(&[0, 1]).unwrap();
+    let sizes = [0, 300_000, 7, 131_073];
+    for n in 0..400_i64 {
+        let (name, id) = (format!("n{}", n % 7), (n * 37) % 400 - 200);
+        let body =
+            "x".repeat(sizes[usize::try_from(n).unwrap() % sizes.len()] / if n < 40 { 1 } else { 100 });
+        rows.write(&[&name, &id, &body]).await.unwrap();
+        assert!(rows.write(&[&name]).await.is_err(), "too few values, and nothing of them is sent");
+    }
+    assert_eq!(rows.finish().await.unwrap(), 400);
+    let sql = "SELECT count(*) FILTER (WHERE place <> wanted), count(DISTINCT id) FROM (SELECT id, \
+               row_number() OVER (ORDER BY ctid) AS place, row_number() OVER (ORDER BY name COLLATE \"C\", id) AS wanted \
+               FROM wide) AS w";
+    let found = tx.query(sql, &[]).await.unwrap();
+    assert_eq!((found[0].get::<_, i64>(0), found[0].get::<_, i64>(1)), (0, 400));
+
+    let mut rows = tx.copy_in_binary(copy, &types).await.unwrap().sorted_by(&[0]).unwrap();
+    assert_eq!(rows.write(&[&1]).await.unwrap_err().kind(), HandlerErrorKind::Fatal);
+    assert_eq!(rows.finish().await.unwrap(), 0, "an empty one is one, too");
+    let mut rows = tx.copy_in_binary(copy, &types).await.unwrap();
+    rows.write(&[&"a", &1_i64, &"b"]).await.unwrap();
+    assert_eq!(rows.sorted_by(&[0]).unwrap_err().kind(), HandlerErrorKind::Fatal, "too late");
+    let mut tx = tx_with_table().await;
+    tx.batch_execute("CREATE TEMPORARY TABLE wide (name text, id int8, body text)").await.unwrap();
+    let unknown = tx.copy_in_binary(copy, &types).await.unwrap().sorted_by(&[3]).unwrap_err();
+    assert!(unknown.to_string().contains("[3]"), "{unknown}");
+}
+
 /// A message that was dropped on its way takes rows with it: nothing that follows may make the others durable.
 #[tokio::test]
 async fn a_binary_copy_whose_write_was_dropped_is_refused() {

@@ -19,18 +19,22 @@ use super::prune::Pruner;
 use super::pulse::Pulse;
 use super::registrar::Registrar;
 use super::report::Reporter;
+use super::sampling::Sampler;
 use super::standing::Standing;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
+use super::surveying::Surveying;
 use super::vigil::Vigil;
 use super::{Phase, launch};
 use crate::NextOffset;
 use crate::backoff::Backoff;
 use crate::batch::{Assigned, AssignmentId, PartitionKey};
-use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain};
+use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain, On};
 use crate::config::Config;
 use crate::consumer::poll::{Command, MirrorEntry, Notice, Poller};
 use crate::consumer::{Budget, PartitionBuffer, Waker};
 use crate::error::Result;
+use crate::health::Class;
+use crate::lag::Retention;
 use crate::lane::{Lanes, Report};
 use crate::partition::{After, Halt, Input, Partition, State};
 use crate::verdict::Memory;
@@ -229,6 +233,12 @@ impl Control {
         let registrar = AbortOnDropHandle::new(tokio::spawn(registrar.run()));
         let pruner = Pruner::new(Arc::clone(self.claims.db()), &self.config);
         let pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
+        let retention = Arc::new(Retention::default());
+        let sampler = Sampler::new(Arc::clone(&self.board), &self.config, Arc::clone(&retention));
+        let sampler = AbortOnDropHandle::new(tokio::spawn(sampler.run()));
+        let surveying =
+            Surveying::new(Arc::clone(self.claims.db()), self.obtain.guard.catalog().clone(), retention);
+        let surveying = AbortOnDropHandle::new(tokio::spawn(surveying.run()));
         self.board.set_phase(Phase::Running, None);
         let tasks = [
             ("the heartbeat", &heart),
@@ -238,6 +248,8 @@ impl Control {
             ("the look for orders", &orders),
             ("the register of tables", &registrar),
             ("the pruning", &pruner),
+            ("the samples", &sampler),
+            ("the survey", &surveying),
         ];
         let ended = self.serve(shutdown, &tasks).await;
         self.board.set_phase(Phase::Stopping, None);
@@ -471,6 +483,7 @@ impl Control {
 
     fn publish(&self) {
         self.note_activity();
+        let judged = self.board.judged().clone();
         let partitions: Vec<PartitionStatus> = self
             .entries
             .iter()
@@ -489,7 +502,15 @@ impl Control {
                     State::Fenced => (PartitionState::Fenced, None),
                     State::Halted { why } => (PartitionState::Halted, Some(why.to_string())),
                 };
-                let ends = entry.buffer.as_ref().and_then(|buffer| buffer.seen().ends);
+                let seen = entry.buffer.as_ref().map(|buffer| buffer.seen()).unwrap_or_default();
+                let judged = judged.get(key).cloned().unwrap_or_default();
+                let is_paused = || self.waiting(key).is_some_and(|waiting| waiting.on == On::Operator);
+                let (class, reason) = match state {
+                    PartitionState::Halted => (Class::Halted, detail.clone()),
+                    PartitionState::Fenced => (Class::Fenced, None),
+                    PartitionState::Claiming if is_paused() => (Class::Paused, detail.clone()),
+                    _ => (judged.class, judged.reason),
+                };
                 Some(PartitionStatus {
                     topic: key.topic.to_string(),
                     partition: key.partition,
@@ -499,12 +520,20 @@ impl Control {
                     held_bytes: entry.buffer.as_ref().map_or(0, |buffer| buffer.held_bytes()),
                     detail,
                     epoch: entry.machine.claim().map(|claim| claim.epoch),
-                    log_end_offset: ends.map(|ends| ends.log.get()),
-                    last_stable_offset: ends.map(|ends| ends.stable.get()),
+                    log_end_offset: seen.ends.map(|ends| ends.log.get()),
+                    last_stable_offset: seen.ends.map(|ends| ends.stable.get()),
                     next_record_timestamp_ms: entry
                         .buffer
                         .as_ref()
                         .and_then(|buffer| buffer.next_timestamp_ms()),
+                    log_start_offset: seen.start.map(NextOffset::get),
+                    class,
+                    reason,
+                    applied_per_second: judged.applied_per_second,
+                    produced_per_second: judged.produced_per_second,
+                    drain_seconds: judged.drain_seconds,
+                    uncommitted_since_ms: judged.uncommitted_since_ms,
+                    loss_at_ms: judged.loss_at_ms,
                 })
             })
             .collect();

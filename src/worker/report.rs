@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
 use super::status::{PartitionStatus, StatusBoard};
 use crate::batch::PartitionKey;
 use crate::db::{Db, DbError, Lease};
@@ -20,6 +23,17 @@ const TEXT_LIMIT: usize = 2_000;
 /// In milliseconds since 1970: a record may bear any timestamp, a database's year has four digits here.
 const TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
 
+/// Columns that version 1 lacks, with the type in which they come, and their value.
+const NEW: &[(&str, &str, &str)] = &[
+    ("log_start_offset", "int8", "r.log_start_offset"),
+    ("class", "text", "r.class"),
+    ("reason", "text", "r.reason"),
+    ("applied_per_second", "float8", "r.applied_per_second"),
+    ("produced_per_second", "float8", "r.produced_per_second"),
+    ("uncommitted_since", "int8", "timestamptz 'epoch' + r.uncommitted_since * interval '1 millisecond'"),
+    ("loss_at", "text", "r.loss_at::timestamptz"),
+];
+
 /// Reports the partitions.
 pub(super) struct Reporter {
     db: Arc<Db>,
@@ -27,10 +41,14 @@ pub(super) struct Reporter {
     /// What the database has, as far as this worker knows.
     reported: HashMap<PartitionKey, Line>,
     report: String,
+    /// The same for tables of version 1, which lack some columns.
+    report_to_older: String,
+    /// They do.
+    is_older: bool,
 }
 
 /// A row of `partition_status`, as far as it is ours to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Line {
     epoch: Option<i64>,
     state: &'static str,
@@ -38,6 +56,13 @@ struct Line {
     log_end_offset: Option<i64>,
     last_stable_offset: Option<i64>,
     next_record_timestamp_ms: Option<i64>,
+    log_start_offset: Option<i64>,
+    class: &'static str,
+    reason: Option<String>,
+    applied_per_second: Option<f64>,
+    produced_per_second: Option<f64>,
+    uncommitted_since_ms: Option<i64>,
+    loss_at: Option<String>,
 }
 
 impl From<PartitionStatus> for Line {
@@ -49,6 +74,13 @@ impl From<PartitionStatus> for Line {
             log_end_offset: status.log_end_offset,
             last_stable_offset: status.last_stable_offset,
             next_record_timestamp_ms: status.next_record_timestamp_ms.filter(|ms| TIMESTAMPS.contains(ms)),
+            log_start_offset: status.log_start_offset,
+            class: status.class.as_str(),
+            reason: status.reason.as_deref().map(printable),
+            applied_per_second: status.applied_per_second,
+            produced_per_second: status.produced_per_second,
+            uncommitted_since_ms: status.uncommitted_since_ms.filter(|ms| TIMESTAMPS.contains(ms)),
+            loss_at: status.loss_at_ms.map(crate::lag::instant),
         }
     }
 }
@@ -59,28 +91,41 @@ impl Reporter {
         let offsets = db.schema.qualified("consumer_offset");
         // Only under the present claim; a zombie's report is dropped. A partition whose row has vanished is reported,
         // too: that is when somebody must look. Nothing is written twice, nor flushed: it is no record of anything.
-        let report = format!(
-            "INSERT INTO {partitions} AS s (group_id, topic, partition, epoch, owner, state, detail, log_end_offset, \
-               last_stable_offset, next_record_timestamp, updated_at) \
-             SELECT $1, r.topic, r.partition, coalesce(r.epoch, o.epoch, p.epoch, 0), $2, r.state, r.detail, r.log_end, \
-               r.last_stable, timestamptz 'epoch' + r.next_record_ms * interval '1 millisecond', clock_timestamp() \
-             FROM unnest($3::text[], $4::int4[], $5::int8[], $6::text[], $7::text[], $8::int8[], $9::int8[], $10::int8[]) \
-               AS r(topic, partition, epoch, state, detail, log_end, last_stable, next_record_ms) \
-             LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
-             LEFT JOIN {partitions} p ON p.group_id = $1 AND p.topic = r.topic AND p.partition = r.partition \
-             WHERE (o.owner = $2 OR o.owner IS NULL) AND coalesce(o.epoch = r.epoch, true) \
-               AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
-             ORDER BY r.topic, r.partition \
-             ON CONFLICT (group_id, topic, partition) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, \
-               state = excluded.state, detail = excluded.detail, log_end_offset = excluded.log_end_offset, \
-               last_stable_offset = excluded.last_stable_offset, \
-               next_record_timestamp = excluded.next_record_timestamp, updated_at = excluded.updated_at \
-             WHERE s.epoch <= excluded.epoch AND (s.epoch, s.owner, s.state, s.detail, s.log_end_offset, \
-               s.last_stable_offset, s.next_record_timestamp) IS DISTINCT FROM (excluded.epoch, excluded.owner, \
-               excluded.state, excluded.detail, excluded.log_end_offset, excluded.last_stable_offset, \
-               excluded.next_record_timestamp)"
-        );
-        Self { db, board, reported: HashMap::new(), report }
+        let statement = |new: &[(&str, &str, &str)]| {
+            let columns: String = new.iter().map(|(column, ..)| format!(", {column}")).collect();
+            let parameters: String =
+                new.iter().zip(11..).map(|((_, kind, _), number)| format!(", ${number}::{kind}[]")).collect();
+            let values: String = new.iter().map(|(.., value)| format!(", {value}")).collect();
+            let set: String =
+                new.iter().map(|(column, ..)| format!(", {column} = excluded.{column}")).collect();
+            let old: String = new.iter().map(|(column, ..)| format!(", s.{column}")).collect();
+            let excluded: String = new.iter().map(|(column, ..)| format!(", excluded.{column}")).collect();
+            format!(
+                "INSERT INTO {partitions} AS s (group_id, topic, partition, epoch, owner, state, detail, log_end_offset, \
+                   last_stable_offset, next_record_timestamp, updated_at{columns}) \
+                 SELECT $1, r.topic, r.partition, coalesce(r.epoch, o.epoch, p.epoch, 0), $2, r.state, r.detail, r.log_end, \
+                   r.last_stable, timestamptz 'epoch' + r.next_record_ms * interval '1 millisecond', clock_timestamp(){values} \
+                 FROM unnest($3::text[], $4::int4[], $5::int8[], $6::text[], $7::text[], $8::int8[], $9::int8[], \
+                     $10::int8[]{parameters}) \
+                   AS r(topic, partition, epoch, state, detail, log_end, last_stable, next_record_ms{columns}) \
+                 LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
+                 LEFT JOIN {partitions} p ON p.group_id = $1 AND p.topic = r.topic AND p.partition = r.partition \
+                 WHERE (o.owner = $2 OR o.owner IS NULL) AND coalesce(o.epoch = r.epoch, true) \
+                   AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
+                 ORDER BY r.topic, r.partition \
+                 ON CONFLICT (group_id, topic, partition) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, \
+                   state = excluded.state, detail = excluded.detail, log_end_offset = excluded.log_end_offset, \
+                   last_stable_offset = excluded.last_stable_offset, \
+                   next_record_timestamp = excluded.next_record_timestamp, updated_at = excluded.updated_at{set} \
+                 WHERE s.epoch <= excluded.epoch AND (s.epoch, s.owner, s.state, s.detail, s.log_end_offset, \
+                   s.last_stable_offset, s.next_record_timestamp{old}) IS DISTINCT FROM (excluded.epoch, excluded.owner, \
+                   excluded.state, excluded.detail, excluded.log_end_offset, excluded.last_stable_offset, \
+                   excluded.next_record_timestamp{excluded})"
+            )
+        };
+        let report = statement(NEW);
+        let report_to_older = statement(&[]);
+        Self { db, board, reported: HashMap::new(), report, report_to_older, is_older: false }
     }
 
     /// Reports until aborted.
@@ -92,6 +137,8 @@ impl Reporter {
             ticks.tick().await;
             if look.is_multiple_of(AFRESH) {
                 self.reported.clear();
+                // They may have been migrated meanwhile.
+                self.is_older = false;
             }
             let kept_now = kept.take().filter(|client| self.db.is_current(client));
             match tokio::time::timeout(LIMIT, self.turn(kept_now)).await {
@@ -121,12 +168,21 @@ impl Reporter {
             Some(client) => client,
             None => self.db.status().await?,
         };
-        match self.write(&client, &news).await {
+        let mut written = self.write(&client, &news).await;
+        if let Err(error) = &written
+            && !self.is_older
+            && error.code() == Some(&SqlState::UNDEFINED_COLUMN)
+        {
+            self.is_older = true;
+            written = self.write(&client, &news).await;
+        }
+        match written {
             // In a database of another encoding, what it cannot hold must not keep it from holding the rest.
             Err(error) if error.as_db_error().is_some_and(|db| db.code().code().starts_with("22")) => {
                 let plain = news.iter().map(|(key, line)| {
-                    let detail = line.detail.as_deref().map(ascii);
-                    (key.clone(), Line { detail, ..line.clone() })
+                    let (detail, reason) =
+                        (line.detail.as_deref().map(ascii), line.reason.as_deref().map(ascii));
+                    (key.clone(), Line { detail, reason, ..line.clone() })
                 });
                 self.write(&client, &plain.collect::<Vec<_>>()).await?;
             }
@@ -151,25 +207,37 @@ impl Reporter {
         let log_ends: Vec<Option<i64>> = lines().map(|line| line.log_end_offset).collect();
         let last_stable: Vec<Option<i64>> = lines().map(|line| line.last_stable_offset).collect();
         let timestamps: Vec<Option<i64>> = lines().map(|line| line.next_record_timestamp_ms).collect();
+        let log_starts: Vec<Option<i64>> = lines().map(|line| line.log_start_offset).collect();
+        let classes: Vec<&str> = lines().map(|line| line.class).collect();
+        let reasons: Vec<Option<&str>> = lines().map(|line| line.reason.as_deref()).collect();
+        let applied: Vec<Option<f64>> = lines().map(|line| line.applied_per_second).collect();
+        let produced: Vec<Option<f64>> = lines().map(|line| line.produced_per_second).collect();
+        let uncommitted: Vec<Option<i64>> = lines().map(|line| line.uncommitted_since_ms).collect();
+        let losses: Vec<Option<&str>> = lines().map(|line| line.loss_at.as_deref()).collect();
         let identity = &self.db.identity;
-        let statement = client.prepare_cached(&self.report).await?;
-        client
-            .execute(
-                &statement,
-                &[
-                    &&*identity.group,
-                    &identity.owner,
-                    &topics,
-                    &partitions,
-                    &epochs,
-                    &states,
-                    &details,
-                    &log_ends,
-                    &last_stable,
-                    &timestamps,
-                ],
-            )
-            .await?;
+        let group = &*identity.group;
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+            &group,
+            &identity.owner,
+            &topics,
+            &partitions,
+            &epochs,
+            &states,
+            &details,
+            &log_ends,
+            &last_stable,
+            &timestamps,
+        ];
+        let report = if self.is_older {
+            &self.report_to_older
+        } else {
+            let new: [&(dyn ToSql + Sync); NEW.len()] =
+                [&log_starts, &classes, &reasons, &applied, &produced, &uncommitted, &losses];
+            parameters.extend(new);
+            &self.report
+        };
+        let statement = client.prepare_cached(report).await?;
+        client.execute(&statement, &parameters).await?;
         Ok(())
     }
 }
@@ -203,6 +271,7 @@ mod tests {
 
     use super::*;
     use crate::db::Identity;
+    use crate::health::Class;
     use crate::testing::{Database, Postgres};
     use crate::worker::PartitionState;
     use crate::{PartialConfig, SchemaName, migrate};
@@ -235,6 +304,14 @@ mod tests {
             log_end_offset: None,
             last_stable_offset: None,
             next_record_timestamp_ms: None,
+            log_start_offset: None,
+            class: Class::Ok,
+            reason: None,
+            applied_per_second: None,
+            produced_per_second: None,
+            drain_seconds: None,
+            uncommitted_since_ms: None,
+            loss_at_ms: None,
         }
     }
 
@@ -290,6 +367,21 @@ mod tests {
         claimed(9, Some(me)).await;
         report(&mut reporter, running(8)).await;
         assert_eq!(row(&database).await, seventh, "not of the present claim");
+        let sampled = PartitionStatus {
+            class: Class::Stall,
+            reason: Some("stands".to_owned()),
+            applied_per_second: Some(0.5),
+            uncommitted_since_ms: Some(2_000),
+            loss_at_ms: Some(f64::INFINITY),
+            ..running(9)
+        };
+        report(&mut reporter, sampled).await;
+        let more = "SELECT class, reason, applied_per_second, produced_per_second IS NULL, \
+                      extract(epoch FROM uncommitted_since)::int8, loss_at::text FROM highwater.partition_status";
+        let more = database.query(more, &[]).await.unwrap().remove(0);
+        assert_eq!((more.get(0), more.get(1)), (Some("STALL"), Some("stands")));
+        assert_eq!((more.get(2), more.get(3), more.get(4)), (Some(0.5), true, Some(2_i64)));
+        assert_eq!(more.get::<_, &str>(5), "infinity");
         let wild = PartitionStatus { next_record_timestamp_ms: Some(i64::MAX), ..running(9) };
         report(&mut reporter, wild).await;
         assert_eq!((row(&database).await.1, row(&database).await.2[2]), (9, None), "no such year");

@@ -1,7 +1,8 @@
 //! What a worker tells about itself.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -10,7 +11,10 @@ use uuid::Uuid;
 
 use super::contact::Contact;
 use super::monitor::About;
+use super::sampling::Judged;
+use crate::batch::PartitionKey;
 use crate::consumer::poll::PollCounters;
+use crate::health::Class;
 use crate::lane::LaneCounters;
 use crate::metrics::meter::Activity;
 
@@ -63,6 +67,14 @@ impl PartitionStatus {
             log_end_offset: None,
             last_stable_offset: None,
             next_record_timestamp_ms: None,
+            log_start_offset: None,
+            class: Class::Ok,
+            reason: None,
+            applied_per_second: None,
+            produced_per_second: None,
+            drain_seconds: None,
+            uncommitted_since_ms: None,
+            loss_at_ms: None,
         }
     }
 }
@@ -82,7 +94,7 @@ impl PartitionState {
 }
 
 /// A partition as its worker sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PartitionStatus {
     /// The topic's name.
@@ -107,6 +119,23 @@ pub struct PartitionStatus {
     pub last_stable_offset: Option<i64>,
     /// The timestamp of the next record to apply, in ms since 1970, where that record is here.
     pub next_record_timestamp_ms: Option<i64>,
+    /// Where the log begins, as Kafka said last.
+    pub log_start_offset: Option<i64>,
+    /// How it is doing, by its trajectory and by what is known of it: see [`health`](crate::health).
+    pub class: Class,
+    /// Why, in words; `None` before it was sampled.
+    pub reason: Option<String>,
+    /// Offsets applied per second, over the last minute.
+    pub applied_per_second: Option<f64>,
+    /// Offsets produced per second, over the same time.
+    pub produced_per_second: Option<f64>,
+    /// How long until the lag is worked off, as of the last sample; infinite where as much is produced as applied.
+    pub drain_seconds: Option<f64>,
+    /// Since when, in ms since 1970, the last stable offset stands before records that are not committed; `None` where
+    /// there are none.
+    pub uncommitted_since_ms: Option<i64>,
+    /// When, in ms since 1970, Kafka may delete the next record; infinite where it never does. As of the last sample.
+    pub loss_at_ms: Option<f64>,
 }
 
 /// Totals since the worker started.
@@ -163,6 +192,8 @@ pub(crate) struct StatusBoard {
     /// What the worker is called and works with; set when it begins.
     pub(super) about: OnceLock<About>,
     pulse: Beats,
+    /// What the samples say of each partition.
+    judged: Mutex<HashMap<PartitionKey, Judged>>,
 }
 
 /// Signs of life of the control loop.
@@ -191,7 +222,13 @@ impl StatusBoard {
                 last_ms: AtomicU64::new(0),
                 poll_moves: AtomicBool::new(true),
             },
+            judged: Mutex::default(),
         }
+    }
+
+    /// What the samples say of each partition.
+    pub(super) fn judged(&self) -> MutexGuard<'_, HashMap<PartitionKey, Judged>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The status now: counters are live, the rest is as of the last change.

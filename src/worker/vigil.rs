@@ -173,7 +173,8 @@ impl Vigil {
     fn conclude(&mut self, buffer: &PartitionBuffer, survey: &Survey, asked: Instant) -> bool {
         let key = &buffer.key;
         let leaderless = survey.leaderless.contains(key);
-        buffer.saw(Seen { ends: survey.ends.get(key).copied(), leaderless });
+        let start = survey.available.get(key).map(|available| available.low);
+        buffer.saw(Seen { ends: survey.ends.get(key).copied(), start, leaderless });
         let Some(found) = survey.identities.get(&*key.topic) else { return false };
         let available = survey.available.get(key).copied();
         let verdict = self.position(buffer).judge(buffer.identity(), found, available);

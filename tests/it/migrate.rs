@@ -6,7 +6,9 @@
 
 use std::process::{Command, Output};
 
-use highwater::migrate::{DEFAULT_ROLE, SCHEMA_VERSION, check_version, grants, migrate, plan};
+use highwater::migrate::{
+    DEFAULT_ROLE, SCHEMA_VERSION, check_version, grants, migrate, monitor_grants, plan,
+};
 use highwater::testing::Postgres;
 use highwater::{ErrorKind, SchemaName};
 use tokio_postgres::error::SqlState;
@@ -223,6 +225,9 @@ async fn the_grants_suffice_and_give_no_more() {
         "DELETE FROM highwater.worker_session",
         "INSERT INTO highwater.partition_status VALUES ('g', 't', 0, 1, gen_random_uuid(), 's', NULL, 1, 1, NULL, now())
              ON CONFLICT (group_id, topic, partition) DO UPDATE SET state = 's' WHERE partition_status.epoch <= 1",
+        "INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, class, surveyed_at, surveyed_by)
+             VALUES ('g', 't', 0, 1, 'DEAD', now(), gen_random_uuid())
+             ON CONFLICT (group_id, topic, partition) DO UPDATE SET class = excluded.class",
     ] {
         worker.batch_execute(needed).await.unwrap_or_else(|error| panic!("{needed}: {error:?}"));
     }
@@ -237,6 +242,7 @@ async fn the_grants_suffice_and_give_no_more() {
         "UPDATE highwater.offset_event SET reason = ''",
         "DELETE FROM highwater.offset_event",
         "DELETE FROM highwater.partition_status",
+        "DELETE FROM highwater.partition_survey",
         "DELETE FROM highwater.sink_table",
         "UPDATE highwater.dead_letter_attempt SET error = ''",
         "CREATE TABLE highwater.mine ()",
@@ -256,6 +262,40 @@ async fn the_grants_suffice_and_give_no_more() {
     let granted = "SELECT count(*) FROM information_schema.table_privileges
                    WHERE table_schema = 'highwater' AND grantee = 'PUBLIC'";
     assert_eq!(count(&admin, granted).await, 0);
+}
+
+/// Whoever only looks reads what there is, but no payload, and writes nothing but what it has seen itself.
+#[tokio::test]
+async fn a_monitor_may_look_and_no_more() {
+    let database = fresh_database().await;
+    let schema = SchemaName::default();
+    let mut admin = connect(&database).await;
+    migrate(&mut admin, &schema).await.unwrap();
+    let (role, login) = fresh_role(&database).await;
+    admin.batch_execute(&monitor_grants(&schema, &role).unwrap()).await.unwrap();
+    let monitor = connect(&login).await;
+    check_version(&monitor, &schema).await.unwrap();
+    for needed in [
+        "SELECT * FROM highwater.lag NATURAL JOIN highwater.health",
+        "SELECT * FROM highwater.scaling, highwater.progress, highwater.worker_status, highwater.offset_event",
+        "SELECT state, count(*) FROM highwater.dead_letter GROUP BY 1",
+        "INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, class, surveyed_at, surveyed_by)
+             VALUES ('g', 't', 0, 1, 'DEAD', now(), gen_random_uuid())
+             ON CONFLICT (group_id, topic, partition) DO UPDATE SET class = excluded.class",
+    ] {
+        monitor.batch_execute(needed).await.unwrap_or_else(|error| panic!("{needed}: {error:?}"));
+    }
+    for forbidden in [
+        "SELECT * FROM highwater.dead_letter_payload",
+        "SELECT key_hash FROM highwater.dead_letter",
+        "UPDATE highwater.consumer_offset SET next_offset = 0",
+        "INSERT INTO highwater.partition_control DEFAULT VALUES",
+        "DELETE FROM highwater.partition_survey",
+        "SELECT highwater.prune_history('g', 0, 1)",
+    ] {
+        let error = monitor.batch_execute(forbidden).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{forbidden}: {error:?}");
+    }
 }
 
 /// A `postgres://` address for the command; the tests' names need no percent-encoding in a `key='value'` list.
@@ -373,5 +413,7 @@ async fn the_exit_code_tells_what_to_mend() {
     // Printing needs no database.
     let text = stdout(&highwater("postgres://127.0.0.1:1/x?user=u", &["migrate", "--print-grants"]));
     assert!(text.contains(&format!("TO \"{DEFAULT_ROLE}\"")), "{text}");
+    let text = stdout(&highwater("", &["migrate", "--print-grants", "--monitor"]));
+    assert!(text.contains("GRANT SELECT ON TABLE \"highwater\".\"lag\" TO \"highwater_monitor\""), "{text}");
     assert!(stdout(&highwater("", &["version"])).starts_with("highwater "));
 }

@@ -16,7 +16,7 @@ pub(crate) mod world;
 use std::time::Duration;
 
 pub(crate) use process::Process;
-pub(crate) use sink::{Copied, Fault, Sink, read};
+pub(crate) use sink::{Copied, Fault, Gate, Sink, read};
 pub(crate) use world::{Setup, World};
 
 /// How long anything may take on a busy machine. A wait that ends with it has failed.

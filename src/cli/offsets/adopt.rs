@@ -4,7 +4,7 @@ use clap::Args;
 use highwater::{PartialConfig, Result};
 
 use super::delete::table;
-use crate::cli::operator::{ActorArguments, OperatorArguments, json, usage};
+use crate::cli::operator::{OperatorArguments, WhyArguments, json, usage};
 
 const AFTER_HELP: &str = "\
 The consumer before must have stopped, softly: see docs/adoption.md. A worker of the same group and
@@ -33,16 +33,12 @@ pub(super) struct Arguments {
     program: Option<String>,
 
     #[command(flatten)]
-    actor: ActorArguments,
-
-    /// Why: recorded in offset_event
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    why: WhyArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let mut offsets = arguments.operator.connect().await?;
-    let actor = arguments.actor.actor(&mut offsets).await?;
+    let actor = arguments.why.actor(&mut offsets).await?;
     let layer = arguments.operator.layer()?;
     let mut settings = PartialConfig::default().group(&arguments.group).topics(arguments.topics.clone());
     match (&arguments.program, layer.given_program()) {
@@ -55,7 +51,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
             ));
         }
     }
-    let positions = offsets.adopt(settings.or(layer), &actor, &arguments.reason).await?;
+    let positions = offsets.adopt(settings.or(layer), &actor, arguments.why.reason()).await?;
     if arguments.operator.json {
         return json(&positions);
     }

@@ -6,7 +6,7 @@ use highwater::offsets::Copy;
 
 use super::delete::table;
 use crate::cli::confirm::ConfirmArguments;
-use crate::cli::operator::{ActorArguments, OperatorArguments, SelectionArguments, json};
+use crate::cli::operator::{OperatorArguments, SelectionArguments, WhyArguments, json};
 
 const AFTER_HELP: &str = "\
 For blue and green: the new release runs under a group id of its own, into tables of its own, and
@@ -39,11 +39,7 @@ pub(super) struct Arguments {
     program: Option<String>,
 
     #[command(flatten)]
-    actor: ActorArguments,
-
-    /// Why: recorded in offset_event
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    why: WhyArguments,
 
     #[command(flatten)]
     confirm: ConfirmArguments,
@@ -52,11 +48,11 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     arguments.confirm.check()?;
     let mut offsets = arguments.operator.connect().await?;
-    let actor = arguments.actor.actor(&mut offsets).await?;
+    let actor = arguments.why.actor(&mut offsets).await?;
     let copy = Copy::new(&arguments.group, &arguments.to_group)
         .select(arguments.selection.or_all())
         .program(arguments.program.clone())
-        .by(actor, &arguments.reason);
+        .by(actor, arguments.why.reason());
     let mut positions = offsets.copy(&copy, false).await?;
     let executed = arguments.confirm.is_meant(&table(&positions), "Let it begin there?")?;
     if executed {

@@ -5,7 +5,7 @@ use highwater::Result;
 use highwater::offsets::{Position, Selection};
 
 use crate::cli::confirm::ConfirmArguments;
-use crate::cli::operator::{ActorArguments, OperatorArguments, SelectionArguments, json, usage};
+use crate::cli::operator::{OperatorArguments, SelectionArguments, WhyArguments, json, usage};
 use crate::cli::table::Table;
 
 const AFTER_HELP: &str = "\
@@ -31,11 +31,7 @@ pub(super) struct Arguments {
     selection: SelectionArguments,
 
     #[command(flatten)]
-    actor: ActorArguments,
-
-    /// Why: recorded in offset_event
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    why: WhyArguments,
 
     #[command(flatten)]
     confirm: ConfirmArguments,
@@ -44,7 +40,8 @@ pub(super) struct Arguments {
 /// Forget one topic, while the group works on others
 ///
 /// For a topic that the group does not read any more, or that was deleted: its rows are in the way of nothing, but they
-/// show as standing still. Refused while a live worker holds one of its partitions.
+/// show as standing still. Refused while a live worker holds one of its partitions, and if a ^pattern of the group still
+/// finds it in Kafka.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct ForgetArguments {
@@ -59,12 +56,12 @@ pub(super) struct ForgetArguments {
     #[arg(long, value_name = "TOPIC")]
     topic: String,
 
-    #[command(flatten)]
-    actor: ActorArguments,
+    /// Also if a ^pattern of the group finds it: whoever reads by that applies it from its beginning, as a new topic
+    #[arg(long)]
+    as_new: bool,
 
-    /// Why: recorded in offset_event
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    #[command(flatten)]
+    why: WhyArguments,
 
     #[command(flatten)]
     confirm: ConfirmArguments,
@@ -77,9 +74,9 @@ pub(super) async fn forget(arguments: &ForgetArguments) -> Result<String> {
     let mut positions = offsets.positions(&arguments.group, &selection).await?;
     let is_meant = arguments.confirm.is_meant(&table(&positions), "Forget them?")?;
     if is_meant {
-        let actor = arguments.actor.actor(&mut offsets).await?;
-        let (group, topic) = (&arguments.group, &arguments.topic);
-        positions = offsets.forget_topic(group, topic, &actor, &arguments.reason).await?.positions;
+        let actor = arguments.why.actor(&mut offsets).await?;
+        let (group, topic, reason) = (&arguments.group, &arguments.topic, arguments.why.reason());
+        positions = offsets.forget_topic(group, topic, arguments.as_new, &actor, reason).await?.positions;
     }
     show(&arguments.operator, is_meant, &positions)
 }
@@ -110,8 +107,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let mut positions = offsets.positions(&arguments.group, &selection).await?;
     let is_meant = arguments.confirm.is_meant(&table(&positions), "Delete them?")?;
     if is_meant {
-        let actor = arguments.actor.actor(&mut offsets).await?;
-        positions = offsets.delete(&arguments.group, &selection, &actor, &arguments.reason).await?.positions;
+        let actor = arguments.why.actor(&mut offsets).await?;
+        positions =
+            offsets.delete(&arguments.group, &selection, &actor, arguments.why.reason()).await?.positions;
     }
     show(&arguments.operator, is_meant, &positions)
 }

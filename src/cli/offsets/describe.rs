@@ -11,8 +11,10 @@ use crate::cli::table::Table;
 
 const AFTER_HELP: &str = "\
 NEXT-OFFSET is the truth, by Postgres; MIRRORED is its copy in Kafka, which may be behind, and is
-ahead only where the group was moved back and no worker has mirrored that yet. LAG counts offsets, LAG-S is the age of the next record in seconds. STATE is what the owner
-has reported last; `paused` and `halted` are an operator's, or an error's, whose words follow;
+ahead only where the group was moved back and no worker has mirrored that yet. LAG counts offsets,
+LAG-S is the age of the next record in seconds. CLASS says how it is doing, by its trajectory
+(docs/health.md). STATE is what the owner has reported last, and what is to be said of it;
+`paused` and `halted` are an operator's, or an error's, whose words follow;
 `released`: nobody holds it; `dead`: its owner has stopped beating. Without brokers, ends are those
 that the workers have reported.
 
@@ -90,7 +92,7 @@ fn partitions(described: &[Description], verbose: bool) -> String {
     if verbose {
         header.extend(["CLAIMED", "COMMITTED"]);
     }
-    header.push("STATE");
+    header.extend(["CLASS", "STATE"]);
     let mut table = Table::new(&header);
     for description in described {
         for line in &description.partitions {
@@ -119,7 +121,9 @@ fn cells(group: &str, line: &Line, verbose: bool) -> Vec<String> {
     if verbose {
         cells.extend([or_dash(line.claimed_at.as_deref()), or_dash(line.committed_at.as_deref())]);
     }
-    cells.push(match &line.detail {
+    cells.push(or_dash(line.class));
+    let reason = line.reason.as_ref().filter(|_| line.class.is_some_and(|class| class.severity() > 0));
+    cells.push(match line.detail.as_ref().or(reason) {
         Some(detail) => format!("{}: {}", line.state, detail.replace('\n', " ")),
         None => line.state.clone(),
     });

@@ -10,7 +10,7 @@ use highwater::offsets::{Clamp, Offsets, Plan, PlanState, Request, Selection, Ta
 use super::undo::undone;
 use crate::cli::instant::{duration, instant};
 use crate::cli::operator::{
-    ActorArguments, GroupArguments, OperatorArguments, SelectionArguments, json, or_dash, usage,
+    GroupArguments, OperatorArguments, SelectionArguments, WhyArguments, json, or_dash, usage,
 };
 use crate::cli::table::Table;
 
@@ -27,11 +27,7 @@ pub(super) struct RequestArguments {
     target: TargetArguments,
 
     #[command(flatten)]
-    actor: ActorArguments,
-
-    /// Why: recorded in offset_event
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    why: WhyArguments,
 
     /// Delete the rows at or past the new offsets with the move
     ///
@@ -97,7 +93,7 @@ impl TargetArguments {
 
 impl RequestArguments {
     pub(super) async fn actor(&self, offsets: &mut Offsets) -> Result<String> {
-        self.actor.actor(offsets).await
+        self.why.actor(offsets).await
     }
 
     /// One request per group.
@@ -125,7 +121,7 @@ impl RequestArguments {
             let target = target.clone().unwrap_or_else(|| Target::Positions(of_group()));
             Request::new(group, selection.clone(), target)
                 .actor(&actor)
-                .reason(&self.reason)
+                .reason(self.why.reason())
                 .undo_rows(self.undo_rows)
         };
         Ok(groups.iter().map(request).collect())

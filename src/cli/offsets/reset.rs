@@ -11,7 +11,7 @@ use super::apply::obeyed;
 use super::plan::{RequestArguments, table, warn};
 use super::undo::{Undone, apply, undone};
 use crate::cli::confirm::ConfirmArguments;
-use crate::cli::operator::{ActorArguments, GroupArguments, OperatorArguments, json, live_command};
+use crate::cli::operator::{GroupArguments, OperatorArguments, WhyArguments, json, live_command};
 
 const AFTER_HELP: &str = "\
 Rows that the handler has written stay, and what is read again is applied again, unless --undo-rows
@@ -74,11 +74,7 @@ pub(super) struct ImportArguments {
     groups: GroupArguments,
 
     #[command(flatten)]
-    actor: ActorArguments,
-
-    /// Why: recorded in offset_event
-    #[arg(long, value_name = "TEXT", default_value = "none given")]
-    reason: String,
+    why: WhyArguments,
 
     #[command(flatten)]
     confirm: ConfirmArguments,
@@ -126,14 +122,14 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<String> {
     let mut offsets = arguments.operator.connect().await?;
     let groups = arguments.groups.groups(&arguments.operator, &mut offsets).await?;
     let positions = crate::cli::csv::read_file(&arguments.file, &groups)?;
-    let actor = arguments.actor.actor(&mut offsets).await?;
+    let actor = arguments.why.actor(&mut offsets).await?;
     let requests: Vec<Request> = groups
         .iter()
         .map(|group| {
             let of_group = positions.iter().filter(|position| position.group == *group).cloned();
             Request::new(group, Selection::AllTopics, Target::Positions(of_group.collect()))
                 .actor(&actor)
-                .reason(&arguments.reason)
+                .reason(arguments.why.reason())
         })
         .collect();
     let manner = Manner {

@@ -1,18 +1,11 @@
 //! What an undo of rows would do, and how far it is.
 
-use std::io::{self, IsTerminal as _};
-use std::time::{Duration, Instant};
-
 use highwater::Result;
 use highwater::offsets::{Applied, ApplyOptions, Offsets, Plan, Undo, Undoing};
 
 use crate::cli::operator::or_dash;
+use crate::cli::progress::Progress;
 use crate::cli::table::Table;
-
-/// How often a person hears of it.
-const OFTEN: Duration = Duration::from_secs(1);
-/// And a log.
-const SELDOM: Duration = Duration::from_secs(10);
 
 /// What plans would undo; empty where none does.
 pub(super) struct Undone {
@@ -57,16 +50,20 @@ pub(super) async fn undone(offsets: &mut Offsets, plans: &[Plan]) -> Result<Undo
 
 /// Applies a plan, and says how far it is.
 pub(super) async fn apply(offsets: &mut Offsets, id: i64, options: &ApplyOptions) -> Result<Applied> {
-    let pause = if io::stderr().is_terminal() { OFTEN } else { SELDOM };
-    let mut said = Instant::now();
+    let mut progress = Progress::new("offsets back");
     let mut say = |undoing: &Undoing| {
-        let is_last = undoing.reached == undoing.to;
-        if is_last || said.elapsed() >= pause {
-            said = Instant::now();
-            eprintln!(
-                "{}:{} stands at {} on its way from {} to {}: {} rows undone",
-                undoing.topic, undoing.partition, undoing.reached, undoing.from, undoing.to, undoing.rows
-            );
+        let Undoing { topic, partition, from, reached, to, rows, .. } = undoing;
+        let line = || {
+            format!(
+                "{topic}:{partition} stands at {reached} on its way from {from} to {to}: {rows} rows undone"
+            )
+        };
+        if reached == to {
+            progress.say(&line());
+        } else {
+            let offsets = |upper: &i64, lower: &i64| u64::try_from(upper - lower).unwrap_or_default();
+            let back = (offsets(from, reached), offsets(from, to));
+            progress.show(back, format!("{topic}:{partition}, {rows} rows undone"), line);
         }
     };
     offsets.apply_watched(id, options, &mut say).await

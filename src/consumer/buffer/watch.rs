@@ -36,6 +36,8 @@ pub(crate) struct Suspicion {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) ends: Option<Ends>,
+    /// Where the log begins.
+    pub(crate) start: Option<NextOffset>,
     /// Nobody leads it.
     pub(crate) leaderless: bool,
 }
@@ -125,7 +127,8 @@ impl PartitionBuffer {
     pub(crate) fn saw(&self, seen: Seen) {
         let mut state = self.lock();
         // Without a leader nobody tells of the ends: what was told before still holds.
-        state.seen = Seen { ends: seen.ends.or(state.seen.ends), ..seen };
+        let before = state.seen;
+        state.seen = Seen { ends: seen.ends.or(before.ends), start: seen.start.or(before.start), ..seen };
     }
 
     pub(crate) fn seen(&self) -> Seen {

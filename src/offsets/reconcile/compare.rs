@@ -204,6 +204,8 @@ impl<'a> Comparison<'a> {
             if self.facts.compacted {
                 self.findings.tables[table].compacted += 1;
             } else {
+                // It is told by itself, and counts for no record of its claim.
+                self.tallies[self.segment].with_rows[table] -= 1;
                 let text = "Kafka has no record there that a reader of the group would be given";
                 self.findings.add(place.differs(Kind::RowWithoutRecord, name, (at.offset, None), text));
             }

@@ -11,7 +11,9 @@ use super::ledger::{History, Step, chain};
 use super::records::RecordStream;
 use super::report::DifferenceKind as Kind;
 use super::rows::Stream;
-use super::{ComparedPartition, LedgerRange, OnProgress, RangeKind, ReconcileProgress, Run, history, unread};
+use super::{
+    ComparedPartition, LedgerRange, OnProgress, RangeKind, ReconcileProgress, Run, history, snapshot, unread,
+};
 use crate::batch::PartitionKey;
 use crate::error::{Error, Result};
 
@@ -46,7 +48,7 @@ impl Run<'_> {
                 source,
             )
         };
-        let transaction = client.transaction().await.map_err(failed)?;
+        let transaction = snapshot(client).await.map_err(failed)?;
         let mut histories =
             history::read(&transaction, self.schema, (self.group, unit.topic, unit.partitions))
                 .await
@@ -86,7 +88,7 @@ impl Run<'_> {
         streams: &mut Streams<'_>,
         progress: &mut OnProgress<'_>,
     ) -> Result<ComparedPartition> {
-        let next_offset = history.next_offset;
+        let (next_offset, first_offset) = (history.next_offset, self.first_offset(key));
         let steps = chain(history, self.kept);
         let coverage = Coverage::new(&steps);
         let place = Where { topic: &key.topic, partition: key.partition };
@@ -102,6 +104,7 @@ impl Run<'_> {
         let facts = Facts { place, next_offset, compacted, several_rows: self.options.several_rows };
         let mut comparison = Comparison::new(facts, (&steps, &coverage), &rules, &mut self.findings);
         let (start, mut told) = (self.done, 0);
+        let passed = |offset: i64| u64::try_from(offset.min(next_offset) - first_offset).unwrap_or_default();
         let (mut rows, mut heads) = (vec![0; rules.len()], vec![None; rules.len()]);
         loop {
             for ((head, stream), table) in heads.iter_mut().zip(&mut streams.tables).zip(&self.tables) {
@@ -139,7 +142,7 @@ impl Run<'_> {
             comparison.visit(&At { offset, seen, rows: &rows, dead: dead.map(|found| found.dead()) });
             told += 1;
             if told % TELL_EVERY == 0 {
-                let done = start + u64::try_from(offset.min(next_offset)).unwrap_or_default();
+                let done = start + passed(offset);
                 let (topic, partition) = (&*key.topic, key.partition);
                 progress(ReconcileProgress {
                     topic,
@@ -152,7 +155,7 @@ impl Run<'_> {
         let read = records.as_ref().map(RecordStream::complete_from);
         let (dead_letters, read_records) = (comparison.dead_letters, comparison.records);
         let (counts, counted) = comparison.finish(read);
-        self.done += u64::try_from(next_offset).unwrap_or_default();
+        self.done += passed(next_offset);
         let stepped_over = coverage.segments.iter().filter(|segment| {
             segment.stepped_over.is_some() && segment.max == 0 && segment.from < next_offset
         });

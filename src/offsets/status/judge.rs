@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::read::{Seen, SeenWorker, Sight};
 use super::{GroupStatus, Lag, StatusOptions, Trouble, TroubleKind, Workers};
+use crate::health::{Class, group_class};
 
 pub(super) fn judge(group: &str, sight: Sight, options: &StatusOptions) -> GroupStatus {
     let nobody = sight.workers.is_empty();
@@ -32,6 +33,7 @@ pub(super) fn judge(group: &str, sight: Sight, options: &StatusOptions) -> Group
     GroupStatus {
         group: group.to_owned(),
         well: !troubles.iter().any(|trouble| trouble.counts),
+        class: classes(&sight.partitions),
         asked_kafka: sight.kafka_answers == Some(true),
         partitions: sight.partitions.len(),
         held: sight.partitions.iter().filter(|seen| seen.owner_live).count(),
@@ -87,7 +89,18 @@ fn of_partition(seen: &Seen, nobody: bool, options: &StatusOptions) -> Vec<Troub
         (None, _) if seen.detail.is_some() => {
             troubles.push(since(at(TroubleKind::Stuck, seen.detail.clone())));
         }
-        (None, _) => {}
+        (None, _) => match seen.class {
+            Some(Class::Stall | Class::Stop) => {
+                troubles.push(at(TroubleKind::Stalled, seen.reason.clone()));
+            }
+            Some(Class::Warn) => troubles.push(at(TroubleKind::Growing, seen.reason.clone())),
+            Some(Class::Rewind) => {
+                // Somebody has moved it, or a commit would not have gone back: told, and no failure.
+                let rewound = at(TroubleKind::Rewound, seen.reason.clone());
+                troubles.push(Trouble { counts: false, ..rewound });
+            }
+            _ => {}
+        },
     }
     if let (Some(start), Some(end), false) = (seen.log_start, seen.log_end, halted_by_an_error)
         && !(start..=end).contains(&seen.next_offset)
@@ -146,6 +159,12 @@ fn lag(partitions: &[Seen]) -> Lag {
         seconds: if behind.is_empty() { Some(0.0) } else { oldest.map(|(seconds, _)| *seconds) },
         oldest: oldest.map(|(_, seen)| format!("{}:{}", seen.topic, seen.partition)),
     }
+}
+
+/// The worst; `None` where this role may not know.
+fn classes(partitions: &[Seen]) -> Option<Class> {
+    let classes: Option<Vec<Class>> = partitions.iter().map(|seen| seen.class).collect();
+    classes.map(group_class)
 }
 
 fn workers(seen: &[SeenWorker]) -> Workers {
@@ -212,6 +231,12 @@ mod tests {
             (Seen { state: some("halted"), next_offset: 11, ..running(0) }, false, vec![Halted]),
             // It has just been claimed: nothing was said of this claim yet.
             (Seen { state: None, ..running(0) }, true, vec![]),
+            (Seen { class: Some(Class::Stall), ..running(0) }, false, vec![Stalled]),
+            (Seen { class: Some(Class::Warn), ..running(0) }, false, vec![Growing]),
+            (Seen { class: Some(Class::Rewind), ..running(0) }, true, vec![Rewound]),
+            (Seen { class: Some(Class::Draining), ..running(0) }, true, vec![]),
+            // Its worker says more.
+            (Seen { class: Some(Class::Stall), detail: some("no leader"), ..running(0) }, false, vec![Stuck]),
             // Lag is none without a limit.
             (Seen { log_end: Some(1_000_000), age_seconds: Some(9e9), ..running(0) }, true, vec![]),
         ];

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use tokio_postgres::error::SqlState;
-
 use super::LastEvent;
 use crate::batch::PartitionKey;
 use crate::config::epoch_ms;
 use crate::error::{Error, Result};
+use crate::health::Class;
+use crate::offsets::healths::readable;
 use crate::offsets::{Offsets, utc};
 
 /// How long Kafka may take to show the next records of partitions that nobody holds.
@@ -40,6 +40,9 @@ pub(super) struct Seen {
     pub(super) age_seconds: Option<f64>,
     pub(super) seconds_since_commit: Option<f64>,
     pub(super) committed_at: Option<String>,
+    /// How it is doing; `None` where this role may not know.
+    pub(super) class: Option<Class>,
+    pub(super) reason: Option<String>,
 }
 
 /// A live process.
@@ -74,6 +77,13 @@ impl Offsets {
         // A monitor's role may lack a right on these: the rest is worth knowing all the same.
         sight.dead_letters = readable(self.waiting_dead_letters(group).await).map_err(failed)?;
         sight.last_event = readable(self.last_event(group).await).map_err(failed)?.flatten();
+        if let Some(mut healths) = self.healths(group).await.map_err(failed)? {
+            for seen in &mut sight.partitions {
+                let Some(health) = healths.remove(&(seen.topic.clone(), seen.partition)) else { continue };
+                (seen.class, seen.reason) = (Some(health.class), health.reason);
+                seen.age_seconds = health.lag_seconds.filter(|age| *age > 0.0).or(seen.age_seconds);
+            }
+        }
         self.add_kafka(&mut sight).await;
         Ok(sight)
     }
@@ -129,6 +139,8 @@ impl Offsets {
             age_seconds: row.get(12),
             seconds_since_commit: row.get(13),
             committed_at: row.get(14),
+            class: None,
+            reason: None,
         });
         let workers = workers.iter().map(|row| SeenWorker {
             owner: row.get(0),
@@ -215,14 +227,5 @@ impl Offsets {
                 seen.age_seconds = Some(age);
             }
         }
-    }
-}
-
-/// `None` where this role may not read it.
-fn readable<T>(answer: Result<T, tokio_postgres::Error>) -> Result<Option<T>, tokio_postgres::Error> {
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -60,8 +60,7 @@ pub(super) fn find(table: &Table, names: &[&str], indexes: &[Index]) -> Result<K
         })?;
         return Ok(Key { positions, index: Some(at) });
     }
-    // Rows that are told twice stay in their order: the first one is to win, by whatever index they collide.
-    if !table.sorted || table.mode == Mode::InsertIgnore {
+    if !table.sorted {
         return Ok(Key::default());
     }
     // The columns with which an index begins are enough to be near in it.

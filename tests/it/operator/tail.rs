@@ -193,3 +193,28 @@ async fn it_ends_where_readers_of_committed_records_end_and_follows_what_comes()
     worker.stop().await?;
     Ok(())
 }
+
+/// Whoever follows is told that nothing more can come, instead of waiting for it.
+#[tokio::test]
+async fn a_topic_that_is_deleted_ends_it_in_words() -> TestResult {
+    let world = World::new("tail-deleted", 1).await?;
+    world.produce(5).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.caught_up().await?;
+    worker.stop().await?;
+    let follow = ["tail", "--group", &world.group, "--topic", &world.topic, "-o", "4", "-f", "%o\\n"];
+    let mut child = world
+        .highwater_command(world.database.url(), &follow)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
+    assert_eq!(first.as_deref(), Some("4"));
+    world.kafka.delete_topic(&world.topic).await?;
+    let said = tokio::time::timeout(PATIENCE, child.wait_with_output()).await??;
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(4), "{stderr}");
+    assert!(stderr.contains(&format!("topic {} was deleted while it was followed", world.topic)), "{stderr}");
+    Ok(())
+}

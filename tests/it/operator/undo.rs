@@ -1,12 +1,13 @@
 //! Rows that go with a move back: the replay ends with each record in the table once, whatever happens on the way.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater::offsets::{Applied, ApplyOptions, PlanState, Request, Selection, Target};
 use highwater::testing::{Postgres, wait_until};
 use highwater::{Table, TableSink};
 
+use crate::support::needs::{runs, skipped_without};
 use crate::support::{PATIENCE, Process, Sink, TestResult, World};
 
 /// Rows, and no balance that an upsert has overwritten.
@@ -510,6 +511,66 @@ async fn a_partition_that_was_paused_stays_paused() -> TestResult {
         world.database.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
     assert_eq!(reasons, [None, Some("INC-1".to_owned())]);
     world.partitions_command("resume", 1, &[]).await?.ended(0);
+    world.applied().await
+}
+
+/// The last part of a table, by time: what comes back is what a run without any of it has written.
+#[tokio::test]
+async fn by_time_the_rows_are_those_of_a_clean_run() -> TestResult {
+    let world = World::new("undo-time", 2).await?;
+    world.database.execute("CREATE INDEX sink_source ON sink (source_partition, source_offset)").await?;
+    let began = SystemTime::now().duration_since(UNIX_EPOCH)? - Duration::from_secs(3_600);
+    for number in 0..400_u64 {
+        for partition in 0..2 {
+            let at = began + Duration::from_secs(number + u64::try_from(partition)?);
+            let message = world.message(partition).key(format!("p{partition}-a{}", number % 20)).value("7");
+            world.producer.send(message.timestamp_ms(i64::try_from(at.as_millis())?))?;
+        }
+    }
+    world.producer.flush().await?;
+    world.applied().await?;
+    // Partition 1 is a second ahead, so that it keeps one record less.
+    let instant =
+        jiff::Timestamp::from_millisecond(i64::try_from((began + Duration::from_secs(300)).as_millis())?)?;
+    let instant = instant.to_string();
+    let by_time = ["--all-topics", "--to-datetime", &instant, "--undo-rows", "--reason", "why", "--execute"];
+    world.offsets("reset", &by_time).await?.ended(0);
+    assert_eq!((world.next_offset(0).await?, world.next_offset(1).await?), (Some(300), Some(299)));
+    assert_eq!(world.database.count("sink").await?, 599);
+    world.is_whole().await?;
+    world.applied().await?;
+
+    let mut clean = World::new("undo-time-clean", 2).await?;
+    clean.topic.clone_from(&world.topic);
+    let worker = clean.worker(rows());
+    clean.caught_up().await?;
+    worker.stop().await?;
+    assert_eq!(world.checksum().await?, clean.checksum().await?);
+    assert_eq!(clean.database.count("sink").await?, 800);
+    Ok(())
+}
+
+/// On a terminal there is a bar, and at its end a line that stays.
+#[tokio::test]
+async fn its_progress_is_shown_on_a_terminal() -> TestResult {
+    if skipped_without("script", runs("script", &["--version"])) {
+        return Ok(());
+    }
+    let world = at_rest("undo-shown", 300).await?;
+    let id = world.operator(world.database.url()).await?.plan(&world.undo_to(0)).await?.id.expect("stored");
+    let shell = format!("{} offsets apply {id} --portion 20", env!("CARGO_BIN_EXE_highwater"));
+    let output = tokio::process::Command::new("script")
+        .args(["-qec", &shell, "/dev/null"])
+        .env("HIGHWATER_POSTGRES_URL", world.database.url())
+        .env("HIGHWATER_BROKERS", world.kafka.bootstrap())
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("/300 offsets back"), "the bar: {shown}");
+    assert!(shown.contains("stands at 0 on its way from 300 to 0: 300 rows undone"), "{shown}");
     world.applied().await
 }
 

@@ -9,6 +9,7 @@ use futures_util::SinkExt;
 use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint, freeze_this_process};
 use highwater::{Batch, HandlerError, Tx, Worker};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use tracing::Instrument as _;
 
 use super::world::World;
 use super::{Copied, Fault, PATIENCE, Sink};
@@ -116,17 +117,14 @@ fn parse_elapsed(text: &str) -> Duration {
 ///
 /// Roles: `plain`; `copied` (the rows by a `TableSink`); `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
 /// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the
-/// rows again into `copied`, and freezes once half-way); `hungry` (runs out of memory in its third batch, when the
+/// rows again into `copied`, and freezes once half-way); `traced` (has a span and a line of its own for each batch); `hungry` (runs out of memory in its third batch, when the
 /// rows are written); `counted` (`plain`, and tells every second how many tasks its runtime has); `leaky`, `leaky-rows`,
 /// `leaky-json` (see `field/secrets.rs`).
 #[test]
 #[ignore = "the body of a worker process"]
 fn worker_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or_default())
-        .init();
+    let logs = highwater::log::Options::default().init().expect("the process may log");
     if let Ok(failpoint) = std::env::var(FAILPOINT) {
         arm(&failpoint);
     }
@@ -153,6 +151,7 @@ fn worker_process() {
                 tokio::spawn(count_tasks());
                 Worker::builder().build(Sink::<()>::default())?.run().await
             }
+            "traced" => Worker::builder().build(Sink { fault: Scored, rows_only: false })?.run().await,
             "copied" => Worker::builder().build(Copied::default())?.run().await,
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             "leaky" => Worker::builder().build(Sink { fault: secrets::Leaky, rows_only: false })?.run().await,
@@ -161,6 +160,7 @@ fn worker_process() {
             other => panic!("there is no role {other}"),
         }
     });
+    drop(logs);
     if let Err(error) = ended {
         println!("error: {}", error.report());
         std::process::exit(error.exit_code().into());
@@ -200,6 +200,17 @@ impl Fault for Slow {
     async fn after(&self, _: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
         let ms = std::env::var("HIGHWATER_TEST_SLOW_MS").map_or(100.0, |ms| ms.parse().expect("a number"));
         tx.execute("SELECT pg_sleep($1)", &[&(ms / 1000.0)]).await?;
+        Ok(())
+    }
+}
+
+/// Does something of its own in each batch, with a span and a line in the log.
+struct Scored;
+
+impl Fault for Scored {
+    async fn after(&self, batch: &Batch, _: &mut Tx) -> std::result::Result<(), HandlerError> {
+        let records = batch.len();
+        async { tracing::info!(records, "scored") }.instrument(tracing::info_span!("score")).await;
         Ok(())
     }
 }

@@ -44,6 +44,33 @@ impl<F: Fault> Fault for Arc<F> {
     }
 }
 
+/// Holds every batch while it is closed, as a sink call that hangs.
+#[derive(Debug)]
+pub(crate) struct Gate(tokio::sync::watch::Sender<bool>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(tokio::sync::watch::Sender::new(true))
+    }
+}
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        self.0.send_replace(false);
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Fault for Gate {
+    async fn before(&self, _: &Batch, _: &mut Tx) -> Result<(), HandlerError> {
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+        Ok(())
+    }
+}
+
 /// Writes `sink` and `balances`. Key: account; value: amount, in decimal. A null key is the account `""`, a null
 /// value the amount 0.
 #[derive(Debug, Default)]

@@ -105,6 +105,8 @@ struct Shape {
     default: bool,
     generated: bool,
     partitioned: bool,
+    /// New keys go past the stage, however few they are.
+    straight: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -146,11 +148,11 @@ fn shapes() -> impl Strategy<Value = Shape> {
         prop_oneof![3 => prop::collection::vec(key.clone(), 1), 1 => prop::collection::vec(key, 2..=3)];
     let first = (mode, keys, rarely(), unique, trigger, kids);
     let second = (any::<bool>(), rarely(), prop::option::weighted(0.3, any::<bool>()), rarely());
-    let third = (rarely(), any::<bool>(), rarely(), rarely());
+    let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>());
     (first, second, third).prop_map(|(first, second, third)| {
         let (mode, key, index_collates, unique, trigger, kids) = first;
         let (check, not_null, parent, own) = second;
-        let (identity, default, generated, partitioned) = third;
+        let (identity, default, generated, partitioned, straight) = third;
         let mut shape = Shape {
             mode,
             key,
@@ -166,6 +168,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
             default,
             generated,
             partitioned,
+            straight,
         };
         shape.settle();
         shape
@@ -297,11 +300,12 @@ impl Shape {
             columns.push("own".to_owned());
         }
         let name = in_schema("s.t", schema);
-        match self.mode {
+        let table = match self.mode {
             Mode::Append => Table::append(name, columns),
             Mode::Ignore => Table::insert_ignore(name, columns),
             Mode::Upsert => Table::upsert(name, columns).key(self.names()),
-        }
+        };
+        if self.straight { table.straight_from(1) } else { table }
     }
 
     /// Key and value of a record.
