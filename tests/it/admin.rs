@@ -67,7 +67,7 @@ async fn readiness_follows_the_worker_and_liveness_asks_nobody() -> TestResult {
 
     // Lag does not matter to it, nor a batch that is stuck.
     world.produce(20).await?;
-    let lags = |status: &Value| {
+    let lags = |status: &Value| -> Option<i64> {
         status["partitions"].as_array()?.iter().map(|partition| partition["lag_records"].as_i64()).sum()
     };
     let status = wait_until("the status has the lag", PATIENCE, async || {
