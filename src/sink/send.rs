@@ -50,7 +50,7 @@ pub(crate) async fn copy(
     tx: &mut Tx,
 ) -> Result<(), HandlerError> {
     let began = Instant::now();
-    let copied = send(plan, encoded, pool, batch, tx).await;
+    let copied = send(plan, encoded, form, pool, batch, tx).await;
     tx.wrote(began.elapsed());
     copied
 }
@@ -58,6 +58,7 @@ pub(crate) async fn copy(
 async fn send(
     plan: &TablePlan,
     encoded: &Encoded,
+    form: Form<'_>,
     pool: &Pool,
     batch: &Batch,
     tx: &mut Tx,
