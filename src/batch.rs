@@ -138,6 +138,12 @@ impl Batch {
         self.len
     }
 
+    /// Bytes of keys, values and headers.
+    pub(crate) fn bytes(&self) -> usize {
+        let segments = self.parts.iter().flat_map(|part| &part.segments);
+        segments.map(|segment| segment.chunk.data_bytes(&segment.range)).sum()
+    }
+
     /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::claim::watch;
 use crate::db::{Backend, Db};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
+use crate::metrics::meter::BatchMeter;
 use crate::tx::protected::Tampered;
 use crate::verdict::{Class, Connection, Place};
 use crate::{Batch, HandlerError, Tx, trace};
@@ -85,16 +86,18 @@ pub(crate) struct Commit {
     max_processing_time: Duration,
     /// Handlers that were given up and block their threads.
     abandoned: Arc<AtomicUsize>,
+    meter: Arc<BatchMeter>,
 }
 
 impl Commit {
-    pub(crate) fn new(db: Arc<Db>, max_processing_time: Duration) -> Self {
-        Self { compare_and_set: CompareAndSet::new(&db), db, max_processing_time, abandoned: Arc::default() }
+    pub(crate) fn new(db: Arc<Db>, max_processing_time: Duration, meter: Arc<BatchMeter>) -> Self {
+        let compare_and_set = CompareAndSet::new(&db);
+        Self { compare_and_set, db, max_processing_time, abandoned: Arc::default(), meter }
     }
 
     /// A thread for the handlers of one lane.
     pub(crate) fn handler_thread(&self) -> HandlerThread {
-        HandlerThread::new(Arc::clone(&self.abandoned))
+        HandlerThread::new(Arc::clone(&self.abandoned), Arc::clone(&self.meter))
     }
 
     /// What ends the work on a batch: everything up to COMMIT is under it, COMMIT itself is not.
@@ -113,6 +116,7 @@ impl Commit {
         thread: &mut HandlerThread,
         mut limit: Pin<&mut impl Future<Output = Ended>>,
     ) -> Attempt {
+        let began = Instant::now();
         let tx = tokio::select! {
             begun = self.begin() => match begun {
                 Ok(tx) => tx,
@@ -127,6 +131,7 @@ impl Commit {
                 Ended::Cancelled => Attempt::Cancelled,
             },
         };
+        self.meter.begin.took(began.elapsed());
         let left_behind = LeftBehind {
             backend: Backend { pid: tx.backend_pid(), xact_id: tx.xact_id().to_owned() },
             cancel: Some(tx.cancel_token()),
@@ -137,6 +142,7 @@ impl Commit {
         let tx = if batch.is_empty() {
             tx
         } else {
+            let began = Instant::now();
             let mut running = match thread.run(Arc::clone(batch), Arc::clone(handler), tx) {
                 Ok(running) => running,
                 Err(error) => {
@@ -153,6 +159,7 @@ impl Commit {
                     return ended.after(thread, running).await;
                 }
             };
+            self.meter.handler.took(began.elapsed());
             match handled {
                 Ok((Ok(()), tx)) => tx,
                 Ok((Err(error), tx)) => {
@@ -166,6 +173,9 @@ impl Commit {
                 }
             }
         };
+        if !tx.written().is_zero() {
+            self.meter.write.took(tx.written());
+        }
         if let Err(error) = tx.usable() {
             return self.failed(Place::Statement, error, tx, left_behind).await;
         }
@@ -198,6 +208,7 @@ impl Commit {
                 }
             }
         };
+        self.meter.offsets.took(began.elapsed());
         match compared {
             Ok(count) if count == batch.parts.len() => {}
             Ok(count) => {
@@ -221,6 +232,7 @@ impl Commit {
     }
 
     async fn commit(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
+        let began = Instant::now();
         let committed = {
             let commit = tx.raw().batch_execute("COMMIT");
             tokio::pin!(commit);
@@ -241,6 +253,7 @@ impl Commit {
             }
         };
         failpoint!("commit_answered");
+        self.meter.commit.took(began.elapsed());
         let error = match committed {
             Ok(Ok(())) => {
                 drop(tx.into_connection());

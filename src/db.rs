@@ -29,6 +29,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::MAX_ABANDONED;
+use crate::metrics::PoolMetrics;
 use crate::schema::SchemaName;
 use crate::verdict::Connection;
 use crate::verdict::postgres::classify;
@@ -212,6 +213,16 @@ impl Db {
     /// Cancels what runs on a connection of ours; see [`Connector::cancel`].
     pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), tokio_postgres::Error> {
         self.connector.cancel(token).await
+    }
+
+    /// How much the pools are used.
+    pub(crate) fn pools(&self) -> Vec<PoolMetrics> {
+        let pools = [("lanes", &self.lanes), ("control", &self.control), ("status", &self.status)];
+        let metrics = pools.map(|(name, pool)| {
+            let status = pool.status();
+            PoolMetrics::new(name, status.size, status.available, status.waiting)
+        });
+        metrics.into()
     }
 
     pub(crate) fn close(&self) {

@@ -14,7 +14,7 @@ mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -24,6 +24,7 @@ use crate::claim::Claims;
 use crate::commit::Commit;
 use crate::consumer::{PartitionBuffer, Waker};
 use crate::handler::{ErasedHandler, HandlerThread};
+use crate::metrics::meter::{BatchMeter, Retry};
 use crate::partition::After;
 use ahead::Ahead;
 use fill::Fill;
@@ -51,6 +52,15 @@ pub(crate) struct LaneCounters {
     pub(crate) fenced: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) unknown_outcomes: AtomicU64,
+    pub(crate) batches: Arc<BatchMeter>,
+}
+
+impl LaneCounters {
+    /// A batch is to be tried again.
+    fn retried(&self, why: Retry) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.batches.retried(why);
+    }
 }
 
 /// Bounds of a batch.
@@ -104,22 +114,27 @@ impl Lane {
     /// Applies batches until told to stop and nothing is left to report.
     pub(crate) async fn run(mut self) {
         let mut ahead: Option<Ahead> = None;
+        let mut waited = Duration::ZERO;
         loop {
             if let Some(ahead) = ahead.take_if(|ahead| ahead.is_ended()) {
                 self.put_back_ahead(&ahead);
             }
             self.sweep();
             if let Some(next) = ahead.take() {
+                self.parts.counters.batches.wait.took(Duration::ZERO);
                 ahead = self.process(next).await;
                 continue;
             }
             if self.shared.is_stopping() && self.shared.is_empty() {
                 return;
             }
+            let began = Instant::now();
             match self.fill() {
                 Fill::Batch(batch) => {
+                    self.parts.counters.batches.wait.took(std::mem::take(&mut waited));
                     let batch = Ahead::new(batch, &self.parts);
                     ahead = self.process(batch).await;
+                    continue;
                 }
                 Fill::Wait(None) => self.shared.signals.data.notified().await,
                 Fill::Wait(Some(until)) => {
@@ -127,6 +142,7 @@ impl Lane {
                     let _ = tokio::time::timeout_at(until, self.shared.signals.data.notified()).await;
                 }
             }
+            waited += began.elapsed();
         }
     }
 
@@ -160,7 +176,6 @@ impl Lane {
 
     /// Waits after a failure; ends early when a buffer is closed, so that a revoke is not held up.
     async fn pause(&mut self, why: &str) {
-        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
         self.troubled = true;
         self.shared.buffers().iter().for_each(|buffer| buffer.note(Some(format!("trying again: {why}"))));
         let wait = self.parts.backoff.next();

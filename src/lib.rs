@@ -32,6 +32,8 @@
 //! The pages in `docs/` say more: `guarantees.md` what is promised and what is not, `handlers.md` how to write a
 //! handler, `configuration.md` every setting, `operations.md` what to do at 3 a.m.
 
+#[cfg(feature = "admin")]
+pub mod admin;
 mod backoff;
 mod batch;
 mod claim;
@@ -48,9 +50,9 @@ pub mod health;
 mod invariants;
 mod lag;
 mod lane;
-pub mod metrics;
 #[cfg(any(feature = "cli", feature = "otel", feature = "testing"))]
 pub mod log;
+pub mod metrics;
 pub mod migrate;
 mod offset;
 pub mod offsets;
@@ -79,7 +81,8 @@ pub use schema::SchemaName;
 pub use sink::{Table, TableSink};
 pub use tx::{BinaryCopy, Prepared, Savepoint, Statement, Tx};
 pub use worker::{
-    Counters, PartitionState, PartitionStatus, Phase, Worker, WorkerBuilder, WorkerHandle, WorkerStatus,
+    Counters, Monitor, PartitionState, PartitionStatus, Phase, Worker, WorkerBuilder, WorkerHandle,
+    WorkerStatus,
 };
 
 /// The driver whose types appear in [`Tx`]'s methods, in the version they need.

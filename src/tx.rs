@@ -13,6 +13,7 @@ mod statement;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, StatementCache};
 use tokio_postgres::{CancelToken, SimpleQueryMessage};
@@ -70,6 +71,8 @@ pub struct Tx {
     on_commit: Vec<Box<dyn FnOnce() + Send + Sync>>,
     /// The stages that table sinks have filled in this transaction.
     staged: Vec<String>,
+    /// How long table sinks have been at their `COPY`.
+    written: Duration,
 }
 
 impl Tx {
@@ -96,6 +99,7 @@ impl Tx {
             unfinished: false,
             on_commit: Vec::new(),
             staged: Vec::new(),
+            written: Duration::ZERO,
         };
         let answer = this
             .raw()
@@ -206,6 +210,15 @@ impl Tx {
 
     pub(crate) fn end_part(&mut self) {
         self.unfinished = false;
+    }
+
+    /// A table sink was at its `COPY` for so long.
+    pub(crate) fn wrote(&mut self, took: Duration) {
+        self.written += took;
+    }
+
+    pub(crate) fn written(&self) -> Duration {
+        self.written
     }
 
     /// Has `action` done once the server has confirmed COMMIT.

@@ -1,5 +1,7 @@
 //! The worker: joins the group, claims what it is assigned, and applies it.
 
+mod activity;
+mod admin;
 mod builder;
 mod client;
 pub(crate) mod contact;
@@ -9,6 +11,7 @@ mod handle;
 mod heartbeat;
 mod launch;
 mod members;
+mod monitor;
 mod orders;
 mod progress;
 mod prune;
@@ -27,6 +30,7 @@ use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
 pub use handle::WorkerHandle;
+pub use monitor::Monitor;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
 
 use crate::config::Config;
@@ -86,6 +90,12 @@ impl Worker {
     /// Dropping the future stops hard: nothing is lost or repeated, but claims stay until the heartbeat is 3 s old.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         launch::run(self, shutdown).await
+    }
+
+    /// Reads the worker's status and figures while it runs.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.board))
     }
 
     /// Runs on the current runtime, in the background.

@@ -54,7 +54,7 @@ async fn attempt(database: &Database, text: &'static str, claim: ClaimId) -> Att
     buffer.push(&record, std::iter::empty(), Instant::now());
     let batch = Arc::new(Batch::new(vec![buffer.take(10, 1 << 20).unwrap()]));
     let handler: Arc<dyn ErasedHandler> = Arc::new(Raw(text));
-    let commit = Commit::new(db, Duration::from_secs(30));
+    let commit = Commit::new(db, Duration::from_secs(30), Arc::default());
     let mut thread = commit.handler_thread();
     let limit = std::pin::pin!(std::future::pending());
     commit.apply(&batch, &handler, &mut thread, limit).await

@@ -1,5 +1,6 @@
 //! How a setting's text becomes a value: one [`Kind`] per shape, used by the environment, the file and the flags.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::group::{Assignor, GroupProtocol};
@@ -75,6 +76,13 @@ pub(super) const TEXT: Kind<String> = Kind::checked("text", text, check_name);
 /// As [`TEXT`], but may be left out.
 pub(super) const OPTIONAL_TEXT: Kind<Option<String>> =
     Kind::checked("text", |raw| text(raw).map(Some), |value| value.as_ref().map_or(Ok(()), check_name));
+
+/// Where to listen: an address with its port, a port alone for this machine, or nowhere.
+pub(super) const ADDRESS: Kind<Option<SocketAddr>> =
+    Kind::plain("address such as `0.0.0.0:9464`, a port, or `off`", |raw| match &*text(raw)? {
+        "off" => Ok(None),
+        text => parse_address(text).map(Some),
+    });
 
 /// Names separated by commas; in the file an array.
 pub(super) const fn list(check: fn(&Vec<String>) -> Result<(), String>) -> Kind<Vec<String>> {
@@ -226,6 +234,18 @@ fn check_name(value: &String) -> Result<(), String> {
     Ok(())
 }
 
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not an address with a port, such as 0.0.0.0:9464 or [::]:9464, nor a port, such as 9464: a host's \
+             name can't be listened at"
+        )
+    })
+}
+
 fn number(text: &str) -> Result<usize, String> {
     text.replace('_', "").parse().map_err(|_| format!("`{text}` is not a whole number, such as 500"))
 }
@@ -316,6 +336,17 @@ mod tests {
         assert_eq!(parse_bytes("16777216").unwrap(), 16 << 20);
         for text in ["64MB", "64M", "x", "-1", "1.5MiB", "99999999999GiB"] {
             assert!(parse_bytes(text).unwrap_err().contains("64MiB"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_for_this_machine() {
+        let read = |text: &str| (ADDRESS.parse)(&Raw::Text(text.to_owned()));
+        assert_eq!(read("off"), Ok(None));
+        assert_eq!(read("9464"), Ok(Some("127.0.0.1:9464".parse().unwrap())));
+        assert_eq!(read("[::]:80"), Ok(Some("[::]:80".parse().unwrap())));
+        for wrong in ["70000", "localhost:9464", "0.0.0.0", ":9464"] {
+            assert!(read(wrong).unwrap_err().contains("is not an address"), "{wrong}");
         }
     }
 

@@ -2,14 +2,15 @@
 //! page is stale: see `reference.rs`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::group::{Assignor, GroupProtocol};
 use super::items::{check_brokers, check_topics};
 use super::parse::{
-    ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS, PASSWORD_COMMAND,
-    POSTGRES_URL, Raw, SCHEMA, START, TEXT, bytes, count, count_or_off, duration, duration_or_auto,
-    duration_or_off, list, optional_duration,
+    ADDRESS, ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS,
+    PASSWORD_COMMAND, POSTGRES_URL, Raw, SCHEMA, START, TEXT, bytes, count, count_or_off, duration,
+    duration_or_auto, duration_or_off, list, optional_duration,
 };
 use super::properties::{KafkaProperties, Secret};
 use super::start::StartPolicy;
@@ -417,6 +418,20 @@ settings! {
         kind: duration(SECOND_MS, DAY_MS),
         default: Text("10m"),
         change: "Raise it where a lag that goes up and down again within the hour is well.",
+    }
+
+    /// Where the admin server listens: `/metrics`, `/livez`, `/readyz` and `/status`, for reading only. An address with its
+    /// port (`0.0.0.0:9464`), or a port alone, which is then reached from this machine only (`9464` is
+    /// `127.0.0.1:9464`); with port 0 the system chooses one, and the log says which. A port that is taken is an error
+    /// at the start. What it answers is in "Admin server" of [operations.md](operations.md).
+    ///
+    /// It needs the feature `admin`; in a program without it, the setting is an error.
+    admin_address: Option<SocketAddr> {
+        env: "HIGHWATER_ADMIN_ADDRESS",
+        kind: ADDRESS,
+        default: Text("off"),
+        change: "Where Prometheus or Kubernetes ask: to `0.0.0.0:9464` in a pod. There is no password and no TLS: let a \
+                 network policy, or a proxy, say who may.",
     }
 
     /// How long finished claims and rows of processes long gone are kept.

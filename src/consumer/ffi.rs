@@ -135,7 +135,9 @@ pub(crate) enum EventKind<'e> {
         code: Option<RDKafkaErrorCode>,
         places: Vec<Place>,
     },
-    /// Statistics and whatever a later release adds.
+    /// What the client says of itself: a document in JSON.
+    Statistics(&'e [u8]),
+    /// Whatever a later release adds.
     Other,
 }
 
@@ -186,6 +188,14 @@ impl Event<'_> {
                     code: error_code(rdsys::rd_kafka_event_error(event)),
                     places: places(rdsys::rd_kafka_event_topic_partition_list(event)),
                 },
+                rdsys::RD_KAFKA_EVENT_STATS => {
+                    let document = rdsys::rd_kafka_event_stats(event);
+                    if document.is_null() {
+                        EventKind::Other
+                    } else {
+                        EventKind::Statistics(CStr::from_ptr(document).to_bytes())
+                    }
+                }
                 _ => EventKind::Other,
             }
         }

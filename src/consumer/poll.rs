@@ -22,6 +22,7 @@ use super::ffi::{Client, EventKind, EventQueue, Message, Place};
 use super::{Budget, PartitionBuffer, buffer::Pushed};
 use crate::NextOffset;
 use crate::batch::{Assigned, PartitionKey};
+use crate::metrics::ClientMetrics;
 use crate::partition::Halt;
 use crate::verdict::{Act, Place as Blamed, kafka};
 use assignment::Assignment;
@@ -57,8 +58,14 @@ pub(crate) struct PollCounters {
     pub(crate) dropped_records: AtomicU64,
     pub(crate) fetched_records: AtomicU64,
     pub(crate) rebalances: AtomicU64,
+    /// Those that gave partitions, took them, or found them lost.
+    pub(crate) assigned: AtomicU64,
+    pub(crate) revoked: AtomicU64,
+    pub(crate) lost: AtomicU64,
     /// Turns of the loop, ten a second at least.
     pub(crate) turns: AtomicU64,
+    /// What the client has last said of itself.
+    pub(crate) client: Mutex<Option<ClientMetrics>>,
 }
 
 /// Makes the present poll thread look at the budget again. Weak: the client must not be closed by whoever wakes it.
@@ -240,6 +247,10 @@ impl PollLoop {
             EventKind::Revoke(places) => self.on_revoke(&places),
             EventKind::Committed { code, places } => {
                 self.notify(Notice::Mirrored(Mirrored::new(code, &places)));
+            }
+            EventKind::Statistics(document) => {
+                *self.counters.client.lock().unwrap_or_else(PoisonError::into_inner) =
+                    ClientMetrics::read(document);
             }
             EventKind::Other => {}
         }

@@ -14,7 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Aborted};
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 
 use super::ErasedHandler;
+use crate::metrics::meter::BatchMeter;
 use crate::{Batch, HandlerError, Tx, trace};
 
 /// How long a handler that was told to end may take to give its thread back.
@@ -39,6 +40,7 @@ pub(crate) type Handled = Result<(Result<(), HandlerError>, Tx), String>;
 pub(crate) struct HandlerThread {
     jobs: Option<mpsc::Sender<Job>>,
     abandoned: Arc<AtomicUsize>,
+    meter: Arc<BatchMeter>,
 }
 
 type Job = Box<dyn FnOnce(&Handle) + Send>;
@@ -53,8 +55,8 @@ pub(crate) struct Running<T> {
 
 impl HandlerThread {
     /// `abandoned`: shared by the lanes of a worker.
-    pub(crate) fn new(abandoned: Arc<AtomicUsize>) -> Self {
-        Self { jobs: None, abandoned }
+    pub(crate) fn new(abandoned: Arc<AtomicUsize>, meter: Arc<BatchMeter>) -> Self {
+        Self { jobs: None, abandoned, meter }
     }
 
     /// Has `handler` apply `batch`.
@@ -93,10 +95,13 @@ impl HandlerThread {
         handler: Arc<dyn ErasedHandler>,
         span: Span,
     ) -> io::Result<Running<()>> {
+        let meter = Arc::clone(&self.meter);
         self.start(|_, done| {
             Box::new(move |runtime| {
                 let _entered = runtime.enter();
+                let began = Instant::now();
                 let _ = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| handler.prepare(&batch))));
+                meter.decode.took(began.elapsed());
                 drop(span);
                 // Not held for longer than the lane does.
                 drop(batch);

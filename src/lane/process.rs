@@ -19,6 +19,7 @@ use crate::commit::Attempt;
 use crate::consumer::PartitionBuffer;
 use crate::db::DbError;
 use crate::handler::MAX_ABANDONED;
+use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
 use crate::trace;
 use crate::verdict::{Class, Place, RETRIES};
@@ -109,6 +110,7 @@ impl Lane {
         self.parts.counters.commits.fetch_add(1, Ordering::Relaxed);
         let records = u64::try_from(taken.batch.len()).unwrap_or(u64::MAX);
         self.parts.counters.applied_records.fetch_add(records, Ordering::Relaxed);
+        self.parts.counters.batches.applied(taken.batch.len(), taken.batch.bytes());
         if wake {
             self.parts.waker.wake();
         }
@@ -137,6 +139,7 @@ impl Lane {
             Err(error) => {
                 self.parts.claims.db().heed(&error);
                 self.put_back(taken);
+                self.parts.counters.retried(Retry::Missed);
                 return self.pause(&format!("cannot read the claims: {error}")).await;
             }
         };
@@ -178,6 +181,7 @@ impl Lane {
             buffer.memory().failed(part.from.get(), Class::RetryThenHalt, &mut seen);
             worst = worst.max(seen.times);
         }
+        self.parts.counters.retried(Retry::Missed);
         if worst < RETRIES {
             self.put_back(taken);
             return self.pause("a compare-and-set missed, and the rows do not show why").await;
@@ -211,7 +215,7 @@ impl Lane {
                 tracing::warn!(partition = %buffer.key, retry_in = ?wait, "{why}");
             }
         }
-        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retried(Retry::Locked);
         self.put_back(taken);
         for buffer in &taken.buffers {
             self.take_aside(buffer);
@@ -220,7 +224,7 @@ impl Lane {
 
     /// A thread that is blocked for good is lost until the process ends: there is a limit to that.
     fn crowded(&mut self, taken: &Taken) {
-        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retried(Retry::Crowded);
         let why = format!(
             "the handler blocks its thread for longer than max_processing_time, and {MAX_ABANDONED} other handlers that \
              were given up do so still; have it wait with await, or in spawn_blocking, then restart the worker"

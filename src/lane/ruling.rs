@@ -1,7 +1,6 @@
 //! Carrying out what the judge says of a batch that failed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Lane;
@@ -9,6 +8,7 @@ use super::fill::Taken;
 use super::process::range;
 use crate::batch::Part;
 use crate::consumer::PartitionBuffer;
+use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
 use crate::verdict::{Act, Class, Place, Seen, Who, judge};
 use crate::{ErrorKind, HandlerError};
@@ -44,7 +44,7 @@ impl Failure<'_> {
 impl Lane {
     /// Lets the judge say what follows, for each partition that may be to blame. The others go on as they were.
     pub(super) async fn judge(&mut self, taken: &Taken, failure: &Failure<'_>) {
-        self.parts.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.parts.counters.retried(Retry::Class(failure.class));
         let suspects = suspects(taken, failure);
         let named = failure.error.and_then(|error| named(taken, error));
         let mut seen =
@@ -69,6 +69,7 @@ impl Lane {
         if verdict.act == Act::Name && failure.class == Class::OwnTimeout && !self.answers_quickly().await {
             verdict.act = Act::Wait;
         }
+        self.parts.counters.batches.judged(verdict.act);
         tracing::warn!(
             batch = ?taken.batch, who = ?verdict.who, act = ?verdict.act, why = failure.why, "a batch was not applied"
         );

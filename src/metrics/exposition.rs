@@ -134,6 +134,7 @@ impl Family {
         let name = unit.map_or(name, |unit| {
             name.strip_suffix(unit).and_then(|name| name.strip_suffix('_')).unwrap_or(name)
         });
+        let help = help.trim();
         Self { name, help, kind, unit: unit.map(|unit| Unit::Other(unit.to_owned())), samples: Vec::new() }
     }
 

@@ -189,6 +189,14 @@ impl Chunk {
             + self.headers_of(index).len() * size_of::<Header>()
     }
 
+    /// Bytes of keys, values and headers.
+    pub(crate) fn data_bytes(&self, range: &Range<usize>) -> usize {
+        if range.is_empty() {
+            return 0;
+        }
+        self.metas[range.end - 1].data_end as usize - self.data_start(range.start)
+    }
+
     fn headers_of(&self, index: usize) -> Range<usize> {
         let start = if index == 0 { 0 } else { self.metas[index - 1].headers_end as usize };
         start..self.metas[index].headers_end as usize

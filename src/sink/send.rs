@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
@@ -41,6 +42,20 @@ pub(crate) enum Form<'a> {
 /// # Errors
 /// A rejection that names its record, where the server says in which row an error arose.
 pub(crate) async fn copy(
+    plan: &TablePlan,
+    encoded: &Encoded,
+    form: Form<'_>,
+    pool: &Pool,
+    batch: &Batch,
+    tx: &mut Tx,
+) -> Result<(), HandlerError> {
+    let began = Instant::now();
+    let copied = send(plan, encoded, form, pool, batch, tx).await;
+    tx.wrote(began.elapsed());
+    copied
+}
+
+async fn send(
     plan: &TablePlan,
     encoded: &Encoded,
     form: Form<'_>,

@@ -282,7 +282,7 @@ async fn a_binary_copy_whose_write_was_dropped_is_refused() {
         id += 1;
         let row: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id, &body];
         let written = rows.as_mut().unwrap().write(&row);
-        if tokio::time::timeout(std::time::Duration::from_millis(500), written).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(500), written).await.is_err() {
             break;
         }
         assert!(id < 10_000, "the server does not stop reading");

@@ -1,6 +1,7 @@
 //! The one loop that owns the partitions: it feeds their state machines and carries out what they say.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,7 @@ use super::vigil::Vigil;
 use super::{Phase, launch};
 use crate::NextOffset;
 use crate::backoff::Backoff;
-use crate::batch::AssignmentId;
-use crate::batch::PartitionKey;
+use crate::batch::{Assigned, AssignmentId, PartitionKey};
 use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain, On};
 use crate::config::Config;
 use crate::consumer::poll::{Command, MirrorEntry, Notice, Poller};
@@ -74,6 +74,8 @@ pub(super) struct Entry {
     pub(super) fence_backoff: Backoff,
     /// Of the last claim that was granted.
     pub(super) epoch: Option<i64>,
+    /// Since when which assignment waits for its first claim.
+    pub(super) waits: Option<(AssignmentId, Instant)>,
     /// The last order for which it was claimed anew after a halt.
     pub(super) woken_by: i64,
     /// Sent to Kafka, and acknowledged by it.
@@ -200,6 +202,7 @@ impl Control {
             launch::start_poller(&self.config, &self.properties, &self.board, &self.budget, notices)?;
         poller.register(&self.waker);
         self.poller = Some(poller);
+        self.board.activity.clients.fetch_add(1, Ordering::Relaxed);
         self.assigned_at = None;
         self.rebuild.started(Instant::now());
         Ok(())
@@ -320,14 +323,20 @@ impl Control {
         match notice {
             Notice::Assigned(assigned) => {
                 self.has_joined();
-                self.assigned_at = Some(Instant::now());
+                let now = Instant::now();
+                self.assigned_at = Some(now);
                 for assigned in &assigned {
                     self.topics.remove(&assigned.key.topic);
                     self.obtain.still.set(&assigned.key, Some(assigned.id));
                 }
                 let inputs =
-                    assigned.into_iter().map(|assigned| (assigned.key, Input::Assigned(assigned.id)));
+                    assigned.iter().map(|assigned| (assigned.key.clone(), Input::Assigned(assigned.id)));
                 self.feed(inputs.collect());
+                for Assigned { key, id } in assigned {
+                    if let Some(entry) = self.entries.get_mut(&key) {
+                        entry.waits = Some((id, now));
+                    }
+                }
             }
             Notice::Revoked(keys) => {
                 for key in &keys {
@@ -381,6 +390,8 @@ impl Control {
             Ok(claimed) => {
                 let granted = Input::Granted { assignment, claim: claimed.claim, from: claimed.next_offset };
                 if let Some(entry) = self.entries.get_mut(&claimed.key) {
+                    let waits = entry.waits.take_if(|(id, _)| *id == assignment);
+                    self.board.activity.claimed(waits.map(|(_, since)| since.elapsed()));
                     entry.claimed = Some(claimed);
                 }
                 granted
@@ -411,7 +422,7 @@ impl Control {
             && taken.by_other
             && buffer.first_fencing()
         {
-            self.board.lanes.fenced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.board.lanes.fenced.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(partition = %taken.key, epoch = taken.claim.epoch, "fenced: another process has claimed this partition");
         }
         let after = if taken.by_live_other { After::Fence } else { After::Claim };
@@ -423,7 +434,7 @@ impl Control {
             Chore::Released { key, buffer, taken_by_another: true } => {
                 // Somebody took it while it was draining.
                 if buffer.is_some_and(|buffer| buffer.first_fencing()) {
-                    self.board.lanes.fenced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.board.lanes.fenced.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(partition = %key, "fenced: another process claimed this partition while it drained");
                 }
             }
@@ -471,6 +482,7 @@ impl Control {
     }
 
     fn publish(&self) {
+        self.note_activity();
         let judged = self.board.judged().clone();
         let partitions: Vec<PartitionStatus> = self
             .entries
@@ -545,6 +557,7 @@ impl Entry {
             memory: Arc::new(Mutex::new(memory)),
             fence_backoff: Backoff::new(FENCE_BACKOFF.0, FENCE_BACKOFF.1),
             epoch: None,
+            waits: None,
             woken_by: 0,
             mirror_sent: -1,
             mirrored: None,

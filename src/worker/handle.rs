@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::{StatusBoard, Worker, WorkerStatus};
+use super::{Monitor, StatusBoard, Worker, WorkerStatus};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::MetricsSnapshot;
 
 /// A running worker. Dropping the handle stops it softly, in the background.
 #[derive(Debug)]
@@ -37,6 +38,18 @@ impl WorkerHandle {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<WorkerStatus> {
         self.board.subscribe()
+    }
+
+    /// The figures now.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.board.metrics()
+    }
+
+    /// Reads status and figures, also once this handle is gone.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.board))
     }
 
     /// Stops softly and waits for the end.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::control::{Control, Inboxes, Parts, RunningLanes};
 use super::heartbeat::{Heartbeat, HeldClaims};
 use super::members::Members;
+use super::monitor::About;
 use super::orders::Orders;
 use super::registrar::Registrar;
 use super::vigil::Vigil;
@@ -38,6 +39,11 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
     let board = Arc::clone(&worker.board);
     let owner = Uuid::new_v4();
     worker.config.name_group(owner);
+    // First, so that it answers while the worker begins, and until it has ended.
+    let admin = super::admin::open(&worker).await.inspect_err(|_| board.set_phase(Phase::Stopped, None))?;
+    let address = admin.as_ref().map(|admin| admin.address());
+    let _ = board.about.set(About::new(&worker.config, address));
+    let admin = admin.map(|admin| admin.serve(worker.monitor()));
     tokio::pin!(shutdown);
     let launched = tokio::select! {
         biased;
@@ -53,6 +59,9 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
         Err(error) => Err(error),
     };
     board.set_phase(Phase::Stopped, None);
+    if let Some(admin) = admin {
+        admin.end().await;
+    }
     ended
 }
 
@@ -93,6 +102,7 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     start.ensure_all().await?;
 
     let budget = Arc::new(Budget::new(config.buffer_budget));
+    board.works_with(&db, &budget);
     let arbiter = if config.is_assigned_by_hand() { Arbiter::Nobody } else { Arbiter::Kafka };
     let claims = Arc::new(Claims::new(Arc::clone(&db), arbiter));
     let (outcome_sender, outcomes) = mpsc::unbounded_channel();
@@ -162,7 +172,11 @@ fn start_lanes(
     waker: &Arc<Waker>,
 ) -> RunningLanes {
     let config = &worker.config;
-    let commit = Arc::new(Commit::new(Arc::clone(db), config.max_processing_time));
+    let commit = Arc::new(Commit::new(
+        Arc::clone(db),
+        config.max_processing_time,
+        Arc::clone(&worker.board.lanes.batches),
+    ));
     let pace = config.max_records_per_second.map(|limit| Arc::new(Pace::new(limit)));
     let evenly = pace.as_ref().map_or(usize::MAX, |pace| pace.max_records());
     let limits = Limits {
@@ -259,6 +273,10 @@ pub(super) fn start_poller(
     for (name, value) in properties {
         native.set(name, value);
     }
+    // The other clients, which only ask, have nothing to say of themselves.
+    if native.get("statistics.interval.ms").is_none() {
+        native.set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    }
     let client = Client::from_config_and_context(&native, new_context()).map_err(refused_properties)?;
     let by_hand = config.assign.iter().map(PartitionKey::from).collect();
     if !config.is_assigned_by_hand() {
@@ -291,5 +309,7 @@ fn refused_properties(error: KafkaError) -> Error {
     crate::config::refused(&error)
 }
 
+/// How often the client tells its statistics: a document that grows with brokers and partitions.
+const STATISTICS_INTERVAL_MS: &str = "10000";
 /// How long the client may take to leave the group and close.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);

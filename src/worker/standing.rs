@@ -37,6 +37,11 @@ impl Standing {
         self.whole.iter().find(|finding| finding.is_told).map(ToString::to_string)
     }
 
+    /// How many partitions stand still so that something is to be done about it.
+    pub(super) fn stuck_partitions(&self) -> usize {
+        self.partitions.values().filter(|finding| finding.is_told && finding.is_stuck).count()
+    }
+
     /// What is waited for of a partition, once that is worth telling.
     pub(super) fn of_partition(&self, key: &PartitionKey) -> Option<String> {
         self.partitions.get(key).filter(|finding| finding.is_told).map(ToString::to_string)

@@ -2,21 +2,25 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::contact::Contact;
+use super::monitor::About;
 use super::sampling::Judged;
 use crate::batch::PartitionKey;
 use crate::consumer::poll::PollCounters;
 use crate::health::Class;
 use crate::lane::LaneCounters;
+use crate::metrics::meter::Activity;
 
 /// Where a worker stands in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Phase {
     /// Connecting, checking the schema, resolving start positions.
@@ -31,7 +35,8 @@ pub enum Phase {
 }
 
 /// Where a partition stands that Kafka assigned to this worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum PartitionState {
     /// Assigned by Kafka; Postgres has not granted the claim yet.
@@ -44,6 +49,34 @@ pub enum PartitionState {
     Fenced,
     /// Stopped with an error: see [`PartitionStatus::detail`].
     Halted,
+}
+
+impl PartitionStatus {
+    /// Nothing is known yet.
+    #[cfg(test)]
+    pub(crate) fn new(topic: &str, partition: i32, state: PartitionState) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            state,
+            next_offset: None,
+            mirrored_offset: None,
+            held_bytes: 0,
+            detail: None,
+            epoch: None,
+            log_end_offset: None,
+            last_stable_offset: None,
+            next_record_timestamp_ms: None,
+            log_start_offset: None,
+            class: Class::Ok,
+            reason: None,
+            applied_per_second: None,
+            produced_per_second: None,
+            drain_seconds: None,
+            uncommitted_since_ms: None,
+            loss_at_ms: None,
+        }
+    }
 }
 
 impl PartitionState {
@@ -61,7 +94,7 @@ impl PartitionState {
 }
 
 /// A partition as its worker sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PartitionStatus {
     /// The topic's name.
@@ -106,7 +139,7 @@ pub struct PartitionStatus {
 }
 
 /// Totals since the worker started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
     /// Records applied: rows and offset are durable.
@@ -155,6 +188,9 @@ pub(crate) struct StatusBoard {
     pub(crate) lanes: Arc<LaneCounters>,
     pub(crate) poll: Arc<PollCounters>,
     pub(crate) contact: Contact,
+    pub(crate) activity: Activity,
+    /// What the worker is called and works with; set when it begins.
+    pub(super) about: OnceLock<About>,
     pulse: Beats,
     /// What the samples say of each partition.
     judged: Mutex<HashMap<PartitionKey, Judged>>,
@@ -179,6 +215,8 @@ impl StatusBoard {
             lanes: Arc::default(),
             poll: Arc::default(),
             contact: Contact::default(),
+            activity: Activity::default(),
+            about: OnceLock::new(),
             pulse: Beats {
                 began: Instant::now(),
                 last_ms: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! The one integration-test binary: real Kafka, real Postgres.
 
+mod admin;
 mod adopt;
 mod ahead;
 mod assign;
@@ -16,6 +17,7 @@ mod harness;
 mod health;
 mod hosts;
 mod lag;
+mod metrics;
 mod migrate;
 mod operator;
 mod outage;

@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod coverage;
 pub(crate) mod fleet;
 pub(crate) mod foreign;
+pub(crate) mod http;
 pub(crate) mod needs;
 pub(crate) mod process;
 pub(crate) mod sink;

@@ -185,6 +185,7 @@ impl PollLoop {
         let began = Instant::now();
         let (answer, assigned) = self.assignment.grant(keys(places));
         self.counters.rebalances.fetch_add(1, Ordering::Relaxed);
+        self.counters.assigned.fetch_add(1, Ordering::Relaxed);
         match answer {
             Ok(()) => tracing::info!(partitions = assigned.len(), answered_in = ?began.elapsed(), "assigned"),
             // Refused only when the client is fatally broken or closing; either ends this assignment.
@@ -204,12 +205,16 @@ impl PollLoop {
 
     pub(super) fn on_revoke(&mut self, places: &[Place]) {
         let began = Instant::now();
+        // To be asked before it is answered: the answer ends it.
+        let lost = self.assignment.client().assignment_lost();
         let keys = self.assignment.taken_away(keys(places));
         for key in &keys {
             self.forget(key, None);
         }
         let answer = self.assignment.revoke(&keys);
         self.counters.rebalances.fetch_add(1, Ordering::Relaxed);
+        let kind = if lost { &self.counters.lost } else { &self.counters.revoked };
+        kind.fetch_add(1, Ordering::Relaxed);
         match answer {
             Ok(()) => tracing::info!(partitions = keys.len(), answered_in = ?began.elapsed(), "revoked"),
             Err(error) => {

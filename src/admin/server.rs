@@ -1,0 +1,225 @@
+//! The server of a worker's own: one port, HTTP/1.1, and a limit on everything that a client may do.
+//!
+//! Not `axum::serve`: it has no limit on connections, nor on the time that one may take, and its end waits for every
+//! client. Without it axum needs none of its features.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::Monitor;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Connections at a time; further ones wait for a place with the kernel.
+const CONNECTIONS: usize = 64;
+/// How long a client may take to send a request's head, or to think of the next one.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// Bytes of a request's head, and how many headers it may have.
+const HEAD_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
+/// How long a connection may last, whatever it does: one that reads slowly, or sends a body that nobody asked for, has its
+/// place for no longer.
+const LIFE: Duration = Duration::from_secs(60);
+/// How long an answer that is under way may take once its connection is to end.
+const GRACE: Duration = Duration::from_millis(250);
+/// Between two tries to accept, where the system has no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A port that is open, and not yet answered.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Opens the port.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let opened = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok::<_, std::io::Error>(Self { listener, address })
+        };
+        opened.await.map_err(|error| {
+            let why = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "another process listens there",
+                std::io::ErrorKind::AddrNotAvailable => "the address is none of this machine's",
+                std::io::ErrorKind::PermissionDenied => "this process may not listen there",
+                _ => "the system refuses it",
+            };
+            let text =
+                format!("could not open the admin server at {address} (setting `admin_address`): {why}; choose another");
+            Error::new(ErrorKind::Configuration, text).with_source(error)
+        })
+    }
+
+    /// Where it is, with the port that the system has chosen.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers from now on.
+    pub(crate) fn serve(self, monitor: Monitor) -> Serving {
+        self.serve_router(super::router(monitor))
+    }
+
+    /// Answers with these paths.
+    pub(crate) fn serve_router(self, router: Router) -> Serving {
+        let stop = CancellationToken::new();
+        tracing::info!(address = %self.address, "the admin server listens");
+        let task = AbortOnDropHandle::new(tokio::spawn(accept(self.listener, router, stop.clone())));
+        Serving { stop, task }
+    }
+}
+
+/// A server at work. Dropping it ends it at once.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Serving {
+    /// Ends within [`GRACE`], whatever clients do.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                connections.spawn(async move {
+                    serve(stream, router, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the admin server could not accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // Who has not ended by then is cut off with the set.
+    let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Answers on one connection, until the client leaves, its life is over or the server is to stop.
+async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_headers(HEADERS)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(LIFE) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(GRACE, connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn anywhere() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    #[tokio::test]
+    async fn it_ends_in_time_whatever_clients_do() {
+        let listening = Listening::open(anywhere()).await.unwrap();
+        let address = listening.address();
+        let router = Router::new().route("/never", get(std::future::pending::<()>));
+        let serving = listening.serve_router(router);
+        let mut clients = Vec::new();
+        for sent in ["", "GET /nev", "GET /never HTTP/1.1\r\nHost: x\r\n\r\n"] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            clients.push(client);
+        }
+        // Behind the others: all of them have their place.
+        assert!(ask(address, "/").await.starts_with("HTTP/1.1 404"));
+        let began = Instant::now();
+        serving.end().await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_paths_fit_into_another_server() {
+        let settings = crate::PartialConfig::default()
+            .brokers(vec!["a:9092".to_owned()])
+            .postgres_url("postgres://db/app")
+            .group("g")
+            .topics(vec!["t".to_owned()]);
+        let builder = crate::Worker::builder().ignore_environment().settings(settings);
+        let worker = builder.build(crate::handler_fn(|_, _| Box::pin(async { Ok(()) }))).unwrap();
+        let router = Router::new()
+            .route("/", get(|| async { "mine" }))
+            .nest("/worker", crate::admin::router(worker.monitor()));
+        let listening = Listening::open(anywhere()).await.unwrap();
+        let address = listening.address();
+        let serving = listening.serve_router(router);
+        assert!(ask(address, "/").await.ends_with("mine"));
+        assert!(ask(address, "/worker/livez").await.ends_with("live\n"));
+        let ready = ask(address, "/worker/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("not ready: starting\n"), "{ready}");
+        assert!(ask(address, "/worker/metrics").await.contains("highwater_build_info{version="));
+        assert!(ask(address, "/worker/status").await.contains("\"phase\":\"starting\""));
+        serving.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_said() {
+        let first = Listening::open(anywhere()).await.unwrap();
+        let error = Listening::open(first.address()).await.unwrap_err();
+        assert!(error.to_string().contains("another process listens there"), "{error}");
+    }
+}
