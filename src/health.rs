@@ -104,7 +104,7 @@ pub enum Known {
 }
 
 /// How samples are taken and judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Copy)]
 #[non_exhaustive]
 pub struct Options {
     /// A lag of so many offsets is none: 0 unless set.

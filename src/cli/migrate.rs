@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use highwater::migrate::{
-    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, Report, grants, migrate, monitor_grants, operator_grants, plan,
-    sql,
+    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, Report, grants, migrate, monitor_grants, operator_grants,
+    plan, sql,
 };
 use highwater::{Result, SchemaName};
 

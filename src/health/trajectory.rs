@@ -49,7 +49,7 @@ impl Trajectory {
     pub fn push(&mut self, sample: Sample) {
         let since = self.samples.back().map(|last| sample.at_ms.saturating_sub(last.at_ms));
         if since.is_some_and(|since| since < 0) {
-            *self = Self::new(self.options.clone());
+            *self = Self::new(self.options);
         }
         match self.samples.back_mut() {
             Some(last) if since.is_some_and(|since| since < ms(self.options.interval) / 2) => {

@@ -89,7 +89,7 @@ impl Sampler {
         for status in partitions {
             let key = key(status);
             let mut followed = before.remove(&key).unwrap_or_else(|| Followed {
-                trajectory: Trajectory::new(self.options.clone()),
+                trajectory: Trajectory::new(self.options),
                 loss: Loss::new(),
                 tail: Tail::default(),
             });

@@ -88,10 +88,11 @@ fn each_alert_is_told_well_tested_and_has_its_section() -> TestResult {
     let tests = ["incidents.yml", "alerts.yml"].map(|name| root("deploy/prometheus/tests").join(name));
     let tests = tests.into_iter().map(std::fs::read_to_string).collect::<Result<String, _>>()?;
     let mut alerts = BTreeSet::new();
+    let severity = Regex::new("severity: (critical|warning)")?;
     for alert in rules.split("- alert: ").skip(1) {
         let alert = alert.split("\n      - ").next().unwrap_or(alert);
         let name = alert.lines().next().expect("it has a name").trim();
-        assert!(Regex::new("severity: (critical|warning)")?.is_match(alert), "{name}: no severity");
+        assert!(severity.is_match(alert), "{name}: no severity");
         // The second of two of one name has the texts of the first.
         if !alert.contains("annotations: *") {
             for text in ["summary: ", "description: "] {

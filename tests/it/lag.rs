@@ -123,7 +123,7 @@ async fn lag_is_kafkas_own_count_but_for_what_is_not_committed() -> TestResult {
     // The handler waits: what is produced now is lag, as old as the first of it.
     gate.close();
     world.produce_old(0, 30, 100).await?;
-    let behind = world.seen_as(0, "behind", |seen| seen.records == Some(30)).await?;
+    world.seen_as(0, "behind", |seen| seen.records == Some(30)).await?;
     let (_, end) = world.kafka.watermarks(&world.topic, 0).await?;
     let (mirrored, _) = world.kafka.committed(&world.group, &world.topic, 0).await?.expect("it is mirrored");
     assert_eq!(end - mirrored, 30, "what kafka-consumer-groups --describe would say");

@@ -145,7 +145,7 @@ impl Fault for Fails {
 async fn metrics_move_with_lag_retries_fences_and_rebalances() -> TestResult {
     let world = World::new("moves", 2).await?;
     let fault = Arc::new(Fails { batches: AtomicUsize::new(0), leave: Semaphore::new(0) });
-    let worker = world.worker_with(settings(&world), Sink { fault: Arc::clone(&fault), rows_only: true });
+    let worker = world.worker_with(settings(&world), Sink { fault: Arc::clone(&fault), rows_only: false });
     status_until(&worker, "it is ready", |status| status.ready && status.partitions.len() == 2).await?;
     assert_eq!(worker.metrics().pending, Duration::ZERO, "there is nothing to apply");
     let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3_600);
