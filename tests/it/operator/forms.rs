@@ -188,10 +188,11 @@ async fn a_mistyped_name_names_its_neighbours_and_moves_nothing() -> TestResult 
         let said = world.offsets("reset", &["--topic", &typed, "--to-earliest", "--execute"]).await?.ended(2);
         assert!(said.stderr.contains(&meant), "{}", said.stderr);
     }
-    // In a script nothing is done unless it says so, and nothing is left out by mistake.
+    // In a script nothing is done unless it says so, as with Kafka's own tool, and nothing is left out by mistake.
+    let said = world.offsets("reset", &["--all-topics", "--to-earliest"]).await?.ended(0);
+    assert!(said.stderr.contains("--execute"), "{}", said.stderr);
     for (arguments, why) in [
-        (&["--all-topics", "--to-earliest"][..], "--dry-run"),
-        (&["--to-earliest", "--execute"], "which partitions"),
+        (&["--to-earliest", "--execute"][..], "which partitions"),
         (&["--all-topics", "--execute"], "--to-earliest"),
         (&["--all-topics", "--to-earliest", "--to-latest", "--execute"], "cannot be used with"),
         (&["--all-topics", "--to-datetime", "yesterday", "--execute"], "UTC"),
