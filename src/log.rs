@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal as _};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -80,14 +81,19 @@ impl Options {
         let (layer, traces) = crate::otel::layer(&self.service)?.unzip();
         #[cfg(not(feature = "otel"))]
         let layer: Option<tracing_subscriber::layer::Identity> = None;
-        let registry = tracing_subscriber::registry().with(layer);
-        if self.stderr {
-            let ansi = is_coloured(io::stderr().is_terminal());
-            registry.with(lines(shape, ansi, io::stderr).with_filter(filter)).try_init().map_err(twice)?;
-        } else {
-            let ansi = is_coloured(io::stdout().is_terminal());
-            registry.with(lines(shape, ansi, io::stdout).with_filter(filter)).try_init().map_err(twice)?;
-        }
+        let (shown, ansi) = match self.stderr {
+            true => (BoxMakeWriter::new(io::stderr), is_coloured(io::stderr().is_terminal())),
+            false => (BoxMakeWriter::new(io::stdout), is_coloured(io::stdout().is_terminal())),
+        };
+        let started = match layer {
+            Some(layer) => {
+                let registry = tracing_subscriber::registry().with(layer);
+                registry.with(lines(shape, ansi, shown).with_filter(filter)).try_init()
+            }
+            // Without traces one filter for all: a filter of a layer's own has lost lines.
+            None => tracing_subscriber::registry().with(filter).with(lines(shape, ansi, shown)).try_init(),
+        };
+        started.map_err(twice)?;
         Ok(Logs {
             #[cfg(feature = "otel")]
             traces,
