@@ -68,6 +68,7 @@ ALTER TABLE offset_event ADD CONSTRAINT offset_event_kind_check
            AND (to_offset IS NOT NULL OR kind = 'delete'));
 -- By which they are pruned.
 CREATE INDEX offset_event_occurred_at ON offset_event (group_id, occurred_at);
+CREATE INDEX offset_event_deleted ON offset_event (occurred_at) WHERE kind = 'delete';
 
 -- Which tables a group's programs write, as they say themselves: what `--undo-rows` deletes from, and `reconcile` counts.
 CREATE TABLE sink_table (
@@ -109,6 +110,7 @@ CREATE TABLE dead_letter (
     last_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     state_changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     request_id      bigint,
+    omitted_bytes   bigint,                 -- its content was too large to be kept: Kafka has it, as long as it does; NULL: it was kept
     UNIQUE (group_id, topic, topic_id, partition, record_offset)
 );
 CREATE INDEX dead_letter_state ON dead_letter (group_id, state, state_changed_at);
@@ -122,8 +124,9 @@ CREATE TABLE dead_letter_payload (
     header_values   bytea[]     NOT NULL DEFAULT '{}',      -- an element is NULL where the header has no value
     timestamp_ms    bigint,
     timestamp_type  smallint    CHECK (timestamp_type IN (0, 1)),   -- 0: CreateTime, 1: LogAppendTime
-    expires_at      timestamptz
+    expires_at      timestamptz             -- then this row is deleted, and the dead letter stays; NULL: never
 );
+CREATE INDEX dead_letter_payload_expires_at ON dead_letter_payload (expires_at) WHERE expires_at IS NOT NULL;
 
 -- What became of each attempt. By an id of its own: nothing is numbered anew.
 CREATE TABLE dead_letter_attempt (
@@ -135,6 +138,44 @@ CREATE TABLE dead_letter_attempt (
     owner           uuid
 );
 CREATE INDEX dead_letter_attempt_of ON dead_letter_attempt (dead_letter_id);
+
+-- What a person wants applied once more. It is a list of dead letters, each of which stays open until the owner of its
+-- partition has applied it: to cancel one is to change nothing but its state.
+CREATE TABLE redrive_request (
+    request_id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id        text        NOT NULL,
+    filter          text        NOT NULL,   -- as it was asked for, in words
+    actor           text        NOT NULL,
+    reason          text        NOT NULL,
+    records         bigint      NOT NULL,
+    canary          bigint      NOT NULL,   -- so many go first; if one of them fails, nothing follows
+    per_second      bigint      CHECK (per_second > 0),     -- of the whole group; NULL: as fast as it goes
+    stop_after      bigint      NOT NULL CHECK (stop_after > 0),    -- failures
+    ignore_order    boolean     NOT NULL,
+    free_at         timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the next may be taken, by per_second
+    state           text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'stopped', 'cancelled')),
+    detail          text,                   -- why it has ended early
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at        timestamptz
+);
+CREATE INDEX redrive_request_group ON redrive_request (group_id, request_id);
+CREATE INDEX redrive_request_running ON redrive_request (group_id) WHERE state = 'running';
+
+CREATE TABLE redrive_letter (
+    request_id      bigint      NOT NULL REFERENCES redrive_request ON DELETE CASCADE,
+    place           bigint      NOT NULL,   -- in the order of topic, partition and offset
+    dead_letter_id  bigint      NOT NULL REFERENCES dead_letter ON DELETE CASCADE,
+    topic           text        NOT NULL,
+    partition       integer     NOT NULL,
+    record_offset   bigint      NOT NULL,
+    outcome         text        CHECK (outcome IN ('redriven', 'failed', 'gone')),  -- gone: it was not open any more
+    ended_at        timestamptz,
+    PRIMARY KEY (request_id, dead_letter_id)
+);
+CREATE INDEX redrive_letter_of ON redrive_letter (dead_letter_id);
+CREATE INDEX redrive_letter_waiting ON redrive_letter (request_id, topic, partition, record_offset) WHERE outcome IS NULL;
+CREATE INDEX redrive_letter_ahead ON redrive_letter (request_id, place) WHERE outcome IS NULL;
+CREATE INDEX redrive_letter_failed ON redrive_letter (request_id, place) WHERE outcome = 'failed';
 
 -- How far a group has come: what an application waits for that reads what the group writes.
 CREATE VIEW progress AS
@@ -149,7 +190,8 @@ ALTER TABLE partition_status
     ADD COLUMN applied_per_second double precision,     -- over the last minute
     ADD COLUMN produced_per_second double precision,
     ADD COLUMN uncommitted_since timestamptz,   -- since when the last stable offset stands before what is not committed
-    ADD COLUMN loss_at timestamptz;         -- when Kafka may delete the next record; 'infinity': never
+    ADD COLUMN loss_at timestamptz,         -- when Kafka may delete the next record; 'infinity': never
+    ADD COLUMN on_rejected text;            -- what becomes of a record that is rejected: 'halt', 'dead_letter'
 
 -- The same of partitions that no live process holds, by whoever is there to look: a live worker of the group, or the
 -- exporter. Where a live owner reports, this is old and does not count.
@@ -309,16 +351,19 @@ BEGIN
     END LOOP;
 END $$;
 
--- Deletes history older than `kept_seconds`, a day at least: events, plans, and dead letters that are over. At most
--- `portion` rows of each; says how many. Workers call it, and have no right to delete these rows otherwise: what people
--- did stays on record.
+-- Deletes history older than `kept_seconds`, a day at least: events, plans, orders that nobody has obeyed, redrives and
+-- dead letters that are over; all that is left of groups that were deleted so long ago; and, to the second, payloads that have
+-- expired, of any group. At most `portion` rows of each; says how many. Workers call it, and have no right to delete these
+-- rows otherwise: what people did stays on record.
 CREATE FUNCTION prune_history(group_id text, kept_seconds bigint, portion bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 #variable_conflict use_column
 DECLARE
-    oldest CONSTANT timestamptz := clock_timestamp() - greatest(kept_seconds, 86400) * interval '1 second';
+    here_and_now CONSTANT timestamptz := clock_timestamp();
+    oldest CONSTANT timestamptz := here_and_now - greatest(kept_seconds, 86400) * interval '1 second';
     pruned bigint := 0;
     here bigint;
+    gone text;
 BEGIN
     -- Not a move back (or a deletion) into what a claim that is on record has gone over: that rows are there twice is
     -- explained by nothing else.
@@ -342,7 +387,55 @@ BEGIN
         SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = prune_history.group_id
           AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
-    RETURN pruned + here;
+    pruned := pruned + here;
+    DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(
+        SELECT r.request_id FROM redrive_request r WHERE r.group_id = prune_history.group_id AND r.state <> 'running'
+          AND r.ended_at < oldest LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
+    -- A worker that comes so late finds what they have done in consumer_offset.
+    DELETE FROM partition_control d WHERE d.control_id = ANY(ARRAY(
+        SELECT c.control_id FROM partition_control c WHERE c.group_id = prune_history.group_id AND c.obeyed_at IS NULL
+          AND c.requested_at < oldest LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
+    -- Those who prune for other groups do this, too.
+    DELETE FROM dead_letter_payload d WHERE d.dead_letter_id = ANY(ARRAY(
+        SELECT p.dead_letter_id FROM dead_letter_payload p WHERE p.expires_at <= here_and_now
+        ORDER BY p.expires_at LIMIT portion FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
+    -- Of a deleted group no worker comes that would. Everything of it is older than the event of its deletion, which goes
+    -- last, for by it the group is found. Dead letters about which nobody has decided stay.
+    FOR gone IN
+        SELECT e.group_id FROM offset_event e WHERE e.kind = 'delete' AND e.occurred_at < oldest
+          AND NOT EXISTS (SELECT FROM consumer_offset o WHERE o.group_id = e.group_id)
+          AND NOT EXISTS (SELECT FROM offset_event n WHERE n.group_id = e.group_id AND n.occurred_at >= oldest)
+        GROUP BY 1 LIMIT 10
+    LOOP
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtextextended('highwater prune gone ' || gone, 0));
+        WITH claims AS (DELETE FROM claim_history d WHERE d.ctid = ANY(ARRAY(
+               SELECT h.ctid FROM claim_history h WHERE h.group_id = gone LIMIT portion)) RETURNING 1),
+             workers AS (DELETE FROM worker_status d WHERE d.owner = ANY(ARRAY(
+               SELECT w.owner FROM worker_status w WHERE w.group_id = gone AND w.heartbeat_at < oldest LIMIT portion)) RETURNING 1),
+             orders AS (DELETE FROM partition_control d WHERE d.control_id = ANY(ARRAY(
+               SELECT c.control_id FROM partition_control c WHERE c.group_id = gone LIMIT portion)) RETURNING 1),
+             plans AS (DELETE FROM offset_plan d WHERE d.plan_id = ANY(ARRAY(
+               SELECT p.plan_id FROM offset_plan p WHERE p.group_id = gone LIMIT portion)) RETURNING 1),
+             redrives AS (DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(
+               SELECT r.request_id FROM redrive_request r WHERE r.group_id = gone LIMIT portion)) RETURNING 1),
+             letters AS (DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
+               SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = gone
+                 AND l.state IN ('redriven', 'discarded', 'superseded') LIMIT portion)) RETURNING 1)
+        SELECT (SELECT count(*) FROM claims) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM orders)
+             + (SELECT count(*) FROM plans) + (SELECT count(*) FROM redrives) + (SELECT count(*) FROM letters) INTO here;
+        IF here = 0 THEN
+            DELETE FROM offset_event d WHERE d.group_id = gone;
+            GET DIAGNOSTICS here = ROW_COUNT;
+        END IF;
+        pruned := pruned + here;
+    END LOOP;
+    RETURN pruned;
 END $$;
 REVOKE EXECUTE ON FUNCTION prune_history FROM PUBLIC;
 

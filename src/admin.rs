@@ -8,9 +8,10 @@
 //! | `/status` | the status as JSON |
 //!
 //! With the setting `admin_address` the worker runs it itself, before its first connection and until it has ended.
-//! [`router`] gives the same paths to a server of the program's own.
+//! [`router`] gives the same paths to a server of the program's own; [`probe()`] asks.
 
 mod answers;
+mod probe;
 pub(crate) mod server;
 
 use axum::Router;
@@ -20,6 +21,8 @@ use axum::response::Response;
 use axum::routing::get;
 
 use crate::Monitor;
+
+pub use self::probe::{Probe, configured_address, probe, probe_if_listening};
 
 /// The admin server's paths, to be mounted in the program's own server: whose limits hold then.
 ///

@@ -1,13 +1,16 @@
 //! What a handler is given, and what one transaction covers.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
 use crate::config::TopicPartition;
+use crate::dead_letter::{Policies, Rejection};
 use crate::record::chunk::Chunk;
 use crate::{NextOffset, Record};
 
@@ -79,6 +82,14 @@ impl Segment {
 /// not hold must not fail the compare-and-set.
 pub(crate) const REPRESENTABLE_MS: RangeInclusive<i64> = 0..=253_402_300_799_999;
 
+/// A record that was rejected before, and why: no handler is given it again, and it is stored with the batch (EO-9).
+#[derive(Debug, Clone)]
+pub(crate) struct Letter {
+    /// Of this one record.
+    pub(crate) segment: Segment,
+    pub(crate) why: Arc<Rejection>,
+}
+
 /// What a batch holds of one partition: the records of `[from, to)`, which may be none (EO-1, EO-2).
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
@@ -86,16 +97,36 @@ pub(crate) struct Part {
     pub(crate) claim: ClaimId,
     pub(crate) from: NextOffset,
     pub(crate) to: NextOffset,
+    /// What the handler is given.
     pub(crate) segments: Vec<Segment>,
+    /// The last record, if that is one to be stored.
+    pub(crate) letter: Option<Letter>,
 }
 
 impl Part {
+    /// How many records the handler is given.
     pub(crate) fn len(&self) -> usize {
         self.segments.iter().map(|segment| segment.range.len()).sum()
     }
 
+    /// How many records there are.
+    pub(crate) fn all(&self) -> usize {
+        self.len() + usize::from(self.letter.is_some())
+    }
+
     pub(crate) fn weight(&self) -> usize {
-        self.segments.iter().map(Segment::weight).sum()
+        self.all_segments().map(Segment::weight).sum()
+    }
+
+    /// In offset order.
+    pub(crate) fn all_segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.segments.iter().chain(self.letter.as_ref().map(|letter| &letter.segment))
+    }
+
+    /// The record that is to be stored, and why.
+    pub(crate) fn rejected(&self) -> Option<(Record<'_>, &Rejection)> {
+        let Letter { segment, why } = self.letter.as_ref()?;
+        Some((Record::new(self, &segment.chunk, segment.range.start), why))
     }
 
     pub(crate) fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> {
@@ -106,7 +137,8 @@ impl Part {
 
     /// The last record's end and leader epoch, and its timestamp (ms), where known.
     pub(crate) fn last_marks(&self) -> (Option<EpochMark>, Option<i64>) {
-        let Some(segment) = self.segments.last().filter(|segment| !segment.range.is_empty()) else {
+        let Some(segment) = self.all_segments().next_back().filter(|segment| !segment.range.is_empty())
+        else {
             return (None, None);
         };
         let last = segment.range.end - 1;
@@ -114,6 +146,15 @@ impl Part {
         let timestamp = Some(segment.chunk.timestamp_ms(last)).filter(|ms| REPRESENTABLE_MS.contains(ms));
         ((leader_epoch >= 0).then_some(EpochMark { at, leader_epoch }), timestamp)
     }
+}
+
+/// Of a batch that was put together from dead letters: offsets do not move with it, the letters' states do.
+#[derive(Debug)]
+pub(crate) struct Redriven {
+    /// The redrive that asks for it.
+    pub(crate) request: i64,
+    /// The number of each dead letter, by its record's offset. All are of the batch's one part.
+    pub(crate) letters: BTreeMap<i64, i64>,
 }
 
 /// Records to apply in one transaction.
@@ -124,12 +165,57 @@ pub struct Batch {
     pub(crate) parts: Vec<Part>,
     len: usize,
     prepared: Mutex<Option<Box<dyn Any + Send>>>,
+    /// What becomes of records that are rejected; `None`: they halt their partitions.
+    policies: Option<Arc<Policies>>,
+    /// How many records its handler has rejected, once it is durable.
+    rejected: AtomicUsize,
+    /// `None`: it was fetched.
+    redriven: Option<Redriven>,
 }
 
 impl Batch {
     pub(crate) fn new(parts: Vec<Part>) -> Self {
         let len = parts.iter().map(Part::len).sum();
-        Self { parts, len, prepared: Mutex::default() }
+        let rejected = AtomicUsize::new(0);
+        Self { parts, len, prepared: Mutex::default(), policies: None, rejected, redriven: None }
+    }
+
+    /// Dead letters, to be applied once more.
+    pub(crate) fn of_letters(part: Part, redriven: Redriven) -> Self {
+        Self { redriven: Some(redriven), ..Self::new(vec![part]) }
+    }
+
+    /// Which dead letters it was put together from; `None`: it was fetched.
+    pub(crate) fn redriven(&self) -> Option<&Redriven> {
+        self.redriven.as_ref()
+    }
+
+    /// The same under these policies.
+    pub(crate) fn under(self, policies: Option<Arc<Policies>>) -> Self {
+        Self { policies, ..self }
+    }
+
+    pub(crate) fn set_policies(&mut self, policies: &Arc<Policies>) {
+        self.policies = Some(Arc::clone(policies));
+    }
+
+    pub(crate) fn policies(&self) -> Option<&Arc<Policies>> {
+        self.policies.as_ref()
+    }
+
+    /// Whether records of `topic` may be rejected one by one, without failing the batch.
+    pub(crate) fn sets_aside(&self, topic: &str) -> bool {
+        self.policies.as_ref().is_some_and(|policies| policies.sets_aside(topic))
+    }
+
+    /// The batch is durable, and its handler has rejected so many of its records.
+    pub(crate) fn has_rejected(&self, records: usize) {
+        self.rejected.store(records, Ordering::Relaxed);
+    }
+
+    /// How many records were applied, once it is durable.
+    pub(crate) fn applied(&self) -> usize {
+        self.len.saturating_sub(self.rejected.load(Ordering::Relaxed))
     }
 
     /// How many records the batch holds; a handler is never given an empty batch.

@@ -202,7 +202,8 @@ impl Claims {
         let keys = std::slice::from_ref(&seen.key);
         let expected = (self.arbiter == Arbiter::Nobody).then_some(seen.claim.token);
         let claim = self.claim(&client, &self.claim_waiting, keys, std::slice::from_ref(&token), expected);
-        let claimed = watch(&self.db, pid, claim).await?;
+        let claimed = watch(&self.db, pid, claim).await;
+        let claimed = claimed.map_err(|error| self.db.blockers.explain(error, pid))?;
         Ok(claimed.into_iter().next())
     }
 

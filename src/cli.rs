@@ -3,19 +3,24 @@
 mod completions;
 mod confirm;
 mod csv;
+mod dashboard;
+mod dead_letters;
 mod doctor;
+mod exporter;
 mod instant;
 mod man;
 mod migrate;
 mod offsets;
 mod operator;
 mod partitions;
+mod probe;
 mod progress;
 mod reconcile;
 mod report;
 mod status;
 mod table;
 mod tail;
+mod watch;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -61,8 +66,14 @@ Examples:
   # What would a replay of the last hour do? Nothing is moved
   highwater offsets reset --group fraud-rules-v2 --all-topics --by-duration PT1H --dry-run
 
+  # Which records were rejected and stored, and why?
+  highwater dead-letters list --group fraud-rules-v2
+
   # Is anything missing, or there twice? Reads the topics again
   highwater reconcile --group fraud-rules-v2 --deep
+
+  # Which partition, is capacity short, is somebody wedged: in a browser
+  highwater dashboard
 
   # Hold a partition, while the others run
   highwater partitions pause --group fraud-rules-v2 --topic payments:3 --reason 'INC-812'";
@@ -84,6 +95,7 @@ enum Command {
     Migrate(migrate::Arguments),
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
+    DeadLetters(dead_letters::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Report(report::Arguments),
@@ -91,8 +103,15 @@ enum Command {
     Man(man::Arguments),
     Reconcile(reconcile::Arguments),
     Tail(tail::Arguments),
-    /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it.
-    Version,
+    Exporter(exporter::Arguments),
+    Dashboard(dashboard::Arguments),
+    Probe(probe::Arguments),
+    /// Show the versions of this program, of the schema that it knows, and of the Kafka client in it
+    Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Where the database is: the same for every command.
@@ -159,6 +178,7 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
+            Command::DeadLetters(arguments) => dead_letters::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Report(arguments) => report::run(arguments).await,
@@ -166,18 +186,37 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Man(arguments) => man::run(arguments, command()),
             Command::Reconcile(arguments) => reconcile::run(arguments).await,
             Command::Tail(arguments) => tail::run(arguments).await,
-            Command::Version => Ok(version()),
+            Command::Exporter(arguments) => exporter::run(arguments).await,
+            Command::Dashboard(arguments) => dashboard::run(arguments).await,
+            Command::Probe(arguments) => probe::run(arguments).await,
+            Command::Version { json: true } => operator::json(&versions()),
+            Command::Version { json: false } => Ok(version()),
         }
     })
 }
 
+/// As JSON.
+#[derive(Debug, serde::Serialize)]
+struct Versions {
+    highwater: &'static str,
+    schema: i32,
+    oldest_usable_schema: i32,
+    librdkafka: String,
+}
+
+fn versions() -> Versions {
+    Versions {
+        highwater: env!("CARGO_PKG_VERSION"),
+        schema: schema::SCHEMA_VERSION,
+        oldest_usable_schema: schema::OLDEST_USABLE_VERSION,
+        librdkafka: rdkafka::util::get_rdkafka_version().1,
+    }
+}
+
 fn version() -> String {
+    let Versions { highwater, schema, oldest_usable_schema, librdkafka } = versions();
     format!(
-        "highwater {}\nschema {} (works from {} on)\nlibrdkafka {}\n",
-        env!("CARGO_PKG_VERSION"),
-        schema::SCHEMA_VERSION,
-        schema::OLDEST_USABLE_VERSION,
-        rdkafka::util::get_rdkafka_version().1,
+        "highwater {highwater}\nschema {schema} (works from {oldest_usable_schema} on)\nlibrdkafka {librdkafka}\n"
     )
 }
 

@@ -1,6 +1,8 @@
 //! One batch, one transaction: the handler's rows and the offsets, or neither (EO-1).
 
+mod aside;
 mod compare_and_set;
+mod redriven;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,14 +14,18 @@ use tokio_postgres::error::SqlState;
 use tracing::Instrument as _;
 
 use crate::claim::watch;
+use crate::db::waits::Wait;
 use crate::db::{Backend, Db};
+use crate::dead_letter::{Letter, Policies, Store, payload_of};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
 use crate::metrics::meter::BatchMeter;
 use crate::tx::protected::Tampered;
 use crate::verdict::{Class, Connection, Place};
 use crate::{Batch, HandlerError, Tx, trace};
+use aside::{Aside, Set};
 use compare_and_set::CompareAndSet;
+pub(crate) use redriven::{FailedAgain, Redrive};
 
 /// How long a rollback, a cancel or the end of a backend may take before it is given up.
 const PROMPTLY: Duration = Duration::from_secs(2);
@@ -32,14 +38,14 @@ pub(crate) enum Attempt {
     /// Rolled back: the compare-and-set found fewer rows under their claim than the batch has partitions. As far as is
     /// known, the transaction was the one that began.
     Missed,
-    /// Rolled back: somebody holds a partition's row for longer than `lock_timeout`.
-    Locked,
+    /// Rolled back: somebody holds a partition's row for longer than `lock_timeout`. Who, if that was seen.
+    Locked(Option<Wait>),
     /// Rolled back or never begun; certainly nothing is durable.
     Failed { place: Place, error: HandlerError },
     /// The handler panicked; nothing is durable.
     Panicked(String),
-    /// `max_processing_time` passed before COMMIT was sent; nothing is durable.
-    TimedOut,
+    /// `max_processing_time` passed before COMMIT was sent; nothing is durable. For which lock it waited then, if it did.
+    TimedOut(Option<Wait>),
     /// As `TimedOut`; the handler blocks its thread, and so do too many that were given up before.
     Crowded,
     /// The drain deadline passed before COMMIT was sent; nothing is durable.
@@ -60,8 +66,18 @@ pub(crate) enum Ended {
 impl From<Ended> for Attempt {
     fn from(ended: Ended) -> Self {
         match ended {
-            Ended::TimedOut => Self::TimedOut,
+            Ended::TimedOut => Self::TimedOut(None),
             Ended::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl Attempt {
+    /// What it waited for, if it was given up meanwhile.
+    fn having_waited(self, lock: Option<Wait>) -> Self {
+        match self {
+            Self::TimedOut(_) => Self::TimedOut(lock),
+            other => other,
         }
     }
 }
@@ -87,12 +103,31 @@ pub(crate) struct Commit {
     /// Handlers that were given up and block their threads.
     abandoned: Arc<AtomicUsize>,
     meter: Arc<BatchMeter>,
+    /// What becomes of records that are rejected.
+    policies: Arc<Policies>,
+    store: Store,
+    /// What becomes of dead letters that are applied once more.
+    redrive: Redrive,
 }
 
 impl Commit {
     pub(crate) fn new(db: Arc<Db>, max_processing_time: Duration, meter: Arc<BatchMeter>) -> Self {
         let compare_and_set = CompareAndSet::new(&db);
-        Self { compare_and_set, db, max_processing_time, abandoned: Arc::default(), meter }
+        let (store, policies) = (Store::whole(&db.schema), Arc::new(Policies::halting()));
+        let (redrive, abandoned) = (Redrive::new(&db), Arc::default());
+        Self { compare_and_set, db, max_processing_time, abandoned, meter, policies, store, redrive }
+    }
+
+    /// The same under these policies.
+    pub(crate) fn under(self, policies: Arc<Policies>) -> Self {
+        // Their count is there from the start, as one that may grow.
+        policies.setting_aside().for_each(|route| self.meter.set_aside(route, 0));
+        let store = Store::new(&self.db.schema, policies.keep());
+        Self { policies, store, ..self }
+    }
+
+    pub(crate) fn policies(&self) -> &Arc<Policies> {
+        &self.policies
     }
 
     /// A thread for the handlers of one lane.
@@ -155,8 +190,9 @@ impl Commit {
             let handled = tokio::select! {
                 handled = watch(&self.db, left_behind.backend.pid, running.finished()) => handled,
                 ended = &mut limit => {
+                    let lock = self.db.blockers.waited(left_behind.backend.pid);
                     self.leave_behind(left_behind);
-                    return ended.after(thread, running).await;
+                    return ended.after(thread, running).await.having_waited(lock);
                 }
             };
             self.meter.handler.took(began.elapsed());
@@ -179,6 +215,10 @@ impl Commit {
         if let Err(error) = tx.usable() {
             return self.failed(Place::Statement, error, tx, left_behind).await;
         }
+        // Also where the handler has kept it to itself: what it rejected, it has not written.
+        if let Some(error) = tx.refused() {
+            return self.failed(Place::Statement, error, tx, left_behind).await;
+        }
         failpoint!("rows_written");
 
         let span = trace::commit(batch, &self.db.identity);
@@ -190,21 +230,31 @@ impl Commit {
     /// The part of a batch's transaction that is ours.
     async fn settle(
         &self,
-        tx: Tx,
+        mut tx: Tx,
         batch: &Batch,
         mut left_behind: LeftBehind,
         mut limit: Pin<&mut impl Future<Output = Ended>>,
     ) -> Attempt {
-        // 2. The offsets. The last statement before COMMIT: in a transaction that an SQL error has aborted it
-        //    fails, also when the handler swallowed that error (PITFALLS 19).
+        let by_handler = tx.take_rejected();
+        if let Some(redriven) = batch.redriven() {
+            return self.settle_letters(tx, batch, redriven, &by_handler, left_behind, limit).await;
+        }
+        let aside = match Aside::new(&self.policies, batch, &by_handler) {
+            Ok(aside) => aside,
+            Err(error) => return self.failed(Place::Statement, error, tx, left_behind).await,
+        };
+
+        // 2. The offsets. The last statement before COMMIT, but for dead letters: in a transaction that an SQL error has
+        //    aborted it fails, also when the handler swallowed that error (PITFALLS 19).
         let began = Instant::now();
         let compared = {
             let compared = self.compare_and_set.run(&tx, batch);
             tokio::select! {
                 compared = watch(&self.db, left_behind.backend.pid, compared) => compared,
                 ended = &mut limit => {
+                    let lock = self.db.blockers.waited(left_behind.backend.pid);
                     self.leave_behind(left_behind);
-                    return ended.into();
+                    return Attempt::from(ended).having_waited(lock);
                 }
             }
         };
@@ -220,15 +270,82 @@ impl Commit {
         tracing::trace!(elapsed = ?began.elapsed(), "offsets compared and set");
         failpoint!("before_commit");
 
+        // Behind the compare-and-set: it has seen that the transaction is the batch's own, and moves lock in this order, too.
+        if !aside.letters.is_empty() {
+            let stored = {
+                let stored = self.store(&tx, &aside.letters);
+                tokio::select! {
+                    stored = watch(&self.db, left_behind.backend.pid, stored) => stored,
+                    ended = &mut limit => {
+                        self.leave_behind(left_behind);
+                        return ended.into();
+                    }
+                }
+            };
+            if let Err(error) = stored {
+                return self.failed(Place::CompareAndSet, aside.not_stored(error), tx, left_behind).await;
+            }
+            failpoint!("letters_stored");
+        }
+        self.count(aside, batch, &mut tx);
+
         // 3. From here on nothing is cancelled: COMMIT may have been carried out (EO-7).
         left_behind.cancel = None;
         self.commit(tx, left_behind).await
     }
 
+    async fn store(&self, tx: &Tx, letters: &[Set<'_>]) -> Result<(), tokio_postgres::Error> {
+        let client = tx.raw();
+        let statement = client.prepare_cached(&self.store.sql).await?;
+        let identity = &self.db.identity;
+        let letters: Vec<Letter<'_>> = letters
+            .iter()
+            .map(|(record, why)| Letter {
+                group: &identity.group,
+                topic: record.topic(),
+                topic_id: None,
+                partition: record.partition(),
+                offset: record.offset(),
+                payload: payload_of(record),
+                fingerprint: &why.fingerprint,
+                sqlstate: why.sqlstate.as_deref(),
+                reason: &why.reason,
+                handler: Some(self.policies.handler(record.topic())),
+                worker: Some(identity.owner),
+                kind: "reject",
+            })
+            .collect();
+        self.store.write(&**client, &statement, &letters).await
+    }
+
+    /// Counts what is set aside, once it is durable.
+    fn count(&self, aside: Aside<'_>, batch: &Batch, tx: &mut Tx) {
+        let Aside { letters, counted, by_handler } = aside;
+        let Some(counted) = counted else { return };
+        // Read after COMMIT only.
+        batch.has_rejected(by_handler);
+        let (policies, meter) = (Arc::clone(&self.policies), Arc::clone(&self.meter));
+        let (records, first) =
+            (letters.len(), letters.first().map(|(record, why)| (record.id(), (*why).clone())));
+        tx.on_commit(move || {
+            if let Some((record, why)) = first {
+                let (kind, reason) = (why.fingerprint, why.reason);
+                tracing::warn!(records, %record, kind, reason, "stored as dead letters, and stepped over: the first of them");
+            }
+            for (route, stored) in policies.count(&counted) {
+                meter.set_aside(route, stored);
+            }
+        });
+    }
+
     async fn begin(&self) -> Result<Tx, (Place, HandlerError)> {
         let connection = self.db.lane().await.map_err(|error| (Place::Connect, pool_error(error)))?;
         let begun = Tx::begin(connection, self.db.renewal()).await.inspect_err(|error| self.heed(error));
-        begun.map_err(|error| (Place::Begin, error))
+        let mut begun = begun.map_err(|error| (Place::Begin, error))?;
+        if self.policies.is_any() {
+            begun.under(&self.policies);
+        }
+        Ok(begun)
     }
 
     async fn commit(&self, tx: Tx, left_behind: LeftBehind) -> Attempt {
@@ -284,6 +401,14 @@ impl Commit {
             }
             _ => error,
         };
+        let error = match error.sqlstate() {
+            // The server has ended the wait: what is known of it was seen before.
+            Some("55P03") => match self.db.blockers.waited(left_behind.backend.pid) {
+                Some(lock) => error.having_waited(&lock.to_string()),
+                None => error,
+            },
+            _ => error,
+        };
         self.heed(&error);
         if error.cause().connection == Connection::Keep {
             self.roll_back(tx, left_behind).await;
@@ -304,8 +429,9 @@ impl Commit {
     async fn not_compared(&self, error: tokio_postgres::Error, tx: Tx, left_behind: LeftBehind) -> Attempt {
         match error.code() {
             Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                let lock = self.db.blockers.waited(left_behind.backend.pid);
                 self.roll_back(tx, left_behind).await;
-                Attempt::Locked
+                Attempt::Locked(lock)
             }
             Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
                 self.roll_back(tx, left_behind).await;

@@ -35,29 +35,35 @@ mod parse;
 mod pattern;
 mod properties;
 mod reference;
+mod secrets;
 mod settings;
 mod sources;
 mod start;
 mod subscription;
 mod table;
+mod tokens;
 mod topic_partition;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 pub use self::group::{Assignor, GroupProtocol};
 pub(crate) use self::instant::{epoch_ms, show_instant};
 pub use self::kafka::{CLIENT_ID_PREFIX, client_properties};
+pub use self::parse::parse_duration as duration;
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};
 pub use self::properties::KafkaProperties;
 pub(crate) use self::properties::{refusal, refused};
 pub use self::reference::reference;
+pub(crate) use self::secrets::{KafkaSecrets, files_of, warnings};
 pub use self::settings::{Config, PartialConfig};
 pub use self::start::StartPolicy;
 pub(crate) use self::subscription::ONE_OFF_GROUP;
+pub(crate) use self::tokens::check_own_tokens;
 pub use self::topic_partition::TopicPartition;
-pub use self::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
+pub use self::values::{Isolation, OnOffsetLost, OnRejected, PasswordCommand, PostgresUrl, SecretText};
 
 use crate::error::Result;
 use crate::schema::SchemaName;
@@ -146,6 +152,8 @@ pub struct OperatorConfig {
     pub brokers: Vec<String>,
     /// Of a client that is in no group. May hold secrets.
     pub(crate) properties: Vec<(String, String)>,
+    /// What they lack.
+    pub(crate) secrets: KafkaSecrets,
 }
 
 impl std::fmt::Debug for OperatorConfig {
@@ -215,12 +223,14 @@ impl PartialConfig {
     /// As [`finish`](Self::finish).
     pub fn finish_operator(self) -> Result<OperatorConfig> {
         let database = self.clone().finish_database()?;
+        secrets::check_security(&self.clone().fill(), &self)?;
         let config = self.fill();
         let properties = client_properties(&config, uuid::Uuid::new_v4());
         let is_of_a_member = |name: &str| name.starts_with("group.");
         Ok(OperatorConfig {
             database,
             properties: properties.into_iter().filter(|(name, _)| !is_of_a_member(name)).collect(),
+            secrets: KafkaSecrets::of(&config),
             brokers: config.brokers,
         })
     }
@@ -249,6 +259,24 @@ impl PartialConfig {
     #[must_use]
     pub fn given_group(&self) -> Option<&str> {
         self.group.as_ref().map(|given| given.value.as_str())
+    }
+
+    /// Where the admin server listens, if this layer says so.
+    #[must_use]
+    pub fn given_admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address.as_ref().and_then(|given| given.value)
+    }
+
+    /// In whose names the exporter shall tell metrics beside its own, if this layer says so.
+    #[must_use]
+    pub fn given_exporter_compat(&self) -> &[String] {
+        self.exporter_compat.as_ref().map(|given| given.value.as_slice()).unwrap_or_default()
+    }
+
+    /// How long a batch may take, if this layer says so.
+    #[must_use]
+    pub fn given_max_processing_time(&self) -> Option<Duration> {
+        self.max_processing_time.as_ref().map(|given| given.value)
     }
 
     /// The program's name, if it was given; its default is that of the executable.

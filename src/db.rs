@@ -10,10 +10,12 @@ mod live;
 mod notices;
 mod password;
 pub(crate) mod pooler;
+mod privilege;
 pub(crate) mod refused;
 mod session;
 pub(crate) mod tls;
 pub(crate) mod url;
+pub(crate) mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +37,7 @@ use crate::verdict::Connection;
 use crate::verdict::postgres::classify;
 pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
+pub(crate) use denied::Denied;
 pub(crate) use error::{DbError, postgres_error};
 pub(crate) use lease::{Lease, Transaction};
 pub(crate) use live::{LIVE_SECONDS, from_the_future, live};
@@ -79,6 +82,8 @@ impl Identity {
 pub(crate) struct Db {
     pub(crate) identity: Identity,
     pub(crate) schema: SchemaName,
+    /// Where it is, as `postgres://user@host:port/database`: never a password.
+    pub(crate) server: String,
     connector: Connector,
     lanes: Pool,
     /// Statements that make a lane's session what it was when it was new.
@@ -122,6 +127,7 @@ impl Db {
             cleared,
             identity,
             schema,
+            server: config.postgres_url.to_string(),
         })
     }
 
@@ -178,9 +184,10 @@ impl Db {
             (Some((since, why)), Some(limit)) if since >= limit => Err(Error::new(
                 ErrorKind::Authentication,
                 format!(
-                    "Postgres has refused this worker's credentials for {since:?} without a break ({why}): correct \
+                    "Postgres ({}) has refused this worker's credentials for {since:?} without a break ({why}): correct \
                      postgres_url, or have rotated passwords read anew with postgres_password_file or \
-                     postgres_password_command"
+                     postgres_password_command",
+                    self.server
                 ),
             )),
             _ => Ok(()),
@@ -190,7 +197,7 @@ impl Db {
     /// Clears the pools if this error says that the server is not what it was.
     pub(crate) fn heed(&self, error: &DbError) {
         let source = match error {
-            DbError::Postgres(source) => Some(source),
+            DbError::Postgres(source) | DbError::Waited(source, _) => Some(source),
             DbError::Pool(error) => postgres_error(error),
             DbError::Other(_) => None,
         };
@@ -266,9 +273,10 @@ fn pool(
 
 /// Makes an error of what no waiting cures (wrong credentials, no such database, no tables, no rights); gives
 /// anything else back.
-pub(crate) fn into_fatal(error: DbError, schema: &SchemaName) -> Result<DbError, Error> {
+pub(crate) fn into_fatal(error: DbError, db: &Db) -> Result<DbError, Error> {
+    let (schema, server) = (&db.schema, &db.server);
     let source = match error {
-        DbError::Postgres(source) => source,
+        DbError::Postgres(source) | DbError::Waited(source, _) => source,
         DbError::Pool(PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source))) => {
             source
         }
@@ -276,8 +284,8 @@ pub(crate) fn into_fatal(error: DbError, schema: &SchemaName) -> Result<DbError,
     };
     match source.code() {
         Some(&SqlState::INVALID_CATALOG_NAME) => {
-            Err(Error::configuration("the database that postgres_url names does not exist")
-                .with_source(source))
+            let text = format!("the database that postgres_url names does not exist ({server})");
+            Err(Error::configuration(text).with_source(source))
         }
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_COLUMN) => {
             let text =
@@ -285,7 +293,7 @@ pub(crate) fn into_fatal(error: DbError, schema: &SchemaName) -> Result<DbError,
             Err(Error::new(ErrorKind::Schema, text).with_source(source))
         }
         _ => {
-            let error = Error::postgres("use Postgres", source);
+            let error = Error::postgres(format!("use Postgres at {server}"), source);
             if error.is_access_denied() { Err(error) } else { Ok(DbError::Other(error.report())) }
         }
     }

@@ -1,5 +1,5 @@
 //! An examination of everything that a group's workers depend on: settings, brokers, topics, rights, tables, clocks,
-//! retention, vacuum. Each finding has its cure. It changes nothing, and an answer that is missing is a finding, too.
+//! retention, vacuum, locks, what has halted. Each finding has its cure. It changes nothing, and an answer that is missing is a finding, too.
 //!
 //! ```no_run
 //! use highwater::PartialConfig;
@@ -15,6 +15,8 @@
 mod brokers;
 mod clocks;
 mod database;
+mod locks;
+mod partitions;
 mod pooler;
 mod replicas;
 mod retention;
@@ -98,13 +100,15 @@ pub struct Finding {
     pub subject: Option<String>,
     /// What was found.
     pub finding: String,
+    /// What a worker says of it, which may be in a handler's words; none of most.
+    pub detail: Option<String>,
     /// What to do about it.
     pub cure: Option<String>,
 }
 
 impl Finding {
     fn new(check: &'static str, severity: Severity, finding: impl Into<String>) -> Self {
-        Self { check, severity, subject: None, finding: finding.into(), cure: None }
+        Self { check, severity, subject: None, finding: finding.into(), detail: None, cure: None }
     }
 
     fn ok(check: &'static str, finding: impl Into<String>) -> Self {
@@ -125,6 +129,11 @@ impl Finding {
 
     fn of(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
+        self
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
         self
     }
 
@@ -176,6 +185,8 @@ pub async fn examine(config: &DoctorConfig, options: &DoctorOptions) -> Vec<Find
     findings.extend(ask(client, "tables", async |asked| tables::damage(patient, asked).await).await);
     findings
         .extend(ask(client, "undo-index", async |asked| tables::undo_indexes(patient, asked).await).await);
+    findings.extend(ask(client, "halted", async |asked| partitions::halted(patient, asked).await).await);
+    findings.extend(locks::check(patient, client).await);
     findings.extend(clocks::check(patient, client).await);
     findings
 }

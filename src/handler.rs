@@ -14,6 +14,8 @@ pub(crate) use thread::{HandlerThread, MAX_ABANDONED, Running};
 
 use crate::{Batch, Table, Tx};
 
+/// Writes the rows that follow from records; the one thing that you must write.
+///
 #[doc = include_str!("../docs/handlers.md")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Handler`",

@@ -5,7 +5,7 @@ mod survey;
 mod tail;
 
 pub(crate) use retention::Retention;
-pub(crate) use survey::{Surveyor, Whose};
+pub(crate) use survey::{Surveyor, Whose, whose_turn};
 pub(crate) use tail::Tail;
 
 use crate::batch::REPRESENTABLE_MS;

@@ -11,6 +11,7 @@ mod pace;
 mod process;
 mod ruling;
 mod shared;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,12 +175,13 @@ impl Lane {
         let _ = self.parts.reports.send(report);
     }
 
-    /// Waits after a failure; ends early when a buffer is closed, so that a revoke is not held up.
+    /// Waits after a failure, which its caller has told; ends early when a buffer is closed, so that a revoke is not held
+    /// up.
     async fn pause(&mut self, why: &str) {
         self.troubled = true;
         self.shared.buffers().iter().for_each(|buffer| buffer.note(Some(format!("trying again: {why}"))));
         let wait = self.parts.backoff.next();
-        tracing::warn!(why, retry_in = ?wait, "a batch was not applied; trying again");
+        tracing::debug!(why, retry_in = ?wait, "trying again");
         let _ = tokio::time::timeout(wait, self.shared.signals.closing.notified()).await;
     }
 

@@ -41,12 +41,22 @@ mod commit;
 pub mod config;
 mod consumer;
 mod control;
+#[cfg(feature = "admin")]
+pub mod dashboard;
 mod db;
+mod dead_letter;
 pub mod doctor;
+mod due;
 pub mod error;
+#[cfg(feature = "admin")]
+pub mod exporter;
 mod failpoint;
+pub mod fleet;
+#[cfg(test)]
+mod fuzz;
 mod handler;
 pub mod health;
+mod http;
 mod invariants;
 mod lag;
 mod lane;
@@ -62,10 +72,12 @@ mod partition;
 mod record;
 pub mod report;
 pub mod schema;
+mod secret;
 pub mod sink;
 mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod token;
 mod trace;
 mod tx;
 mod verdict;
@@ -73,12 +85,14 @@ mod worker;
 
 pub use batch::{Batch, PartitionRecords};
 pub use config::{Config, PartialConfig};
+pub use dead_letter::RejectPolicy;
 pub use error::{Error, ErrorKind, Result};
 pub use handler::{Handler, HandlerError, HandlerErrorKind, HandlerFn, HandlerFuture, handler_fn};
 pub use offset::NextOffset;
 pub use record::{Record, RecordId};
 pub use schema::SchemaName;
 pub use sink::{Table, TableSink};
+pub use token::{KafkaToken, TokenError, TokenSource};
 pub use tx::{BinaryCopy, Prepared, Savepoint, Statement, Tx};
 pub use worker::{
     Counters, Monitor, PartitionState, PartitionStatus, Phase, Worker, WorkerBuilder, WorkerHandle,

@@ -16,7 +16,8 @@ use tokio_postgres::{Client, Transaction};
 
 pub(crate) use self::grants::needed;
 pub use self::grants::{
-    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, grants, monitor_grants, operator_grants,
+    DEFAULT_OPERATOR, DEFAULT_ROLE, MONITOR_ROLE, fence, grants, monitor_grants, operator_grants,
+    payload_grants,
 };
 pub use self::list::{OLDEST_USABLE_VERSION, SCHEMA_VERSION};
 pub use self::version::{SchemaVersion, check_version};

@@ -27,6 +27,7 @@ mod active;
 mod adopt;
 mod apply;
 mod copy;
+mod dead_letters;
 mod delete;
 mod describe;
 mod ends;
@@ -47,6 +48,7 @@ mod tail;
 mod takeover;
 mod target;
 mod undo;
+mod waiting;
 
 use std::time::Duration;
 
@@ -63,6 +65,11 @@ pub(crate) use self::leading::leading_index;
 pub use self::active::{Activity, GroupMember, LiveWorker};
 pub use self::apply::{Applied, ApplyOptions};
 pub use self::copy::Copy;
+pub use self::dead_letters::{
+    DeadLetter, DeadLetterAttempt, DeadLetterFilter, DeadLetterHeader, DeadLetterKind, DeadLetterPayload,
+    DeadLetterState, Discard, ExportedDeadLetter, ExportedToTopic, LeftOut, NotEligible, PayloadState,
+    Redrivable, Redrive, RedriveStatus, ShownDeadLetter,
+};
 pub use self::delete::Deleted;
 pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
@@ -71,13 +78,16 @@ pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};
 pub use self::reconcile::{
     ComparedPartition, ComparedTable, Difference, DifferenceKind, Expect, LedgerRange, RangeKind,
-    ReconcileOptions, ReconcileProgress, Reconciliation, RowCount, TableChoice,
+    ReconcileOptions, ReconcileProgress, Reconciliation, RowCount, TableChoice, UnreadPartition,
 };
 pub use self::request::{Position, Request, Selection, TopicSelection};
-pub use self::status::{GroupStatus, Lag, LastEvent, StatusOptions, Trouble, TroubleKind, Workers};
+pub use self::status::{
+    GroupStatus, Lag, LastEvent, PartitionLetters, StatusOptions, Trouble, TroubleKind, Workers,
+};
 pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
 pub use self::undo::{Undo, UndoTable, Undoing};
+pub use self::waiting::WaitingLetters;
 
 /// From this version on there are tables for plans.
 const PLANS_SINCE: i32 = 2;
@@ -106,8 +116,7 @@ impl Offsets {
     /// If Postgres cannot be reached or refuses the login, or has no tables of Highwater's, or such that lack those for
     /// plans ([`Schema`](ErrorKind::Schema)).
     pub async fn connect(config: &OperatorConfig) -> Result<Self> {
-        let catalog = (!config.brokers.is_empty()).then(|| Catalog::new(&config.properties)).transpose();
-        let catalog = catalog.map_err(|source| crate::config::refused(&source))?;
+        let catalog = (!config.brokers.is_empty()).then(|| config.catalog()).transpose()?;
         let client = open(&config.database).await?;
         let found = check_version(&client, &config.database.schema).await?;
         if found.version < PLANS_SINCE {

@@ -20,7 +20,7 @@ mod halt;
 pub(crate) use halt::Halt;
 
 use crate::NextOffset;
-use crate::batch::{AssignmentId, ClaimId};
+use crate::batch::{AssignmentId, ClaimId, PartitionKey};
 
 /// Where a partition stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,6 +66,21 @@ pub(crate) enum Input {
     FenceOver,
     /// What the partition halted for is seen to be over. Only for causes that can be watched; most need an operator.
     HaltOver,
+}
+
+impl Input {
+    /// A halt says where it is: see [`Halt::at`].
+    pub(crate) fn at(self, group: &str, key: &PartitionKey) -> Self {
+        match self {
+            Self::Refused { assignment, claim, why } => {
+                Self::Refused { assignment, claim, why: why.at(group, key) }
+            }
+            Self::Ended { claim, after: After::Halt(why) } => {
+                Self::Ended { claim, after: After::Halt(why.at(group, key)) }
+            }
+            other => other,
+        }
+    }
 }
 
 /// What is to be done.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::HandlerError;
 use crate::batch::Part;
+use crate::consumer::ffi::TimestampType;
 use chunk::Chunk;
 
 /// One Kafka record, borrowed from its [`Batch`](crate::Batch).
@@ -62,6 +63,21 @@ impl<'a> Record<'a> {
     /// Name and value of each header, in the record's order; a name may occur more than once.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
         self.chunk.headers(self.index)
+    }
+
+    /// All headers, also those whose names are no UTF-8.
+    pub(crate) fn raw_headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        self.chunk.raw_headers(self.index)
+    }
+
+    /// The timestamp as Kafka has it; -1 when the record has none.
+    pub(crate) fn raw_timestamp_ms(&self) -> i64 {
+        self.chunk.timestamp_ms(self.index)
+    }
+
+    /// Whose clock the timestamp is from.
+    pub(crate) fn timestamp_type(&self) -> Option<TimestampType> {
+        self.chunk.timestamp_type(self.index)
     }
 
     /// The record's timestamp in milliseconds since 1970-01-01T00:00:00Z, as set by the producer or, with

@@ -72,6 +72,15 @@ struct Prepared {
     encoded: Vec<Encoded>,
     /// Somebody could tell the batch from its records one by one: each row is written by a statement of its own.
     tells: bool,
+    /// Of records that become dead letters, if their columns are still what they were.
+    rejected: Vec<HandlerError>,
+}
+
+impl Prepared {
+    /// Whether writing the rows shows that all tables are what they were when they were encoded.
+    fn will_be_compared(&self) -> bool {
+        self.encoded.iter().all(|table| !table.rows.is_empty())
+    }
 }
 
 impl TableSink {
@@ -135,10 +144,10 @@ impl TableSink {
         if plan.tables.is_empty() {
             return Err(HandlerError::fatal("a table sink was given no table"));
         }
-        let encoded = encode(plan, &self.pool, &*self.mapping, batch)?;
+        let (encoded, rejected) = encode(plan, &self.pool, &*self.mapping, batch)?;
         let tells = encoded.iter().any(|rows| rows.tells && !rows.rows.is_empty())
             || parents::come_late(plan, &encoded);
-        Ok(Prepared { plan: Arc::clone(plan), encoded, tells })
+        Ok(Prepared { plan: Arc::clone(plan), encoded, tells, rejected })
     }
 
     /// The batch's rows, and whether the catalogue was read for them just now.
@@ -146,7 +155,10 @@ impl TableSink {
         if let Some(plan) = self.known() {
             let prepared = batch.take_kept::<Prepared>().filter(|kept| Arc::ptr_eq(&kept.plan, &plan));
             match prepared.map_or_else(|| self.encode(&plan, batch), Ok) {
-                Ok(prepared) => return Ok((prepared, false)),
+                Ok(prepared) if prepared.rejected.is_empty() || prepared.will_be_compared() => {
+                    return Ok((prepared, false));
+                }
+                Ok(_) => tracing::debug!("reading the catalogue again before records are rejected"),
                 // Before a record is rejected: would it fit the columns as they are now?
                 Err(error) => {
                     tracing::debug!(%error, "reading the catalogue again before a record is rejected")
@@ -219,7 +231,7 @@ impl Handler for TableSink {
             Ok(()) => {
                 tx.end_part();
                 send::give_back(rows.encoded, &self.pool);
-                Ok(())
+                rows.rejected.into_iter().try_for_each(|error| tx.set_aside(error))
             }
             Err(error) => {
                 if error.sqlstate().is_some() {

@@ -175,12 +175,12 @@ fn of(attempt: &Attempt) -> (&'static str, Option<&str>) {
     match attempt {
         Attempt::Applied => ("applied", None),
         Attempt::Missed => error("missed"),
-        Attempt::Locked => error("locked"),
+        Attempt::Locked(_) => error("locked"),
         Attempt::Failed { error, .. } => {
             ("failed", Some(error.sqlstate().unwrap_or_else(|| word(error.cause().class))))
         }
         Attempt::Panicked(_) => error("panicked"),
-        Attempt::TimedOut => error("timed_out"),
+        Attempt::TimedOut(_) => error("timed_out"),
         Attempt::Crowded => error("crowded"),
         Attempt::Cancelled => error("cancelled"),
         Attempt::Unknown { .. } => error("unknown"),
@@ -196,6 +196,7 @@ fn word(class: Class) -> &'static str {
         Class::Reject => "rejected",
         Class::RetryThenHalt => "retry_then_halt",
         Class::Bug => "bug",
+        Class::Privilege => "privilege",
         Class::Halt => "halt",
         Class::Authentication => "authentication",
     }

@@ -3,10 +3,11 @@
 mod binary;
 mod copy;
 mod guard;
-mod hidden;
+pub(crate) mod hidden;
 mod lexer;
 pub(crate) mod order;
 pub(crate) mod protected;
+mod reject;
 mod savepoint;
 mod sorted;
 mod statement;
@@ -73,6 +74,8 @@ pub struct Tx {
     staged: Vec<String>,
     /// How long table sinks have been at their `COPY`.
     written: Duration,
+    /// What the handler has rejected.
+    rejections: reject::Rejections,
 }
 
 impl Tx {
@@ -100,6 +103,7 @@ impl Tx {
             on_commit: Vec::new(),
             staged: Vec::new(),
             written: Duration::ZERO,
+            rejections: reject::Rejections::default(),
         };
         let answer = this
             .raw()

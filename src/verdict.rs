@@ -57,8 +57,10 @@ pub(crate) enum Who {
     Size,
     /// The data of a record.
     Record,
-    /// The handler, the set-up of the database, or a setting.
+    /// The handler, or the tables that it writes.
     Handler,
+    /// A setting, or a right that this worker lacks.
+    Configuration,
 }
 
 /// What is done.
@@ -121,9 +123,10 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
     match class {
         C::Halt if seen.partitions > 1 => verdict(Who::Handler, Act::Apart),
         C::Halt => verdict(Who::Handler, Act::Halt),
-        C::Reject | C::Bug if seen.named && seen.is_in_company() => verdict(blamed(class), Act::Isolate),
-        C::Reject if seen.named => found(Who::Record),
-        C::Bug if seen.named => found(Who::Handler),
+        C::Reject | C::Bug | C::Privilege if seen.named && seen.is_in_company() => {
+            verdict(blamed(class), Act::Isolate)
+        }
+        C::Reject | C::Bug | C::Privilege if seen.named => found(blamed(class)),
         // Others lost theirs, too: then it was hardly this batch that ended it, unless that recurs wherever it is tried.
         C::Lost if !seen.alone && seen.times < LOSSES => verdict(Who::Surroundings, Act::Wait),
         _ if seen.partitions > 1 => verdict(blamed(class), Act::Apart),
@@ -159,9 +162,25 @@ fn judge_data(class: Class, seen: &Seen) -> Verdict {
             Seen { singles: ..RETRIES, .. } => verdict(Who::Surroundings, Act::Wait),
             _ => found(Who::Record),
         },
-        C::Reject | C::Bug if seen.records > 1 => verdict(blamed(class), Act::Halve),
-        C::Reject | C::Bug => found(blamed(class)),
+        // A right, too: what is written where a record says may be what the role may not.
+        C::Reject | C::Bug | C::Privilege if seen.records > 1 => verdict(blamed(class), Act::Halve),
+        C::Reject | C::Bug | C::Privilege => found(blamed(class)),
     }
+}
+
+/// Whether a record that is to be named may be set aside instead of halting its partition: only where its own data is at
+/// fault, by the handler's word or the server's. Not for a session that was lost each time, nor for what usually passes:
+/// outages and set-ups can look like that, and must never cost a record. `sqlstate`: the server's, if it was the server.
+pub(crate) fn may_be_set_aside(place: Place, class: Class, verdict: Verdict, sqlstate: Option<&str>) -> bool {
+    let is_of_the_data = match class {
+        Class::Reject => true,
+        // The table has no partition for the row.
+        Class::RetryThenHalt => sqlstate == Some("23514"),
+        _ => false,
+    };
+    // Not what happens at our own statement.
+    let is_of_the_batch = matches!(place, Place::Statement | Place::CopyRow | Place::Commit);
+    is_of_the_data && is_of_the_batch && verdict == Verdict { who: Who::Record, act: Act::Name }
 }
 
 const fn blamed(class: Class) -> Who {
@@ -170,6 +189,7 @@ const fn blamed(class: Class) -> Who {
         Class::OwnTimeout => Who::Size,
         Class::Reject => Who::Record,
         Class::Bug | Class::Halt => Who::Handler,
+        Class::Privilege => Who::Configuration,
     }
 }
 

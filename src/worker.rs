@@ -6,7 +6,9 @@ mod builder;
 mod client;
 pub(crate) mod contact;
 mod control;
+mod credentials;
 mod effects;
+mod halted;
 mod handle;
 mod heartbeat;
 mod launch;
@@ -16,6 +18,7 @@ mod orders;
 mod progress;
 mod prune;
 mod pulse;
+mod redriver;
 mod registrar;
 mod report;
 mod sampling;
@@ -24,6 +27,7 @@ mod standing;
 mod status;
 mod stop;
 mod surveying;
+mod unassigned;
 mod vigil;
 
 use std::sync::Arc;
@@ -34,8 +38,10 @@ pub use monitor::Monitor;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
 
 use crate::config::Config;
+use crate::dead_letter::Policies;
 use crate::error::Result;
 use crate::handler::ErasedHandler;
+use crate::token::ErasedTokenSource;
 use status::StatusBoard;
 
 /// A worker of a consumer group: built, not yet running.
@@ -61,7 +67,10 @@ use status::StatusBoard;
 pub struct Worker {
     config: Config,
     handler: Arc<dyn ErasedHandler>,
+    policies: Arc<Policies>,
     board: Arc<StatusBoard>,
+    /// The program's own source of tokens for Kafka.
+    tokens: Option<Arc<dyn ErasedTokenSource>>,
 }
 
 impl Worker {

@@ -1,6 +1,6 @@
 //! Highwater with the ready table sink.
 
-use highwater::{Handler, Table, TableSink};
+use highwater::{Handler, HandlerError, Table, TableSink};
 
 use super::payments::Payment;
 
@@ -9,6 +9,27 @@ const COLUMNS: [&str; 3] = ["merchant_id", "tx_id", "score"];
 /// A row per payment, by plain COPY.
 pub(crate) fn append() -> impl Handler {
     into(Table::append("scores", COLUMNS))
+}
+
+/// Of so many records one is rejected.
+const POISON_EVERY: u64 = 1_000;
+
+/// Whether the record at this offset of its partition is rejected by [`poisoned`].
+pub(crate) fn is_poison(offset: u64) -> bool {
+    offset % POISON_EVERY == POISON_EVERY / 2
+}
+
+/// As [`append`], but for the records that [are poison](is_poison).
+pub(crate) fn poisoned() -> impl Handler {
+    let table = Table::append("scores", COLUMNS);
+    let table = table.source_partition("source_partition").source_offset("source_offset");
+    TableSink::new(table, |record, rows| {
+        if u64::try_from(record.offset()).is_ok_and(is_poison) {
+            return Err(HandlerError::reject(record, "poison"));
+        }
+        let payment: Payment<'_> = record.json()?;
+        rows.push((payment.merchant_id, payment.tx_id, payment.score()))
+    })
 }
 
 /// The last payment per key.

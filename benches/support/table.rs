@@ -29,6 +29,7 @@ pub(crate) const COLUMNS: &str = "merchant_id, tx_id, score, source_partition, s
 /// When a statement fails.
 pub(crate) async fn fresh(client: &Client, partitions: i32) -> Result {
     client.batch_execute("TRUNCATE scores, bare_offset").await?;
+    client.batch_execute("TRUNCATE highwater.dead_letter CASCADE").await?;
     let sql = "INSERT INTO bare_offset SELECT p, 0 FROM generate_series(0, $1::int4 - 1) AS p";
     client.execute(sql, &[&partitions]).await?;
     client.batch_execute("VACUUM bare_offset").await?;
@@ -44,6 +45,36 @@ pub(crate) async fn fresh(client: &Client, partitions: i32) -> Result {
 /// When the table is not what was produced.
 pub(crate) async fn verify(client: &Client, produced: u64, ends: &[i64]) -> Result {
     verify_in(client, "scores", produced, ends).await
+}
+
+/// As [`verify`], where the records at these offsets are dead letters, and no others are.
+///
+/// # Errors
+/// When the table, or what is stored beside it, is not what was produced.
+pub(crate) async fn verify_but(
+    client: &Client,
+    produced: u64,
+    ends: &[i64],
+    dead: fn(u64) -> bool,
+) -> Result {
+    let partitions = u64::try_from(ends.len())?;
+    let mut expected = Contents::default();
+    let mut letters = 0;
+    for (&end, partition) in ends.iter().zip(0..) {
+        for offset in 0..u64::try_from(end)? {
+            if dead(offset) {
+                letters += 1;
+            } else {
+                expected.add(offset * partitions + partition);
+            }
+        }
+    }
+    verify_offsets(client, "scores", produced - letters, ends).await?;
+    let stored: i64 = client.query_one("SELECT count(*) FROM highwater.dead_letter", &[]).await?.get(0);
+    if u64::try_from(stored)? != letters {
+        return Err(format!("{stored} dead letters are stored, and {letters} records are").into());
+    }
+    verify_contents(client, "scores", expected).await
 }
 
 /// As [`verify`], of another table.

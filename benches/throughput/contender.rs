@@ -18,6 +18,7 @@ pub(crate) enum Contender {
     Bare,
     Sorted,
     Append,
+    Poison,
     Handler,
     Unsorted,
     Merge,
@@ -55,11 +56,12 @@ pub(crate) struct Measured {
 }
 
 impl Contender {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Consume,
         Self::Copy,
         Self::Bare,
         Self::Append,
+        Self::Poison,
         Self::Sorted,
         Self::Handler,
         Self::Unsorted,
@@ -69,12 +71,15 @@ impl Contender {
         Self::Textbook,
     ];
 
-    /// All, or those of a list of names.
+    /// All but those that must be named, or those of a list of names.
     ///
     /// # Errors
     /// When a name is none of them.
     pub(crate) fn chosen(list: Option<&str>) -> Result<Vec<Self>> {
-        let Some(list) = list else { return Ok(Self::ALL.to_vec()) };
+        let by_name_only = |contender: &Self| *contender == Self::Poison;
+        let Some(list) = list else {
+            return Ok(Self::ALL.into_iter().filter(|contender| !by_name_only(contender)).collect());
+        };
         let named = |name: &str| {
             let contender = Self::ALL.into_iter().find(|contender| contender.name() == name.trim());
             contender.ok_or_else(|| format!("--only: there is no contender {name:?}; see --help").into())
@@ -89,6 +94,7 @@ impl Contender {
             Self::Bare => "bare",
             Self::Sorted => "sorted",
             Self::Append => "append",
+            Self::Poison => "poison",
             Self::Handler => "handler",
             Self::Unsorted => "unsorted",
             Self::Merge => "merge",
@@ -106,6 +112,7 @@ impl Contender {
             Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
             Self::Merge => stage.bare(50_000, Mode::Merge).drain().await,
             Self::Append => stage.highwater(sink::append()).await,
+            Self::Poison => stage.poisoned().await,
             Self::Handler => stage.highwater(Scores::into("scores").sorted()).await,
             Self::Unsorted => stage.highwater(Scores::into("scores")).await,
             Self::Upsert => stage.highwater(sink::upsert()).await,
@@ -122,9 +129,13 @@ impl Contender {
         let used = Usage::now(stage).await?.since(&before);
         let records = run.records;
         if self != Self::Consume {
-            table::verify(&stage.servers.client, records, &stage.ends)
-                .await
-                .map_err(|error| format!("{}: {error}", self.name()))?;
+            let verified = match self {
+                Self::Poison => {
+                    table::verify_but(&stage.servers.client, records, &stage.ends, sink::is_poison).await
+                }
+                _ => table::verify(&stage.servers.client, records, &stage.ends).await,
+            };
+            verified.map_err(|error| format!("{}: {error}", self.name()))?;
         }
         let per_record = |used: Duration| used.as_secs_f64() * 1e6 / stats::float(records);
         Ok(Measured {
@@ -158,6 +169,16 @@ impl Stage {
     async fn highwater(&self, handler: impl Handler) -> Result<Run> {
         let settings = worker::settings(&self.servers, &self.topic).or(self.settings.clone());
         worker::drain(settings, handler, self.records).await
+    }
+
+    /// Some records are rejected, and become dead letters.
+    async fn poisoned(&self) -> Result<Run> {
+        let settings = PartialConfig::default()
+            .on_rejected(highwater::config::OnRejected::DeadLetter)
+            .dead_letter_max_per_million(None::<usize>)
+            .dead_letter_max_per_minute(None::<usize>);
+        let settings = worker::settings(&self.servers, &self.topic).or(self.settings.clone()).or(settings);
+        worker::drain(settings, sink::poisoned(), self.records).await
     }
 
     fn bare(&self, batch: usize, mode: Mode) -> Bare {

@@ -9,6 +9,7 @@
 //! cargo run --release --example fraud_scores
 //! ```
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use highwater::{Worker, handler_fn};
@@ -17,7 +18,11 @@ mod sink;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or("info".into())).init();
+    // Colours are for people: not in a file, a pipe or a pod's log.
+    let colours =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let filter = std::env::var("HIGHWATER_LOG").unwrap_or("info".into());
+    tracing_subscriber::fmt().with_ansi(colours).with_env_filter(filter).init();
     let worker = Worker::builder().build(handler_fn(|batch, tx| Box::pin(sink::write(batch, tx))));
     let ended = match worker {
         Ok(worker) => worker.run().await,

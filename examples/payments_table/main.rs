@@ -9,6 +9,7 @@
 //! cargo run --release --example payments_table
 //! ```
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use highwater::{Table, TableSink, Worker};
@@ -45,7 +46,11 @@ fn sink() -> TableSink {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter(std::env::var("HIGHWATER_LOG").unwrap_or("info".into())).init();
+    // Colours are for people: not in a file, a pipe or a pod's log.
+    let colours =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let filter = std::env::var("HIGHWATER_LOG").unwrap_or("info".into());
+    tracing_subscriber::fmt().with_ansi(colours).with_env_filter(filter).init();
     let ended = match Worker::builder().build(sink()) {
         Ok(worker) => worker.run().await,
         Err(error) => Err(error),

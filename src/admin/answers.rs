@@ -29,7 +29,11 @@ pub(super) async fn live(State(monitor): State<Monitor>) -> impl IntoResponse {
 pub(super) async fn ready(State(monitor): State<Monitor>) -> impl IntoResponse {
     let WorkerStatus { phase, ready, detail, .. } = monitor.status();
     match phase {
-        Phase::Running if ready => (StatusCode::OK, "ready\n".to_owned()),
+        // What stands still for a reason of its own holds up no rollout, and is said.
+        Phase::Running if ready => match detail {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(detail) => (StatusCode::OK, format!("ready, but {detail}\n")),
+        },
         Phase::Running => {
             let why = detail.as_deref().unwrap_or("it has not joined the group yet");
             (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))

@@ -194,16 +194,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_paths_fit_into_another_server() {
-        let settings = crate::PartialConfig::default()
-            .brokers(vec!["a:9092".to_owned()])
-            .postgres_url("postgres://db/app")
-            .group("g")
-            .topics(vec!["t".to_owned()]);
-        let builder = crate::Worker::builder().ignore_environment().settings(settings);
-        let worker = builder.build(crate::handler_fn(|_, _| Box::pin(async { Ok(()) }))).unwrap();
         let router = Router::new()
             .route("/", get(|| async { "mine" }))
-            .nest("/worker", crate::admin::router(worker.monitor()));
+            .nest("/worker", crate::admin::router(monitor()));
         let listening = Listening::open(anywhere()).await.unwrap();
         let address = listening.address();
         let serving = listening.serve_router(router);
@@ -222,4 +215,48 @@ mod tests {
         let error = Listening::open(first.address()).await.unwrap_err();
         assert!(error.to_string().contains("another process listens there"), "{error}");
     }
+
+    /// A worker that has not begun.
+    fn monitor() -> Monitor {
+        let settings = crate::PartialConfig::default()
+            .brokers(vec!["a:9092".to_owned()])
+            .postgres_url("postgres://db/app")
+            .group("g")
+            .topics(vec!["t".to_owned()]);
+        let builder = crate::Worker::builder().ignore_environment().settings(settings);
+        builder.build(crate::handler_fn(|_, _| Box::pin(async { Ok(()) }))).unwrap().monitor()
+    }
+
+    crate::fuzz::fuzz!(
+        /// Whatever a client sends, what it gets is HTTP, and the connection ends when it leaves.
+        any_request_is_answered_or_cut_off,
+        &[
+            "GET ", "POST ", "HEAD ", "/", "/livez", "/readyz", "/status", "/metrics", "?", "%00", "%2e%2e/", "..", " HTTP/1.1",
+            " HTTP/1.0", "\r\n", "\r\n\r\n", "Host: x\r\n", "Content-Length: ", "5", "Transfer-Encoding: chunked\r\n",
+            "Accept: application/openmetrics-text;q=0.5", "Connection: close\r\n", ",", ";version=1.0.0", "Expect: 100-continue\r\n",
+        ],
+        |bytes| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let answer = runtime.block_on(async {
+                let router = crate::admin::router(monitor());
+                let (mut client, server) = tokio::io::duplex(1 << 20);
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_LIMIT)
+                    .max_headers(HEADERS)
+                    .max_buf_size(HEAD_BYTES)
+                    .serve_connection(TokioIo::new(server), TowerToHyperService::new(router));
+                let asked = async {
+                    client.write_all(bytes).await.unwrap();
+                    client.shutdown().await.unwrap();
+                    let mut answer = Vec::new();
+                    client.read_to_end(&mut answer).await.unwrap();
+                    answer
+                };
+                let both = async { tokio::join!(served, asked).1 };
+                tokio::time::timeout(HEAD_LIMIT / 2, both).await.expect("nobody waits for a client who has left")
+            });
+            assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
+        }
+    );
 }

@@ -197,9 +197,15 @@ impl Marks {
             .refused
             .map_or_else(|| "no answer".to_owned(), |code| format!("the last answer was {code:?}"));
         let group = &self.db.identity.group;
+        // An offset is committed by whoever may read both.
+        let what = match heard.refused {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "it READ on the topic",
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "it READ on the group",
+            _ => "it READ on the group and on the topic, if it lacks that",
+        };
         let text = format!(
             "waits for Kafka to acknowledge the first mirror commit of group {group} for topic {topic} ({why}): until \
-             then a wrong database could not be told from the right one; grant this client READ on the group, or set \
+             then a wrong database could not be told from the right one; grant {what}, or set \
              mirror_interval to `off` and see the guarantees"
         );
         tracing::warn!(topic = &**topic, waited = ?waited, refused = ?heard.refused, "{text}");

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use crate::batch::{Assigned, AssignmentId};
 use crate::config::OnOffsetLost;
 use crate::consumer::catalog::Available;
 use crate::db::DbError;
+use crate::due::{Trouble, span};
 use crate::partition::Halt;
 
 /// Claims that may wait for a lock at the same time; half of the control connections, so that releases and
@@ -144,7 +145,7 @@ impl Obtain {
     /// itself.
     async fn claim_all(self, mut assigned: Vec<Assigned>) {
         let mut backoff = self.backoff.clone();
-        let mut lost = LostAnswers::default();
+        let (mut lost, mut trouble) = (LostAnswers::default(), None::<Trouble>);
         loop {
             // Only what is assigned at the moment of sending.
             assigned.retain(|assigned| {
@@ -175,7 +176,7 @@ impl Obtain {
                 }
                 Err(error) => {
                     lost.note(&error, &keys, &tokens);
-                    self.wait_after(&error, &mut backoff, &assigned).await;
+                    self.wait_after(&error, &mut backoff, &mut trouble, &assigned).await;
                 }
             }
         }
@@ -187,13 +188,18 @@ impl Obtain {
 
     /// `lost`: of earlier claims for the same assignment.
     async fn claim_one(self, assigned: Assigned, mut lost: LostAnswers) {
-        let mut backoff = self.backoff.clone();
+        let (mut backoff, mut trouble) = (self.backoff.clone(), None::<Trouble>);
         let mut unanswered = Backoff::new(UNANSWERED_WAIT.0, UNANSWERED_WAIT.1);
         while self.still.is_current(&assigned) {
             let token = Uuid::new_v4();
             match self.try_one(&assigned, token).await {
                 Ok(Step::Claimed(claimed)) => {
                     self.still.note(&assigned, None);
+                    if let Some(words) = trouble {
+                        let lasted = span(words.lasted(Instant::now()));
+                        let (topic, partition) = (&claimed.key.topic, claimed.key.partition);
+                        tracing::info!("partition {topic}:{partition} is claimed after {lasted}");
+                    }
                     return self.granted(vec![(assigned, claimed)]).await;
                 }
                 Ok(Step::Refused(why)) => return self.send(assigned, Err((None, why))),
@@ -207,7 +213,8 @@ impl Obtain {
                 }
                 Err(error) => {
                     lost.note(&error, std::slice::from_ref(&assigned.key), &[token]);
-                    self.wait_after(&error, &mut backoff, std::slice::from_ref(&assigned)).await;
+                    self.wait_after(&error, &mut backoff, &mut trouble, std::slice::from_ref(&assigned))
+                        .await;
                 }
             }
         }
@@ -373,14 +380,26 @@ impl Obtain {
         let _ = self.outcomes.send(ClaimOutcome { assigned, result });
     }
 
-    async fn wait_after(&self, error: &DbError, backoff: &mut Backoff, assigned: &[Assigned]) {
+    /// `trouble`: since when that is so, and when it was last said.
+    async fn wait_after(
+        &self,
+        error: &DbError,
+        backoff: &mut Backoff,
+        trouble: &mut Option<Trouble>,
+        assigned: &[Assigned],
+    ) {
         self.claims.db().heed(error);
         for assigned in assigned {
             self.still
                 .note(assigned, Some(Waiting::on_answer(format!("could not claim ({error}); trying again"))));
         }
-        let wait = backoff.next();
-        tracing::warn!(partitions = assigned.len(), %error, retry_in = ?wait, "could not claim; trying again");
+        let (wait, now) = (backoff.next(), Instant::now());
+        let partitions = assigned.len();
+        if trouble.get_or_insert_with(|| Trouble::new(now)).is_due(now) {
+            tracing::warn!(partitions, %error, retry_in = ?wait, "could not claim; trying again");
+        } else {
+            tracing::debug!(partitions, %error, retry_in = ?wait, "could not claim; trying again");
+        }
         tokio::time::sleep(wait).await;
     }
 }

@@ -16,20 +16,27 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::config::{Config, StartPolicy, TopicPartition, TopicPattern};
 use crate::consumer::Catalog;
+use crate::consumer::groups::{code, is_refusal};
 use crate::db::Db;
 use crate::db::DbError;
+use crate::due::Trouble;
 use crate::error::{Error, ErrorKind, Result};
+use crate::verdict::kafka::judge;
+use crate::verdict::{Act, Place};
 pub(in crate::claim) use added::Added;
 pub(crate) use adopt::named;
 pub(crate) use near::{did_you_mean, near};
 use pattern::Wanted;
 use record::Decision;
+
+/// How long TLS may fail at the start.
+const TLS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Resolves start positions.
 #[derive(Debug)]
@@ -105,19 +112,28 @@ impl Start {
     /// adopted. A broker or a database that is away is waited for.
     async fn ensure(&self, wanted: Wanted<'_>) -> Result<()> {
         let mut backoff = self.backoff.clone();
-        let mut unknown_since = None;
+        let (mut unknown_since, mut refused_since, mut trouble) = (None, None, None::<Trouble>);
         loop {
             let error = match self.try_ensure(wanted, &mut unknown_since).await {
                 Ok(done) => return done,
                 Err(error) => error,
             };
             let error = match error {
-                StartError::Db(error) => StartError::Db(crate::db::into_fatal(error, &self.db.schema)?),
+                StartError::Db(error) => StartError::Db(crate::db::into_fatal(error, &self.db)?),
                 StartError::Refused(error) => return Err(error),
                 other => other,
             };
-            let wait = backoff.next();
-            tracing::warn!(%wanted, error = %error, retry_in = ?wait, "cannot look up where to start; trying again");
+            let (wait, now) = (backoff.next(), Instant::now());
+            let error = match error {
+                StartError::Kafka(error) => self.unreached(wanted, error, &mut refused_since)?,
+                StartError::Db(error) => format!("{error} ({})", self.db.server),
+                other => other.to_string(),
+            };
+            if trouble.get_or_insert_with(|| Trouble::new(now)).is_due(now) {
+                tracing::warn!(%wanted, error, retry_in = ?wait, "cannot look up where to start; trying again");
+            } else {
+                tracing::debug!(%wanted, error, retry_in = ?wait, "cannot look up where to start; trying again");
+            }
             tokio::time::sleep(wait).await;
         }
     }
@@ -175,6 +191,8 @@ impl Start {
     async fn await_existence(&self, wanted: Wanted<'_>) -> Result<()> {
         let mut backoff = self.backoff.clone();
         let mut unknown_since: Option<Instant> = None;
+        let mut refused_since = None;
+        let mut words = Trouble::new(Instant::now());
         loop {
             match self.look_up(wanted, false).await {
                 Ok(found) if !found.is_empty() => return self.missing_partition(&found).map_or(Ok(()), Err),
@@ -183,12 +201,55 @@ impl Start {
                     if since.elapsed() >= self.unknown_topic_timeout {
                         return Err(self.unknown(wanted).await);
                     }
-                    tracing::warn!(%wanted, "no such topic exists yet; waiting");
+                    if words.is_due(Instant::now()) {
+                        tracing::warn!(%wanted, "no such topic exists yet; waiting");
+                    }
                 }
-                Err(error) => tracing::warn!(%wanted, %error, "cannot reach Kafka; trying again"),
+                Err(error) => {
+                    let error = self.unreached(wanted, error, &mut refused_since)?;
+                    if words.is_due(Instant::now()) {
+                        tracing::warn!(%wanted, error, "cannot reach Kafka; trying again");
+                    }
+                }
             }
             tokio::time::sleep(backoff.next()).await;
         }
+    }
+
+    /// Why Kafka did not answer, in words.
+    ///
+    /// # Errors
+    /// If it does not let this client in, or a right has been missing for so long that it ends the process.
+    fn unreached(
+        &self,
+        wanted: Wanted<'_>,
+        error: KafkaError,
+        refused_since: &mut Option<Instant>,
+    ) -> Result<String> {
+        self.let_in()?;
+        let Some(code) = code(&error).filter(|_| is_refusal(&error)) else {
+            *refused_since = None;
+            return Ok(format!("{error} (brokers: {})", self.bootstrap));
+        };
+        let since = *refused_since.get_or_insert_with(Instant::now);
+        let judged = judge(Place::Metadata, code, false, since.elapsed());
+        match judged.act {
+            Act::Exit(kind) => {
+                Err(Error::new(kind, format!("{}: {wanted}", judged.words)).with_source(error))
+            }
+            _ => Ok(format!("{} ({error})", judged.words)),
+        }
+    }
+
+    /// At the start wrong credentials are refused at once. TLS that fails is tried again for a while: a broker that stops
+    /// may cut a handshake short.
+    fn let_in(&self) -> Result<()> {
+        let Some(refusal) = self.catalog.refusal() else { return Ok(()) };
+        if refusal.code == RDKafkaErrorCode::SSL && refusal.since.elapsed() < TLS_PATIENCE {
+            return Ok(());
+        }
+        let text = format!("Kafka does not let this client in: {}", refusal.text);
+        Err(Error::new(ErrorKind::Authentication, text))
     }
 
     /// What the group has recorded of a topic.

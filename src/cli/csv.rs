@@ -115,4 +115,33 @@ mod tests {
             assert!(error.contains(why), "{text}: {error}");
         }
     }
+
+    crate::fuzz::fuzz!(
+        any_file_is_read_or_refused,
+        &[
+            "g",
+            "h",
+            ",",
+            "\"",
+            "\n",
+            "0",
+            "12",
+            "-1",
+            " ",
+            "payments",
+            "\r\n",
+            "99999999999999999999",
+            "t,0,5\n",
+            "g,t,1,7\n"
+        ],
+        |bytes| {
+            let (text, groups) = (String::from_utf8_lossy(bytes), ["g".to_owned(), "h".to_owned()]);
+            for groups in [&groups[..], &groups[..1]] {
+                if let Ok(positions) = read(&text, groups) {
+                    let written = write(&positions, true).unwrap();
+                    assert_eq!(read(&written, groups), Ok(positions), "{written:?}");
+                }
+            }
+        }
+    );
 }

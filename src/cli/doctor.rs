@@ -13,8 +13,8 @@ use super::table::Table;
 const AFTER_HELP: &str = "\
 It looks at brokers, topics, what this client may do (READ and DESCRIBE, one by one), retention
 against lag, the tables' version and the role's rights, settings and time-outs against each other,
-clocks, connections, open batches, standbys, what holds back vacuum, indexes for --undo-rows, and
-poolers. It asks, and changes nothing. `unknown` is what could not be asked: its cure says how.
+clocks, connections, open batches, standbys, what holds back vacuum, indexes for --undo-rows, halted
+partitions, locks that workers wait for and who holds them, and poolers. It asks, and changes nothing. `unknown` is what could not be asked: its cure says how.
 
 Exit codes: 0 nothing failed, 1 something did, 2 usage.
 
@@ -75,7 +75,12 @@ fn text(findings: &[Finding]) -> String {
             _ => "unknown",
         };
         let whose = finding.subject.as_ref().map_or_else(String::new, |subject| format!("{subject}: "));
-        table.row(vec![severity.to_owned(), finding.check.to_owned(), format!("{whose}{}", finding.finding)]);
+        let detail = finding
+            .detail
+            .as_ref()
+            .map_or_else(String::new, |detail| format!(": {}", detail.replace('\n', " ")));
+        let text = format!("{whose}{}{detail}", finding.finding);
+        table.row(vec![severity.to_owned(), finding.check.to_owned(), text]);
         if let Some(cure) = &finding.cure {
             table.row(vec![String::new(), String::new(), format!("cure: {cure}")]);
         }

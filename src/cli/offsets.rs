@@ -35,7 +35,8 @@ Examples:
   highwater offsets describe --group fraud-rules-v2 --only-with-lag
   highwater offsets reset --group fraud-rules-v2 --topic payments:3 --shift-by -100 --dry-run
   highwater offsets reset --group fraud-rules-v2 --topic payments:3 --shift-by -100 --execute --live
-  HIGHWATER_GROUP=fraud-rules-v2 watch highwater offsets";
+  HIGHWATER_GROUP=fraud-rules-v2 watch highwater offsets
+  highwater offsets --group fraud-rules-v2 --json | jq '.[].next_offset'";
 
 /// See and move where groups stand in Postgres: list, describe, reset, plan, apply, copy, adopt, export, events, ...
 #[derive(Debug, Args)]
@@ -50,6 +51,10 @@ pub(crate) struct Arguments {
     /// The consumer group [env: HIGHWATER_GROUP]
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,7 +76,7 @@ enum Verb {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
     match &arguments.verb {
-        None => table::run(&arguments.database, arguments.group.as_deref()).await,
+        None => table::run(&arguments.database, arguments.group.as_deref(), arguments.json).await,
         Some(Verb::List(arguments)) => list::run(arguments).await,
         Some(Verb::Describe(arguments)) => describe::run(arguments).await,
         Some(Verb::Reset(arguments)) => reset::run(arguments).await,

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use highwater::config::OperatorConfig;
+use highwater::fleet::quoted;
 use highwater::offsets::{Offsets, Selection, TopicSelection};
 use highwater::{Error, ErrorKind, PartialConfig, Result};
 use serde::Serialize;
@@ -71,7 +72,7 @@ pub(crate) struct WhyArguments {
     #[command(flatten)]
     who: ActorArguments,
 
-    /// Why: recorded with what is done [default: none given]
+    /// Why: recorded with what is done [default: none given; `dead-letters` wants one]
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -79,6 +80,11 @@ pub(crate) struct WhyArguments {
 impl WhyArguments {
     pub(crate) async fn actor(&self, offsets: &mut Offsets) -> Result<String> {
         self.who.actor(offsets).await
+    }
+
+    /// Whether no reason is given.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.reason.as_ref().is_none_or(|reason| reason.trim().is_empty())
     }
 
     pub(crate) fn reason(&self) -> &str {
@@ -191,26 +197,4 @@ pub(crate) fn live_command() -> String {
     }
     words.push("--live".to_owned());
     words.join(" ")
-}
-
-/// As a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@+^".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        assert_eq!(quoted("--topic"), "--topic");
-        assert_eq!(quoted("payments:0,1"), "payments:0,1");
-        assert_eq!(quoted("it's me"), r"'it'\''s me'");
-        assert_eq!(quoted(""), "''");
-    }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use highwater::offsets::{
     Difference, Expect, LedgerRange, ReconcileOptions, ReconcileProgress, Reconciliation, TableChoice,
+    UnreadPartition,
 };
 use highwater::{Error, ErrorKind, Result};
 
@@ -14,7 +15,7 @@ use super::table::Table;
 
 const AFTER_HELP: &str = "\
 Nothing is changed, and a fleet may run meanwhile. Exit code 1: something differs, and the first
-of each kind are named. Without --deep nothing is read from the topics: rows, offsets, claims and
+of each kind are named; 70: some partition could not be read, and of it nothing is proven. Without --deep nothing is read from the topics: rows, offsets, claims and
 moves are compared with each other. With it, every record of the topics is looked for in the
 tables, and every row in the topics; keys and values are not kept.
 
@@ -100,15 +101,21 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
         all.iter().map(|found| told(found, arguments.ledger)).collect()
     };
     let count: u64 = all.iter().map(Reconciliation::difference_count).sum();
-    if count == 0 {
+    let unread: Vec<&UnreadPartition> = all.iter().flat_map(|found| &found.unread).collect();
+    if count == 0 && unread.is_empty() {
         return Ok(text);
     }
     show(&text)?;
-    let plural = if count == 1 { "difference" } else { "differences" };
-    Err(Error::new(
-        ErrorKind::Difference,
-        format!("{count} {plural}; docs/reconcile.md says what each means"),
-    ))
+    if count > 0 {
+        let plural = if count == 1 { "difference" } else { "differences" };
+        let text = format!("{count} {plural}; docs/reconcile.md says what each means");
+        return Err(Error::new(ErrorKind::Difference, text));
+    }
+    let text = match *unread {
+        [one] => format!("nothing is proven of a partition that could not be read: {one}"),
+        _ => format!("nothing is proven of {} partitions that could not be read", unread.len()),
+    };
+    Err(Error::new(ErrorKind::Kafka, text))
 }
 
 impl Arguments {
@@ -157,6 +164,12 @@ fn told(found: &Reconciliation, with_ledger: bool) -> String {
             let _ = writeln!(text, "{kind}: and {} more", count - stands_for);
         }
     }
+    if !found.unread.is_empty() {
+        text.push('\n');
+    }
+    for unread in &found.unread {
+        let _ = writeln!(text, "could not be read: {unread}");
+    }
     if !found.notes.is_empty() {
         text.push('\n');
     }
@@ -164,7 +177,9 @@ fn told(found: &Reconciliation, with_ledger: bool) -> String {
         let _ = writeln!(text, "note: {note}");
     }
     if found.difference_count() == 0 {
-        text.push_str("\nno difference\n");
+        let text_of =
+            |is_whole| if is_whole { "no difference" } else { "no difference in what could be read" };
+        let _ = writeln!(text, "\n{}", text_of(found.unread.is_empty()));
     }
     text
 }

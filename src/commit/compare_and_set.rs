@@ -65,7 +65,7 @@ impl CompareAndSet {
         let epoch_offsets: Vec<Option<i64>> =
             marks.iter().map(|mark| mark.map(|mark| mark.at.get())).collect();
         let records: Vec<i64> =
-            parts.iter().map(|part| i64::try_from(part.len()).unwrap_or(i64::MAX)).collect();
+            parts.iter().map(|part| i64::try_from(part.all()).unwrap_or(i64::MAX)).collect();
         let client = tx.raw();
         let statement = client.prepare_cached(&self.sql).await?;
         let moved = client

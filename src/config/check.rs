@@ -3,6 +3,7 @@
 use super::group::GroupProtocol;
 use super::parse::show_duration;
 use super::properties;
+use super::secrets::check_security;
 use super::settings::SETTINGS;
 use super::settings::{Config, PartialConfig};
 use super::subscription::check_assign;
@@ -101,6 +102,7 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
             show_duration(session),
         )));
     }
+    check_security(config, layer)?;
     check_assign(config).map_err(|defect| place("assign").error(&defect))?;
     for (property, given) in &layer.kafka {
         let name = format!("kafka.{property}");
@@ -113,23 +115,41 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
 
 /// The password comes from one place.
 pub(super) fn check_password(config: &Config, layer: &PartialConfig) -> Result<()> {
-    let file = ("postgres_password_file", "HIGHWATER_POSTGRES_PASSWORD_FILE");
-    let command = ("postgres_password_command", "HIGHWATER_POSTGRES_PASSWORD_COMMAND");
-    let given = match (&config.postgres_password_file, &config.postgres_password_command) {
-        (None, None) => return Ok(()),
-        (Some(_), Some(_)) => {
-            let defect = "is set beside `postgres_password_file`: choose one of the two";
-            return Err(layer.place(command.0, command.1).error(defect));
-        }
-        (Some(_), None) => file,
-        (None, Some(_)) => command,
-    };
-    match config.postgres_url.address() {
-        Ok(address) if address.has_password() => {
-            let defect = "is set, but `postgres_url` has a password, too: take that out";
-            Err(layer.place(given.0, given.1).error(defect))
+    let given = exclusive(
+        (
+            "postgres_password_file",
+            "HIGHWATER_POSTGRES_PASSWORD_FILE",
+            config.postgres_password_file.is_some(),
+        ),
+        (
+            "postgres_password_command",
+            "HIGHWATER_POSTGRES_PASSWORD_COMMAND",
+            config.postgres_password_command.is_some(),
+        ),
+        |name, env| layer.place(name, env),
+    )?;
+    match (given, config.postgres_url.address()) {
+        (Some(given), Ok(address)) if address.has_password() => {
+            Err(given.error("is set, but `postgres_url` has a password, too: take that out"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Which of two settings is set that exclude each other: name, variable, and whether it is.
+pub(super) fn exclusive(
+    first: (&'static str, &'static str, bool),
+    second: (&'static str, &'static str, bool),
+    place: impl Fn(&'static str, &'static str) -> Place<'static>,
+) -> Result<Option<Place<'static>>> {
+    match (first.2, second.2) {
+        (false, false) => Ok(None),
+        (true, false) => Ok(Some(place(first.0, first.1))),
+        (false, true) => Ok(Some(place(second.0, second.1))),
+        (true, true) => {
+            let defect = format!("is set beside `{}`: choose one of the two", first.0);
+            Err(place(second.0, second.1).error(&defect))
+        }
     }
 }
 

@@ -39,6 +39,16 @@ pub(super) fn check_topics(topics: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// The exporters whose names ours knows.
+pub(super) const COMPAT: [&str; 4] = ["kafka_exporter", "kafka_lag_exporter", "burrow", "kminion"];
+
+pub(super) fn check_compat(names: &[String]) -> Result<(), String> {
+    match names.iter().find(|name| !COMPAT.contains(&name.as_str())) {
+        Some(name) => Err(format!("`{name}` is no exporter that this knows: choose {}", COMPAT.join(", "))),
+        None => Ok(()),
+    }
+}
+
 fn check_items(items: &[String], noun: &str) -> Result<(), String> {
     if items.is_empty() {
         return Err(format!("is empty: name at least one {noun}"));

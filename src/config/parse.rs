@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::group::{Assignor, GroupProtocol};
 use super::start::StartPolicy;
 use super::topic_partition::{TopicPartition, check_partitions};
-use super::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
+use super::values::{Isolation, OnOffsetLost, OnRejected, PasswordCommand, PostgresUrl, SecretText};
+use crate::http::Address;
 use crate::schema::SchemaName;
 
 /// A value as its source wrote it.
@@ -103,6 +104,17 @@ pub(super) const POSTGRES_URL: Kind<PostgresUrl> =
 pub(super) const PASSWORD_COMMAND: Kind<Option<PasswordCommand>> =
     Kind::plain("command of the shell", |raw| text(raw).map(|text| Some(PasswordCommand::from(text))));
 
+/// Its checks must not repeat it.
+pub(super) const SECRET: Kind<Option<SecretText>> =
+    Kind::plain("text", |raw| text(raw).map(|text| Some(SecretText::from(text))));
+
+/// Where something is asked for by HTTP. Its checks must not repeat it.
+pub(super) const HTTP_URL: Kind<Option<String>> = Kind::checked(
+    "URL, `https://host/path`",
+    |raw| text(raw).map(Some),
+    |url| url.as_ref().map_or(Ok(()), |url| Address::parse(url).map(drop)),
+);
+
 pub(super) const SCHEMA: Kind<SchemaName> =
     Kind::plain("text", |raw| SchemaName::new(text(raw)?).map_err(|error| error.to_string()));
 
@@ -111,6 +123,9 @@ pub(super) const START: Kind<StartPolicy> =
 
 pub(super) const ON_OFFSET_LOST: Kind<OnOffsetLost> =
     Kind::plain("`halt`, `earliest` or `latest`", |raw| text(raw)?.parse());
+
+pub(super) const ON_REJECTED: Kind<OnRejected> =
+    Kind::plain("`halt` or `dead_letter`", |raw| text(raw)?.parse());
 
 pub(super) const GROUP_PROTOCOL: Kind<GroupProtocol> =
     Kind::plain("`classic` or `consumer`", |raw| text(raw)?.parse());
@@ -257,7 +272,11 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.replace('_', "").parse().ok()?, unit.trim()))
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// A time span as settings are written: `20ms`, `5s`, `2m`, `1h`, `30d`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("`{text}` is not a duration: write a whole number and ms, s, m, h or d, such as 20ms");
     let (number, unit) = split_unit(text).ok_or_else(wrong)?;

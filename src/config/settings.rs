@@ -6,18 +6,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::group::{Assignor, GroupProtocol};
-use super::items::{check_brokers, check_topics};
+use super::items::{check_brokers, check_compat, check_topics};
 use super::parse::{
-    ADDRESS, ASSIGNOR, GROUP_PROTOCOL, ISOLATION, Kind, ON_OFFSET_LOST, OPTIONAL_TEXT, PARTITIONS,
-    PASSWORD_COMMAND, POSTGRES_URL, Raw, SCHEMA, START, TEXT, bytes, count, count_or_off, duration,
-    duration_or_auto, duration_or_off, list, optional_duration,
+    ADDRESS, ASSIGNOR, GROUP_PROTOCOL, HTTP_URL, ISOLATION, Kind, ON_OFFSET_LOST, ON_REJECTED, OPTIONAL_TEXT,
+    PARTITIONS, PASSWORD_COMMAND, POSTGRES_URL, Raw, SCHEMA, SECRET, START, TEXT, bytes, count, count_or_off,
+    duration, duration_or_auto, duration_or_off, list, optional_duration,
 };
 use super::properties::{KafkaProperties, Secret};
 use super::start::StartPolicy;
 use super::table::DefaultValue::{self, Described, Required, Text};
 use super::table::{Given, Origin, Place, Setting, settings};
+use super::tokens::check_extensions;
 use super::topic_partition::TopicPartition;
-use super::values::{Isolation, OnOffsetLost, PasswordCommand, PostgresUrl};
+use super::values::{Isolation, OnOffsetLost, OnRejected, PasswordCommand, PostgresUrl, SecretText};
 use crate::error::Result;
 use crate::schema::SchemaName;
 
@@ -91,8 +92,133 @@ settings! {
                  `postgres_password_file`.",
     }
 
-    /// How long Postgres may refuse this worker's credentials, without a break, before the process ends with exit code
-    /// 5; `off`: for ever. Meanwhile it is not ready. At the start it ends at once.
+    /// A file that holds the password of `kafka.sasl.username`, for PLAIN and SCRAM. What it holds is compared every 10 s: a
+    /// new one is shown from the next connection on, without a restart. A newline at its end does not count. What it holds
+    /// is never logged.
+    kafka_password_file: Option<String> {
+        env: "HIGHWATER_KAFKA_PASSWORD_FILE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none: the password is in `kafka.sasl.password`, or there is none"),
+        change: "Where passwords are rotated and written to a file, as a mounted secret is.",
+    }
+
+    /// A command, for `sh -c`, that prints that password. It is run at the start, every 5 minutes, and when Kafka refuses
+    /// the password; it has 10 s. Neither it nor its output is ever logged.
+    kafka_password_command: Option<PasswordCommand> {
+        env: "HIGHWATER_KAFKA_PASSWORD_COMMAND",
+        kind: PASSWORD_COMMAND,
+        default: Described("none"),
+        change: "Where a program gives out passwords. Not beside `kafka_password_file`.",
+    }
+
+    /// A file that holds a token for OAUTHBEARER. What it holds is compared every 10 s; of a JSON Web Token, `exp` says when
+    /// it expires and `sub` whose it is.
+    kafka_token_file: Option<String> {
+        env: "HIGHWATER_KAFKA_TOKEN_FILE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none"),
+        change: "Where something else writes tokens, as Kubernetes does for service accounts.",
+    }
+
+    /// A command, for `sh -c`, that prints a token for OAUTHBEARER. It is run at the start, when four fifths of the present
+    /// token's life are over, and when Kafka refuses it; it has 10 s.
+    kafka_token_command: Option<PasswordCommand> {
+        env: "HIGHWATER_KAFKA_TOKEN_COMMAND",
+        kind: PASSWORD_COMMAND,
+        default: Described("none"),
+        change: "Where tokens are made on demand, as cloud providers do. Not beside `kafka_token_file`.",
+    }
+
+    /// Where a server gives out tokens for OAUTHBEARER to whoever shows a client's id and secret (OAuth 2.0, "client
+    /// credentials"): `https://id.example/oauth2/token`.
+    ///
+    /// It is asked at the start, when four fifths of the present token's life are over, and when Kafka refuses it; it has
+    /// 10 s. While it does not answer, the present token is used on, and a start waits. Id and secret are sent by HTTP Basic;
+    /// no proxy is used, no redirect followed. Without TLS (`http://`) everybody on the way may read them, which is warned
+    /// of.
+    kafka_token_url: Option<String> {
+        env: "HIGHWATER_KAFKA_TOKEN_URL",
+        kind: HTTP_URL,
+        default: Described("none"),
+        change: "Where Kafka's clients are known to a company's identity server. Not beside `kafka_token_file` or \
+                 `kafka_token_command`.",
+    }
+
+    /// The client's id for that server.
+    kafka_token_client_id: Option<String> {
+        env: "HIGHWATER_KAFKA_TOKEN_CLIENT_ID",
+        kind: OPTIONAL_TEXT,
+        default: Described("none"),
+        change: "With `kafka_token_url`.",
+    }
+
+    /// The client's secret. Never logged.
+    kafka_client_secret: Option<SecretText> {
+        env: "HIGHWATER_KAFKA_CLIENT_SECRET",
+        kind: SECRET,
+        default: Described("none"),
+        change: "With `kafka_token_url`; a file can be rotated without a restart.",
+    }
+
+    /// A file that holds the client's secret; read for every token. A newline at its end does not count.
+    kafka_client_secret_file: Option<String> {
+        env: "HIGHWATER_KAFKA_CLIENT_SECRET_FILE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none"),
+        change: "Not beside `kafka_client_secret`.",
+    }
+
+    /// A command, for `sh -c`, that prints the client's secret; run for every token, and it has 10 s.
+    kafka_client_secret_command: Option<PasswordCommand> {
+        env: "HIGHWATER_KAFKA_CLIENT_SECRET_COMMAND",
+        kind: PASSWORD_COMMAND,
+        default: Described("none"),
+        change: "Not beside `kafka_client_secret_file`.",
+    }
+
+    /// What the token is asked for (OAuth's `scope`): names, separated by blanks.
+    kafka_token_scope: Option<String> {
+        env: "HIGHWATER_KAFKA_TOKEN_SCOPE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none: what the server gives this client"),
+        change: "Where the server or the brokers ask for one.",
+    }
+
+    /// What is sent to the brokers beside the token (SASL extensions, RFC 7628), `name=value` each, wherever the token comes
+    /// from.
+    kafka_token_extensions: Vec<String> {
+        env: "HIGHWATER_KAFKA_TOKEN_EXTENSIONS",
+        kind: list(|extensions| check_extensions(extensions)),
+        default: Described("none"),
+        change: "Where brokers ask for them, as some cloud services do: `logicalCluster=lkc-1,identityPoolId=pool-1`.",
+    }
+
+    /// Whom the certificate of the token server must come from: a file in PEM, a folder of such files, or `system`.
+    kafka_token_ca: Option<String> {
+        env: "HIGHWATER_KAFKA_TOKEN_CA",
+        kind: OPTIONAL_TEXT,
+        default: Described("`kafka.ssl.ca.location` if that is set, else `system`"),
+        change: "Where brokers and token server have different authorities.",
+    }
+
+    /// A file that holds the password of the key in `kafka.ssl.key.location`.
+    kafka_key_password_file: Option<String> {
+        env: "HIGHWATER_KAFKA_KEY_PASSWORD_FILE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none: the password is in `kafka.ssl.key.password`, or the key has none"),
+        change: "Where the key of mutual TLS is encrypted.",
+    }
+
+    /// A command, for `sh -c`, that prints that password.
+    kafka_key_password_command: Option<PasswordCommand> {
+        env: "HIGHWATER_KAFKA_KEY_PASSWORD_COMMAND",
+        kind: PASSWORD_COMMAND,
+        default: Described("none"),
+        change: "Not beside `kafka_key_password_file`.",
+    }
+
+    /// How long Postgres, or Kafka, may refuse this worker's credentials, without a break, before the process ends with exit
+    /// code 5; `off`: for ever. Meanwhile it is not ready. At the start it ends at once.
     access_denied_after: Option<Duration> {
         env: "HIGHWATER_ACCESS_DENIED_AFTER",
         kind: duration_or_off(SECOND_MS, DAY_MS),
@@ -348,6 +474,74 @@ settings! {
         change: "Where the newest records matter more than each single one; watch `offset_event` for kind `lost`.",
     }
 
+    /// What to do with a record that is rejected: `halt` stops its partition there and says so; `dead_letter` stores it,
+    /// whole, in `dead_letter`, in the transaction that steps over it, and goes on (EO-9). See
+    /// [dead-letters.md](dead-letters.md).
+    ///
+    /// Rejected is what the handler rejects, and what the server refuses for the record's own data (the classes *reject*
+    /// of [errors.md](errors.md)). What is the surroundings' fault, the handler's or a setting's never becomes a dead letter.
+    /// A program may have another policy for single routes: see `WorkerBuilder::on_rejected`.
+    on_rejected: OnRejected {
+        env: "HIGHWATER_ON_REJECTED",
+        kind: ON_REJECTED,
+        default: Text("halt"),
+        change: "Where a stream must go on, and somebody looks after what it leaves behind.",
+    }
+
+    /// How many records of a partition, one right after the other, may become dead letters before the partition halts: a
+    /// schema that nobody told of must not empty a topic into a table. Counted anew after each claim.
+    dead_letter_max_in_a_row: Option<usize> {
+        env: "HIGHWATER_DEAD_LETTER_MAX_IN_A_ROW",
+        kind: count_or_off(1, 1_000_000_000),
+        default: Text("100"),
+        change: "Lower it where two bad records in a row are one too many.",
+    }
+
+    /// How many of the last million records of a route (all of a worker's, where it has no routes) may become dead letters
+    /// before the partition of the next one halts. Each worker counts for itself, from its start on.
+    dead_letter_max_per_million: Option<usize> {
+        env: "HIGHWATER_DEAD_LETTER_MAX_PER_MILLION",
+        kind: count_or_off(1, 1_000_000),
+        default: Text("10_000"),
+        change: "To what is usual for the stream, and a little more.",
+    }
+
+    /// The same, of what a route has in 60 s.
+    dead_letter_max_per_minute: Option<usize> {
+        env: "HIGHWATER_DEAD_LETTER_MAX_PER_MINUTE",
+        kind: count_or_off(1, 1_000_000_000),
+        default: Text("1_000"),
+        change: "To what somebody can look through.",
+    }
+
+    /// A record with more bytes in key, value and headers becomes a dead letter by reference: the facts are stored, and
+    /// its content stays where it is, in Kafka at the offset, for as long as Kafka holds it. `0B`: nothing of any record
+    /// is stored but the facts.
+    dead_letter_max_payload_bytes: usize {
+        env: "HIGHWATER_DEAD_LETTER_MAX_PAYLOAD_BYTES",
+        kind: bytes(0, GIB),
+        default: Text("16MiB"),
+        change: "Lower it where large records are many, or where what is in them must not be copied.",
+    }
+
+    /// How long the content of a dead letter is kept after it was last stored, also while nobody has decided about it.
+    /// Then it is deleted, and the facts stay. Off: as long as the dead letter itself.
+    dead_letter_payload_retention: Option<Duration> {
+        env: "HIGHWATER_DEAD_LETTER_PAYLOAD_RETENTION",
+        kind: duration_or_off(SECOND_MS, 36_500 * DAY_MS),
+        default: Text("off"),
+        change: "Where what is in the records may be kept for so long only. What is gone cannot be redriven.",
+    }
+
+    /// How long the content of a dead letter is kept after somebody has decided about it, or a move back has made it void.
+    /// Off: as long as the dead letter itself, which goes with `history_retention`.
+    dead_letter_closed_payload_retention: Option<Duration> {
+        env: "HIGHWATER_DEAD_LETTER_CLOSED_PAYLOAD_RETENTION",
+        kind: duration_or_off(SECOND_MS, 36_500 * DAY_MS),
+        default: Text("off"),
+        change: "Where a record that nobody needs any more must not wait for `history_retention`.",
+    }
+
     /// How long a topic may be unknown at the start before that is an error.
     unknown_topic_timeout: Duration {
         env: "HIGHWATER_UNKNOWN_TOPIC_TIMEOUT",
@@ -434,11 +628,22 @@ settings! {
                  network policy, or a proxy, say who may.",
     }
 
-    /// How long finished claims and rows of processes long gone are kept.
+    /// How long finished claims, events, plans, orders, dead letters that are over, and rows of processes long gone are
+    /// kept.
     history_retention: Duration {
         env: "HIGHWATER_HISTORY_RETENTION",
         kind: duration(HOUR_MS, 36_500 * DAY_MS),
         default: Text("30d"),
         change: "As long as you want to answer \"who applied this record, and when?\".",
+    }
+
+    /// In the names of which other exporters `highwater exporter` and the dashboard's `/metrics` also tell metrics:
+    /// `kafka_exporter`, `kafka_lag_exporter`, `burrow`, `kminion`. Workers never do.
+    exporter_compat: Vec<String> {
+        env: "HIGHWATER_EXPORTER_COMPAT",
+        kind: list(|names| check_compat(names)),
+        default: Described("none"),
+        change: "Where boards and alerts are written in those names. In one process only, and not beside that exporter: sums \
+                 would be twice as much.",
     }
 }

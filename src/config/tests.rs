@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use super::parse;
 use super::settings::SETTINGS;
 use super::*;
 use crate::error::Error;
@@ -389,3 +390,92 @@ fn a_tool_needs_the_database_only() {
     let text = PartialConfig::default().finish_database().unwrap_err().to_string();
     assert!(text.contains("HIGHWATER_POSTGRES_URL") && !text.contains("HIGHWATER_GROUP"), "{text}");
 }
+
+crate::fuzz::fuzz!(
+    any_duration_and_size_is_what_it_is_shown_as,
+    &[
+        "0",
+        "1",
+        "20",
+        "9",
+        "_",
+        "ms",
+        "s",
+        "m",
+        "h",
+        "d",
+        "B",
+        "KiB",
+        "MiB",
+        "GiB",
+        " ",
+        "-",
+        ".",
+        "18446744073709551615"
+    ],
+    |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(duration) = parse::parse_duration(&text) {
+            assert_eq!(parse::parse_duration(&parse::show_duration(duration)), Ok(duration), "{text}");
+        }
+        let size = parse::bytes(0, usize::MAX);
+        let raw = |text: &str| parse::Raw::Text(text.to_owned());
+        if let Ok(bytes) = (size.parse)(&raw(&text)) {
+            assert_eq!((size.parse)(&raw(&(size.show)(&bytes))), Ok(bytes), "{text}");
+        }
+        let _ = (parse::ADDRESS.parse)(&raw(&text));
+        let _ = text.parse::<StartPolicy>();
+        if let Ok(partition) = text.parse::<TopicPartition>() {
+            assert_eq!(partition.to_string().parse(), Ok(partition), "{text}");
+        }
+    }
+);
+
+crate::fuzz::fuzz!(
+    /// What passes is a regular expression that says of any name whether it matches, soon.
+    any_pattern_is_taken_or_refused,
+    &["^", "$", ".*", "\\.", "[a-z]", "[", "]", "(", ")", "|", "*", "+", "?", "a", "{2}", "payments", "-", "_", "(?i)", "\\d"],
+    |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(pattern) = TopicPattern::new(&text) {
+            for topic in ["", "payments", "payments.tx_events", &"a".repeat(249)] {
+                let _ = pattern.matches(topic);
+            }
+        }
+    }
+);
+
+crate::fuzz::fuzz!(
+    /// A file is read or refused; of a value that is secret, no error shows anything.
+    any_file_and_secret_is_read_or_refused,
+    &[
+        "postgres_url", " = ", "\"", "'", "\n", "postgres://a:s3cret@b/c", "kafka", "[kafka]", "sasl.password", "s3cret", "=",
+        "lanes", "2", "topics", "[", "]", ",", "{", "}", "#", "linger", "20ms", "\"\"\"", "true", "https://", "@", "/", "?",
+    ],
+    |bytes| {
+        let path = std::env::temp_dir().join(format!("highwater-fuzz-{}.toml", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let _ = PartialConfig::from_file(&path).and_then(PartialConfig::finish);
+        let _ = std::fs::remove_file(&path);
+        let text = String::from_utf8_lossy(bytes);
+        for name in [
+            "HIGHWATER_POSTGRES_URL",
+            "HIGHWATER_POSTGRES_PASSWORD_COMMAND",
+            "HIGHWATER_KAFKA_SASL_PASSWORD",
+            "HIGHWATER_KAFKA_SSL_KEY_PEM",
+            "HIGHWATER_KAFKA_CLIENT_SECRET",
+            "HIGHWATER_KAFKA_TOKEN_URL",
+            "HIGHWATER_KAFKA_TOKEN_EXTENSIONS",
+        ] {
+            let given = [(name.to_owned(), text.clone().into_owned())];
+            let settings = PartialConfig::from_sources(None, given.into_iter().chain(env(REQUIRED)));
+            match settings.and_then(PartialConfig::finish) {
+                Ok(config) => {
+                    let shown = format!("{config:?}");
+                    assert!(name.contains("TOKEN") || !shown.contains("s3cret"), "{name}: {shown}");
+                }
+                Err(error) => assert!(!error.report().contains("s3cret"), "{name}: {}", error.report()),
+            }
+        }
+    }
+);

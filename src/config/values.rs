@@ -43,6 +43,40 @@ impl FromStr for OnOffsetLost {
     }
 }
 
+/// What a worker does with a record that is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnRejected {
+    /// Stop the partition at the record and say so.
+    #[default]
+    Halt,
+    /// Store the record as a dead letter, in the transaction that steps over it, and go on (EO-9).
+    DeadLetter,
+}
+
+impl OnRejected {
+    /// The policy as it is written in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Halt => "halt",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+impl FromStr for OnRejected {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "halt" => Ok(Self::Halt),
+            "dead_letter" => Ok(Self::DeadLetter),
+            other => Err(format!("`{other}` is not known: choose halt or dead_letter")),
+        }
+    }
+}
+
 /// Which records of transactional producers are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -163,6 +197,36 @@ impl From<&str> for PasswordCommand {
 }
 
 impl fmt::Debug for PasswordCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// A secret that is a setting itself: shown nowhere.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text, for whom it is meant only, never for a log or an error.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }

@@ -15,7 +15,8 @@ use std::time::Instant;
 
 use super::{Budget, Signals};
 use crate::NextOffset;
-use crate::batch::{ClaimId, EpochMark, Part, PartitionKey, REPRESENTABLE_MS, Segment};
+use crate::batch::{ClaimId, EpochMark, Letter, Part, PartitionKey, REPRESENTABLE_MS, Segment};
+use crate::dead_letter::Rejection;
 use crate::invariants;
 use crate::partition::{After, Halt};
 use crate::record::chunk::{Chunk, RawRecord, Shape};
@@ -66,6 +67,9 @@ struct State {
     held_until: Option<Instant>,
     /// Nothing at or past this record's offset is handed out: it was rejected.
     stop: Option<(i64, Halt)>,
+    /// The record at this offset was rejected, and is to be stored: it ends the part that it is in. A verdict of this
+    /// claim's, on this record, and forgotten with either.
+    letter: Option<(i64, Arc<Rejection>)>,
     /// What follows after everything below `to`: the client reported an error there, or lost its position.
     failure: Option<After>,
     /// What of it may be handed out.
@@ -131,6 +135,7 @@ impl PartitionBuffer {
                 closed: None,
                 held_until: None,
                 stop: None,
+                letter: None,
                 failure: None,
                 trust: Trust::new(Instant::now()),
                 signs: Signs::default(),
@@ -252,8 +257,10 @@ impl PartitionBuffer {
             return None;
         }
         let stop_at = state.stop.as_ref().map(|(offset, _)| *offset);
+        let rejected = state.letter.clone();
         state.seal();
         let (mut segments, mut records, mut bytes) = (Vec::new(), 0, 0);
+        let mut letter = None;
         let mut to = None;
         'fill: while let Some(segment) = state.sealed.front_mut() {
             let start = segment.range.start;
@@ -276,6 +283,21 @@ impl PartitionBuffer {
                 records += 1;
                 bytes += weight;
                 to = Some(segment.chunk.next_offset(index));
+                if let Some((_, why)) = rejected.as_ref().filter(|(at, _)| *at == offset) {
+                    let chunk = Arc::clone(&segment.chunk);
+                    if index > start {
+                        segments.push(Segment { chunk: Arc::clone(&chunk), range: start..index });
+                    }
+                    letter = Some(Letter {
+                        segment: Segment { chunk, range: index..index + 1 },
+                        why: Arc::clone(why),
+                    });
+                    segment.range.start = index + 1;
+                    if segment.range.is_empty() {
+                        state.sealed.pop_front();
+                    }
+                    break 'fill;
+                }
             }
             segments.extend(state.sealed.pop_front());
         }
@@ -284,12 +306,13 @@ impl PartitionBuffer {
         if to == state.from {
             return None;
         }
-        let part = Part { key: self.key.clone(), claim: self.claim, from: state.from, to, segments };
+        let part = Part { key: self.key.clone(), claim: self.claim, from: state.from, to, segments, letter };
         debug_assert!(
             invariants::covered(part.from, part.to, part.records().map(|record| record.offset())),
             "{part:?}"
         );
-        let first = part.records().next().and_then(|record| record.timestamp_ms());
+        let first = part.records().next().or_else(|| part.rejected().map(|(record, _)| record));
+        let first = first.and_then(|record| record.timestamp_ms());
         state.out_from.push((part.from, first));
         state.from = to;
         state.records -= records;
@@ -316,8 +339,9 @@ impl PartitionBuffer {
             "parts go back in the reverse order of their coming"
         );
         state.from = part.from;
-        state.records += part.len();
-        for segment in part.segments.into_iter().rev() {
+        state.records += part.all();
+        let letter = part.letter.map(|letter| letter.segment);
+        for segment in part.segments.into_iter().chain(letter).rev() {
             state.sealed.push_front(segment);
         }
         state.waiting_since.get_or_insert_with(Instant::now);
@@ -325,7 +349,10 @@ impl PartitionBuffer {
 
     /// The part was applied: its bytes are free, its end is durable.
     pub(crate) fn applied(&self, part: &Part) {
-        self.lock().came_back(part);
+        let mut state = self.lock();
+        state.came_back(part);
+        state.letter.take_if(|(offset, _)| *offset < part.to.get());
+        drop(state);
         debug_assert_eq!(part.from.get(), self.committed(), "EO-2: parts are applied in the order they came");
         self.committed.store(part.to.get(), Ordering::Release);
         self.uncharge(part.weight());
@@ -349,12 +376,18 @@ impl PartitionBuffer {
 
     /// Why nothing is being applied just now.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.lock().trouble.clone()
+        let noted = self.lock().trouble.clone();
+        noted.or_else(|| self.memory().trouble_at(self.committed()).map(str::to_owned))
     }
 
     /// Hands out nothing at or past the record at `offset`, and halts there.
     pub(crate) fn stop_at(&self, offset: i64, halt: Halt) {
         self.lock().stop = Some((offset, halt));
+    }
+
+    /// Hands the record at `offset` out to be stored only.
+    pub(crate) fn set_aside(&self, offset: i64, why: Rejection) {
+        self.lock().letter = Some((offset, Arc::new(why)));
     }
 
     /// Ends the buffer: nothing goes in or out any more. A batch in flight may finish until `deadline`.

@@ -4,18 +4,19 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use tokio::sync::Semaphore;
 
+use super::Access;
 use super::context::Context;
-use super::ffi::EventQueue;
 use super::ffi::topics::{OffsetSpec, Question, cluster_id};
+use super::ffi::{self, Client, EventQueue};
 use crate::NextOffset;
 use crate::batch::PartitionKey;
+use crate::config::OperatorConfig;
 
 /// How long one question may take before it counts as failed and is asked again.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,15 +83,27 @@ pub(crate) struct Survey {
 /// Asks brokers about topics. Cheap to clone; all clones share the present clients.
 #[derive(Clone)]
 pub(crate) struct Catalog {
-    client: Arc<Mutex<Arc<BaseConsumer<Context>>>>,
-    /// Properties of that client.
-    config: Arc<ClientConfig>,
+    access: Arc<Access>,
+    client: Arc<Mutex<Arc<Client>>>,
     questions: Arc<Semaphore>,
-    /// Properties of the client for questions to a group's coordinator.
-    of_coordinator: Arc<ClientConfig>,
-    /// That client; see [`ask_coordinator`](Self::ask_coordinator).
-    coordinator: Arc<Mutex<Option<BaseConsumer<Context>>>>,
+    /// The client for questions to a group's coordinator; see [`ask_coordinator`](Self::ask_coordinator).
+    coordinator: Arc<Mutex<Option<Client>>>,
+    /// Why brokers refuse these clients, if they have said so since they answered last.
+    refused: Arc<Mutex<Option<Refusal>>>,
 }
+
+/// Brokers do not let these clients in.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) code: RDKafkaErrorCode,
+    pub(crate) text: String,
+    /// When it was said first, without an answer since.
+    pub(crate) since: Instant,
+    last: Instant,
+}
+
+/// A refusal that was not repeated for so long is over: the client says the same no more often than every 30 s.
+const REFUSAL_OVER_AFTER: Duration = Duration::from_secs(75);
 
 impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,38 +112,26 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// Makes the client from a consumer's properties; connects in the background.
-    pub(crate) fn new(properties: &[(String, String)]) -> Result<Self, KafkaError> {
-        let mut config = ClientConfig::new();
-        let of_the_group = ["group.", "session.", "heartbeat.", "partition.assignment.", "max.poll.interval"];
-        for (name, value) in properties {
-            if !of_the_group.iter().any(|prefix| name.starts_with(prefix)) {
-                config.set(name, value);
-            }
-        }
-        let client = BaseConsumer::from_config_and_context(&config, Context)?;
-        let plain = config.clone();
-        // A consumer that never subscribes joins no group, but librdkafka 2.12.1 follows a null pointer when a coordinator
-        // that is asked for offsets answers that it is none (any more), unless the client has a group.
-        let group = properties.iter().find(|(name, _)| name == "group.id");
-        config.set("group.id", group.map_or("highwater", |(_, group)| group.as_str()));
+    /// Makes the client of what consumers are made of; connects in the background.
+    pub(crate) fn new(access: Arc<Access>) -> Result<Self, KafkaError> {
+        let client = access.consumer(&outside_of_groups(&access))?;
         Ok(Self {
+            access,
             client: Arc::new(Mutex::new(Arc::new(client))),
-            config: Arc::new(plain),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
-            of_coordinator: Arc::new(config),
             coordinator: Arc::default(),
+            refused: Arc::default(),
         })
     }
 
     /// From now on asks through new clients, which begin with the brokers of the configuration: librdkafka 2.12.1 forgets
     /// every broker when an answer about topics names none, as one of a lone broker that its controller has fenced does.
-    /// Questions that are under way end with the clients before.
+    /// They show the present certificates and passwords. Questions that are under way end with the clients before.
     ///
     /// # Errors
     /// If there can be no new client; the one before stays.
     pub(crate) fn renew(&self) -> Result<(), KafkaError> {
-        let client = Arc::new(BaseConsumer::from_config_and_context(&self.config, Context)?);
+        let client = Arc::new(self.access.consumer(&outside_of_groups(&self.access))?);
         let before = std::mem::replace(&mut *lock(&self.client), client);
         let coordinator = Arc::clone(&self.coordinator);
         // Closing a client may block, and a question to the coordinator may hold its slot.
@@ -145,21 +146,41 @@ impl Catalog {
 
     /// A new client that reads what it is assigned by hand, in no group. Whoever drops it closes it, which may block.
     pub(crate) fn reader(&self) -> Result<EventQueue, KafkaError> {
-        let mut config = ClientConfig::clone(&self.config);
+        let mut config = outside_of_groups(&self.access);
         config.set("group.id", READERS);
-        let client = BaseConsumer::from_config_and_context(&config, Context)?;
+        let client = self.access.consumer(&config)?;
         EventQueue::of(Arc::new(client))
             .ok_or_else(|| KafkaError::ClientCreation("the client has no queue".to_owned()))
     }
 
-    /// Of a client that is in no group. They may hold secrets.
-    pub(super) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.config.config_map().into_iter()
+    /// What all clients are made of.
+    pub(super) fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// Why brokers do not let these clients in, if they have said so since they answered last.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        lock(&self.refused).clone().filter(|refusal| refusal.last.elapsed() < REFUSAL_OVER_AFTER)
+    }
+
+    /// For whoever asks for days: shows what is new of passwords, tokens and certificates from now on.
+    ///
+    /// # Errors
+    /// If a secret cannot be read, or there can be no client of what was read; the one before stays.
+    pub(crate) async fn refresh(&self) -> Result<(), String> {
+        let (access, refused) = (Arc::clone(&self.access), self.refusal().is_some());
+        let read = tokio::task::spawn_blocking(move || access.refresh(refused)).await;
+        if read.map_err(|error| error.to_string())?.map_err(|unread| unread.why)?.any() {
+            self.renew().map_err(|error| crate::config::refusal(&error))?;
+            self.access.is_used();
+            tracing::info!("the Kafka clients' credentials have changed");
+        }
+        Ok(())
     }
 
     /// Whether records of open and aborted transactions are left out.
     pub(crate) fn is_read_committed(&self) -> bool {
-        self.config.get("isolation.level") != Some("read_uncommitted")
+        self.access.properties().get("isolation.level") != Some("read_uncommitted")
     }
 
     /// How many partitions the topic has; `None` if there is no such topic (or this client may not see it).
@@ -343,7 +364,7 @@ impl Catalog {
 
     /// Properties of a client that may assign itself partitions, and joins no group.
     pub(super) fn assignable(&self) -> ClientConfig {
-        self.of_coordinator.as_ref().clone()
+        of_coordinator(&self.access)
     }
 
     /// Asks on a thread that may block.
@@ -353,9 +374,24 @@ impl Catalog {
     ) -> Result<T, KafkaError> {
         let permit = Arc::clone(&self.questions).acquire_owned().await;
         let client = Arc::clone(&lock(&self.client));
+        let refused = Arc::clone(&self.refused);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            question(&client)
+            let answer = question(&client);
+            match (&answer, ffi::access::refusal(&client)) {
+                (Ok(_), _) => *lock(&refused) = None,
+                (Err(_), None) => {}
+                (Err(_), Some((code, text))) => {
+                    tracing::warn!(?code, "Kafka does not let this client in: {text}");
+                    let last = Instant::now();
+                    let mut refused = lock(&refused);
+                    let before = refused.as_ref().filter(|before| before.last.elapsed() < REFUSAL_OVER_AFTER);
+                    let since = before.map_or(last, |before| before.since);
+                    *refused = Some(Refusal { code, text, since, last });
+                    return Err(KafkaError::Global(code));
+                }
+            }
+            answer
         })
         .await
         .unwrap_or_else(|_| Err(KafkaError::Canceled))
@@ -368,12 +404,12 @@ impl Catalog {
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
-        let (config, slot) = (Arc::clone(&self.of_coordinator), Arc::clone(&self.coordinator));
+        let (access, slot) = (Arc::clone(&self.access), Arc::clone(&self.coordinator));
         self.ask(move |_| {
             let mut slot = lock(&slot);
             let client = match slot.take() {
                 Some(client) => client,
-                None => BaseConsumer::from_config_and_context(&config, Context)?,
+                None => access.consumer(&of_coordinator(&access))?,
             };
             let answer = question(&client)?;
             *slot = Some(client);
@@ -381,6 +417,31 @@ impl Catalog {
         })
         .await
     }
+}
+
+impl OperatorConfig {
+    /// The catalogue for a person's tools.
+    ///
+    /// # Errors
+    /// If a secret cannot be read, there is no token, or the client refuses its properties.
+    pub(crate) fn catalog(&self) -> crate::Result<Catalog> {
+        let access = Access::open(self.properties.clone(), self.secrets.clone())?;
+        Catalog::new(access).map_err(|error| crate::config::refused(&error))
+    }
+}
+
+/// Properties of a client that is in no group.
+fn outside_of_groups(access: &Access) -> ClientConfig {
+    let of_the_group = ["group.", "session.", "heartbeat.", "partition.assignment.", "max.poll.interval"];
+    access.properties_if(|name| !of_the_group.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// A consumer that never subscribes joins no group, but librdkafka 2.12.1 follows a null pointer when a coordinator that
+/// is asked for offsets answers that it is none (any more), unless the client has a group.
+fn of_coordinator(access: &Access) -> ClientConfig {
+    let mut config = outside_of_groups(access);
+    config.set("group.id", access.properties().get("group.id").unwrap_or("highwater"));
+    config
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -6,6 +6,7 @@
 //! Sources: `rdkafka.h` (events API, queues), `rdkafka_event.c` of librdkafka 2.12.1.
 #![allow(unsafe_code, clippy::cast_possible_truncation)]
 
+pub(crate) mod access;
 pub(crate) mod groups;
 pub(crate) mod rights;
 mod seek;
@@ -274,6 +275,7 @@ impl<'e> Message<'e> {
         RawRecord {
             offset: message.offset,
             timestamp_ms,
+            timestamp_type: timestamp_type(kind),
             leader_epoch,
             // SAFETY: librdkafka gives NULL for null, else a pointer to `len` bytes that live with the event.
             key: unsafe { bytes(message.key, message.key_len) },
@@ -284,15 +286,10 @@ impl<'e> Message<'e> {
 
     /// Whose clock the timestamp is from; `None` where there is no timestamp.
     pub(crate) fn timestamp_type(&self) -> Option<TimestampType> {
-        use rdsys::rd_kafka_timestamp_type_t as Kind;
-        let mut kind = Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let mut kind = rdsys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is valid; `kind` is a plain out-parameter.
         unsafe { rdsys::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
-        match kind {
-            Kind::RD_KAFKA_TIMESTAMP_CREATE_TIME => Some(TimestampType::CreateTime),
-            Kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Some(TimestampType::LogAppendTime),
-            _ => None,
-        }
+        timestamp_type(kind)
     }
 
     /// The headers, in order.
@@ -316,6 +313,15 @@ pub(crate) enum TimestampType {
     CreateTime = 0,
     /// The broker's.
     LogAppendTime = 1,
+}
+
+fn timestamp_type(kind: rdsys::rd_kafka_timestamp_type_t) -> Option<TimestampType> {
+    use rdsys::rd_kafka_timestamp_type_t as Kind;
+    match kind {
+        Kind::RD_KAFKA_TIMESTAMP_CREATE_TIME => Some(TimestampType::CreateTime),
+        Kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Some(TimestampType::LogAppendTime),
+        _ => None,
+    }
 }
 
 /// Iterates over a record's headers.

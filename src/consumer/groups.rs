@@ -84,10 +84,18 @@ impl fmt::Display for Member {
     }
 }
 
+/// The client's code, also of an answer to an admin question, of which `rdkafka_error_code` knows none.
+pub(crate) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    }
+}
+
 /// Whether Kafka refused the question, rather than being away.
 pub(crate) fn is_refusal(error: &KafkaError) -> bool {
     matches!(
-        error.rdkafka_error_code(),
+        code(error),
         Some(
             RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::TopicAuthorizationFailed
@@ -107,7 +115,17 @@ mod tests {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
+    use crate::config::KafkaSecrets;
+    use crate::consumer::Access;
     use crate::consumer::context::Context;
+
+    #[test]
+    fn a_refused_question_is_a_refusal() {
+        assert!(is_refusal(&KafkaError::AdminOp(RDKafkaErrorCode::GroupAuthorizationFailed)));
+        assert!(is_refusal(&KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed)));
+        assert!(!is_refusal(&KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)));
+        assert!(!is_refusal(&KafkaError::Canceled));
+    }
 
     /// Without a client of its own for each failure, the second answer would find the first question's remains and abort
     /// the process.
@@ -115,8 +133,8 @@ mod tests {
     async fn a_coordinator_may_come_back_after_a_question_has_timed_out() {
         let cluster = MockCluster::new(2).unwrap();
         cluster.coordinator(MockCoordinator::Group("g".to_owned()), 2).unwrap();
-        let properties = [("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
-        let catalog = Catalog::new(&properties).unwrap();
+        let properties = vec![("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
+        let catalog = Catalog::new(Access::open(properties, KafkaSecrets::default()).unwrap()).unwrap();
         cluster.broker_down(2).unwrap();
         assert!(catalog.group_offsets("g", |_| true).await.is_err(), "the coordinator is away");
         cluster.broker_up(2).unwrap();
@@ -131,8 +149,8 @@ mod tests {
     async fn a_coordinator_may_say_that_it_is_none() {
         let cluster = MockCluster::new(1).unwrap();
         cluster.coordinator(MockCoordinator::Group("g".to_owned()), 1).unwrap();
-        let properties = [("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
-        let catalog = Catalog::new(&properties).unwrap();
+        let properties = vec![("bootstrap.servers".to_owned(), cluster.bootstrap_servers())];
+        let catalog = Catalog::new(Access::open(properties, KafkaSecrets::default()).unwrap()).unwrap();
         let not_here = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
         cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[not_here; 3]);
         let until = Instant::now() + Duration::from_secs(30);

@@ -3,15 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::admin::{AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Catalog;
 use super::catalog::ANSWER_TIMEOUT;
-use super::context::Context;
 use super::ffi::groups;
 pub(crate) use super::ffi::rights::Right;
 use super::ffi::topics::{OffsetSpec, Question};
@@ -144,17 +141,12 @@ impl Catalog {
         &self,
         asked: &[ResourceSpecifier<'_>],
     ) -> Result<Vec<ConfigResource>, KafkaError> {
-        let mut config = ClientConfig::new();
-        for (name, value) in self.properties() {
-            // What only consumers have would be complained of.
-            if ["bootstrap.", "client.", "security.", "sasl.", "ssl.", "socket.", "broker.", "reconnect."]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-            {
-                config.set(name, value);
-            }
-        }
-        let client: AdminClient<Context> = AdminClient::from_config_and_context(&config, Context)?;
+        // What only consumers have would be complained of.
+        let of_any_client =
+            ["bootstrap.", "client.", "security.", "sasl.", "ssl.", "socket.", "broker.", "reconnect."];
+        let config =
+            self.access().properties_if(|name| of_any_client.iter().any(|prefix| name.starts_with(prefix)));
+        let client = self.access().admin(&config)?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let answers = client.describe_configs(asked, &options).await;
         // Its thread is waited for.

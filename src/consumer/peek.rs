@@ -1,16 +1,15 @@
 //! How old the records are that come next, where no worker holds them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::Catalog;
-use super::context::Context;
 use crate::batch::PartitionKey;
 
 /// How long one poll may take.
@@ -30,10 +29,11 @@ impl Catalog {
         let mut config = self.assignable();
         config.set("fetch.message.max.bytes", "65536");
         // Whoever no longer waits for it keeps no thread busy.
+        let access = Arc::clone(self.access());
         let (asked, asker) = oneshot::channel::<()>();
         let _asker = asker;
         self.ask(move |_| {
-            let client = BaseConsumer::from_config_and_context(&config, Context)?;
+            let client = access.consumer(&config)?;
             let mut list = TopicPartitionList::new();
             let mut open = HashSet::new();
             for (key, offset) in &places {

@@ -2,6 +2,7 @@
 //! order (PITFALLS 3), and it waits for nothing but the client: a rebalance is answered within milliseconds.
 
 mod assignment;
+mod clock;
 mod command;
 mod flow;
 mod validate;
@@ -26,6 +27,7 @@ use crate::metrics::ClientMetrics;
 use crate::partition::Halt;
 use crate::verdict::{Act, Place as Blamed, kafka};
 use assignment::Assignment;
+use clock::Clock;
 use validate::Unvalidated;
 
 /// Longest wait for an event; commands wake the thread, so this only bounds how late a lost wake-up is noticed.
@@ -112,6 +114,7 @@ impl Poller {
                 last: None,
                 touched: Vec::new(),
                 unvalidated: Vec::new(),
+                clock: Clock::new(),
                 awake_at: Instant::now(),
             };
             if !by_hand.is_empty() {
@@ -131,6 +134,11 @@ impl Poller {
     /// Whether the thread is gone: without a [`Command::Stop`] it ends only by a panic.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// The client, to be shown other credentials.
+    pub(crate) fn client(&self) -> &Client {
+        self.queue.client()
     }
 
     /// Lets `waker` wake this thread from now on.
@@ -175,6 +183,7 @@ struct PollLoop {
     unvalidated: Vec<Unvalidated>,
     /// When this thread last looked for an event, and so when the last event came.
     awake_at: Instant,
+    clock: Clock,
 }
 
 /// A partition that is being fetched.
@@ -222,7 +231,8 @@ impl PollLoop {
 
     /// What has come meanwhile may have waited in the client's queue, and the pauses in it cannot be seen any more.
     fn notice_a_stall(&mut self, waited: Duration) {
-        let now = Instant::now();
+        // Whoever waited asks exactly: how long a record waits for others counts from here.
+        let now = if waited.is_zero() { self.clock.about() } else { self.clock.exact() };
         if now.duration_since(self.awake_at) > waited + STALL {
             for fetching in self.buffers.values().flat_map(HashMap::values) {
                 fetching.buffer.doubt_next();

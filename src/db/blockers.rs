@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::{Identity, Lease, live};
+use super::waits::{self, Wait, Waits};
+use super::{DbError, Identity, Lease, live};
 use crate::schema::SchemaName;
 
 /// How long something waits before it asks who holds the lock.
@@ -40,12 +41,14 @@ pub(crate) struct Blockers {
     owner: Uuid,
     own_name: String,
     find: String,
+    explain: String,
     terminate_dead: String,
+    waits: Waits,
     abandoned: Mutex<Vec<Backend>>,
     forbidden_said: Mutex<Option<Instant>>,
 }
 
-/// A backend that blocks, and whose it is.
+/// A backend that blocks, and whose it is, as far as it is a worker's.
 struct Blocker {
     pid: i32,
     name: String,
@@ -69,8 +72,10 @@ impl Blockers {
             owner: identity.owner,
             find: format!(
                 "SELECT a.pid, a.application_name, s.owner, a.backend_xid::text \
-                 FROM unnest(pg_blocking_pids($1)) AS b(pid) JOIN ({recorded}) ON a.pid = b.pid"
+                 FROM unnest(pg_blocking_pids($1)) AS b(pid) LEFT JOIN ({recorded}) ON a.pid = b.pid"
             ),
+            explain: format!("SELECT {} FROM {}", waits::COLUMNS, waits::from("$1")),
+            waits: Waits::default(),
             // The pid alone may by now be somebody else's: all is checked again in the very statement that terminates.
             terminate_dead: format!(
                 "SELECT pg_terminate_backend(a.pid) FROM {recorded} \
@@ -102,7 +107,15 @@ impl Blockers {
         waiting_pid: i32,
     ) -> Result<u64, tokio_postgres::Error> {
         let mut ended = 0;
-        for row in client.query(&self.find, &[&waiting_pid]).await? {
+        let rows = client.query(&self.find, &[&waiting_pid]).await?;
+        if rows.is_empty() {
+            self.waits.note(waiting_pid, Instant::now(), None);
+        } else if self.waits.is_stale(waiting_pid, Instant::now()) {
+            let wait = Wait::new(&client.query(&self.explain, &[&waiting_pid]).await?, 0);
+            self.waits.note(waiting_pid, Instant::now(), wait);
+        }
+        // Who is no worker is waited for.
+        for row in rows.iter().filter(|row| row.get::<_, Option<i32>>(0).is_some()) {
             let blocker = Blocker { pid: row.get(0), name: row.get(1), owner: row.get(2), xid: row.get(3) };
             match self.end_if_dead(client, &blocker).await {
                 Ok(false) => {}
@@ -121,6 +134,24 @@ impl Blockers {
             }
         }
         Ok(ended)
+    }
+
+    /// For which lock `waiting_pid` waited until a moment ago, and who holds it.
+    pub(crate) fn waited(&self, waiting_pid: i32) -> Option<Wait> {
+        self.waits.take(waiting_pid, Instant::now())
+    }
+
+    /// The same error, with what `waiting_pid` has waited for, where that is what failed.
+    pub(crate) fn explain(&self, error: DbError, waiting_pid: i32) -> DbError {
+        match error {
+            DbError::Postgres(source) if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                match self.waited(waiting_pid) {
+                    Some(lock) => DbError::Waited(source, lock.to_string()),
+                    None => DbError::Postgres(source),
+                }
+            }
+            other => other,
+        }
     }
 
     async fn end_if_dead(&self, client: &Lease, blocker: &Blocker) -> Result<bool, tokio_postgres::Error> {

@@ -401,7 +401,7 @@ mod tests {
 
     fn connector(url: &str) -> Connector {
         let address = PostgresUrl::from(url).address().unwrap();
-        Connector::new(&address, Password::Address, |_| {}).unwrap()
+        Connector::new(&address, Password::new(None, None), |_| {}).unwrap()
     }
 
     /// Drops packets: its backlog is full. Keeps what fills it.

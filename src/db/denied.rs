@@ -5,26 +5,26 @@ use std::time::{Duration, Instant};
 
 /// Refusals without anything else between them.
 #[derive(Debug, Default)]
-pub(super) struct Denied {
+pub(crate) struct Denied {
     first: Option<Instant>,
     last: Option<(Instant, String)>,
 }
 
 impl Denied {
     /// The credentials were refused.
-    pub(super) fn refused(&mut self, now: Instant, why: String) {
+    pub(crate) fn refused(&mut self, now: Instant, why: String) {
         self.first.get_or_insert(now);
         self.last = Some((now, why));
     }
 
     /// A session was opened, or the server was away: whether it would refuse still, nobody knows.
-    pub(super) fn interrupted(&mut self) {
+    pub(crate) fn interrupted(&mut self) {
         *self = Self::default();
     }
 
     /// For how long it has been said, and what was said last. The time since the last refusal does not count: where
     /// nobody asks for a session, nothing is refused.
-    pub(super) fn since(&self) -> Option<(Duration, &str)> {
+    pub(crate) fn since(&self) -> Option<(Duration, &str)> {
         let (first, (last, why)) = (self.first?, self.last.as_ref()?);
         Some((last.duration_since(first), why))
     }

@@ -9,6 +9,8 @@ use crate::telling;
 pub(crate) enum DbError {
     Pool(PoolError),
     Postgres(tokio_postgres::Error),
+    /// It waited for a lock for too long; the text says for which, and who holds it.
+    Waited(tokio_postgres::Error, String),
     Other(String),
 }
 
@@ -32,6 +34,10 @@ impl std::fmt::Display for DbError {
                 None => write!(f, "no connection: {error}"),
             },
             Self::Postgres(error) => describe(f, error),
+            Self::Waited(error, lock) => {
+                describe(f, error)?;
+                write!(f, "; it waited for {lock}")
+            }
             Self::Other(text) => f.write_str(text),
         }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::{Finding, Patient, counted};
-use crate::consumer::Catalog;
 
 const CHECK: &str = "brokers";
 /// How long a broker may take to accept a connection.
@@ -22,10 +21,10 @@ pub(super) async fn open(patient: &mut Patient<'_>) -> Vec<Finding> {
         findings.push(finding.cure("give --bootstrap-server, or set HIGHWATER_BROKERS"));
         return findings;
     }
-    let catalog = match Catalog::new(&operator.properties) {
+    let catalog = match operator.catalog() {
         Ok(catalog) => catalog,
         Err(error) => {
-            let text = format!("the Kafka client refuses its properties: {}", crate::config::refusal(&error));
+            let text = error.report();
             findings.push(Finding::fail(CHECK, text).cure("correct the `kafka` settings"));
             return findings;
         }

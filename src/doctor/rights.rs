@@ -38,7 +38,7 @@ pub(super) async fn of_the_client(patient: &Patient<'_>) -> Vec<Finding> {
         let subject = format!("group {group}");
         findings.extend(match catalog.group_rights(group).await {
             Ok(rights) => judge(&subject, &rights, &[(Right::Read, "READ"), (Right::Describe, "DESCRIBE")]),
-            Err(error) => match error.rdkafka_error_code() {
+            Err(error) => match crate::consumer::groups::code(&error) {
                 Some(RDKafkaErrorCode::GroupAuthorizationFailed) => vec![lacks(&subject, "DESCRIBE")],
                 Some(RDKafkaErrorCode::GroupIdNotFound) => vec![
                     Finding::unknown(ACL, "Kafka does not know it yet, and so tells no rights")

@@ -59,7 +59,7 @@ pub(super) async fn undo_indexes(patient: &Patient<'_>, client: &Transaction<'_>
         index = leading_index("c.oid", "t.topic_column", "t.partition_column", "t.offset_column"),
         registered = patient.schema().qualified("sink_table"),
     );
-    let mut findings = Vec::new();
+    let mut findings = unregistered(patient, client).await?;
     for row in client.query(&sql, &[&groups]).await? {
         let (table, mode): (String, String) = (row.get(0), row.get(1));
         let (partition, offset): (Option<String>, Option<String>) = (row.get(3), row.get(4));
@@ -81,7 +81,31 @@ pub(super) async fn undo_indexes(patient: &Patient<'_>, client: &Transaction<'_>
         });
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, "no program has registered a table"));
+        findings.push(Finding::ok(CHECK, "no group has applied anything yet"));
     }
     Ok(findings)
+}
+
+/// Groups that have applied records, and of which nobody has said where to: what they write is neither undone nor
+/// compared, nor are the rights to it looked at.
+async fn unregistered(patient: &Patient<'_>, client: &Transaction<'_>) -> Checked {
+    let groups: Vec<&String> = patient.subjects.groups.iter().collect();
+    let sql = format!(
+        "SELECT DISTINCT o.group_id FROM {offsets} o WHERE o.group_id = ANY($1) AND o.committed_at IS NOT NULL \
+           AND NOT EXISTS (SELECT FROM {registered} t WHERE t.group_id = o.group_id) ORDER BY 1",
+        offsets = patient.schema().qualified("consumer_offset"),
+        registered = patient.schema().qualified("sink_table"),
+    );
+    let found = client.query(&sql, &[&groups]).await?;
+    Ok(found
+        .iter()
+        .map(|row| {
+            let text = "its program has registered no table: what it writes cannot be undone by --undo-rows nor counted by \
+                        reconcile, and rights to it are not looked at here";
+            Finding::warn("undo-index", text).of(row.get::<_, &str>(0)).cure(
+                "name the tables in `Handler::writes` (docs/handlers.md), or use a TableSink, which does it by itself; if \
+                 it writes none, leave it",
+            )
+        })
+        .collect())
 }

@@ -36,6 +36,8 @@ struct Inner {
     record: Option<RecordId>,
     /// The record was named by the order in which rows were sent: alone it may be innocent.
     suspected: bool,
+    /// Why the record must not become a dead letter: it would be one too many.
+    beyond: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -60,6 +62,7 @@ impl HandlerError {
             reason: reason.into(),
             record: None,
             suspected: false,
+            beyond: None,
             source: None,
         }))
     }
@@ -71,9 +74,10 @@ impl HandlerError {
     }
 
     /// This record is bad and will be at every attempt. What came before it in its partition is applied; the
-    /// record itself halts its partition or becomes a dead letter, as the reject policy says.
+    /// record itself halts its partition or becomes a dead letter, as the setting `on_rejected` says.
     ///
-    /// The reason is stored with a dead letter.
+    /// The reason is stored with a dead letter, and shown where a partition halts: put no data into it. A handler that can go
+    /// on without the record calls [`Tx::reject`](crate::Tx::reject) instead, which fails no batch.
     #[must_use]
     pub fn reject(record: &Record<'_>, reason: impl Into<String>) -> Self {
         Self::reject_at(record.id(), reason)
@@ -115,7 +119,7 @@ impl HandlerError {
                 HandlerErrorKind::Retry
             }
             Class::Reject => HandlerErrorKind::Reject,
-            Class::Bug | Class::Halt | Class::Authentication => HandlerErrorKind::Fatal,
+            Class::Bug | Class::Privilege | Class::Halt | Class::Authentication => HandlerErrorKind::Fatal,
         }
     }
 
@@ -123,6 +127,22 @@ impl HandlerError {
     #[must_use]
     pub fn record(&self) -> Option<&RecordId> {
         self.0.record.as_ref()
+    }
+
+    /// Why, without the record's name.
+    pub(crate) fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
+    /// The same rejection, of a record that must not become a dead letter: a limit is reached.
+    pub(crate) fn beyond(mut self, limit: String) -> Self {
+        self.0.beyond = Some(limit);
+        self
+    }
+
+    /// Which limit is reached, in words.
+    pub(crate) fn limit(&self) -> Option<&str> {
+        self.0.beyond.as_deref()
     }
 
     /// The SQLSTATE, if an error of the server is among the sources.
@@ -175,6 +195,12 @@ impl HandlerError {
         let reason =
             format!("postgres ended the session with SQLSTATE {sqlstate}, for the batch had taken too long");
         Self::lost_connection(Class::OwnTimeout, reason).with_source(self)
+    }
+
+    /// The same failure, and for which lock it has waited.
+    pub(crate) fn having_waited(mut self, lock: &str) -> Self {
+        self.0.reason.push_str(&format!("; it waited for {lock}"));
+        self
     }
 
     /// The server takes no writes: it was demoted, and so is every other connection to it (25006, in advance).

@@ -65,7 +65,8 @@ impl Router {
             // Parts are cheap to clone: the records stay where they are.
             by_route.entry(route).or_default().push(part.clone());
         }
-        Ok(by_route.into_iter().map(|(route, parts)| (route, Batch::new(parts))).collect())
+        let of = |parts| Batch::new(parts).under(batch.policies().cloned());
+        Ok(by_route.into_iter().map(|(route, parts)| (route, of(parts))).collect())
     }
 }
 
@@ -147,6 +148,7 @@ mod tests {
             from: NextOffset::ZERO,
             to: NextOffset::ZERO,
             segments: vec![Segment { chunk: Arc::new(chunk), range: 0..records }],
+            letter: None,
         }
     }
 

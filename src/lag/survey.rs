@@ -21,7 +21,7 @@ use crate::config::epoch_ms;
 use crate::consumer::Catalog;
 use crate::health::Loss;
 use crate::schema::SchemaName;
-pub(crate) use rows::{Line, Place};
+pub(crate) use rows::{Line, Place, whose_turn};
 
 /// How many partitions one turn has at most: those that were looked at longest ago.
 const MOST: i64 = 4_000;
@@ -41,7 +41,6 @@ pub(crate) enum Whose {
     /// Those of this group, while it is this worker's turn.
     WorkersOf(Arc<str>),
     /// Those of groups without a live worker: of these groups, or of all.
-    #[allow(dead_code)] // the exporter's
     Watched(Option<Vec<String>>),
 }
 
@@ -97,7 +96,6 @@ impl Surveyor {
     ///
     /// # Errors
     /// If Postgres does not answer. Kafka's silence is none: then what was known grows old, and says so.
-    #[allow(dead_code)] // the exporter's
     pub(crate) async fn turn(&mut self, client: &Client) -> Result<usize, tokio_postgres::Error> {
         self.retention.refresh(&self.catalog.clone()).await;
         let places = self.look(client).await?;

@@ -23,7 +23,14 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    pub(super) fn new(taken: Taken, parts: &Parts) -> Self {
+    pub(super) fn new(mut taken: Taken, parts: &Parts) -> Self {
+        let policies = parts.commit.policies();
+        // Nobody else has it yet.
+        if policies.is_any()
+            && let Some(batch) = Arc::get_mut(&mut taken.batch)
+        {
+            batch.set_policies(policies);
+        }
         let span = trace::process(&taken.batch, &parts.claims.db().identity, parts.claims.cluster());
         Self { taken, preparing: None, span }
     }

@@ -18,6 +18,7 @@ use crate::claim::OffsetRow;
 use crate::commit::Attempt;
 use crate::consumer::PartitionBuffer;
 use crate::db::DbError;
+use crate::db::waits::Wait;
 use crate::handler::MAX_ABANDONED;
 use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
@@ -57,21 +58,25 @@ impl Lane {
         match attempt {
             Attempt::Applied => self.applied(&taken),
             Attempt::Missed => self.missed(&taken).await,
-            Attempt::Locked => self.locked(&taken).await,
+            Attempt::Locked(lock) => self.locked(&taken, lock).await,
             Attempt::Failed { place, error } => {
                 let class = error.cause().class;
-                self.judge(&taken, &Failure { place, class, error: Some(&error), why: error.to_string() })
-                    .await;
+                let why = error.to_string();
+                let failure = Failure { place, class, error: Some(&error), why, waited: false };
+                self.judge(&taken, &failure).await;
             }
             Attempt::Panicked(message) => {
                 let why = format!("the handler panicked: {message}");
-                let failure = Failure { place: Place::Statement, class: Class::Bug, error: None, why };
-                self.judge(&taken, &failure).await;
+                let (place, class) = (Place::Statement, Class::Bug);
+                self.judge(&taken, &Failure { place, class, error: None, why, waited: false }).await;
             }
-            Attempt::TimedOut => {
-                let why = "it took longer than max_processing_time and was cancelled".to_owned();
-                let failure = Failure { place: Place::Statement, class: Class::OwnTimeout, error: None, why };
-                self.judge(&taken, &failure).await;
+            Attempt::TimedOut(lock) => {
+                let mut why = "it took longer than max_processing_time and was cancelled".to_owned();
+                if let Some(lock) = &lock {
+                    why.push_str(&format!("; it waited for {lock}"));
+                }
+                let (place, class, waited) = (Place::Statement, Class::OwnTimeout, lock.is_some());
+                self.judge(&taken, &Failure { place, class, error: None, why, waited }).await;
             }
             Attempt::Crowded => self.crowded(&taken),
             Attempt::Cancelled => {
@@ -82,7 +87,8 @@ impl Lane {
                 tracing::warn!(batch = ?taken.batch, why, "the outcome of a commit is unknown; claiming again");
                 self.parts.counters.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
                 // EO-7: nothing more of these partitions is applied before a new claim has said where they stand.
-                self.judge(&taken, &Failure { place: Place::Commit, class, error: None, why }).await;
+                let place = Place::Commit;
+                self.judge(&taken, &Failure { place, class, error: None, why, waited: false }).await;
             }
             Attempt::Smuggled => self.smuggled(&taken),
         }
@@ -90,12 +96,16 @@ impl Lane {
 
     fn applied(&mut self, taken: &Taken) {
         self.parts.backoff.reset();
+        Self::tell_what_goes_on(taken);
         let mut wake = false;
         for (part, buffer) in taken.pairs() {
             buffer.applied(part);
             wake |= buffer.is_paused();
             let mut memory = buffer.memory();
             memory.relax();
+            if part.letter.is_some() {
+                memory.found();
+            }
             let well = memory.alone().is_none();
             drop(memory);
             if well && self.is_aside && !buffer.in_flight() && !buffer.is_closed() {
@@ -105,10 +115,10 @@ impl Lane {
         if std::mem::take(&mut self.troubled) {
             self.shared.buffers().iter().for_each(|buffer| buffer.note(None));
         }
-        // Also where it was taken aside with its trouble.
-        taken.buffers.iter().filter(|_| self.is_aside).for_each(|buffer| buffer.note(None));
+        // Also where the trouble was this partition's own, and the lane's no longer or never.
+        taken.buffers.iter().for_each(|buffer| buffer.note(None));
         self.parts.counters.commits.fetch_add(1, Ordering::Relaxed);
-        let records = u64::try_from(taken.batch.len()).unwrap_or(u64::MAX);
+        let records = u64::try_from(taken.batch.applied()).unwrap_or(u64::MAX);
         self.parts.counters.applied_records.fetch_add(records, Ordering::Relaxed);
         self.parts.counters.batches.applied(taken.batch.len(), taken.batch.bytes());
         if wake {
@@ -124,7 +134,7 @@ impl Lane {
 
     fn smuggled(&self, taken: &Taken) {
         let why = "the handler ended the transaction that it was given: its rows are durable, their offset is not; \
-                   remove those rows, fix the handler and restart the worker";
+                   remove those rows, and start the worker anew with a handler that does not";
         for (part, buffer) in taken.pairs() {
             buffer.abandoned(part);
             self.end(buffer, After::Halt(Halt::new(ErrorKind::Handler, range(part, why))));
@@ -140,7 +150,9 @@ impl Lane {
                 self.parts.claims.db().heed(&error);
                 self.put_back(taken);
                 self.parts.counters.retried(Retry::Missed);
-                return self.pause(&format!("cannot read the claims: {error}")).await;
+                let why = format!("cannot read the claims: {error}");
+                Self::tell_all(taken, &why);
+                return self.pause(&why).await;
             }
         };
         let me = self.parts.claims.db().identity.owner;
@@ -174,7 +186,7 @@ impl Lane {
     /// would be [`Attempt::Smuggled`].
     async fn missed_for_nothing(&mut self, taken: &Taken) {
         let why = "an update of its offset matches nothing, though its row is as this worker left it: look for a trigger, \
-                   a rule or row security on consumer_offset, then restart the worker";
+                   a rule or row security on consumer_offset, then `highwater partitions retry`";
         let mut worst = 0;
         for (part, buffer) in taken.pairs() {
             let mut seen = self.seen(1, part.len());
@@ -184,7 +196,9 @@ impl Lane {
         self.parts.counters.retried(Retry::Missed);
         if worst < RETRIES {
             self.put_back(taken);
-            return self.pause("a compare-and-set missed, and the rows do not show why").await;
+            let why = "a compare-and-set missed, and the rows do not show why";
+            Self::tell_all(taken, why);
+            return self.pause(why).await;
         }
         if taken.buffers.len() > 1 {
             for buffer in &taken.buffers {
@@ -204,15 +218,20 @@ impl Lane {
     }
 
     /// Somebody holds a row's lock: that partition waits, the others go on.
-    async fn locked(&mut self, taken: &Taken) {
+    async fn locked(&mut self, taken: &Taken, lock: Option<Wait>) {
         let keys: Vec<PartitionKey> = taken.buffers.iter().map(|buffer| buffer.key.clone()).collect();
         let free = self.parts.claims.unlocked(&keys).await.unwrap_or_default();
-        for buffer in &taken.buffers {
+        let mut why = "another session holds the lock of this partition's offset row".to_owned();
+        if let Some(lock) = lock {
+            why.push_str(&format!(": it waited for {lock}"));
+        }
+        for (at, buffer) in taken.buffers.iter().enumerate() {
             if !free.contains(&buffer.key) {
                 // Alone, until it gets through: the others' work must not be rolled back for it again.
-                let why = "another session holds the lock of this partition's offset row";
-                let wait = self.hold(buffer, why, LOCKED_HOLD);
-                tracing::warn!(partition = %buffer.key, retry_in = ?wait, "{why}");
+                let wait = self.hold(buffer, &why, LOCKED_HOLD);
+                if Self::is_news(taken, &[at], "locked") {
+                    tracing::warn!(partition = %buffer.key, retry_in = ?wait, "{why}");
+                }
             }
         }
         self.parts.counters.retried(Retry::Locked);
@@ -227,7 +246,8 @@ impl Lane {
         self.parts.counters.retried(Retry::Crowded);
         let why = format!(
             "the handler blocks its thread for longer than max_processing_time, and {MAX_ABANDONED} other handlers that \
-             were given up do so still; have it wait with await, or in spawn_blocking, then restart the worker"
+             were given up do so still; have it wait with await, or in spawn_blocking, and restart the worker: their threads \
+             come back with a new process alone"
         );
         for (part, buffer) in taken.pairs() {
             buffer.abandoned(part);

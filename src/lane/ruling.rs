@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::Lane;
 use super::fill::Taken;
 use super::process::range;
-use crate::batch::Part;
+use crate::batch::{Part, PartitionKey};
 use crate::consumer::PartitionBuffer;
+use crate::dead_letter::Rejection;
 use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
-use crate::verdict::{Act, Class, Place, Seen, Who, judge};
+use crate::verdict::{Act, Class, Place, Seen, Verdict, Who, judge, may_be_set_aside};
 use crate::{ErrorKind, HandlerError};
 
 /// How long the ends of other sessions may take to be noticed, before it is concluded that there were none.
@@ -23,6 +24,8 @@ pub(super) struct Failure<'a> {
     pub(super) error: Option<&'a HandlerError>,
     /// In words that hold no data.
     pub(super) why: String,
+    /// It was waiting for somebody's lock when it was given up.
+    pub(super) waited: bool,
 }
 
 impl Failure<'_> {
@@ -65,21 +68,31 @@ impl Lane {
             seen = counted.max_by_key(|one| one.times).unwrap_or(seen);
         }
         let mut verdict = judge(failure.place, failure.class, &seen);
-        // A database that is slow itself makes any record slow.
-        if verdict.act == Act::Name && failure.class == Class::OwnTimeout && !self.answers_quickly().await {
+        // A lock that somebody holds makes any record slow, and so does a database that is slow itself.
+        if verdict.act == Act::Name
+            && failure.class == Class::OwnTimeout
+            && (failure.waited || !self.answers_quickly().await)
+        {
             verdict.act = Act::Wait;
         }
         self.parts.counters.batches.judged(verdict.act);
-        tracing::warn!(
-            batch = ?taken.batch, who = ?verdict.who, act = ?verdict.act, why = failure.why, "a batch was not applied"
-        );
+        Self::tell(taken, &suspects, failure, verdict);
+        for &at in suspects.iter().filter(|_| !failure.is_of_no_batch()) {
+            let from = taken.batch.parts[at].from.get();
+            let text = format!("trying again: {}{}", failure.why, times(seen.times));
+            taken.buffers[at].memory().is_in_trouble(from, text);
+        }
         let shared = !seen.alone && suspects.len() > 1;
         if verdict.act == Act::Wait && (failure.is_of_no_batch() || shared) {
             // Not this batch's trouble: whatever the lane tries next would meet it, too.
             self.let_go(taken, failure, None);
             return self.pause(&failure.why).await;
         }
-        let halt = self.rule(taken, failure, &suspects, named, verdict.who, verdict.act);
+        let grant = match verdict {
+            Verdict { act: Act::Name | Act::Halt, who: Who::Configuration } => self.grant(failure).await,
+            _ => String::new(),
+        };
+        let halt = self.rule(taken, failure, &suspects, named, Ruling { verdict, grant: &grant });
         self.let_go(taken, failure, halt.as_ref());
         let concerned =
             named.filter(|_| verdict.act == Act::Isolate).map(|(at, _)| vec![at]).unwrap_or(suspects);
@@ -95,28 +108,32 @@ impl Lane {
         failure: &Failure<'_>,
         suspects: &[usize],
         named: Option<(usize, i64)>,
-        who: Who,
-        act: Act,
+        ruling: Ruling<'_>,
     ) -> Option<(usize, Halt)> {
-        let parts = &taken.batch.parts;
-        match act {
+        let (parts, verdict) = (&taken.batch.parts, ruling.verdict);
+        match verdict.act {
             Act::Name => {
                 let single = || {
                     let at = *suspects.first()?;
                     Some((at, parts[at].records().next()?.offset()))
                 };
-                let kind = if failure.place == Place::CompareAndSet {
-                    ErrorKind::Schema
-                } else {
-                    ErrorKind::Handler
+                let kind = match (verdict.who, failure.place) {
+                    (Who::Configuration, _) => ErrorKind::Privilege,
+                    (_, Place::CompareAndSet) => ErrorKind::Schema,
+                    _ => ErrorKind::Handler,
                 };
                 let Some((at, offset)) = named.or_else(single) else {
                     // No record at all: its offset alone cannot be moved.
                     let at = *suspects.first()?;
-                    let why = format!("{}; mend that, then restart the worker", failure.why);
+                    let mend = if ruling.grant.is_empty() { "mend that" } else { ruling.grant };
+                    let why = format!("{}; {mend}, then `highwater partitions retry`", failure.why);
                     return Some((at, Halt::new(kind, range(&parts[at], &why))));
                 };
-                let halt = Halt::new(kind, blame(&parts[at], offset, who, failure));
+                if let Some(why) = self.set_aside(&parts[at].key, failure, verdict) {
+                    taken.buffers[at].set_aside(offset, why);
+                    return None;
+                }
+                let halt = Halt::new(kind, blame(&parts[at], offset, ruling, failure));
                 if failure.ends_claims() {
                     return Some((at, halt));
                 }
@@ -125,7 +142,7 @@ impl Lane {
             }
             Act::Halt => {
                 let at = *suspects.first()?;
-                let why = format!("{}; mend that, then restart the worker", failure.why);
+                let why = format!("{}; mend that, then `highwater partitions retry`", failure.why);
                 Some((at, Halt::new(ErrorKind::Handler, range(&parts[at], &why))))
             }
             Act::Halve => {
@@ -156,6 +173,22 @@ impl Lane {
                 }
                 None
             }
+        }
+    }
+
+    /// Why the record that is named is to be stored and stepped over, if the policy of its route and the judge let it.
+    fn set_aside(&self, key: &PartitionKey, failure: &Failure<'_>, verdict: Verdict) -> Option<Rejection> {
+        let policies = self.parts.commit.policies();
+        let error = failure.error.filter(|error| error.limit().is_none())?;
+        let fits = may_be_set_aside(failure.place, failure.class, verdict, error.sqlstate());
+        (fits && policies.sets_aside(&key.topic)).then(|| Rejection::of(policies.handler(&key.topic), error))
+    }
+
+    /// What would end a refusal by the server.
+    async fn grant(&self, failure: &Failure<'_>) -> String {
+        match failure.error.and_then(HandlerError::db_error) {
+            Some(error) => self.parts.claims.db().way_to(error).await,
+            None => "grant the worker's role what it lacks".to_owned(),
         }
     }
 
@@ -221,6 +254,18 @@ impl Lane {
     }
 }
 
+/// What is said of a failure, and what would end it where that is a right.
+#[derive(Debug, Clone, Copy)]
+struct Ruling<'a> {
+    verdict: Verdict,
+    grant: &'a str,
+}
+
+/// How often that has happened, where it is more than once.
+fn times(times: u32) -> String {
+    if times > 1 { format!(" ({times} times)") } else { String::new() }
+}
+
 /// Which parts may be to blame: those with records, of the handler that failed, if that is known.
 fn suspects(taken: &Taken, failure: &Failure<'_>) -> Vec<usize> {
     let parts = &taken.batch.parts;
@@ -243,31 +288,49 @@ fn named(taken: &Taken, error: &HandlerError) -> Option<(usize, i64)> {
     let is_its = |part: &Part| part.key.topic == id.topic && part.key.partition == id.partition;
     let at = parts.iter().position(is_its)?;
     let found = parts[at].records().any(|record| record.offset() == id.offset);
-    found.then_some((at, id.offset))
+    // The commit's own word of one that no handler is given any more.
+    let letter = parts[at].rejected().filter(|_| error.limit().is_some());
+    let is_letter = letter.is_some_and(|(record, _)| record.offset() == id.offset);
+    (found || is_letter).then_some((at, id.offset))
 }
 
 /// The text of a halt at a record.
-fn blame(part: &Part, offset: i64, who: Who, failure: &Failure<'_>) -> String {
+fn blame(part: &Part, offset: i64, ruling: Ruling<'_>, failure: &Failure<'_>) -> String {
     let (key, why) = (&part.key, &failure.why);
     // The error may name the record itself.
     let why = why.strip_prefix(&format!("record {key}@{offset} rejected: ")).unwrap_or(why);
     let applied = "the records before it are applied";
-    match (who, failure.class) {
+    let retry = "`highwater partitions retry`";
+    let after = offset.saturating_add(1);
+    let or_skip = format!("or step over it: `highwater partitions skip --to {after} --reason …`");
+    match (ruling.verdict.who, failure.class) {
         (_, Class::OwnTimeout) => format!(
             "record {key}@{offset}: this single record takes longer than max_processing_time every time, though the \
-             database answers quickly; {applied}; fix the handler or raise the limit, then restart the worker"
+             database answers quickly; {applied}; mend what takes so long, then {retry}, start the worker anew with a higher \
+             limit, {or_skip}"
         ),
         (_, Class::Lost) => format!(
             "record {key}@{offset} loses its session with Postgres every time, though others keep theirs ({why}); \
-             {applied}; correct the data, the handler or what the database does with it, then restart the worker"
+             {applied}; correct the data, the handler or what the database does with it, then {retry}, {or_skip}"
         ),
-        (Who::Record, _) => format!(
-            "record {key}@{offset} was rejected: {why}; {applied}; correct the data or the handler, then restart the \
-             worker"
+        (Who::Configuration, _) => format!(
+            "the worker's role may not do what is asked of it at {key}@{offset}: {why}; no record is to blame, and {applied}; \
+             {grant}, then {retry}",
+            grant = ruling.grant
         ),
+        (Who::Record, _) => match failure.error.and_then(HandlerError::limit) {
+            None => format!(
+                "record {key}@{offset} was rejected: {why}; {applied}; correct the data or the handler, then {retry}, {or_skip}"
+            ),
+            Some(limit) => format!(
+                "record {key}@{offset} was rejected: {why}; it is not set aside, for {limit}; the records before it are \
+                 applied, or are dead letters; see what they have in common with `highwater dead-letters stats`, mend that, \
+                 then {retry}, or start the worker anew with a higher limit"
+            ),
+        },
         _ => format!(
             "record {key}@{offset} cannot be applied: {why}; {applied}; mend the handler or the tables, or correct the \
-             data, then restart the worker"
+             data, then {retry}, {or_skip}"
         ),
     }
 }

@@ -64,6 +64,8 @@ definitions! {
     BATCH_RETRIES: Counter "highwater_batch_retries_total" => &["group", "class"];
     /// What was ruled about batches that failed, by what was done.
     VERDICTS: Counter "highwater_verdicts_total" => &["group", "act"];
+    /// Records stored as dead letters, by route: its topic or pattern, or the program where there are no routes.
+    RECORDS_REJECTED: Counter "highwater_records_rejected_total" => &["group", "route"];
     /// Commits whose outcome was unknown and was resolved by claiming again.
     UNKNOWN_OUTCOMES: Counter "highwater_unknown_outcomes_total" => GROUP;
     /// Partitions that stand still, and something is to be done about it.
@@ -158,7 +160,14 @@ pub(crate) static WORKER_SECTIONS: &[Section] = &[
     Section {
         title: "Trouble",
         text: "The classes and acts are those of [errors.md](errors.md).",
-        definitions: &[&BATCH_RETRIES, &VERDICTS, &UNKNOWN_OUTCOMES, &STUCK_PARTITIONS, &PARTITIONS],
+        definitions: &[
+            &BATCH_RETRIES,
+            &VERDICTS,
+            &RECORDS_REJECTED,
+            &UNKNOWN_OUTCOMES,
+            &STUCK_PARTITIONS,
+            &PARTITIONS,
+        ],
     },
     Section {
         title: "Claims and rebalances",

@@ -124,9 +124,14 @@ fn troubles(snapshot: &MetricsSnapshot, of_group: &Labels, of_worker: &Labels) -
         let there = snapshot.partitions.iter().filter(|metrics| metrics.state == state).count();
         (state.as_str(), u64::try_from(there).unwrap_or(u64::MAX))
     };
+    let mut dead_letters = Family::of(&of::RECORDS_REJECTED);
+    for (route, count) in &snapshot.dead_letters {
+        dead_letters.push(of_group.and("route", route.as_str()), Value::Count(*count));
+    }
     vec![
         by(&of::BATCH_RETRIES, "class", &snapshot.retries),
         by(&of::VERDICTS, "act", &snapshot.verdicts),
+        dead_letters,
         Family::of(&of::UNKNOWN_OUTCOMES).with(of_group.clone(), Value::Count(snapshot.unknown_outcomes)),
         Family::of(&of::STUCK_PARTITIONS).with(of_worker.clone(), Value::Count(snapshot.stuck_partitions)),
         by(&of::PARTITIONS, "state", &states.map(in_state)),

@@ -1,6 +1,8 @@
 //! What is counted while a worker runs: relaxed atomics, a few times per batch, never per record.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::histogram::{Durations, Histogram, Sizes};
@@ -20,13 +22,14 @@ pub(crate) enum Retry {
 }
 
 /// Every name of [`Retry`].
-const RETRIES: [&str; 11] = [
+const RETRIES: [&str; 12] = [
     "environment",
     "lost",
     "own_timeout",
     "reject",
     "retry_then_halt",
     "bug",
+    "privilege",
     "halt",
     "authentication",
     "locked",
@@ -45,6 +48,7 @@ impl Retry {
             Self::Class(Class::Reject) => "reject",
             Self::Class(Class::RetryThenHalt) => "retry_then_halt",
             Self::Class(Class::Bug) => "bug",
+            Self::Class(Class::Privilege) => "privilege",
             Self::Class(Class::Halt) => "halt",
             Self::Class(Class::Authentication) => "authentication",
             Self::Locked => "locked",
@@ -103,10 +107,12 @@ pub(crate) struct BatchMeter {
     pub(crate) write: Durations,
     pub(crate) offsets: Durations,
     pub(crate) commit: Durations,
-    retries: Named<11>,
+    retries: Named<12>,
     verdicts: Named<6>,
     /// When something was last committed, in ms since it began, and one; 0: never.
     last_commit: AtomicU64,
+    /// Records stored as dead letters, by route.
+    set_aside: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Default for BatchMeter {
@@ -125,6 +131,7 @@ impl Default for BatchMeter {
             retries: Named::new(&RETRIES),
             verdicts: Named::new(&ACTS),
             last_commit: AtomicU64::new(0),
+            set_aside: Mutex::default(),
         }
     }
 }
@@ -145,6 +152,21 @@ impl BatchMeter {
         if let Some(act) = name_of(act) {
             self.verdicts.count(act);
         }
+    }
+
+    /// So many records of a route are stored as dead letters.
+    pub(crate) fn set_aside(&self, route: &str, records: u64) {
+        let mut counts = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(route) {
+            Some(count) => *count += records,
+            None => drop(counts.insert(route.to_owned(), records)),
+        }
+    }
+
+    /// How many were, by route.
+    pub(crate) fn dead_letters(&self) -> Vec<(String, u64)> {
+        let counts = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(route, count)| (route.clone(), *count)).collect()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -264,6 +286,7 @@ mod tests {
             Class::Reject,
             Class::RetryThenHalt,
             Class::Bug,
+            Class::Privilege,
             Class::Halt,
             Class::Authentication,
         ];

@@ -62,6 +62,8 @@ pub struct MetricsSnapshot {
     pub retries: Vec<(&'static str, u64)>,
     /// What the judge has ruled about batches that failed, by what was done.
     pub verdicts: Vec<(&'static str, u64)>,
+    /// Records stored as dead letters, by route: a route's topic or pattern, or the program where it has no routes.
+    pub dead_letters: Vec<(String, u64)>,
     /// Partitions that stand still, and something is to be done about it.
     pub stuck_partitions: u64,
     /// The connections to Postgres.

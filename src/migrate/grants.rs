@@ -1,5 +1,6 @@
 //! The least that a worker's role needs.
 
+mod fence;
 mod operator;
 
 use std::fmt::Write as _;
@@ -7,7 +8,8 @@ use std::fmt::Write as _;
 use crate::error::{Error, Result};
 use crate::schema::{SchemaName, identifier_defect, quote_identifier};
 
-pub use self::operator::{DEFAULT_OPERATOR, operator_grants};
+pub use self::fence::fence;
+pub use self::operator::{DEFAULT_OPERATOR, operator_grants, payload_grants};
 
 /// The role that `highwater migrate --print-grants` names unless told otherwise.
 pub const DEFAULT_ROLE: &str = "highwater_worker";
@@ -32,10 +34,12 @@ const MONITORED: &[(&str, &str, &str)] = &[
     (
         "dead_letter",
         "SELECT (dead_letter_id, group_id, topic, topic_id, partition, record_offset, fingerprint, sqlstate, reason, handler, \
-         worker, state, attempts, first_at, last_at, state_changed_at, request_id)",
+         worker, state, attempts, first_at, last_at, state_changed_at, request_id, omitted_bytes)",
         "rejected records: how many, and why; neither what is in them nor the hashes of their keys",
     ),
     ("dead_letter_attempt", "SELECT", "attempts at them"),
+    ("redrive_request", "SELECT", "what people want applied once more"),
+    ("redrive_letter", "SELECT", "the dead letters that these are about"),
     ("progress", "SELECT", "view"),
     ("lag", "SELECT", "view"),
     ("health", "SELECT", "view"),
@@ -68,6 +72,12 @@ const TABLES: &[(&str, &str, &str)] = &[
         "the records themselves, which expire before the rest",
     ),
     ("dead_letter_attempt", "SELECT, INSERT", "what became of each attempt"),
+    (
+        "redrive_request",
+        "SELECT, UPDATE",
+        "what people want applied once more: done by workers, and never begun by one",
+    ),
+    ("redrive_letter", "SELECT, UPDATE", "the dead letters that these are about, and what became of each"),
     (
         "offset_event",
         "SELECT, INSERT",
@@ -133,7 +143,8 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
     let prune = schema.qualified("prune_history");
     let _ = write!(
         text,
-        "-- deletes events, plans and dead letters that are over and older than `history_retention`\n\
+        "-- deletes what is over and older than `history_retention` (events, plans, orders, dead letters), and payloads\n\
+         -- that have expired\n\
          GRANT EXECUTE ON FUNCTION {prune} TO {role};\n"
     );
     Ok(text)

@@ -9,8 +9,8 @@ use super::{Offsets, Position, Selection};
 use crate::PartialConfig;
 use crate::backoff::Backoff;
 use crate::claim::start::Start;
-use crate::config::{StartPolicy, client_properties};
-use crate::consumer::Catalog;
+use crate::config::{KafkaSecrets, StartPolicy, client_properties};
+use crate::consumer::{Access, Catalog};
 use crate::db::{Db, Identity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::check_version;
@@ -38,8 +38,9 @@ impl Offsets {
         let db = Arc::new(Db::new(&config, identity)?);
         self.reconnect().await?;
         let database_id = check_version(&self.client, self.schema()).await?.database_id;
-        let catalog = Catalog::new(&client_properties(&config, owner))
-            .map_err(|source| crate::config::refused(&source))?;
+        let properties = client_properties(&config, owner);
+        let access = Access::open(properties, KafkaSecrets::of(&config))?;
+        let catalog = Catalog::new(access).map_err(|source| crate::config::refused(&source))?;
         let backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
         let start = Start::new(db, database_id, catalog, &config, backoff);
         tokio::time::timeout(PATIENCE, start.ensure_all()).await.map_err(|_| {

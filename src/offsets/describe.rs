@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::near::unknown_topic;
+use super::waiting::WaitingLetters;
 use super::{Activity, Offsets, Position, Selection, utc};
 use crate::batch::PartitionKey;
 use crate::consumer::catalog::Survey;
@@ -94,6 +95,10 @@ pub struct Line {
     pub claimed_at: Option<String>,
     /// When it last committed, in UTC.
     pub committed_at: Option<String>,
+    /// What becomes of a record that is rejected, as its worker has said last: `halt` or `dead_letter`.
+    pub on_rejected: Option<String>,
+    /// Its dead letters that wait for somebody; none where this role may not read them.
+    pub dead_letters: Option<WaitingLetters>,
 }
 
 impl Offsets {
@@ -216,7 +221,7 @@ impl Offsets {
                  WHEN s.state = 'halted' THEN 'halted' WHEN o.owner IS NULL THEN 'released' WHEN NOT {live} THEN 'dead' \
                  WHEN s.epoch = o.epoch THEN s.state ELSE 'claimed' END, \
                coalesce(o.paused_reason, CASE WHEN s.epoch = o.epoch OR s.state = 'halted' THEN s.detail END), \
-               {claimed_at}, {committed_at} \
+               {claimed_at}, {committed_at}, s.on_rejected \
              FROM {offsets} o LEFT JOIN {status} s USING (group_id, topic, partition) \
              LEFT JOIN {workers} w ON w.owner = o.owner \
              WHERE o.group_id = $1 ORDER BY o.topic, o.partition",
@@ -234,6 +239,10 @@ impl Offsets {
             Error::postgres(format!("read how the partitions of group `{group}` are doing"), source)
         })?;
         let mut healths = healths.unwrap_or_default();
+        let letters = self
+            .waiting_letters(group)
+            .await
+            .map_err(|source| Error::postgres(format!("read the dead letters of group `{group}`"), source))?;
         Ok(rows
             .iter()
             .map(|row| {
@@ -260,6 +269,10 @@ impl Offsets {
                     mirrored_offset: None,
                     claimed_at: row.get(11),
                     committed_at: row.get(12),
+                    on_rejected: row.get(13),
+                    dead_letters: letters
+                        .as_ref()
+                        .map(|letters| letters.get(&(row.get(0), row.get(1))).cloned().unwrap_or_default()),
                 }
             })
             .collect())

@@ -1,5 +1,6 @@
 //! Where Kafka's logs begin and end.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::rows::Standing;
@@ -24,12 +25,45 @@ pub(super) async fn logs(catalog: &Catalog, keys: &[PartitionKey]) -> Result<Sur
     ask(catalog, keys, |_| Ok(())).await
 }
 
-/// Asks until all have answered. `check` may refuse what comes before that.
+/// A partition of which Kafka does not tell, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Silent {
+    pub(super) key: PartitionKey,
+    pub(super) why: String,
+}
+
+/// As [`survey`]; but what does not answer costs nobody else his answer.
+pub(super) async fn survey_of_some(
+    catalog: &Catalog,
+    standing: &[Standing],
+) -> Result<(Survey, Vec<Silent>)> {
+    let keys: Vec<PartitionKey> = standing.iter().map(|row| row.key.clone()).collect();
+    ask_some(catalog, &keys, |survey| same_topics(standing, survey)).await
+}
+
+/// As [`logs`]; but what does not answer costs nobody else his answer.
+pub(super) async fn logs_of_some(catalog: &Catalog, keys: &[PartitionKey]) -> Result<(Survey, Vec<Silent>)> {
+    ask_some(catalog, keys, |_| Ok(())).await
+}
+
 async fn ask(
     catalog: &Catalog,
     keys: &[PartitionKey],
     check: impl Fn(&Survey) -> Result<()>,
 ) -> Result<Survey> {
+    let (survey, silent) = ask_some(catalog, keys, check).await?;
+    match silent.first() {
+        None => Ok(survey),
+        Some(silent) => Err(Error::new(ErrorKind::Kafka, silent.to_string())),
+    }
+}
+
+/// Asks until all have answered, or it has taken long enough. `check` may refuse what comes before that.
+async fn ask_some(
+    catalog: &Catalog,
+    keys: &[PartitionKey],
+    check: impl Fn(&Survey) -> Result<()>,
+) -> Result<(Survey, Vec<Silent>)> {
     let until = Instant::now() + PATIENCE;
     loop {
         let answer = catalog.survey(keys).await;
@@ -37,11 +71,10 @@ async fn ask(
         match answer {
             Ok(survey) => {
                 check(&survey)?;
-                let unanswered = keys.iter().find(|key| !survey.available.contains_key(key));
-                match unanswered {
-                    None => return Ok(survey),
-                    Some(key) if is_over => return Err(not_told(key, &survey)),
-                    Some(_) => {}
+                let unanswered = keys.iter().filter(|key| !survey.available.contains_key(key));
+                let silent: Vec<Silent> = unanswered.map(|key| Silent::of(key, &survey)).collect();
+                if silent.is_empty() || is_over {
+                    return Ok((survey, silent));
                 }
             }
             Err(source) if is_over => {
@@ -54,15 +87,23 @@ async fn ask(
     }
 }
 
-fn not_told(key: &PartitionKey, survey: &Survey) -> Error {
-    let why = if survey.leaderless.contains(key) {
-        "it has no leader".to_owned()
-    } else if let Some(code) = survey.refused.get(&key.topic) {
-        format!("{code}")
-    } else {
-        "its leader does not answer".to_owned()
-    };
-    Error::new(ErrorKind::Kafka, format!("Kafka does not say where the log of {key} begins and ends: {why}"))
+impl Silent {
+    fn of(key: &PartitionKey, survey: &Survey) -> Self {
+        let why = if survey.leaderless.contains(key) {
+            "it has no leader".to_owned()
+        } else if let Some(code) = survey.refused.get(&key.topic) {
+            format!("{code}")
+        } else {
+            "its leader does not answer".to_owned()
+        };
+        Self { key: key.clone(), why }
+    }
+}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kafka does not say where the log of {} begins and ends: {}", self.key, self.why)
+    }
 }
 
 /// An offset of a topic that was deleted and created anew means another record.

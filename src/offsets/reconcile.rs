@@ -38,7 +38,7 @@ use crate::schema::SchemaName;
 pub use self::options::{Expect, ReconcileOptions, TableChoice};
 pub use self::report::{
     ComparedPartition, ComparedTable, Difference, DifferenceKind, LedgerRange, RangeKind, Reconciliation,
-    RowCount,
+    RowCount, UnreadPartition,
 };
 
 /// A sort of a large table takes its time; a client that is gone is noticed all the same.
@@ -72,6 +72,7 @@ struct Run<'a> {
     reader: Option<Reader>,
     before: Option<Before>,
     findings: Findings,
+    unread: Vec<UnreadPartition>,
     done: u64,
     total: u64,
 }
@@ -80,12 +81,13 @@ impl Offsets {
     /// Compares a group's offsets, ledger and rows with each other, and with Kafka; with
     /// [`deep`](ReconcileOptions::deep), record by record. Nothing is changed. `progress` is told every few thousand offsets.
     ///
-    /// What is found is in the answer; that something was found is no error.
+    /// What is found is in the answer; that something was found is no error. Nor is it one that a partition cannot be read
+    /// (it has no leader, a record is corrupt): the others are, and it is in [`unread`](Reconciliation::unread).
     ///
     /// # Errors
     ///
     /// If a name is unknown, a named table's rows do not say which record they are of, Postgres does not answer, the topic
-    /// is not the one that was read so far ([`Guard`](ErrorKind::Guard)), or Kafka does not answer where it must be read.
+    /// is not the one that was read so far ([`Guard`](ErrorKind::Guard)), or no broker answers where Kafka must be read.
     pub async fn reconcile(
         &mut self,
         group: &str,
@@ -112,7 +114,18 @@ impl Offsets {
         }
         let (before, reader) = match &self.catalog {
             Some(catalog) => match before(catalog, group, &standing, &selected).await {
-                Ok(before) => (Some(before), options.deep.then(|| Reader::new(catalog)).transpose()?),
+                Ok(before) if !options.deep && before.is_without_answer() => {
+                    findings
+                        .notes
+                        .extend(before.silent.first().map(|silent| format!("Kafka was left out: {silent}")));
+                    (None, None)
+                }
+                Ok(before) => {
+                    if !options.deep {
+                        findings.notes.extend(before.silent.iter().map(ToString::to_string));
+                    }
+                    (Some(before), options.deep.then(|| Reader::new(catalog)).transpose()?)
+                }
                 Err(error) if options.deep || error.kind() == ErrorKind::Guard => return Err(error),
                 Err(error) => {
                     findings.note(format!("Kafka was left out: {}", error.report()));
@@ -135,6 +148,7 @@ impl Offsets {
             reader,
             before,
             findings,
+            unread: Vec::new(),
             done: 0,
             total: 0,
         };
@@ -148,7 +162,7 @@ impl Offsets {
         }
         let asked_kafka = run.before.is_some() && run.add_ends(&standing, &mut partitions).await?;
         run.hints();
-        let Run { tables, mut findings, .. } = run;
+        let Run { tables, mut findings, unread, .. } = run;
         let names: Vec<String> = tables.iter().map(|table| table.shown.name.clone()).collect();
         findings.judge(&names, options.expect);
         Ok(Reconciliation {
@@ -160,6 +174,7 @@ impl Offsets {
             partitions,
             differences: findings.differences,
             difference_counts: findings.counts,
+            unread,
             notes: findings.notes,
         })
     }

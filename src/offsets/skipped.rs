@@ -2,23 +2,19 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::try_join_all;
-use sha2::{Digest, Sha256};
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error as PostgresError, Transaction};
 
 use super::Offsets;
-use super::read::{Content, ReadRecord, Reader, TimestampType};
+use super::read::{Content, ReadRecord, Reader};
 use super::rows::Standing;
 use crate::batch::PartitionKey;
+use crate::dead_letter::{Letter, Payload, Store};
 use crate::error::{Error, Result};
 use crate::schema::SchemaName;
 
 /// How many records, and bytes of them, one command keeps: they are held in memory until they are written.
 const RECORDS: usize = 100_000;
 const BYTES: usize = 256 << 20;
-/// How many statements are under way at a time.
-const AHEAD: usize = 200;
 /// By which dead letters of this kind are found together.
 const FINGERPRINT: &str = "skipped by an operator";
 
@@ -86,65 +82,41 @@ impl Skipped {
         from: i64,
         because: Because<'_>,
     ) -> Result<u64, PostgresError> {
-        let insert = format!(
-            "WITH letter AS ( \
-               INSERT INTO {letters} AS d (group_id, topic, topic_id, partition, record_offset, key_hash, fingerprint, reason) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-               ON CONFLICT (group_id, topic, topic_id, partition, record_offset) DO UPDATE SET \
-                 fingerprint = excluded.fingerprint, sqlstate = NULL, reason = excluded.reason, worker = NULL, state = 'open', \
-                 attempts = d.attempts + 1, last_at = clock_timestamp(), state_changed_at = clock_timestamp() \
-               RETURNING dead_letter_id), \
-             attempt AS ( \
-               INSERT INTO {attempts} (dead_letter_id, kind, error) SELECT dead_letter_id, 'skip', $8 FROM letter) \
-             INSERT INTO {payloads} AS p (dead_letter_id, record_key, record_value, header_names, header_values, timestamp_ms, \
-               timestamp_type) SELECT dead_letter_id, $9, $10, $11, $12, $13, $14 FROM letter \
-             ON CONFLICT (dead_letter_id) DO UPDATE SET record_key = excluded.record_key, \
-               record_value = excluded.record_value, header_names = excluded.header_names, \
-               header_values = excluded.header_values, timestamp_ms = excluded.timestamp_ms, \
-               timestamp_type = excluded.timestamp_type, expires_at = NULL",
-            letters = schema.qualified("dead_letter"),
-            attempts = schema.qualified("dead_letter_attempt"),
-            payloads = schema.qualified("dead_letter_payload"),
-        );
-        let statement = transaction.prepare(&insert).await?;
+        let store = Store::whole(schema);
+        let statement = transaction.prepare(&store.sql).await?;
         let reason = format!("skipped by {}: {}", because.actor, because.reason);
-        let later: Vec<&ReadRecord> = self.records.iter().filter(|record| record.offset >= from).collect();
-        for portion in later.chunks(AHEAD) {
-            try_join_all(portion.iter().map(|record| {
-                let (statement, reason) = (&statement, &reason);
-                async move {
-                    let key_hash = record.key.as_ref().map(|key| Sha256::digest(key).to_vec());
-                    let (names, values): (Vec<&[u8]>, Vec<Option<&[u8]>>) = record
-                        .headers
-                        .iter()
-                        .map(|(name, value)| (name.as_slice(), value.as_deref()))
-                        .unzip();
-                    let kind = record.timestamp_type.map(|kind| match kind {
-                        TimestampType::CreateTime => 0_i16,
-                        TimestampType::LogAppendTime => 1,
-                    });
-                    let parameters: [&(dyn ToSql + Sync); 14] = [
-                        &group,
-                        &&*record.topic,
-                        &self.topic_id,
-                        &record.partition,
-                        &record.offset,
-                        &key_hash,
-                        &FINGERPRINT,
-                        reason,
-                        &record.key,
-                        &record.value,
-                        &names,
-                        &values,
-                        &record.timestamp_ms,
-                        &kind,
-                    ];
-                    transaction.execute(statement, &parameters).await
-                }
-            }))
-            .await?;
-        }
+        let later: Vec<Letter<'_>> = self
+            .records
+            .iter()
+            .filter(|record| record.offset >= from)
+            .map(|record| self.letter(record, group, &reason))
+            .collect();
+        store.write(transaction, &statement, &later).await?;
         Ok(later.len() as u64)
+    }
+
+    fn letter<'a>(&'a self, record: &'a ReadRecord, group: &'a str, reason: &'a str) -> Letter<'a> {
+        let headers = record.headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref()));
+        Letter {
+            group,
+            topic: &record.topic,
+            topic_id: Some(&self.topic_id),
+            partition: record.partition,
+            offset: record.offset,
+            payload: Payload {
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: headers.collect(),
+                timestamp_ms: record.timestamp_ms,
+                timestamp_type: record.timestamp_type,
+            },
+            fingerprint: FINGERPRINT,
+            sqlstate: None,
+            reason,
+            handler: None,
+            worker: None,
+            kind: "skip",
+        }
     }
 }
 

@@ -87,6 +87,11 @@ pub struct GroupStatus {
     pub workers: Workers,
     /// Dead letters that wait for somebody, by state (`open`, `parked`, `queued`); none where this role may not read them.
     pub dead_letters: Option<BTreeMap<String, i64>>,
+    /// In which partitions these are, and since when; those with the most of them first.
+    pub dead_letters_in: Vec<PartitionLetters>,
+    /// What becomes of a record that is rejected, and in how many partitions, as workers have said last: `halt`,
+    /// `dead_letter`.
+    pub on_rejected: BTreeMap<String, usize>,
     /// What a person has done last, or a worker where records were lost; none where nobody has.
     pub last_event: Option<LastEvent>,
 }
@@ -156,6 +161,22 @@ pub struct Trouble {
     pub seconds: Option<f64>,
     /// Why, in the words of whoever knows.
     pub detail: Option<String>,
+}
+
+/// Dead letters of a partition.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PartitionLetters {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// How many wait.
+    pub waiting: i64,
+    /// Since when the one that has waited longest does, in UTC.
+    pub since: Option<String>,
+    /// How long that is.
+    pub seconds: Option<f64>,
 }
 
 /// How far behind a group is.

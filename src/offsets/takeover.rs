@@ -52,8 +52,8 @@ pub(super) async fn lock(
 }
 
 /// Ends the claims of these partitions and makes new ones that nobody owns: what is in flight under the old ones rolls
-/// back (EO-3). What moves is recorded (EO-1); of what is read again, dead letters that are open would be rejected a
-/// second time, and are superseded. The workers are told.
+/// back (EO-3). What moves is recorded (EO-1); dead letters of what is read again are superseded: the records are applied
+/// now, or rejected once more. The workers are told.
 pub(super) async fn take(
     transaction: &Transaction<'_>,
     schema: &SchemaName,
@@ -84,7 +84,7 @@ pub(super) async fn take(
              $6, $7, $8 FROM old WHERE to_offset <> next_offset), \
          superseded AS ( \
            UPDATE {dead_letters} d SET state = 'superseded', state_changed_at = clock_timestamp() FROM old \
-           WHERE d.group_id = old.group_id AND d.topic = old.topic AND d.partition = old.partition AND d.state IN ('open', 'parked', 'queued') \
+           WHERE d.group_id = old.group_id AND d.topic = old.topic AND d.partition = old.partition AND d.state IN ('open', 'parked', 'queued', 'redriven', 'discarded') \
              AND d.record_offset >= old.to_offset AND d.record_offset < old.next_offset), \
          told AS ( \
            INSERT INTO {control} (group_id, topic, partition, verb, epoch, actor, reason, plan_id) \

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::NextOffset;
+use crate::consumer::ffi::TimestampType;
 
 /// Bytes of a full chunk: hundreds of partitions may each have one that fills. One record of any size fits into a chunk
 /// of its own.
@@ -21,6 +22,7 @@ pub(crate) struct Chunk {
 struct Meta {
     offset: i64,
     timestamp_ms: i64,
+    timestamp_type: Option<TimestampType>,
     leader_epoch: i32,
     /// Where its bytes end; a chunk is full at 32 KiB, but for one record of less than 2 GiB.
     data_end: u32,
@@ -51,6 +53,8 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) offset: i64,
     /// Milliseconds since the epoch; -1 when the record has no timestamp.
     pub(crate) timestamp_ms: i64,
+    /// `None` when the record has no timestamp.
+    pub(crate) timestamp_type: Option<TimestampType>,
     /// -1 when unknown.
     pub(crate) leader_epoch: i32,
     pub(crate) key: Option<&'a [u8]>,
@@ -127,6 +131,7 @@ impl Chunk {
         self.metas.push(Meta {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
+            timestamp_type: record.timestamp_type,
             leader_epoch: record.leader_epoch,
             data_end: length(self.data.len()),
             key_len: record.key.map_or(NULL, |key| length(key.len())),
@@ -153,6 +158,10 @@ impl Chunk {
         self.metas[index].timestamp_ms
     }
 
+    pub(crate) fn timestamp_type(&self, index: usize) -> Option<TimestampType> {
+        self.metas[index].timestamp_type
+    }
+
     pub(crate) fn leader_epoch(&self, index: usize) -> i32 {
         self.metas[index].leader_epoch
     }
@@ -175,11 +184,14 @@ impl Chunk {
 
     /// Name (Kafka's are UTF-8; others show as `None`) and value of each header, in the record's order.
     pub(crate) fn headers(&self, index: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.raw_headers(index).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    }
+
+    /// All of them, byte for byte.
+    pub(crate) fn raw_headers(&self, index: usize) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let data = |range: &Range<u32>| &self.data[range.start as usize..range.end as usize];
-        self.headers[self.headers_of(index)].iter().filter_map(move |header| {
-            let name = std::str::from_utf8(data(&header.name)).ok()?;
-            Some((name, header.value.as_ref().map(data)))
-        })
+        let headers = &self.headers[self.headers_of(index)];
+        headers.iter().map(move |header| (data(&header.name), header.value.as_ref().map(data)))
     }
 
     /// What the record weighs in the byte budget; the sum over a chunk is what was charged for it.
@@ -221,7 +233,7 @@ mod tests {
     fn null_and_empty_are_told_apart() {
         let mut chunk = Chunk::default();
         let none = std::iter::empty;
-        let record = RawRecord { offset: 7, timestamp_ms: -1, leader_epoch: -1, key: None, value: None };
+        let record = RawRecord { offset: 7, timestamp_ms: -1, leader_epoch: -1, ..RawRecord::default() };
         chunk.push(&record, none());
         chunk.push(&RawRecord { offset: 9, key: Some(b""), value: Some(b"v"), ..record }, none());
         let headers: [(&[u8], Option<&[u8]>); 2] = [(b"a", Some(b"1")), (b"b", None)];
@@ -266,4 +278,32 @@ mod tests {
             }
         }
     }
+
+    crate::fuzz::fuzz!(
+        /// What was put in comes out: keys, values and headers of any bytes, and those that are null.
+        any_records_come_out_as_they_went_in,
+        &["\0", "traceparent", "é", "\u{feff}"],
+        |bytes| {
+            // Each record from its own part of the bytes.
+            let parts: Vec<&[u8]> = bytes.split(|byte| *byte == b'|').collect();
+            let or_null = |part: &&'_ [u8]| (!part.ends_with(b"~")).then_some(part.to_vec());
+            let made = parts.chunks(4).map(|part| (part.first().and_then(or_null), part.get(1).and_then(or_null), &part[1..]));
+            let made: Vec<_> = made.collect();
+            let mut chunk = Chunk::starting_with(&RawRecord::default(), None);
+            for ((key, value, headers), offset) in made.iter().zip(0..) {
+                let record =
+                    RawRecord { offset, key: key.as_deref(), value: value.as_deref(), ..RawRecord::default() };
+                chunk.push(&record, headers.iter().map(|header| (*header, Some(*header))));
+            }
+            chunk.close();
+            assert_eq!(chunk.len(), made.len());
+            for (index, (key, value, headers)) in made.iter().enumerate() {
+                assert_eq!((chunk.key(index), chunk.value(index)), (key.as_deref(), value.as_deref()));
+                // A name that is no text is left out.
+                let texts = headers.iter().filter_map(|header| Some((std::str::from_utf8(header).ok()?, Some(*header))));
+                assert!(chunk.headers(index).eq(texts));
+                let _ = chunk.weight(index);
+            }
+        }
+    );
 }

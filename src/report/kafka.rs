@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::Collection;
 use crate::config::DoctorConfig;
-use crate::consumer::Catalog;
 
 /// How many groups are asked for.
 const ASKED: usize = 20;
@@ -18,11 +17,10 @@ pub(super) async fn add(collection: &mut Collection, config: &DoctorConfig, grou
         collection.text(name, about, Err("no brokers are configured".to_owned()));
         return;
     }
-    let catalog = match Catalog::new(&config.operator.properties) {
+    let catalog = match config.operator.catalog() {
         Ok(catalog) => catalog,
         Err(error) => {
-            let why = crate::config::refusal(&error);
-            collection.text(name, about, Err(format!("the Kafka client refuses its properties: {why}")));
+            collection.text(name, about, Err(error.report()));
             return;
         }
     };

@@ -88,7 +88,7 @@ const TABLES: &[Table] = &[
         name: "partition_status",
         columns: "group_id, topic, partition, epoch, owner, state, detail, log_end_offset, last_stable_offset, \
                   next_record_timestamp, updated_at, log_start_offset, class, reason, applied_per_second, \
-                  produced_per_second, uncommitted_since, loss_at",
+                  produced_per_second, uncommitted_since, loss_at, on_rejected",
         newest: "updated_at DESC",
         about: "what the workers say of their partitions: errors of now are here",
     },
@@ -102,9 +102,22 @@ const TABLES: &[Table] = &[
     Table {
         name: "dead_letter",
         columns: "dead_letter_id, group_id, topic, topic_id, partition, record_offset, fingerprint, sqlstate, reason, \
-                  handler, worker, state, attempts, first_at, last_at, state_changed_at, request_id",
+                  handler, worker, state, attempts, first_at, last_at, state_changed_at, request_id, omitted_bytes",
         newest: "last_at DESC",
         about: "rejected records, without anything of the records",
+    },
+    Table {
+        name: "redrive_request",
+        columns: "request_id, group_id, filter, actor, reason, records, canary, per_second, stop_after, ignore_order, free_at, \
+                  state, detail, created_at, ended_at",
+        newest: "request_id DESC",
+        about: "rejected records that people want applied once more",
+    },
+    Table {
+        name: "redrive_letter",
+        columns: "request_id, place, dead_letter_id, topic, partition, record_offset, outcome, ended_at",
+        newest: "request_id DESC, place",
+        about: "what became of each of these",
     },
 ];
 
@@ -144,6 +157,12 @@ pub(super) async fn add(
                 format!(
                     "plan_id IN (SELECT plan_id FROM {} WHERE group_id = ANY($1))",
                     schema.qualified("offset_plan")
+                )
+            }
+            "redrive_letter" => {
+                format!(
+                    "request_id IN (SELECT request_id FROM {} WHERE group_id = ANY($1))",
+                    schema.qualified("redrive_request")
                 )
             }
             _ => "group_id = ANY($1)".to_owned(),

@@ -85,6 +85,23 @@ impl Buffer {
         Some(())
     }
 
+    /// Takes the last record's rows out again, if it has any.
+    pub(crate) fn take_back(&mut self, record: usize) {
+        let is_its = |row: &RowRef| row.record as usize == record;
+        let kept = self.rows.iter().rposition(|row| !is_its(row)).map_or(0, |last| last + 1);
+        let Some(first) = self.rows.get(kept).copied() else { return };
+        self.rows.truncate(kept);
+        let (segment, start) = (first.segment as usize, first.start as usize);
+        if segment < self.full.len() {
+            // What is in the piece at hand, and in those between, is this record's as well.
+            self.full.truncate(segment + 1);
+            self.full[segment].truncate(start);
+            self.current.clear();
+        } else {
+            self.current.truncate(start);
+        }
+    }
+
     pub(crate) fn finish(mut self) -> (Vec<Bytes>, Vec<RowRef>, bool) {
         if !self.current.is_empty() {
             self.full.push(self.current.freeze());
@@ -96,4 +113,39 @@ impl Buffer {
 /// The bytes of a row.
 pub(crate) fn row_bytes<'a>(segments: &'a [Bytes], row: &RowRef) -> &'a [u8] {
     &segments[row.segment as usize][row.start as usize..row.end as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(buffer: &mut Buffer, pool: &Pool, record: usize, bytes: usize) {
+        let start = buffer.begin(pool);
+        buffer.current.extend_from_slice(&vec![u8::try_from(record).expect("small"); bytes]);
+        buffer.end(start, record).expect("it fits");
+    }
+
+    #[test]
+    fn a_records_rows_are_taken_back_and_no_other() {
+        for sizes in
+            [vec![10], vec![10, 20], vec![10, SEGMENT_BYTES, 30], vec![SEGMENT_BYTES, SEGMENT_BYTES, 5, 6]]
+        {
+            let (pool, mut buffer) = (Pool::default(), Buffer::default());
+            buffer.take_back(0);
+            push(&mut buffer, &pool, 0, 100);
+            sizes.iter().for_each(|size| push(&mut buffer, &pool, 1, *size));
+            buffer.take_back(2);
+            buffer.take_back(1);
+            buffer.take_back(1);
+            push(&mut buffer, &pool, 2, 7);
+            let (segments, rows, _) = buffer.finish();
+            let found: Vec<(u32, usize)> =
+                rows.iter().map(|row| (row.record, row_bytes(&segments, row).len())).collect();
+            assert_eq!(found, [(0, 100), (2, 7)], "{sizes:?}");
+            for row in &rows {
+                assert!(row_bytes(&segments, row).iter().all(|byte| u32::from(*byte) == row.record));
+            }
+            assert_eq!(segments.iter().map(Bytes::len).sum::<usize>(), 107, "nothing else is sent");
+        }
+    }
 }

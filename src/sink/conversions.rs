@@ -267,3 +267,30 @@ fn every_kind_has_its_line() {
     }
     assert_eq!(lines(Kind::Other), 1);
 }
+
+crate::fuzz::fuzz!(
+    /// JSON of any shape goes into a column of any kind or is rejected, as text does; what is sent is a field whose length
+    /// is its own. (That the server reads it as it reads the literal is asked of the server: `tests/literals.rs`.)
+    any_json_and_text_is_encoded_or_rejected,
+    &[
+        "{", "}", "[", "]", ",", ":", "\"", "null", "true", "-", "0", "1", "9", ".", "e", "E", "+", "1e400", "\\u0000", "\\ud800",
+        "\\x", "NaN", "Infinity", "2026-11-25", "T", "23:59:60", "Z", "+01:00", "P1Y2M3DT4H5M6.7S", "1 mon", "days", "::1", "/24",
+        "192.0.2.1", "99999999999999999999", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "=", "infinity", " BC",
+    ],
+    |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let json: Option<&serde_json::value::RawValue> = serde_json::from_str(&text).ok();
+        for kind in LINES.iter().flat_map(|line| line.kinds).filter(|kind| **kind != Kind::Other) {
+            let target = target(*kind);
+            let mut out = BytesMut::new();
+            let _ = super::value::put_field(&*text, &target, &mut out);
+            if let Some(json) = json {
+                let mut out = BytesMut::new();
+                if json::put(json.get(), &target, &mut out).is_ok() {
+                    // A number takes 2 bytes for each 4 digits, and a head; an exponent may stand for many of them.
+                    assert!(out.len() <= 64 * 1024 + 4 * text.len(), "{kind:?}: {} bytes of {text}", out.len());
+                }
+            }
+        }
+    }
+);

@@ -6,7 +6,7 @@ use super::buffer::{Buffer, Pool, RowRef};
 use super::plan::{Plan, TablePlan};
 use super::rows::Rows;
 use super::sort::{self, Sent, Sorted};
-use crate::{Batch, HandlerError, Record};
+use crate::{Batch, HandlerError, HandlerErrorKind, Record};
 
 /// What a user gives: from a record to rows.
 pub(crate) type Mapping = dyn Fn(&Record<'_>, &mut Rows<'_>) -> Result<(), HandlerError> + Send + Sync;
@@ -36,24 +36,40 @@ impl Encoded {
     }
 }
 
-/// Runs `mapping` over every record; gives one `Encoded` per table.
+/// Runs `mapping` over every record; gives one `Encoded` per table, and the rejections of records that may be set aside:
+/// of these there is no row.
 ///
 /// # Errors
-/// The mapping's, or those of [`Rows::push`]: nothing was sent then.
+/// The mapping's, or those of [`Rows::push`]: nothing was sent then. The first record's that must not be set aside.
 pub(crate) fn encode(
     plan: &Plan,
     pool: &Pool,
     mapping: &Mapping,
     batch: &Batch,
-) -> Result<Vec<Encoded>, HandlerError> {
+) -> Result<(Vec<Encoded>, Vec<HandlerError>), HandlerError> {
     let mut buffers: Vec<Buffer> = plan.tables.iter().map(|_| Buffer::default()).collect();
+    let mut rejected: Vec<HandlerError> = Vec::new();
     for (index, record) in batch.records().enumerate() {
-        mapping(&record, &mut Rows::new(plan, pool, &mut buffers, record, index))?;
+        let Err(error) = mapping(&record, &mut Rows::new(plan, pool, &mut buffers, record, index)) else {
+            continue;
+        };
+        if !batch.sets_aside(record.topic()) || error.record() != Some(&record.id()) || !is_rejection(&error)
+        {
+            // As if nobody had looked at what comes behind the first.
+            return Err(rejected.into_iter().next().unwrap_or(error));
+        }
+        buffers.iter_mut().for_each(|buffer| buffer.take_back(index));
+        rejected.push(error);
     }
     let finish = |(buffer, plan): (Buffer, &TablePlan)| {
         let (segments, rows, deletes) = buffer.finish();
         let Sorted { order, tells } = sort::order(plan, &segments, &rows, deletes);
         Encoded { segments, rows, order, tells, deletes }
     };
-    Ok(buffers.into_iter().zip(&plan.tables).map(finish).collect())
+    Ok((buffers.into_iter().zip(&plan.tables).map(finish).collect(), rejected))
+}
+
+/// By the mapping's own word: it has asked nobody else.
+fn is_rejection(error: &HandlerError) -> bool {
+    error.kind() == HandlerErrorKind::Reject && !error.is_suspicion()
 }

@@ -11,6 +11,9 @@ use rustix::process::{Signal, getpid, kill_process};
 /// | `batch_begun` | the transaction has begun; the handler has not been called |
 /// | `rows_written` | the handler has written its rows; the offsets have not been compared yet |
 /// | `before_commit` | the compare-and-set has succeeded; COMMIT has not been sent |
+/// | `letters_stored` | the dead letters are written as well; only batches that have some pass it |
+/// | `redrive_taken` | dead letters were read, to be applied once more; nothing has begun |
+/// | `letters_redriven` | their rows are written and their states changed; COMMIT has not been sent |
 /// | `commit_sent` | COMMIT has been sent; its answer has not been read |
 /// | `commit_answered` | COMMIT has been answered; nobody in the worker knows yet |
 /// | `before_mirror` | positions are durable in Postgres and about to be copied to Kafka |
@@ -19,6 +22,9 @@ pub const FAILPOINTS: &[&str] = &[
     "batch_begun",
     "rows_written",
     "before_commit",
+    "letters_stored",
+    "redrive_taken",
+    "letters_redriven",
     "commit_sent",
     "commit_answered",
     "before_mirror",

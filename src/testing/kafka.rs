@@ -54,6 +54,8 @@ pub struct Kafka {
     mock: Option<Mock>,
     /// On which nodes the partitions of new topics are put; none for one anywhere.
     replicas: Vec<i32>,
+    /// Listeners beside the plain one, and their ports.
+    listeners: Vec<(String, u16)>,
 }
 
 impl Kafka {
@@ -88,6 +90,46 @@ impl Kafka {
     /// When it cannot be started.
     pub async fn start_with(properties: &[(&str, &str)]) -> Result<Self> {
         Self::launch(Backend::current_for_own().await?, properties).await
+    }
+
+    /// As [`Kafka::start_with`], a local process with listeners beside the plain one: their names, in capital letters, and
+    /// security protocols, as in `("TLS", "SSL")`. They advertise themselves as `localhost`; see [`Kafka::listener`].
+    ///
+    /// # Errors
+    /// When it cannot be started here.
+    pub async fn start_listening(listeners: &[(&str, &str)], properties: &[(&str, &str)]) -> Result<Self> {
+        let (port, controller_port) = (free_port()?, free_port()?);
+        let mut named = Vec::new();
+        let mut listen = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}");
+        let mut advertised = format!("PLAINTEXT://127.0.0.1:{port}");
+        let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+        for (name, protocol) in listeners {
+            let own_port = free_port()?;
+            listen += &format!(",{name}://127.0.0.1:{own_port}");
+            advertised += &format!(",{name}://localhost:{own_port}");
+            protocols += &format!(",{name}:{protocol}");
+            named.push(((*name).to_owned(), own_port));
+        }
+        let all: Vec<(&str, &str)> = [
+            ("listeners", listen.as_str()),
+            ("advertised.listeners", advertised.as_str()),
+            ("listener.security.protocol.map", protocols.as_str()),
+        ]
+        .into_iter()
+        .chain(properties.iter().copied())
+        .collect();
+        let kafka = Self::launch_at(Backend::Local, (port, controller_port), &all).await?;
+        Ok(Self { listeners: named, ..kafka })
+    }
+
+    /// The port of a listener of [`Kafka::start_listening`].
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> u16 {
+        let found = self.listeners.iter().find(|(listener, _)| listener == name);
+        found.map(|(_, port)| *port).expect("a listener of this broker")
     }
 
     async fn launch(backend: Backend, own: &[(&str, &str)]) -> Result<Self> {
@@ -142,7 +184,7 @@ impl Kafka {
 
     async fn ready(bootstrap: String, server: Server, mock: Option<Mock>) -> Result<Self> {
         let admin = client::admin(&bootstrap)?;
-        let kafka = Self { bootstrap, server, admin, mock, replicas: Vec::new() };
+        let kafka = Self { bootstrap, server, admin, mock, replicas: Vec::new(), listeners: Vec::new() };
         kafka.wait_ready().await?;
         Ok(kafka)
     }

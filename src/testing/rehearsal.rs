@@ -158,6 +158,9 @@ pub(crate) async fn commit(
     match handler.handle(batch, &mut tx).await {
         Ok(()) => {
             tx.usable()?;
+            if let Some(refused) = tx.refused() {
+                return Err(refused);
+            }
             tx.raw().batch_execute("COMMIT").await?;
             drop(tx.into_connection());
             Ok(())
@@ -180,6 +183,7 @@ pub(crate) fn batch(
         let record = RawRecord {
             offset: from + place,
             timestamp_ms: first_ms + place,
+            timestamp_type: None,
             leader_epoch: -1,
             key: key.map(str::as_bytes),
             value: value.map(str::as_bytes),
@@ -194,5 +198,6 @@ pub(crate) fn batch(
         from: at(from),
         to: at(from + i64::try_from(range.len()).unwrap_or_default()),
         segments: vec![Segment { chunk: chunk.into(), range }],
+        letter: None,
     }])
 }

@@ -261,3 +261,27 @@ proptest! {
         }
     }
 }
+
+crate::fuzz::fuzz!(
+    /// Whatever it is, it is judged, and what is refused is not repeated. (That nothing which passes ends a transaction is
+    /// asked of the server: `tests/fuzz.rs`.)
+    any_text_is_judged,
+    &[
+        "select ", "SET ", "LOCAL ", "ROLE ", "commit", "savepoint a", "'", "''", "E'", "U&'", "$a$", "$$", "--", "\n", "/*",
+        "*/", ";", "(", ")", "\"", "\\", "set_config(", "pg_catalog.", ",", " true", "copy t from ", "stdin", "do ", "1", "é",
+    ],
+    |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        for via in [Via::Statement, Via::CopyIn] {
+            let _ = check(&text, via);
+        }
+        for backslash in [Backslash::Escapes, Backslash::Ordinary] {
+            let mut lexer = Lexer::new(&text, backslash);
+            let mut tokens = 0;
+            while let Ok(Some(_)) = lexer.next() {
+                tokens += 1;
+                assert!(tokens <= text.len(), "it does not move on");
+            }
+        }
+    }
+);

@@ -7,15 +7,15 @@ use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 /// The parameters of one call.
-pub(super) struct Hidden<'a>(Vec<Parameter<'a>>);
+pub(crate) struct Hidden<'a>(Vec<Parameter<'a>>);
 
 impl<'a> Hidden<'a> {
-    pub(super) fn new(params: &[&'a (dyn ToSql + Sync)]) -> Self {
+    pub(crate) fn new(params: &[&'a (dyn ToSql + Sync)]) -> Self {
         Self(params.iter().map(|param| Parameter(*param)).collect())
     }
 
     /// As the driver takes them.
-    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+    pub(crate) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.0.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
     }
 }

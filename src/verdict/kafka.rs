@@ -114,13 +114,13 @@ static RULES: &[Rule] = &[
         Who::Record,
         Act::Halt,
         "the batch there is corrupt on the broker's disk, and nothing after it was applied: restore the partition from a \
-         replica, or decide what the batch means and set the group's offset past it (docs/operations.md, \"Move an \
-         offset\"), then restart",
+         replica and let it be tried again with `highwater partitions retry`, or decide what the batch means and step over it \
+         with `highwater partitions skip --to … --no-store --reason …`",
     ),
     rule(
         Place::Fetch,
         &[Code::TopicAuthorizationFailed],
-        Who::Handler,
+        Who::Configuration,
         Act::FetchAnew,
         "Kafka does not let this client read the topic: grant it READ",
     )
@@ -130,7 +130,8 @@ static RULES: &[Rule] = &[
         &[Code::UnknownTopicOrPartition, Code::UnknownTopic, Code::UnknownPartition, Code::UnknownTopicId],
         Who::Surroundings,
         Act::FetchAnew,
-        "if the topic was deleted, or deleted and created anew, its offsets no longer mean the same records",
+        "if the topic was deleted, or deleted and created anew, its offsets no longer mean the same records; if it is there \
+         again as it was, `highwater partitions retry`",
     )
     .lasting(REFUSED_FETCH_LASTS, Act::Halt),
     rule(
@@ -139,7 +140,7 @@ static RULES: &[Rule] = &[
         Who::Surroundings,
         Act::FetchAnew,
         "the next batch exceeds what the client may receive at once: raise `kafka.receive.message.max.bytes` and \
-         `kafka.fetch.max.bytes`, then restart",
+         `kafka.fetch.max.bytes`, which takes a restart",
     )
     .lasting(REFUSED_FETCH_LASTS, Act::Halt),
     rule(
@@ -147,27 +148,28 @@ static RULES: &[Rule] = &[
         &[],
         Who::Surroundings,
         Act::FetchAnew,
-        "look at the broker's log and at this partition's segment files, then restart",
+        "look at the broker's log and at this partition's segment files, then let it be tried again with `highwater \
+         partitions retry`",
     )
     .lasting(REFUSED_FETCH_LASTS, Act::Halt),
     rule(
         Place::Join,
         &[Code::Authentication, Code::SaslAuthenticationFailed, Code::UnsupportedSASLMechanism, Code::IllegalSASLState],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::Authentication),
         "Kafka refused the credentials",
     ),
     rule(
         Place::Join,
         &[Code::GroupAuthorizationFailed],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::Privilege),
         "Kafka does not let this client join the group: grant it READ on the group",
     ),
     rule(
         Place::Join,
         &[Code::TopicAuthorizationFailed],
-        Who::Handler,
+        Who::Configuration,
         Act::Wait,
         "Kafka does not let this client read a topic that it subscribes to: grant it READ and DESCRIBE",
     )
@@ -176,14 +178,14 @@ static RULES: &[Rule] = &[
     rule(
         Place::Join,
         &[Code::FencedInstanceId],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::InstanceFenced),
         "another process joined the group under the same instance id: give every process an instance id of its own",
     ),
     rule(
         Place::Join,
         &[Code::InvalidSessionTimeout],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::Configuration),
         "the brokers do not allow this session time-out: change the setting `session_timeout` to what lies between \
          group.min.session.timeout.ms and group.max.session.timeout.ms of the brokers (6 s and 30 min by default)",
@@ -191,21 +193,21 @@ static RULES: &[Rule] = &[
     rule(
         Place::Join,
         &[Code::InvalidGroupId],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::Configuration),
         "the brokers do not allow this group id: change the setting `group`",
     ),
     rule(
         Place::Join,
         &[Code::UnsupportedAssignor],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::Configuration),
         "the brokers do not have the assignor: change the setting `assignor`, or add it to group.consumer.assignors",
     ),
     rule(
         Place::Join,
         &[Code::UnsupportedVersion, Code::UnsupportedFeature],
-        Who::Handler,
+        Who::Configuration,
         Act::Exit(ErrorKind::Configuration),
         "the brokers do not speak the group's protocol: choose classic in the setting `group_protocol`, or brokers from 4.0",
     )
@@ -240,7 +242,7 @@ static RULES: &[Rule] = &[
     rule(
         Place::Join,
         &[Code::InconsistentGroupProtocol],
-        Who::Handler,
+        Who::Configuration,
         Act::Wait,
         "the members of the group share its partitions out by another assignor: give all of them the same, and stop all \
          before changing it",
@@ -258,7 +260,7 @@ static RULES: &[Rule] = &[
     rule(
         Place::Metadata,
         &[Code::TopicAuthorizationFailed],
-        Who::Handler,
+        Who::Configuration,
         Act::Wait,
         "Kafka does not let this client read the topic: grant it READ and DESCRIBE",
     )
@@ -278,7 +280,7 @@ static RULES: &[Rule] = &[
             Code::GroupAuthorizationFailed,
             Code::ClusterAuthorizationFailed,
         ],
-        Who::Handler,
+        Who::Configuration,
         Act::Wait,
         "Kafka does not let this client ask: grant it DESCRIBE on the topic and the group",
     ),
@@ -346,7 +348,7 @@ mod tests {
     fn nothing_passing_halts_or_ends_anything_at_the_first_time() {
         for (place, code, fatal, first, _) in all() {
             let ends = matches!(first.act, Act::Halt | Act::Exit(_));
-            let blamed = matches!(first.who, Who::Handler | Who::Record);
+            let blamed = matches!(first.who, Who::Configuration | Who::Record);
             assert!(!ends || blamed, "{place:?} {code:?} fatal {fatal}: {first:?}");
             assert!(
                 !matches!(first.act, Act::Halt) || first.who == Who::Record,
@@ -425,7 +427,8 @@ mod tests {
             Who::Surroundings => "surroundings",
             Who::Size => "size",
             Who::Record => "record",
-            Who::Handler => "set-up",
+            Who::Handler => "handler",
+            Who::Configuration => "set-up",
         };
         let act = |act| match act {
             Act::Wait => "waited for".to_owned(),

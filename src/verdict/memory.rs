@@ -1,10 +1,14 @@
 //! What is remembered of a partition's failures. It goes where the partition goes, through its claims and lanes, and is
 //! forgotten when it is over: when the position moves and batches are as large as ever, or the partition leaves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Class;
 use crate::backoff::Backoff;
+use crate::due::Trouble;
+
+/// How many kinds of failures are told apart within one trouble.
+const KINDS: usize = 8;
 
 /// Of one partition.
 #[derive(Debug, Clone)]
@@ -21,6 +25,22 @@ pub(crate) struct Memory {
     singles: u32,
     /// The batch after the next one has a single record: the one that is suspected.
     then_single: bool,
+    /// Why the batch that begins there is tried again, for people to read.
+    trouble: Option<(i64, String)>,
+    /// The batch is small for a suspect's sake, and not because nobody knows who it was.
+    isolates: bool,
+    /// What was said of the present trouble.
+    said: Option<Said>,
+}
+
+/// A trouble, as the log has it.
+#[derive(Debug, Clone)]
+struct Said {
+    words: Trouble,
+    /// What has failed so far, each worth a word of its own.
+    kinds: Vec<String>,
+    /// It is over when the partition has come so far: the end of what failed first.
+    until: i64,
 }
 
 /// A failure, and those before it at the same position.
@@ -63,7 +83,36 @@ impl Default for Memory {
 impl Memory {
     /// `full`: the most records that a batch may have; `backoff`: how a partition waits.
     pub(crate) fn new(full: usize, backoff: Backoff) -> Self {
-        Self { full, backoff, limit: None, at: 0, class: None, times: 0, singles: 0, then_single: false }
+        Self {
+            full,
+            backoff,
+            limit: None,
+            at: 0,
+            class: None,
+            times: 0,
+            singles: 0,
+            then_single: false,
+            trouble: None,
+            isolates: false,
+            said: None,
+        }
+    }
+
+    /// A batch up to `until` has failed for the `kind` of reason: whether that is worth a word in the log. The first is,
+    /// each kind once, and then one at growing intervals.
+    pub(crate) fn is_news(&mut self, now: Instant, kind: &str, until: i64) -> bool {
+        let said =
+            self.said.get_or_insert_with(|| Said { words: Trouble::new(now), kinds: Vec::new(), until });
+        let is_new = said.kinds.len() < KINDS && !said.kinds.iter().any(|known| known == kind);
+        if is_new {
+            said.kinds.push(kind.to_owned());
+        }
+        said.words.is_due(now) || is_new
+    }
+
+    /// It was applied up to `to`: for how long it was in trouble, once all of what had failed is applied.
+    pub(crate) fn is_over(&mut self, now: Instant, to: i64) -> Option<Duration> {
+        self.said.take_if(|said| to >= said.until).map(|said| said.words.lasted(now))
     }
 
     /// How many records the next batch may have; `None` if it shares a batch with others.
@@ -84,6 +133,16 @@ impl Memory {
         seen.narrowed = self.limit.is_some_and(|limit| limit < self.full);
     }
 
+    /// The batch that begins at `at` is tried again, and why: that is told until it is applied, also under the next claim.
+    pub(crate) fn is_in_trouble(&mut self, at: i64, why: String) {
+        self.trouble = Some((at, why));
+    }
+
+    /// Why the batch that begins at `at` is tried again.
+    pub(crate) fn trouble_at(&self, at: i64) -> Option<&str> {
+        self.trouble.as_ref().filter(|(from, _)| *from == at).map(|(_, why)| why.as_str())
+    }
+
     /// From now on it gets batches of its own.
     pub(crate) fn separate(&mut self) {
         self.limit.get_or_insert(self.full);
@@ -93,12 +152,14 @@ impl Memory {
     pub(crate) fn halve(&mut self, records: usize) {
         self.limit = Some((records / 2).max(1));
         self.then_single = false;
+        self.isolates = false;
     }
 
     /// A record is suspected: the `before` records before it come first, then it comes alone.
     pub(crate) fn isolate(&mut self, before: usize) {
         self.limit = Some(before.max(1));
         self.then_single = before > 0;
+        self.isolates = true;
     }
 
     /// How long it waits now.
@@ -106,8 +167,17 @@ impl Memory {
         self.backoff.next()
     }
 
+    /// The record that was at fault is stored and stepped over. Where it was suspected by name, the batches need not find
+    /// their size again: the next one to fail will name its record, too.
+    pub(crate) fn found(&mut self) {
+        if std::mem::take(&mut self.isolates) {
+            self.limit = None;
+        }
+    }
+
     /// A batch was applied: the next may be twice as large, and shared again once it is as large as ever.
     pub(crate) fn relax(&mut self) {
+        self.trouble = None;
         self.times = 0;
         self.singles = 0;
         let Some(limit) = self.limit else { return };
@@ -158,6 +228,36 @@ mod tests {
         assert_eq!(memory.alone(), Some(1));
         memory.relax();
         assert_eq!(memory.alone(), Some(2));
+    }
+
+    #[test]
+    fn a_suspect_that_is_stored_leaves_batches_as_large_as_ever_and_a_search_does_not() {
+        let mut memory = memory();
+        memory.isolate(7);
+        memory.relax();
+        memory.relax();
+        memory.found();
+        assert_eq!(memory.alone(), None);
+        memory.isolate(7);
+        memory.halve(50);
+        memory.relax();
+        memory.found();
+        assert_eq!(memory.alone(), Some(50));
+    }
+
+    #[test]
+    fn a_trouble_is_said_once_for_each_kind_and_is_over_when_all_of_it_is_applied() {
+        let (mut memory, began) = (memory(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(memory.is_over(began, 5), None, "there was none");
+        assert!(memory.is_news(began, "lock", 100));
+        assert!(!memory.is_news(at(1), "lock", 100));
+        assert!(memory.is_news(at(1), "halved", 50), "something else is done about it");
+        assert!(!memory.is_news(at(2), "halved", 25) && !memory.is_news(at(3), "lock", 100));
+        assert!(memory.is_news(at(5), "lock", 100), "and again after a while");
+        assert_eq!(memory.is_over(at(40), 50), None, "a part of it");
+        assert_eq!(memory.is_over(at(42), 100), Some(Duration::from_secs(42)));
+        assert_eq!(memory.is_over(at(43), 200), None, "said once");
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(crate) enum Class {
     /// The handler or the database's set-up, as far as the code tells; some of these depend on the data all the same,
     /// so it is narrowed before the partition halts.
     Bug,
+    /// The worker's role may not do what the statement does: nobody's data is wrong. Narrowed all the same, for it may be
+    /// so for some records only, and what comes before them is applied.
+    Privilege,
     /// The handler's own word that no record is to blame.
     Halt,
     /// Wrong password or role: exit at start; while running it is waited for, within a limit.

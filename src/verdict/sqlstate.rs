@@ -1,7 +1,7 @@
 //! The one table of SQLSTATEs.
 
 use super::postgres::Class::{
-    self, Authentication, Bug, Environment, Lost, OwnTimeout, Reject, RetryThenHalt,
+    self, Authentication, Bug, Environment, Lost, OwnTimeout, Privilege, Reject, RetryThenHalt,
 };
 use super::postgres::Connection::{self, Discard, DiscardAll, Keep};
 
@@ -131,7 +131,30 @@ pub(super) const RULES: &[Rule] = &[
         "syntax_error_or_access_rule_violation",
         Bug,
         Keep,
-        "undefined table or column, missing privilege, bad SQL; 42P05 means a pooler that mixes up prepared statements",
+        "undefined table or column, bad SQL; 42P05 means a pooler that mixes up prepared statements",
+    ),
+    Rule {
+        code: "42501",
+        when: When::Routine("ExecWithCheckOptions"),
+        name: "insufficient_privilege",
+        class: Bug,
+        connection: Keep,
+        note: "a row-level security policy refuses the row: look at the policy, and at what it asks of a row",
+    },
+    Rule {
+        code: "42501",
+        when: When::Routine("exec_stmt_raise"),
+        name: "insufficient_privilege",
+        class: Bug,
+        connection: Keep,
+        note: "a trigger or function of yours has raised it, not the server",
+    },
+    entry(
+        "42501",
+        "insufficient_privilege",
+        Privilege,
+        Keep,
+        "no record is to blame: the halt names the table, and the GRANT that the worker's role lacks",
     ),
     entry("44000", "with_check_option_violation", Reject, Keep, ""),
     entry(
@@ -215,7 +238,10 @@ mod tests {
         assert_eq!(class("0A000"), Bug);
         assert_eq!(rule("0A000", true, Some("RevalidateCachedQuery")).class, RetryThenHalt);
         assert_eq!(class("42P01"), Bug);
-        assert_eq!(class("42501"), Bug);
+        assert_eq!(class("42501"), Privilege);
+        for routine in ["ExecWithCheckOptions", "exec_stmt_raise"] {
+            assert_eq!(rule("42501", false, Some(routine)).class, Bug, "{routine} looks at the row");
+        }
         assert_eq!(class("53100"), Environment);
         assert_eq!(class("57014"), OwnTimeout);
         for unlisted in ["XX001", "P0004", "25001", "99999", "40002", "", "é"] {
@@ -253,6 +279,7 @@ mod tests {
             Reject => "reject",
             RetryThenHalt => "retry a few times, then narrow",
             Bug => "narrow, then halt",
+            Privilege => "missing right",
             Class::Halt => unreachable!("no code says that"),
             Authentication => "authentication",
         }

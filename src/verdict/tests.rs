@@ -19,13 +19,14 @@ pub(super) const SEEN: Seen = Seen {
 const DATA: [Place; 4] = [Place::Statement, Place::CopyRow, Place::CompareAndSet, Place::Commit];
 const ELSEWHERE: [Place; 6] =
     [Place::Connect, Place::Begin, Place::Fetch, Place::Join, Place::Metadata, Place::Question];
-const CLASSES: [Class; 8] = [
+const CLASSES: [Class; 9] = [
     Class::Environment,
     Class::Lost,
     Class::OwnTimeout,
     Class::Reject,
     Class::RetryThenHalt,
     Class::Bug,
+    Class::Privilege,
     Class::Halt,
     Class::Authentication,
 ];
@@ -128,6 +129,18 @@ fn nothing_is_tried_for_ever_at_the_same_size() {
     }
 }
 
+/// A right that is missing is nobody's data, be it found at whichever record.
+#[test]
+fn a_missing_right_is_the_configurations() {
+    for place in DATA {
+        for seen in every_seen() {
+            let verdict = judge(place, Class::Privilege, &seen);
+            assert_eq!(verdict.who, Who::Configuration, "{place:?} {seen:?}");
+            assert!(!may_be_set_aside(place, Class::Privilege, verdict, Some("42501")), "{place:?} {seen:?}");
+        }
+    }
+}
+
 /// The trouble of one partition is its own: a batch of several is taken apart before anything else is concluded.
 #[test]
 fn a_batch_of_several_partitions_is_taken_apart() {
@@ -153,4 +166,31 @@ fn a_session_that_others_lost_too_says_nothing_of_the_batch() {
     );
     let seen = Seen { alone: true, ..seen };
     assert_eq!(judge(Place::Statement, Class::Lost, &seen), verdict(Who::Record, Act::Name));
+}
+
+/// Only what is in the record itself, by somebody's word who has looked at it; whatever else is named halts.
+#[test]
+fn only_records_faults_may_be_set_aside() {
+    for place in DATA.into_iter().chain(ELSEWHERE) {
+        for class in CLASSES {
+            for seen in every_seen() {
+                let verdict = judge(place, class, &seen);
+                for sqlstate in [None, Some("23514"), Some("22003"), Some("XX000"), Some("26000")] {
+                    let aside = may_be_set_aside(place, class, verdict, sqlstate);
+                    if aside {
+                        assert_eq!(
+                            (verdict.who, verdict.act),
+                            (Who::Record, Act::Name),
+                            "{place:?} {class:?}"
+                        );
+                    }
+                    let expected = verdict.act == Act::Name
+                        && matches!(place, Place::Statement | Place::CopyRow | Place::Commit)
+                        && (class == Class::Reject
+                            || class == Class::RetryThenHalt && sqlstate == Some("23514"));
+                    assert_eq!(aside, expected, "{place:?} {class:?} {sqlstate:?} {verdict:?}");
+                }
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::launch;
 use crate::backoff::Backoff;
 use crate::config::Config;
+use crate::consumer::ffi::access;
 use crate::consumer::poll::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::verdict::kafka::judge;
@@ -20,6 +21,9 @@ const UNRELEASED_WAIT: Duration = Duration::from_secs(1);
 /// Between two words about tries to join that fail alike.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// A client that is refused tries again, and is told so again, every second or so: what was not repeated for so long is over.
+const EXPLAINS_FOR: Duration = Duration::from_secs(20);
 
 /// When to build the next client.
 pub(super) struct Rebuild {
@@ -64,6 +68,17 @@ impl Rebuild {
 
 impl Control {
     pub(super) fn on_client_error(&mut self, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Result<()> {
+        if let Some(code) = access::refused(code, text).filter(|_| !fatal) {
+            return self.on_refused_credentials(code, text);
+        }
+        if access::is_cut_short(text) && !fatal {
+            tracing::debug!(
+                ?code,
+                text,
+                "a connection to a broker was lost in its handshake; the client connects again"
+            );
+            return Ok(());
+        }
         let judged = judge(Place::Join, code, fatal, Duration::ZERO);
         match judged.act {
             Act::Exit(kind) => Err(ends_the_worker(&self.config, kind, text, judged.words)),
@@ -74,7 +89,7 @@ impl Control {
                     group, instance, ?code, text, retry_in = ?wait,
                     "{words}; building a new Kafka client"
                 );
-                self.join_trouble = Some((code, text.to_owned()));
+                self.join_trouble = Some(JoinTrouble::new(code, text));
                 self.replace_client(wait);
                 Ok(())
             }
@@ -87,7 +102,7 @@ impl Control {
                     let group = &self.config.group;
                     tracing::warn!(group, ?code, text, "{}; trying again", judged.words);
                 }
-                self.join_trouble = Some((code, text.to_owned()));
+                self.join_trouble = Some(JoinTrouble::new(code, text));
                 Ok(())
             }
         }
@@ -98,6 +113,22 @@ impl Control {
         self.joined = true;
         self.join_trouble = None;
         self.join_words = Words::default();
+        self.credentials.taken();
+    }
+
+    /// Builds the client that is due.
+    ///
+    /// # Errors
+    /// If there can be none. While certificates are exchanged that may pass: it is tried again if there was one before.
+    pub(super) fn build_client(&mut self) -> Result<()> {
+        match self.start_client() {
+            Err(error) if self.credentials.were_taken && error.is_configuration() => {
+                tracing::warn!(error = error.report(), "cannot build a Kafka client; trying again");
+                self.rebuild.due = Instant::now() + UNRELEASED_WAIT;
+                Ok(())
+            }
+            built => built,
+        }
     }
 
     /// Closes the client, and builds a new one after `wait`.
@@ -115,6 +146,26 @@ impl Control {
     }
 }
 
+/// Why the last try to join has failed.
+#[derive(Debug)]
+pub(super) struct JoinTrouble {
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) text: String,
+    heard: Instant,
+}
+
+impl JoinTrouble {
+    fn new(code: RDKafkaErrorCode, text: &str) -> Self {
+        Self { code, text: text.to_owned(), heard: Instant::now() }
+    }
+
+    /// Whether it says why this worker is no member *now*. What was heard once, of a poll that came too late for instance,
+    /// and not again, is no explanation of what lasts: the client may have forgotten every broker since.
+    pub(super) fn explains(&self, now: Instant) -> bool {
+        now.duration_since(self.heard) < EXPLAINS_FOR
+    }
+}
+
 /// When the next word about tries that fail alike is due: at once, then ever more seldom.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -122,7 +173,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    fn are_due(&mut self, code: RDKafkaErrorCode, now: Instant) -> bool {
+    pub(super) fn are_due(&mut self, code: RDKafkaErrorCode, now: Instant) -> bool {
         let pause = match self.said {
             Some((before, due, _)) if before == code && now < due => return false,
             Some((before, _, pause)) if before == code => (pause * 2).min(LONGEST_PAUSE),
@@ -175,6 +226,16 @@ mod tests {
         assert!(rebuild.wait(RDKafkaErrorCode::Fatal, now) <= Duration::from_millis(100));
         rebuild.started(now);
         assert!(rebuild.wait(RDKafkaErrorCode::Fatal, now) > Duration::from_millis(50), "it doubles again");
+    }
+
+    /// A process that was stopped and goes on is told that it polled too late. If the broker fails in the same minute, so
+    /// that the client forgets it, that word must not stand for a reason: the group would wait for its partitions.
+    #[test]
+    fn what_was_heard_once_explains_nothing_for_long() {
+        let trouble =
+            JoinTrouble::new(RDKafkaErrorCode::PollExceeded, "Application maximum poll interval exceeded");
+        assert!(trouble.explains(trouble.heard + Duration::from_secs(19)));
+        assert!(!trouble.explains(trouble.heard + EXPLAINS_FOR));
     }
 
     #[test]

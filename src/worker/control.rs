@@ -10,19 +10,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::{Rebuild, Words};
+use super::client::{JoinTrouble, Rebuild, Words};
+use super::credentials::Credentials;
+use super::halted::all_halted;
 use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::members::{Members, Roll};
 use super::orders::{Order, Orders};
 use super::progress::{Limits, Progress};
 use super::prune::Pruner;
 use super::pulse::Pulse;
+use super::redriver::Redriver;
 use super::registrar::Registrar;
 use super::report::Reporter;
 use super::sampling::Sampler;
 use super::standing::Standing;
 use super::status::{PartitionState, PartitionStatus, StatusBoard};
 use super::surveying::Surveying;
+use super::unassigned::Unassigned;
 use super::vigil::Vigil;
 use super::{Phase, launch};
 use crate::NextOffset;
@@ -31,7 +35,9 @@ use crate::batch::{Assigned, AssignmentId, PartitionKey};
 use crate::claim::{ClaimOutcome, Claimed, Claims, Obtain, On};
 use crate::config::Config;
 use crate::consumer::poll::{Command, MirrorEntry, Notice, Poller};
-use crate::consumer::{Budget, PartitionBuffer, Waker};
+use crate::consumer::{Access, Budget, PartitionBuffer, Waker};
+use crate::dead_letter::Policies;
+use crate::due::Trouble;
 use crate::error::Result;
 use crate::health::Class;
 use crate::lag::Retention;
@@ -61,6 +67,8 @@ pub(super) struct Inboxes {
 pub(super) struct RunningLanes {
     pub(super) shared: Arc<Lanes>,
     pub(super) tasks: Vec<AbortOnDropHandle<()>>,
+    /// What they make of records that are rejected.
+    pub(super) policies: Arc<Policies>,
 }
 
 /// A partition and what belongs to its present claim.
@@ -109,7 +117,17 @@ pub(super) struct Parts {
     pub(super) budget: Arc<Budget>,
     pub(super) waker: Arc<Waker>,
     pub(super) lanes: RunningLanes,
-    pub(super) properties: Vec<(String, String)>,
+    pub(super) access: Arc<Access>,
+}
+
+/// What runs beside the loop.
+pub(super) struct Tasks {
+    pub(super) heartbeat: Heartbeat,
+    pub(super) members: Members,
+    pub(super) vigil: Vigil,
+    pub(super) orders: Orders,
+    pub(super) registrar: Registrar,
+    pub(super) redriver: Redriver,
 }
 
 pub(super) struct Control {
@@ -121,7 +139,8 @@ pub(super) struct Control {
     pub(super) budget: Arc<Budget>,
     pub(super) waker: Arc<Waker>,
     pub(super) lanes: RunningLanes,
-    properties: Vec<(String, String)>,
+    pub(super) access: Arc<Access>,
+    pub(super) credentials: Credentials,
     notices: mpsc::UnboundedSender<Notice>,
     /// What the present client has to say.
     pub(super) heard: mpsc::UnboundedReceiver<Notice>,
@@ -140,7 +159,7 @@ pub(super) struct Control {
     /// Whether the coordinator lists us; `None` while it has told nobody who is in the group.
     pub(super) listed: Option<bool>,
     /// Why the last try to join has failed.
-    pub(super) join_trouble: Option<(RDKafkaErrorCode, String)>,
+    pub(super) join_trouble: Option<JoinTrouble>,
     /// What was said of such tries, and when the next word is due.
     pub(super) join_words: Words,
     /// Which topics Kafka refuses, and how.
@@ -148,8 +167,12 @@ pub(super) struct Control {
     pub(super) asking_about_topics: bool,
     pub(super) progress: Progress,
     pub(super) standing: Standing,
+    /// Of what is subscribed to, what nobody was given.
+    pub(super) unassigned: Arc<Unassigned>,
     /// Set while a consumer that is not Highwater's is in the group.
     pub(super) foreign: Option<Halt>,
+    /// Nothing but halted partitions is left: since when, and when that was last said.
+    pub(super) all_halted: Option<Trouble>,
     /// A partition's state changed since the status was last published.
     pub(super) changed: bool,
 }
@@ -158,7 +181,8 @@ impl Control {
     pub(super) fn new(parts: Parts, inboxes: Inboxes) -> Result<Self> {
         let rebuild = Rebuild::new(&parts.config);
         let limits = Limits::new(parts.config.effective_session_timeout(), parts.config.stuck_after);
-        let Parts { config, board, obtain, claims, held, budget, waker, lanes, properties } = parts;
+        let Parts { config, board, obtain, claims, held, budget, waker, lanes, access } = parts;
+        let credentials = Credentials::new(Instant::now(), access.due_in());
         let (notices, heard) = mpsc::unbounded_channel();
         let mut this = Self {
             config,
@@ -169,7 +193,8 @@ impl Control {
             budget,
             waker,
             lanes,
-            properties,
+            access,
+            credentials,
             notices,
             heard,
             inboxes,
@@ -188,7 +213,9 @@ impl Control {
             asking_about_topics: false,
             progress: Progress::new(limits, Instant::now()),
             standing: Standing::default(),
+            unassigned: Arc::default(),
             foreign: None,
+            all_halted: None,
             changed: true,
         };
         this.start_client()?;
@@ -198,8 +225,7 @@ impl Control {
     pub(super) fn start_client(&mut self) -> Result<()> {
         self.deafen();
         let notices = self.notices.clone();
-        let poller =
-            launch::start_poller(&self.config, &self.properties, &self.board, &self.budget, notices)?;
+        let poller = launch::start_poller(&self.config, &self.access, &self.board, &self.budget, notices)?;
         poller.register(&self.waker);
         self.poller = Some(poller);
         self.board.activity.clients.fetch_add(1, Ordering::Relaxed);
@@ -218,26 +244,29 @@ impl Control {
     pub(super) async fn run(
         mut self,
         shutdown: impl Future<Output = ()>,
-        heartbeat: Heartbeat,
-        members: Members,
-        vigil: Vigil,
-        orders: Orders,
-        registrar: Registrar,
+        Tasks { heartbeat, members, vigil, orders, registrar, redriver }: Tasks,
     ) -> Result<()> {
         let heart = AbortOnDropHandle::new(tokio::spawn(heartbeat.run()));
         let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
         let members = AbortOnDropHandle::new(tokio::spawn(members.run()));
-        let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board));
+        let policies = Arc::clone(&self.lanes.policies);
+        let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board), policies);
         let reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
         let orders = AbortOnDropHandle::new(tokio::spawn(orders.run()));
         let registrar = AbortOnDropHandle::new(tokio::spawn(registrar.run()));
+        let redriver = AbortOnDropHandle::new(tokio::spawn(redriver.run()));
         let pruner = Pruner::new(Arc::clone(self.claims.db()), &self.config);
         let pruner = AbortOnDropHandle::new(tokio::spawn(pruner.run()));
         let retention = Arc::new(Retention::default());
         let sampler = Sampler::new(Arc::clone(&self.board), &self.config, Arc::clone(&retention));
         let sampler = AbortOnDropHandle::new(tokio::spawn(sampler.run()));
-        let surveying =
-            Surveying::new(Arc::clone(self.claims.db()), self.obtain.guard.catalog().clone(), retention);
+        let surveying = Surveying::new(
+            Arc::clone(self.claims.db()),
+            self.obtain.guard.catalog().clone(),
+            retention,
+            &self.config,
+            Arc::clone(&self.unassigned),
+        );
         let surveying = AbortOnDropHandle::new(tokio::spawn(surveying.run()));
         self.board.set_phase(Phase::Running, None);
         let tasks = [
@@ -247,6 +276,7 @@ impl Control {
             ("the reports", &reporter),
             ("the look for orders", &orders),
             ("the register of tables", &registrar),
+            ("the redrive of dead letters", &redriver),
             ("the pruning", &pruner),
             ("the samples", &sampler),
             ("the survey", &surveying),
@@ -265,11 +295,7 @@ impl Control {
             mpsc::unbounded_channel().0,
             &self.config,
         );
-        self.board.set_phase(Phase::Stopped, None);
-        let farewell = async { last.write(&self.claims.db().control().await?).await };
-        if !matches!(tokio::time::timeout(Duration::from_secs(2), farewell).await, Ok(Ok(()))) {
-            tracing::debug!("the last heartbeat was not written; successors wait for its age");
-        }
+        last.say_farewell().await;
         self.claims.db().close();
         ended
     }
@@ -297,11 +323,16 @@ impl Control {
                 Some(done) = self.chores.join_next(), if !self.chores.is_empty() => {
                     self.on_chore(done.unwrap_or(Chore::Nothing));
                 }
-                Some(_) = self.closing.join_next(), if !self.closing.is_empty() => {}
+                Some(read) = self.credentials.inbox.recv() => self.on_credentials(read)?,
+                Some(closed) = self.closing.join_next(), if !self.closing.is_empty() => {
+                    if !matches!(closed, Ok(true)) {
+                        tracing::warn!("a Kafka client does not close: the next one begins beside it, and has other claims");
+                    }
+                }
                 () = tokio::time::sleep_until(self.rebuild.due().into()),
                     if self.poller.is_none() && self.closing.is_empty() =>
                 {
-                    self.start_client()?;
+                    self.build_client()?;
                 }
                 _ = mirror.tick(), if mirror_on => self.mirror(),
                 _ = status.tick() => {
@@ -309,7 +340,9 @@ impl Control {
                     self.check_parts(tasks)?;
                     self.look_at_progress()?;
                     self.ask_about_topics();
+                    self.look_at_credentials();
                     self.board.beat();
+                    self.look_at_halts();
                     self.changed = true;
                 }
             }
@@ -509,7 +542,10 @@ impl Control {
                     PartitionState::Halted => (Class::Halted, detail.clone()),
                     PartitionState::Fenced => (Class::Fenced, None),
                     PartitionState::Claiming if is_paused() => (Class::Paused, detail.clone()),
-                    _ => (judged.class, judged.reason),
+                    _ => (
+                        judged.class,
+                        judged.reason_at(entry.buffer.as_ref().map(|buffer| buffer.committed())),
+                    ),
                 };
                 Some(PartitionStatus {
                     topic: key.topic.to_string(),
@@ -538,7 +574,8 @@ impl Control {
             })
             .collect();
         let unready = self.why_not_ready(&partitions);
-        let detail = unready.clone().or_else(|| self.standing.of_the_whole());
+        let detail = unready.clone().or_else(|| all_halted(&partitions));
+        let detail = detail.or_else(|| self.standing.of_the_whole());
         self.board.publish(unready.is_none(), detail, partitions);
     }
 }

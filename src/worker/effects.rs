@@ -25,6 +25,7 @@ impl Control {
     pub(super) fn feed(&mut self, inputs: Vec<(PartitionKey, Input)>) {
         let mut to_claim = Vec::new();
         for (key, input) in inputs {
+            let input = input.at(&self.config.group, &key);
             let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry::new(memory(&self.config)));
             let before = entry.machine.state().clone();
             let effects = entry.machine.on(input);

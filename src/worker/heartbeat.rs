@@ -22,6 +22,8 @@ use crate::failpoint::failpoint;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one may take before its connection is given up.
 const LIMIT: Duration = Duration::from_secs(2);
+/// How long the last one may take: nothing delays a stop.
+const FAREWELL: Duration = Duration::from_secs(2);
 const _: () = assert!(LIVE_SECONDS == 3, "three heartbeats");
 
 /// The claims that this process holds, shared with the heartbeat: their buffers, which know what is durable.
@@ -41,7 +43,7 @@ impl HeldClaims {
         }
     }
 
-    fn sorted(&self) -> Vec<Arc<PartitionBuffer>> {
+    pub(super) fn sorted(&self) -> Vec<Arc<PartitionBuffer>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held: Vec<_> = held.values().cloned().collect();
         held.sort_by(|a, b| a.key.cmp(&b.key));
@@ -144,6 +146,15 @@ impl Heartbeat {
                 Ok(()) => kept = Some(client),
                 Err(error) => self.failed(&error),
             }
+        }
+    }
+
+    /// The last word: this process is gone. Who does not get to read it waits for the last beat's age.
+    pub(super) async fn say_farewell(&self) {
+        self.board.set_phase(Phase::Stopped, None);
+        let farewell = async { self.write(&self.db.control().await?).await };
+        if !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+            tracing::debug!("the last heartbeat was not written; successors wait for its age");
         }
     }
 

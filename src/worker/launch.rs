@@ -1,21 +1,20 @@
 //! From "built" to "in the group": everything that must be settled before anything joins.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::control::{Control, Inboxes, Parts, RunningLanes};
+use super::control::{Control, Inboxes, Parts, RunningLanes, Tasks};
 use super::heartbeat::{Heartbeat, HeldClaims};
-use super::members::Members;
+use super::members::{Members, Us};
 use super::monitor::About;
 use super::orders::Orders;
+use super::redriver::Redriver;
 use super::registrar::Registrar;
 use super::vigil::Vigil;
 use super::{Phase, Worker};
@@ -25,11 +24,13 @@ use crate::claim::mark::Marks;
 use crate::claim::start::Start;
 use crate::claim::{Arbiter, Claims, Guard, Obtain};
 use crate::commit::Commit;
-use crate::config::{CLIENT_ID_PREFIX, Config, client_properties, is_pattern};
-use crate::consumer::ffi::{Client, EventQueue};
+use crate::config::{Config, KafkaSecrets, client_properties, is_pattern};
+use crate::consumer::access::{Cause, Issuer, OwnTokens};
+use crate::consumer::ffi::EventQueue;
 use crate::consumer::poll::{Notice, Poller};
-use crate::consumer::{Budget, Catalog, Waker, new_context};
+use crate::consumer::{Access, Budget, Catalog, Waker};
 use crate::db::{Db, DbError, Identity};
+use crate::due::{Trouble, span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Lane, LaneShared, Lanes, Limits, Linger, Pace};
 use crate::migrate::check_version;
@@ -52,9 +53,7 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
         launched = launch(&worker, owner) => launched.map(Some),
     };
     let ended = match launched {
-        Ok(Some(Launched { control, heartbeat, members, vigil, orders, registrar })) => {
-            control.run(shutdown, heartbeat, members, vigil, orders, registrar).await
-        }
+        Ok(Some(Launched { control, tasks })) => control.run(shutdown, tasks).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -67,11 +66,7 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
 
 struct Launched {
     control: Control,
-    heartbeat: Heartbeat,
-    members: Members,
-    vigil: Vigil,
-    orders: Orders,
-    registrar: Registrar,
+    tasks: Tasks,
 }
 
 async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
@@ -89,7 +84,11 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let backoff = Backoff::new(config.retry_backoff_min, config.retry_backoff_max);
     let db = Arc::new(Db::new(config, identity)?);
     let properties = properties(config, owner);
-    let catalog = Catalog::new(&properties).map_err(refused_properties)?;
+    for warning in crate::config::warnings(config) {
+        tracing::warn!("{warning}");
+    }
+    let access = open_access(properties, secrets(worker), backoff.clone()).await?;
+    let catalog = Catalog::new(Arc::clone(&access)).map_err(refused_properties)?;
 
     let database_id = connect(&db, backoff.clone()).await?;
     let start = Arc::new(Start::new(Arc::clone(&db), database_id, catalog.clone(), config, backoff.clone()));
@@ -99,7 +98,11 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         Heartbeat::new(Arc::clone(&db), Arc::clone(board), Arc::clone(&held), taken_sender, config);
     // Before any other statement that takes a lock: a process without a row counts as gone.
     first_heartbeat(&db, &heartbeat, backoff.clone()).await?;
-    start.ensure_all().await?;
+    if let Err(refused) = start.ensure_all().await {
+        // It is no worker of the group any more, and nobody should count it as one.
+        heartbeat.say_farewell().await;
+        return Err(refused);
+    }
 
     let budget = Arc::new(Budget::new(config.buffer_budget));
     board.works_with(&db, &budget);
@@ -108,12 +111,13 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let (outcome_sender, outcomes) = mpsc::unbounded_channel();
     let (report_sender, reports) = mpsc::unbounded_channel();
     let waker = Arc::new(Waker::default());
-    let lanes = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
+    let (lanes, commit) = start_lanes(worker, &db, &claims, &backoff, &report_sender, &waker);
+    let redriver = Redriver::new(&db, &held, &commit, &worker.handler, config);
     let (roll_sender, rolls) = mpsc::unbounded_channel();
     let members = Members::new(
         catalog.clone(),
         config.group.clone(),
-        format!("{CLIENT_ID_PREFIX}{owner}"),
+        Us::new(config, owner),
         Arc::clone(board),
         roll_sender,
     );
@@ -148,13 +152,13 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         budget,
         waker,
         lanes,
-        properties,
+        access,
     };
     let (order_sender, orders) = mpsc::unbounded_channel();
     let control = Control::new(parts, Inboxes { outcomes, reports, taken, marks, rolls, orders })?;
     let orders = Orders::new(Arc::clone(&db), order_sender);
     let registrar = Registrar::new(db, &config.program, worker.handler.writes());
-    Ok(Launched { control, heartbeat, members, vigil, orders, registrar })
+    Ok(Launched { control, tasks: Tasks { heartbeat, members, vigil, orders, registrar, redriver } })
 }
 
 /// A topic to ask about while nothing is read, so that it is known whether Kafka answers; none if there are only patterns.
@@ -170,13 +174,11 @@ fn start_lanes(
     backoff: &Backoff,
     reports: &mpsc::UnboundedSender<crate::lane::Report>,
     waker: &Arc<Waker>,
-) -> RunningLanes {
+) -> (RunningLanes, Arc<Commit>) {
     let config = &worker.config;
-    let commit = Arc::new(Commit::new(
-        Arc::clone(db),
-        config.max_processing_time,
-        Arc::clone(&worker.board.lanes.batches),
-    ));
+    let commit =
+        Commit::new(Arc::clone(db), config.max_processing_time, Arc::clone(&worker.board.lanes.batches));
+    let commit = Arc::new(commit.under(Arc::clone(&worker.policies)));
     let pace = config.max_records_per_second.map(|limit| Arc::new(Pace::new(limit)));
     let evenly = pace.as_ref().map_or(usize::MAX, |pace| pace.max_records());
     let limits = Limits {
@@ -190,7 +192,7 @@ fn start_lanes(
     let shared = Arc::new(Lanes::new(config.lanes));
     let parts = crate::lane::Parts {
         claims: Arc::clone(claims),
-        commit,
+        commit: Arc::clone(&commit),
         handler: Arc::clone(&worker.handler),
         limits,
         backoff: backoff.clone(),
@@ -203,18 +205,19 @@ fn start_lanes(
         AbortOnDropHandle::new(tokio::spawn(Lane::new(Arc::clone(lane), parts.clone()).run()))
     };
     let tasks = shared.iter().map(start).collect();
-    RunningLanes { shared, tasks }
+    (RunningLanes { shared, tasks, policies: Arc::clone(&worker.policies) }, commit)
 }
 
 /// Waits for Postgres, checks what is between and the schema, and reads the database's id.
-async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
+async fn connect(db: &Db, backoff: Backoff) -> Result<Uuid> {
+    let mut waiting = Waiting { backoff, trouble: None };
     loop {
         // First: behind such a pooler nothing that follows could be relied on.
         match db.shares_backends().await {
             Ok(false) => {}
             Ok(true) => return Err(crate::db::pooler::refused()),
             Err(error) => {
-                retry_or_fail(db, error, &mut backoff).await?;
+                waiting.retry_or_fail(db, error).await?;
                 continue;
             }
         }
@@ -222,62 +225,88 @@ async fn connect(db: &Db, mut backoff: Backoff) -> Result<Uuid> {
             Ok(None) => {}
             Ok(Some(seen)) => return Err(crate::db::pooler::renames(&seen)),
             Err(error) => {
-                retry_or_fail(db, error, &mut backoff).await?;
+                waiting.retry_or_fail(db, error).await?;
                 continue;
             }
         }
         match db.control().await {
             Ok(client) => match client.within(check_version(client.raw(), &db.schema)).await {
-                Ok(Ok(found)) => return Ok(found.database_id),
-                Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
+                Ok(Ok(found)) => {
+                    waiting.is_over(db);
+                    return Ok(found.database_id);
+                }
+                Err(error) => waiting.retry_or_fail(db, error.into()).await?,
                 // The connection broke just then: as if it had not been made.
                 Ok(Err(error)) if error.kind() == ErrorKind::Postgres => {
-                    retry_or_fail(db, DbError::Other(error.report()), &mut backoff).await?;
+                    waiting.retry_or_fail(db, DbError::Other(error.report())).await?;
                 }
                 Ok(Err(error)) => return Err(error),
             },
-            Err(error) => retry_or_fail(db, error.into(), &mut backoff).await?,
+            Err(error) => waiting.retry_or_fail(db, error.into()).await?,
         }
     }
 }
 
-async fn first_heartbeat(db: &Db, heartbeat: &Heartbeat, mut backoff: Backoff) -> Result<()> {
+async fn first_heartbeat(db: &Db, heartbeat: &Heartbeat, backoff: Backoff) -> Result<()> {
+    let mut waiting = Waiting { backoff, trouble: None };
     loop {
         let written = async { heartbeat.write(&db.control().await?).await };
         match written.await {
-            Ok(()) => return Ok(()),
-            Err(error) => retry_or_fail(db, error, &mut backoff).await?,
+            Ok(()) => {
+                waiting.is_over(db);
+                return Ok(());
+            }
+            Err(error) => waiting.retry_or_fail(db, error).await?,
         }
     }
 }
 
-/// A server that is away is waited for; a wrong password is not.
-async fn retry_or_fail(db: &Db, error: DbError, backoff: &mut Backoff) -> Result<()> {
-    db.heed(&error);
-    let error = crate::db::into_fatal(error, &db.schema)?;
-    let wait = backoff.next();
-    tracing::warn!(%error, retry_in = ?wait, "cannot use Postgres yet; trying again");
-    tokio::time::sleep(wait).await;
-    Ok(())
+/// Waiting for Postgres, and what was said of it.
+struct Waiting {
+    backoff: Backoff,
+    trouble: Option<Trouble>,
+}
+
+impl Waiting {
+    /// A server that is away is waited for; a wrong password is not.
+    async fn retry_or_fail(&mut self, db: &Db, error: DbError) -> Result<()> {
+        db.heed(&error);
+        let error = crate::db::into_fatal(error, db)?;
+        let (wait, now, server) = (self.backoff.next(), Instant::now(), &db.server);
+        if self.trouble.get_or_insert_with(|| Trouble::new(now)).is_due(now) {
+            tracing::warn!(server, %error, retry_in = ?wait, "cannot use Postgres yet; trying again");
+        } else {
+            tracing::debug!(server, %error, retry_in = ?wait, "cannot use Postgres yet; trying again");
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    fn is_over(&self, db: &Db) {
+        if let Some(words) = &self.trouble {
+            tracing::info!(
+                server = db.server,
+                "Postgres answers after {}",
+                span(words.lasted(Instant::now()))
+            );
+        }
+    }
 }
 
 /// Makes the client, subscribes it and starts its thread.
 pub(super) fn start_poller(
     config: &Config,
-    properties: &[(String, String)],
+    access: &Access,
     board: &super::StatusBoard,
     budget: &Arc<Budget>,
     notices: mpsc::UnboundedSender<Notice>,
 ) -> Result<Poller> {
-    let mut native = ClientConfig::new();
-    for (name, value) in properties {
-        native.set(name, value);
-    }
+    let mut native = access.properties();
     // The other clients, which only ask, have nothing to say of themselves.
     if native.get("statistics.interval.ms").is_none() {
         native.set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
     }
-    let client = Client::from_config_and_context(&native, new_context()).map_err(refused_properties)?;
+    let client = access.consumer(&native).map_err(refused_properties)?;
     let by_hand = config.assign.iter().map(PartitionKey::from).collect();
     if !config.is_assigned_by_hand() {
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
@@ -293,6 +322,39 @@ pub(super) fn start_poller(
     Poller::start(queue, cooperative, by_hand, Arc::clone(budget), Arc::clone(&board.poll), notices).map_err(
         |error| Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error),
     )
+}
+
+/// What the Kafka clients are to be shown.
+fn secrets(worker: &Worker) -> KafkaSecrets {
+    let mut secrets = KafkaSecrets::of(&worker.config);
+    if let Some(source) = &worker.tokens {
+        let runtime = tokio::runtime::Handle::current();
+        secrets.tokens = Some(Issuer::Own(OwnTokens { source: Arc::clone(source), runtime }));
+    }
+    secrets
+}
+
+/// Reads the secrets, which may block. Who gives out tokens and does not answer is waited for, as brokers are.
+async fn open_access(
+    properties: Vec<(String, String)>,
+    secrets: KafkaSecrets,
+    mut backoff: Backoff,
+) -> Result<Arc<Access>> {
+    loop {
+        let (properties, secrets) = (properties.clone(), secrets.clone());
+        let opened = tokio::task::spawn_blocking(move || Access::open(properties, secrets)).await;
+        match opened
+            .map_err(|error| Error::new(ErrorKind::Internal, "could not read secrets").with_source(error))?
+        {
+            Ok(access) => return Ok(access),
+            Err(unread) if unread.cause == Cause::Away => {
+                let wait = backoff.next();
+                tracing::warn!(why = unread.why, retry_in = ?wait, "there is no token for Kafka yet; trying again");
+                tokio::time::sleep(wait).await;
+            }
+            Err(unread) => return Err(unread.into()),
+        }
+    }
 }
 
 /// The properties of the worker's client. Without a group to join, those of the membership are left out.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::StatusBoard;
 use super::control::Control;
 use crate::claim::start::named;
-use crate::config::GroupProtocol;
+use crate::config::{CLIENT_ID_PREFIX, Config, GroupProtocol};
 use crate::consumer::Catalog;
-use crate::consumer::groups::{Member, is_refusal};
+use crate::consumer::groups::{Member, code, is_refusal};
 use crate::error::ErrorKind;
 use crate::partition::{After, Halt, Input, State};
 
@@ -24,10 +25,33 @@ const INTERVAL_PER_MEMBER: Duration = Duration::from_millis(200);
 pub(super) struct Members {
     catalog: Catalog,
     group: String,
-    /// Our own `client.id`, which no other process has.
-    client_id: String,
+    us: Us,
     board: Arc<StatusBoard>,
     rolls: mpsc::UnboundedSender<Roll>,
+}
+
+/// By what this process is known among a group's members.
+pub(super) struct Us {
+    /// Our own `client.id`, which no other process has.
+    client_id: String,
+    /// Under the classic protocol: the coordinator gives a static member's place to its successor and goes on listing the
+    /// `client.id` of the predecessor, until there is a rebalance (Kafka 4.1, `ClassicGroup.replaceStaticMember`).
+    instance_id: Option<String>,
+}
+
+impl Us {
+    pub(super) fn new(config: &Config, owner: Uuid) -> Self {
+        let is_classic = config.group_protocol == GroupProtocol::Classic;
+        Self {
+            client_id: format!("{CLIENT_ID_PREFIX}{owner}"),
+            instance_id: config.instance_id.clone().filter(|_| is_classic),
+        }
+    }
+
+    fn is(&self, member: &Member) -> bool {
+        member.client_id == self.client_id
+            || (self.instance_id.is_some() && member.instance_id == self.instance_id)
+    }
 }
 
 /// What the coordinator says of the group's members.
@@ -45,11 +69,11 @@ impl Members {
     pub(super) fn new(
         catalog: Catalog,
         group: String,
-        client_id: String,
+        us: Us,
         board: Arc<StatusBoard>,
         rolls: mpsc::UnboundedSender<Roll>,
     ) -> Self {
-        Self { catalog, group, client_id, board, rolls }
+        Self { catalog, group, us, board, rolls }
     }
 
     /// Looks until aborted. A question that fails changes nothing: what was seen last holds.
@@ -63,7 +87,7 @@ impl Members {
                     let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
                     interval = interval.max(INTERVAL_PER_MEMBER.saturating_mul(count));
                     self.board.contact.coordinator_answered();
-                    let has_us = members.iter().any(|member| member.client_id == self.client_id);
+                    let has_us = members.iter().any(|member| self.us.is(member));
                     // Each time: whether it is news is for the control loop to say, which also hears the client.
                     let _ = self.rolls.send(Roll { foreign: self.judge(&members), has_us, asked });
                 }
@@ -142,5 +166,39 @@ impl Control {
 /// Asking again will not help: not allowed, or this broker has no such question.
 fn for_good(error: &KafkaError) -> bool {
     let unsupported = [RDKafkaErrorCode::UnsupportedFeature, RDKafkaErrorCode::UnsupportedVersion];
-    is_refusal(error) || error.rdkafka_error_code().is_some_and(|code| unsupported.contains(&code))
+    is_refusal(error) || code(error).is_some_and(|code| unsupported.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(client_id: &str, instance_id: Option<&str>) -> Member {
+        Member {
+            id: "m".to_owned(),
+            client_id: client_id.to_owned(),
+            host: String::new(),
+            instance_id: instance_id.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_named_member_is_known_by_its_name_where_the_coordinator_keeps_its_predecessors_client_id() {
+        let owner = Uuid::from_u128(7);
+        let mine = format!("{CLIENT_ID_PREFIX}{owner}");
+        let config = |protocol| Config {
+            instance_id: Some("pod-0".to_owned()),
+            group_protocol: protocol,
+            ..Config::default()
+        };
+        let classic = Us::new(&config(GroupProtocol::Classic), owner);
+        assert!(classic.is(&member(&mine, None)) && classic.is(&member("highwater-before", Some("pod-0"))));
+        assert!(!classic.is(&member("highwater-before", Some("pod-1"))));
+        // Here it names the process that is there: a predecessor's place is not ours yet.
+        let consumer = Us::new(&config(GroupProtocol::Consumer), owner);
+        assert!(consumer.is(&member(&mine, Some("pod-0"))));
+        assert!(!consumer.is(&member("highwater-before", Some("pod-0"))));
+        let dynamic = Us::new(&Config::default(), owner);
+        assert!(!dynamic.is(&member("highwater-before", None)));
+    }
 }

@@ -166,6 +166,7 @@ impl StatusBoard {
             rebalance_pause: activity.pause.get(),
             retries: lanes.retries(),
             verdicts: lanes.verdicts(),
+            dead_letters: lanes.dead_letters(),
             stuck_partitions: count(&activity.stuck_partitions),
             pools: db.map(|db| db.pools()).unwrap_or_default(),
             buffers: BufferMetrics {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::batch::PartitionKey;
+use crate::due::Due;
 
 /// The most that counts between two looks.
 const MOST: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ pub(super) enum Subject {
     Postgres,
     /// Not a member of the group.
     Join,
+    /// A topic that is subscribed to, and of which nobody was given what there is.
+    Unassigned(Arc<str>),
     /// Kafka refuses a topic.
     Topic(Arc<str>),
     /// Kafka refuses a partition's records.
@@ -67,6 +70,9 @@ const ANEW: Duration = Duration::from_secs(10);
 /// group should not stand still for a minute because of that.
 const NEW_CLIENT: Duration = Duration::from_secs(30);
 const NEW_CLIENT_THOUGH_EXPLAINED: Duration = Duration::from_secs(150);
+/// How long a topic may be there before anybody is given its partitions: clients look every ten seconds, and then there
+/// is a rebalance, and claims.
+const UNASSIGNED: Duration = Duration::from_secs(45);
 /// How long a transaction may be open: some producers end theirs every half a minute.
 const TRANSACTION: Duration = Duration::from_secs(30);
 
@@ -94,6 +100,7 @@ impl Limits {
             | Subject::Records(_)
             | Subject::Applied(_) => self.anew,
             Subject::Transaction(_) => TRANSACTION.min(self.new_client),
+            Subject::Unassigned(_) => self.unassigned(),
         }
     }
 
@@ -108,13 +115,24 @@ impl Limits {
 
     /// When the process ends, where the judge has not its own say.
     fn exit(&self, subject: &Subject) -> Option<Duration> {
-        self.stuck_after
-            .filter(|_| !matches!(subject, Subject::Fetch(_) | Subject::Topic(_) | Subject::Applied(_)))
+        let may_end = !matches!(
+            subject,
+            Subject::Fetch(_) | Subject::Topic(_) | Subject::Applied(_) | Subject::Unassigned(_)
+        );
+        self.stuck_after.filter(|_| may_end)
     }
 
     /// When a new client is built, where that may help.
     fn new_client(&self, subject: &Subject) -> Option<Duration> {
-        matches!(subject, Subject::Kafka | Subject::Join | Subject::Records(_)).then_some(self.new_client)
+        match subject {
+            Subject::Kafka | Subject::Join | Subject::Records(_) => Some(self.new_client),
+            Subject::Unassigned(_) => Some(self.unassigned()),
+            _ => None,
+        }
+    }
+
+    fn unassigned(&self) -> Duration {
+        self.stuck_after.map_or(UNASSIGNED, |whole| UNASSIGNED.min(whole / 2))
     }
 }
 
@@ -176,30 +194,6 @@ fn coarse(waited: Duration) -> String {
     ];
     let step = STEPS.iter().find(|(seconds, _)| waited.as_secs() >= *seconds);
     step.map_or_else(String::new, |(_, text)| format!(", for more than {text}"))
-}
-
-/// Pauses that double.
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    at: Duration,
-    /// The first pause.
-    pause: Duration,
-    longest: Duration,
-}
-
-impl Due {
-    fn after(first: Duration, longest: Duration) -> Self {
-        Self { at: first, pause: first, longest }
-    }
-
-    /// `true` if it is due; then the next is due when it has taken twice as long.
-    fn is(&mut self, waited: Duration) -> bool {
-        if waited < self.at {
-            return false;
-        }
-        self.at = waited + waited.max(self.pause).min(self.longest);
-        true
-    }
 }
 
 #[derive(Debug)]

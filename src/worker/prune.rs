@@ -1,5 +1,6 @@
 //! Housekeeping beside the work: what is older than `history_retention` is deleted in portions, records of sessions that
-//! have ended, too; and it is looked whether the database's clock has gone back. In a task and on a connection of its own.
+//! have ended and payloads that have expired, too; and it is looked whether the database's clock has gone back. In a task
+//! and on a connection of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Prunes the tables.
 pub(super) struct Pruner {
     db: Arc<Db>,
-    retention_seconds: i64,
-    tables: [Prune; 4],
-    /// What a worker may not delete by itself; parameters as those of [`Prune`].
-    history: String,
+    tables: Vec<Prune>,
     clock: String,
 }
 
@@ -32,10 +30,15 @@ pub(super) struct Pruner {
 struct Prune {
     table: &'static str,
     sql: String,
+    retention_seconds: i64,
+    /// What a worker may not delete by itself: a function does it, and says how many rows.
+    by_function: bool,
 }
 
 impl Pruner {
     pub(super) fn new(db: Arc<Db>, config: &Config) -> Self {
+        let seconds = |kept: Duration| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
+        let retention_seconds = seconds(config.history_retention);
         let prune = |table: &'static str, old: &str, order: &str| {
             let name = db.schema.qualified(table);
             // One worker at a time; the others have nothing to do here then. Not flushed: what comes back is deleted again.
@@ -48,33 +51,47 @@ impl Pruner {
                 old = old.replace("T.", "t."),
                 old_here = old.replace("T.", "d."),
             );
-            Prune { table, sql }
+            Prune { table, sql, retention_seconds, by_function: false }
         };
         let kept = "clock_timestamp() - $2::int8 * interval '1 second'";
+        // The content of what somebody has decided about: the facts stay.
+        let closed = config.dead_letter_closed_payload_retention.map(|after| {
+            let letters = db.schema.qualified("dead_letter");
+            let closed = format!(
+                "T.dead_letter_id IN (SELECT l.dead_letter_id FROM {letters} l WHERE l.group_id = $1 \
+                   AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < {kept})"
+            );
+            Prune { retention_seconds: seconds(after), ..prune("dead_letter_payload", &closed, "") }
+        });
+        let always = [
+            // By its index, lest every portion read what the ones before it have deleted.
+            prune(
+                "claim_history",
+                &format!("T.group_id = $1 AND T.replaced_at < {kept}"),
+                "ORDER BY t.replaced_at",
+            ),
+            prune("worker_status", &format!("T.group_id = $1 AND T.heartbeat_at < {kept}"), ""),
+            // Of any group: all that counts is whether there is such a backend.
+            prune(
+                "worker_session",
+                "NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = T.pid) AND $2::int8 IS NOT NULL",
+                "",
+            ),
+            // Last: tables of version 1 do not have these, and nothing that they would delete.
+            prune(
+                "partition_control",
+                &format!("T.group_id = $1 AND T.obeyed_at < {kept}"),
+                "ORDER BY t.obeyed_at",
+            ),
+            Prune {
+                table: "history",
+                sql: format!("SELECT {}($1, $2, $3)", db.schema.qualified("prune_history")),
+                retention_seconds,
+                by_function: true,
+            },
+        ];
         Self {
-            retention_seconds: i64::try_from(config.history_retention.as_secs()).unwrap_or(i64::MAX),
-            tables: [
-                // By its index, lest every portion read what the ones before it have deleted.
-                prune(
-                    "claim_history",
-                    &format!("T.group_id = $1 AND T.replaced_at < {kept}"),
-                    "ORDER BY t.replaced_at",
-                ),
-                prune("worker_status", &format!("T.group_id = $1 AND T.heartbeat_at < {kept}"), ""),
-                // Of any group: all that counts is whether there is such a backend.
-                prune(
-                    "worker_session",
-                    "NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = T.pid) AND $2::int8 IS NOT NULL",
-                    "",
-                ),
-                // Last: tables of version 1 do not have it.
-                prune(
-                    "partition_control",
-                    &format!("T.group_id = $1 AND T.obeyed_at < {kept}"),
-                    "ORDER BY t.obeyed_at",
-                ),
-            ],
-            history: format!("SELECT {}($1, $2, $3)", db.schema.qualified("prune_history")),
+            tables: always.into_iter().chain(closed).collect(),
             clock: format!(
                 "SELECT count(*), extract(epoch FROM max(heartbeat_at) - clock_timestamp())::int8 FROM {} \
                  WHERE group_id = $1 AND stopped_at IS NULL AND {}",
@@ -128,16 +145,6 @@ impl Pruner {
                 tracing::debug!(table = prune.table, rows = pruned, "pruned");
             }
         }
-        let group = &*self.db.identity.group;
-        // Tables of version 1 have no such function, and nothing that it would delete.
-        while client
-            .query_one(&self.history, &[&group, &self.retention_seconds, &PORTION.1])
-            .await?
-            .get::<_, i64>(0)
-            > 0
-        {
-            tokio::time::sleep(PAUSE).await;
-        }
         Ok(())
     }
 
@@ -148,7 +155,11 @@ impl Pruner {
         portion: i64,
     ) -> Result<u64, tokio_postgres::Error> {
         let group = &*self.db.identity.group;
-        client.execute(&prune.sql, &[&group, &self.retention_seconds, &portion]).await
+        if prune.by_function {
+            let row = client.query_one(&prune.sql, &[&group, &prune.retention_seconds, &portion]).await?;
+            return Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default());
+        }
+        client.execute(&prune.sql, &[&group, &prune.retention_seconds, &portion]).await
     }
 
     /// Says that heartbeats lie in the future, when there are more of them than before.

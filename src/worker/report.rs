@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use super::status::{PartitionStatus, StatusBoard};
 use crate::batch::PartitionKey;
 use crate::db::{Db, DbError, Lease};
+use crate::dead_letter::Policies;
 
 /// How often it is looked at what has changed.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -32,12 +33,14 @@ const NEW: &[(&str, &str, &str)] = &[
     ("produced_per_second", "float8", "r.produced_per_second"),
     ("uncommitted_since", "int8", "timestamptz 'epoch' + r.uncommitted_since * interval '1 millisecond'"),
     ("loss_at", "text", "r.loss_at::timestamptz"),
+    ("on_rejected", "text", "r.on_rejected"),
 ];
 
 /// Reports the partitions.
 pub(super) struct Reporter {
     db: Arc<Db>,
     board: Arc<StatusBoard>,
+    policies: Arc<Policies>,
     /// What the database has, as far as this worker knows.
     reported: HashMap<PartitionKey, Line>,
     report: String,
@@ -63,11 +66,13 @@ struct Line {
     produced_per_second: Option<f64>,
     uncommitted_since_ms: Option<i64>,
     loss_at: Option<String>,
+    on_rejected: &'static str,
 }
 
-impl From<PartitionStatus> for Line {
-    fn from(status: PartitionStatus) -> Self {
+impl Line {
+    fn of(status: &PartitionStatus, policies: &Policies) -> Self {
         Self {
+            on_rejected: policies.on_rejected(&status.topic),
             epoch: status.epoch,
             state: status.state.as_str(),
             detail: status.detail.as_deref().map(printable),
@@ -86,7 +91,7 @@ impl From<PartitionStatus> for Line {
 }
 
 impl Reporter {
-    pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>) -> Self {
+    pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>, policies: Arc<Policies>) -> Self {
         let partitions = db.schema.qualified("partition_status");
         let offsets = db.schema.qualified("consumer_offset");
         // Only under the present claim; a zombie's report is dropped. A partition whose row has vanished is reported,
@@ -125,7 +130,7 @@ impl Reporter {
         };
         let report = statement(NEW);
         let report_to_older = statement(&[]);
-        Self { db, board, reported: HashMap::new(), report, report_to_older, is_older: false }
+        Self { db, board, policies, reported: HashMap::new(), report, report_to_older, is_older: false }
     }
 
     /// Reports until aborted.
@@ -153,7 +158,8 @@ impl Reporter {
     }
 
     async fn turn(&mut self, kept: Option<Lease>) -> Result<Option<Lease>, DbError> {
-        let now: HashMap<PartitionKey, Line> = self.board.get().partitions.into_iter().map(line).collect();
+        let line = |status| line(status, &self.policies);
+        let now: HashMap<PartitionKey, Line> = self.board.get().partitions.iter().map(line).collect();
         // What was assigned to somebody else meanwhile is his to report: then ours is another report than before.
         self.reported.retain(|key, _| now.contains_key(key));
         // Without a claim its epoch is not known here, so that the database is asked whether anything is new.
@@ -214,6 +220,7 @@ impl Reporter {
         let produced: Vec<Option<f64>> = lines().map(|line| line.produced_per_second).collect();
         let uncommitted: Vec<Option<i64>> = lines().map(|line| line.uncommitted_since_ms).collect();
         let losses: Vec<Option<&str>> = lines().map(|line| line.loss_at.as_deref()).collect();
+        let on_rejected: Vec<&str> = lines().map(|line| line.on_rejected).collect();
         let identity = &self.db.identity;
         let group = &*identity.group;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
@@ -232,7 +239,7 @@ impl Reporter {
             &self.report_to_older
         } else {
             let new: [&(dyn ToSql + Sync); NEW.len()] =
-                [&log_starts, &classes, &reasons, &applied, &produced, &uncommitted, &losses];
+                [&log_starts, &classes, &reasons, &applied, &produced, &uncommitted, &losses, &on_rejected];
             parameters.extend(new);
             &self.report
         };
@@ -242,9 +249,9 @@ impl Reporter {
     }
 }
 
-fn line(status: PartitionStatus) -> (PartitionKey, Line) {
+fn line(status: &PartitionStatus, policies: &Policies) -> (PartitionKey, Line) {
     let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
-    (key, status.into())
+    (key, Line::of(status, policies))
 }
 
 /// A text as the tables may hold it, whoever wrote it: Postgres refuses U+0000, a terminal obeys other control characters.
@@ -288,7 +295,7 @@ mod tests {
             .unwrap();
         let identity = Identity { owner: Uuid::new_v4(), group: "g".into(), instance_id: None };
         let db = Arc::new(Db::new(&config, identity).unwrap());
-        (database, Reporter::new(db, Arc::new(StatusBoard::new())))
+        (database, Reporter::new(db, Arc::new(StatusBoard::new()), Arc::new(Policies::halting())))
     }
 
     fn status(state: PartitionState, epoch: Option<i64>) -> PartitionStatus {

@@ -25,6 +25,18 @@ pub(super) struct Judged {
     pub(super) drain_seconds: Option<f64>,
     pub(super) uncommitted_since_ms: Option<i64>,
     pub(super) loss_at_ms: Option<f64>,
+    /// Where it stood when the reason was made that it stands.
+    pub(super) stood_at: Option<i64>,
+}
+
+impl Judged {
+    /// The reason, unless the partition has moved on since: samples are seldom, and one that moves counts only once another
+    /// has confirmed it.
+    pub(super) fn reason_at(&self, next_offset: Option<i64>) -> Option<String> {
+        let moved = self.stood_at.is_some_and(|stood| next_offset.is_some_and(|next| next != stood));
+        let reason = self.reason.clone()?;
+        Some(if moved { format!("moves again: until the last sample it {reason}") } else { reason })
+    }
 }
 
 impl Default for Judged {
@@ -37,6 +49,7 @@ impl Default for Judged {
             drain_seconds: None,
             uncommitted_since_ms: None,
             loss_at_ms: None,
+            stood_at: None,
         }
     }
 }
@@ -54,6 +67,8 @@ struct Followed {
     trajectory: Trajectory,
     loss: Loss,
     tail: Tail,
+    /// The present reason, and where the partition was when it was made.
+    reason: Option<(String, Option<i64>)>,
 }
 
 impl Sampler {
@@ -92,6 +107,7 @@ impl Sampler {
                 trajectory: Trajectory::new(self.options),
                 loss: Loss::new(),
                 tail: Tail::default(),
+                reason: None,
             });
             judged.insert(key.clone(), followed.judge(now_ms, status, self.retention.of(&key.topic)));
             self.followed.insert(key, followed);
@@ -110,6 +126,10 @@ impl Followed {
             self.loss.push(now_ms, start);
         }
         let verdict = self.trajectory.judge(now_ms, &Known::Nothing);
+        if self.reason.as_ref().is_none_or(|(reason, _)| *reason != verdict.reason) {
+            self.reason = Some((verdict.reason.clone(), status.next_offset));
+        }
+        let stood_at = self.reason.as_ref().and_then(|(_, at)| *at).filter(|_| verdict.class == Class::Stall);
         let is_sampled = self.trajectory.samples().next().is_some();
         let rounded = |rate: Option<f64>| rate.map(|rate| round(rate, DIGITS));
         Judged {
@@ -122,16 +142,17 @@ impl Followed {
             loss_at_ms: status.next_offset.and_then(|next_offset| {
                 self.loss.at(now_ms, next_offset, status.next_record_timestamp_ms, retention_ms)
             }),
+            stood_at,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::worker::PartitionState;
 
-    fn status(next_offset: Option<i64>, stable: i64) -> PartitionStatus {
+    pub(in crate::worker) fn status(next_offset: Option<i64>, stable: i64) -> PartitionStatus {
         PartitionStatus {
             topic: "t".to_owned(),
             partition: 0,
@@ -177,6 +198,8 @@ mod tests {
         assert_eq!(found.class, Class::Stall, "{found:?}");
         assert_eq!((found.applied_per_second, found.produced_per_second), (Some(0.0), Some(0.0)));
         assert_eq!(found.drain_seconds, Some(f64::INFINITY));
+        assert_eq!(found.reason_at(Some(40)), found.reason, "it stands");
+        assert!(found.reason_at(Some(55)).unwrap().starts_with("moves again: "), "{found:?}");
         // Revoked, and assigned once more.
         assert!(sampler.look(70_000, &[]).is_empty());
         assert_eq!(sampler.look(80_000, &[status(Some(40), 100)])[&key].class, Class::Ok);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::PartitionState;
+use super::client::JoinTrouble;
 use super::control::{Chore, Control, Entry};
 use super::progress::{Finding, Sight, Subject};
 use super::status::PartitionStatus;
@@ -112,7 +113,7 @@ impl Control {
                 }
             }
             Subject::Join => {
-                if let Some((code, text)) = &self.join_trouble {
+                if let Some(JoinTrouble { code, text, .. }) = &self.join_trouble {
                     exit_if_told(judge(Place::Join, *code, false, finding.waited), text)?;
                 }
             }
@@ -174,7 +175,7 @@ impl Control {
             Sight {
                 subject: Subject::Kafka,
                 mark: contact.kafka_answers(),
-                text: format!("no broker answers ({})", self.config.brokers.join(", ")),
+                text: self.no_broker_answers(),
                 is_stuck: true,
                 is_explained: true,
             },
@@ -193,6 +194,18 @@ impl Control {
             sights.extend(self.join());
             sights.extend(self.topics.iter().map(|(topic, (code, text))| refused_topic(topic, *code, text)));
         }
+        if kafka_answers && postgres_answers && self.joined {
+            sights.extend(self.unassigned.found().into_iter().map(|(topic, missing)| Sight {
+                mark: i64::from(missing.of - missing.partitions),
+                text: format!(
+                    "nobody in group {} was given {} of the {} partitions of {topic}, which it subscribes to",
+                    self.config.group, missing.partitions, missing.of
+                ),
+                subject: Subject::Unassigned(topic),
+                is_stuck: true,
+                is_explained: false,
+            }));
+        }
         for (key, entry) in &self.entries {
             if entry.machine.assignment().is_none() {
                 continue;
@@ -208,13 +221,26 @@ impl Control {
         sights
     }
 
+    fn no_broker_answers(&self) -> String {
+        let brokers = self.config.brokers.join(", ");
+        match self.obtain.guard.catalog().refusal() {
+            None => format!("no broker answers ({brokers})"),
+            Some(refusal) => {
+                format!("no broker answers ({brokers}): Kafka does not let this worker in: {}", refusal.text)
+            }
+        }
+    }
+
     /// Not a member, though the coordinator was asked who is one, or has refused us.
     fn join(&self) -> Option<Sight> {
-        if self.joined || (self.listed.is_none() && self.join_trouble.is_none()) {
+        let now = Instant::now();
+        let refusal = self.credentials.refusal(now);
+        if self.joined || (self.listed.is_none() && self.join_trouble.is_none() && refusal.is_none()) {
             return None;
         }
         // Listed and without an assignment: a rebalance is under way.
-        let is_explained = self.join_trouble.is_some() || self.listed == Some(true);
+        let is_told_why = self.join_trouble.as_ref().is_some_and(|trouble| trouble.explains(now));
+        let is_explained = is_told_why || refusal.is_some() || self.listed == Some(true);
         let text = self.why_not_joined();
         Some(Sight { subject: Subject::Join, mark: 0, text, is_stuck: true, is_explained })
     }
@@ -222,11 +248,16 @@ impl Control {
     fn why_not_joined(&self) -> String {
         let group = &self.config.group;
         match &self.join_trouble {
-            Some((code, text)) => {
+            Some(JoinTrouble { code, text, .. }) => {
                 let words = judge(Place::Join, *code, false, Duration::ZERO).words;
                 format!("not a member of group {group} yet: {text} ({code:?}); {words}")
             }
-            None => format!("not a member of group {group} yet"),
+            None => match self.credentials.refusal(Instant::now()) {
+                Some(text) => {
+                    format!("not a member of group {group} yet: Kafka does not let this worker in: {text}")
+                }
+                None => format!("not a member of group {group} yet"),
+            },
         }
     }
 
@@ -276,7 +307,7 @@ impl Control {
                 is_explained: true,
             });
         }
-        if at.get() > buffer.committed() && buffer.is_overdue() {
+        if at.get() > buffer.committed() && buffer.is_overdue() && !self.waits_in_its_lane(buffer) {
             return Some(Sight {
                 subject: Subject::Applied(key.clone()),
                 mark: buffer.committed(),
@@ -318,6 +349,13 @@ impl Control {
         })
     }
 
+    /// Whether another partition's batch is out in the lane that this one is in: it is that one's turn, whatever it takes.
+    fn waits_in_its_lane(&self, buffer: &PartitionBuffer) -> bool {
+        let home = buffer.home();
+        let others = self.entries.values().filter_map(|entry| entry.buffer.as_ref());
+        others.filter(|other| other.in_flight()).any(|other| Arc::ptr_eq(&other.home(), &home))
+    }
+
     /// Why this worker is not ready; `None` if it is: a member, what is assigned is claimed and read or has a reason of
     /// its own, and Kafka and Postgres answer.
     pub(super) fn why_not_ready(&self, partitions: &[PartitionStatus]) -> Option<String> {
@@ -334,11 +372,16 @@ impl Control {
         if !self.joined {
             return Some(self.why_not_joined());
         }
+        if let Some(text) = self.credentials.refusal(Instant::now()) {
+            return Some(format!("Kafka does not let this worker in: {text}"));
+        }
         if self.poller.is_none() {
             return Some("a new Kafka client is being built".to_owned());
         }
         let stuck = self.standing.whole.iter().chain(self.standing.partitions.values());
-        if let Some(stuck) = stuck.into_iter().find(|finding| finding.is_told && finding.is_stuck) {
+        // What nobody was given is not this worker's to read: it holds up no rollout.
+        let is_ours = |finding: &&Finding| !matches!(finding.subject, Subject::Unassigned(_));
+        if let Some(stuck) = stuck.filter(is_ours).find(|finding| finding.is_told && finding.is_stuck) {
             return Some(stuck.to_string());
         }
         let unclaimed = partitions.iter().filter(|status| !self.is_settled(status));

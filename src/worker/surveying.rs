@@ -1,9 +1,11 @@
 //! The survey of partitions that no live process holds, by one worker of the group; see [`Surveyor`].
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::ONE_OFF_GROUP;
+use super::unassigned::{Lookout, Unassigned};
+use crate::config::{Config, ONE_OFF_GROUP};
 use crate::consumer::Catalog;
 use crate::control::is_older;
 use crate::db::{Db, DbError};
@@ -18,17 +20,26 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Surveying {
     db: Arc<Db>,
+    lookout: Lookout,
+    unassigned: Arc<Unassigned>,
     catalog: Catalog,
     retention: Arc<Retention>,
     surveyor: Surveyor,
 }
 
 impl Surveying {
-    pub(super) fn new(db: Arc<Db>, catalog: Catalog, retention: Arc<Retention>) -> Self {
+    pub(super) fn new(
+        db: Arc<Db>,
+        catalog: Catalog,
+        retention: Arc<Retention>,
+        config: &Config,
+        unassigned: Arc<Unassigned>,
+    ) -> Self {
         let whose = Whose::WorkersOf(Arc::clone(&db.identity.group));
         let surveyor =
             Surveyor::new(&db.schema, catalog.clone(), db.identity.owner, whose, Arc::clone(&retention));
-        Self { db, catalog, retention, surveyor }
+        let lookout = Lookout::new(config, &db.schema);
+        Self { db, lookout, unassigned, catalog, retention, surveyor }
     }
 
     /// Until aborted.
@@ -58,8 +69,12 @@ impl Surveying {
     /// No connection is kept while Kafka is asked.
     async fn turn(&mut self) -> Result<(), DbError> {
         let client = self.db.status().await?;
+        let identity = &self.db.identity;
+        let claimed = self.lookout.claimed(client.raw(), &identity.group, identity.owner);
+        let claimed = client.within(claimed).await??;
         let places = client.within(self.surveyor.look(client.raw())).await??;
         drop(client);
+        self.look_out(claimed).await;
         if places.is_empty() {
             return Ok(());
         }
@@ -69,5 +84,14 @@ impl Surveying {
             client.within(self.surveyor.write(client.raw(), &lines)).await??;
         }
         Ok(())
+    }
+
+    /// Kafka's silence is no news: then what was found last stands.
+    async fn look_out(&self, claimed: Option<HashSet<(String, i32)>>) {
+        let Some(claimed) = claimed else { return self.unassigned.set(BTreeMap::new()) };
+        match self.lookout.missing(&self.catalog, &claimed).await {
+            Ok(missing) => self.unassigned.set(missing),
+            Err(error) => tracing::debug!(%error, "Kafka did not say which topics there are"),
+        }
     }
 }

@@ -94,6 +94,9 @@ async fn readiness_follows_the_worker_and_liveness_asks_nobody() -> TestResult {
     }
     assert!(!status.to_string().contains(&world.role.url), "no address, and so no password");
     assert_eq!(get(address, "/readyz").await?.status, 200);
+    let at = [("HIGHWATER_ADMIN_ADDRESS", &*address.to_string())];
+    let said = world.highwater_in(&world.role.url, &at, &["probe", "ready"]).await?.ended(0);
+    assert_eq!(said.stdout, "ready\n");
     gate.0.add_permits(Semaphore::MAX_PERMITS / 2);
     world.verify().await?;
 
@@ -101,6 +104,10 @@ async fn readiness_follows_the_worker_and_liveness_asks_nobody() -> TestResult {
     proxy.refuse(true);
     proxy.close();
     ready_says(address, 503, "Postgres does not answer").await?;
+    let said = world.highwater_in(&world.role.url, &at, &["probe", "ready"]).await?.ended(1);
+    assert!(said.stderr.starts_with("error: not ready: Postgres does not answer"), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    assert_eq!(world.highwater_in(&world.role.url, &at, &["probe"]).await?.ended(0).stdout, "live\n");
     proxy.refuse(false);
     ready_says(address, 200, "ready").await?;
 
@@ -117,6 +124,50 @@ async fn readiness_follows_the_worker_and_liveness_asks_nobody() -> TestResult {
     stopping.await??;
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     world.verify().await?;
+    Ok(())
+}
+
+/// Somebody else's servers, and none: what the health check of a container says.
+#[tokio::test]
+async fn a_probe_is_bounded_and_says_why_not() -> TestResult {
+    let probe = async |environment: &[(&str, &str)], arguments: &[&str]| -> TestResult<(i32, String)> {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.arg("probe").args(arguments).envs(environment.iter().copied()).output().await?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code().expect("it ends by itself"), String::from_utf8(said)?))
+    };
+    let (code, said) = probe(&[], &[]).await?;
+    assert!(code == 2 && said.contains("`admin_address`") && said.contains("is off"), "{said}");
+
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = silent.local_addr()?.to_string();
+    let began = Instant::now();
+    let (code, said) =
+        probe(&[("HIGHWATER_ADMIN_ADDRESS", &address)], &["live", "--timeout", "100ms"]).await?;
+    assert!(code == 1 && said.contains("has not answered in 100ms"), "{said}");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // One that is there and says nothing is no "nobody".
+    let (code, _) = probe(&[], &["--if-listening", "--address", &address, "--timeout", "100ms"]).await?;
+    assert_eq!(code, 1);
+
+    let ssh = tokio::spawn(async move {
+        // The two before it have left.
+        for _ in 0..3 {
+            let (mut stream, _) = silent.accept().await?;
+            let _ = stream.read(&mut [0; 1_024]).await?;
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+        }
+        std::io::Result::Ok(())
+    });
+    let (code, said) = probe(&[], &["--address", &address]).await?;
+    assert!(code == 1 && said.contains("does not speak HTTP"), "{said}");
+    ssh.await??;
+    // Nobody listens there any more.
+    let (code, said) = probe(&[], &["ready", "--address", &address]).await?;
+    assert!(code == 1 && said.contains("nobody listens there"), "{said}");
+    let both = ["--if-listening", "--address", &address, "--address", &address];
+    assert_eq!(probe(&[], &both).await?, (0, "nobody listens\n".to_owned()));
     Ok(())
 }
 

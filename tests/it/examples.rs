@@ -100,3 +100,46 @@ async fn payments_table_has_every_payment_and_the_latest_of_each_merchant() -> T
     assert_eq!(world.number(unpaid).await?, 0);
     Ok(())
 }
+
+/// Of each partition every hundredth payment is a refund, of which the program knows nothing at first.
+#[tokio::test]
+async fn dead_letters_are_stored_and_then_applied_after_all() -> TestResult {
+    let world = World::new("dead_letters", PARTITIONS).await?;
+    world.database.execute(include_str!("../../examples/payments_table/schema.sql")).await?;
+    world.database.execute(&format!("GRANT INSERT ON payments TO {}", world.role.name)).await?;
+    let sent = |partition, n| {
+        let (merchant, value) = payment(partition, n);
+        let refund = value.replace("cents\":", "cents\":-");
+        (merchant, if n % 100 == 0 { refund } else { value })
+    };
+    world.producer.fill(&world.topic, PARTITIONS, RECORDS, sent).await?;
+    let start = |mended: bool| {
+        let mut command = Command::new(example("dead_letters"));
+        command
+            .env("HIGHWATER_BROKERS", world.kafka.bootstrap())
+            .env("HIGHWATER_POSTGRES_URL", &world.role.url)
+            .env("HIGHWATER_GROUP", &world.group)
+            .env("HIGHWATER_TOPICS", &world.topic)
+            .env("HIGHWATER_START", "earliest")
+            .env("NO_COLOR", "1");
+        if mended {
+            command.env("REFUNDS", "1");
+        }
+        Child::spawn(if mended { "mended" } else { "dead_letters" }, &command)
+    };
+    let process = start(false)?;
+    world.caught_up().await?;
+    assert_eq!(world.number("SELECT count(*) FROM highwater.dead_letter WHERE state = 'open'").await?, 6);
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    let process = start(true)?;
+    let arguments = ["--reason", "refunds", "--canary", "1", "--execute", "--wait"];
+    let redrive = ["dead-letters", "redrive", "--group", &world.group];
+    world.highwater(&[&redrive[..], &arguments].concat()).await?.ended(0);
+    let rows = "SELECT source_partition, source_offset FROM payments";
+    let client = world.database.client().await?;
+    Oracle::new(world.producer.ledger(), &world.topic).compare(&client, rows).await?.assert_exact();
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    Ok(())
+}

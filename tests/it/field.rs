@@ -1,6 +1,7 @@
 //! Cases from the field: small situations that people with other tools have reported, each standing for a kind. The kinds
 //! are covered by the judge's own tests (`src/verdict/tests.rs`); here is what a worker makes of them.
 
+mod found;
 mod guard;
 mod kafka;
 mod lane;
@@ -11,3 +12,4 @@ mod sink_values;
 mod standing;
 mod status;
 mod surroundings;
+mod told;

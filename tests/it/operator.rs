@@ -1,7 +1,7 @@
 //! What `docs/operations.md` tells an operator to type, typed.
 
 mod active;
-mod command;
+pub(crate) mod command;
 mod doctor;
 mod documented;
 mod forms;
@@ -13,11 +13,13 @@ mod pace;
 mod pages;
 mod partitions;
 mod plans;
+mod pruning;
 mod reconcile;
 mod releases;
 mod report;
 mod role;
-mod shapes;
+mod runbook;
+pub(crate) mod shapes;
 mod status;
 mod tail;
 mod terminal;

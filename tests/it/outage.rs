@@ -98,7 +98,8 @@ async fn core_the_workers_role_can_do_no_more_than_it_must() -> TestResult {
 
 /// Kafka away at the start, restarted, killed and frozen.
 #[tokio::test]
-async fn a_broker_may_be_away_restart_die_and_stand_still() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_a_broker_may_be_away_restart_die_and_stand_still() -> TestResult {
     let (kafka, postgres) = tokio::try_join!(Kafka::start(), Postgres::shared())?;
     let world =
         World::with("broker", Setup { kafka: &kafka, postgres, partitions: 3, topic_config: &[] }).await?;

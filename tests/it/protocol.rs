@@ -5,6 +5,7 @@
 
 mod matrix;
 mod members;
+mod rollout;
 mod stalls;
 mod whole_list;
 

@@ -237,6 +237,8 @@ async fn another_program_under_the_same_group_is_refused() -> TestResult {
     let error = world.worker_with(settings, Sink::<()>::default()).wait().await.expect_err("it is refused");
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::StartPolicy, 4));
     assert!(error.to_string().contains("belongs to program it, but this is another"), "{error}");
+    let live = "SELECT count(*) FROM highwater.worker_status WHERE stopped_at IS NULL";
+    assert_eq!(world.number(live).await?, 1, "nobody counts it as a worker");
     world.produce(5).await?;
     world.verify().await?;
     worker.stop().await?;

@@ -136,6 +136,29 @@ async fn a_newly_matched_topic_is_read(
     Ok(())
 }
 
+/// The client has lost the news of a topic, as librdkafka may in the middle of a rebalance; here because it does not look.
+#[tokio::test]
+async fn a_topic_that_the_client_does_not_notice_is_given_to_somebody() -> TestResult {
+    let mut world = World::new("pattern-lost", 2).await?;
+    let settings = world.pattern_settings(StartPolicy::Earliest);
+    let settings = settings
+        .kafka("topic.metadata.refresh.interval.ms", "600000")
+        .stuck_after(Some(Duration::from_secs(30)));
+    let workers = [(); 2].map(|()| world.worker_with(settings.clone(), Sink::<()>::default()));
+    for worker in &workers {
+        world.running(worker, 1).await?;
+    }
+    let lost = world.sibling("lost");
+    let lost = (&*lost, 2);
+    world.another_topic(lost).await?;
+    world.produce_to(lost, 30).await?;
+    world.verify_topics(&[lost]).await?;
+    for worker in workers {
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn core_a_newly_matched_topic_starts_at_its_beginning() -> TestResult {
     a_newly_matched_topic_is_read("newly", |settings| settings).await

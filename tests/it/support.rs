@@ -1,6 +1,7 @@
 //! What every test stands on: a topic, a group, a database and a least-privilege role of its own; a sink that is
 //! not idempotent; the oracle.
 
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod coverage;
 pub(crate) mod fleet;
@@ -8,9 +9,12 @@ pub(crate) mod foreign;
 pub(crate) mod http;
 pub(crate) mod needs;
 pub(crate) mod process;
+pub(crate) mod seeded;
+pub(crate) mod served;
 pub(crate) mod sink;
 pub(crate) mod topics;
 pub(crate) mod watch;
+pub(crate) mod web;
 pub(crate) mod world;
 
 use std::time::Duration;

@@ -68,7 +68,7 @@ impl Position<'_> {
             |Available { low, end }| format!("the partition holds offsets {low} to {end}"),
         );
         let way_out = "an offset means another record there; if this is the topic to read from now on, say so as in \
-                       docs/operations.md, \"Accept another topic\"";
+                       docs/operations.md, \"Accept another topic\", then `highwater partitions retry`";
         let ids =
             |identity: &TopicIdentity| identity.topic_id.clone().unwrap_or_else(|| "unknown".to_owned());
         if let Some((was, is)) = differ(&recorded.cluster_id, &found.cluster_id) {
@@ -76,7 +76,7 @@ impl Position<'_> {
             return Some(guard(format!(
                 "group {group} stands at offset {next_offset} of {key} in cluster {was} (topic id {topic_was}), but \
                  these brokers are cluster {is} (topic id {topic_is}), where {holds}: {way_out}; else correct `brokers` \
-                 and restart"
+                 and start the workers anew"
             )));
         }
         let (was, is) = differ(&recorded.topic_id, &found.topic_id)?;
@@ -92,8 +92,8 @@ impl Position<'_> {
         guard(format!(
             "group {group} must read {key} from offset {next_offset}, but its first record is now at {low} (the log ends \
              at {end}): retention removed {count} offsets that were never applied; decide what the lost range means, \
-             then set the group's offset (docs/operations.md, \"Move an offset\"), or restart with `on_offset_lost` = \
-             earliest or latest, which steps over it and records the range"
+             then step over it with `highwater partitions skip --to {low} --no-store --reason …`, or start the workers anew \
+             with `on_offset_lost` = earliest or latest, which does so by itself and records the range"
         ))
     }
 
@@ -103,8 +103,8 @@ impl Position<'_> {
         guard(format!(
             "group {group} has applied {key} up to offset {next_offset}, but the log was truncated before that, as by an \
              unclean leader election, and has grown again (it holds offsets {low} to {end}; {sign}): find out which \
-             records the database now holds in excess, then set the group's offset (docs/operations.md, \"Move an \
-             offset\") and restart"
+             records the database now holds in excess, then set the group's offset with `highwater offsets reset \
+             --to-offset … --live --execute` (docs/operations.md, \"Move an offset\"), and it goes on"
         ))
     }
 
@@ -113,7 +113,8 @@ impl Position<'_> {
         guard(format!(
             "group {group} has applied {key} up to offset {next_offset}, but the log ends at {end} (its first record is \
              at {low}): it was truncated, as by an unclean leader election; find out which records the database now \
-             holds in excess, then set the group's offset (docs/operations.md, \"Move an offset\") and restart"
+             holds in excess, then set the group's offset with `highwater offsets reset --to-offset … --live --execute` \
+             (docs/operations.md, \"Move an offset\"), and it goes on"
         ))
     }
 }
@@ -122,8 +123,8 @@ impl Position<'_> {
 pub(super) fn unrecorded(group: &str, key: &PartitionKey, next_offset: NextOffset) -> Halt {
     guard(format!(
         "the row of topic {} for group {group} has vanished from group_topic, though consumer_offset holds offset \
-         {next_offset} for {key}: without it nobody knows which topic that offset belongs to; restore it from a backup \
-         and restart",
+         {next_offset} for {key}: without it nobody knows which topic that offset belongs to; restore it from a backup, \
+         then `highwater partitions retry`",
         key.topic
     ))
 }
@@ -159,6 +160,12 @@ mod tests {
         )
     }
 
+    /// As the worker says it.
+    fn told(halt: Halt) -> String {
+        let key = PartitionKey { topic: "payments.tx_events".into(), partition: 3 };
+        halt.at("fraud-rules-v2", &key).to_string()
+    }
+
     fn at(low: i64, end: i64) -> Option<Available> {
         Some(Available { low: NextOffset::new(low).unwrap(), end: NextOffset::new(end).unwrap() })
     }
@@ -166,7 +173,7 @@ mod tests {
     #[track_caller]
     fn text(verdict: Verdict) -> String {
         match verdict {
-            Verdict::Lost { why, .. } | Verdict::Beyond(why) | Verdict::Halted(why) => why.to_string(),
+            Verdict::Lost { why, .. } | Verdict::Beyond(why) | Verdict::Halted(why) => told(why),
             other => panic!("{other:?} is no halt"),
         }
     }
@@ -207,10 +214,8 @@ mod tests {
             text(judge(&identity("rBq7XmYbQpWk0yqv3n1dTw", "Qm0w1cXdT9qkUu5rjVh3PQ"), at(0, 5000))),
             text(judge(&recorded(), at(4300, 5000))),
             text(judge(&recorded(), at(0, 4100))),
-            Position { group: "fraud-rules-v2", key: &key, next_offset: NEXT }
-                .truncated(HELD, SIGN)
-                .to_string(),
-            unrecorded("fraud-rules-v2", &key, NEXT).to_string(),
+            told(Position { group: "fraud-rules-v2", key: &key, next_offset: NEXT }.truncated(HELD, SIGN)),
+            told(unrecorded("fraud-rules-v2", &key, NEXT)),
         ];
         for text in texts {
             assert!(page.contains(&text), "docs/errors.md does not quote\n{text}");

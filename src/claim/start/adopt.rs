@@ -109,7 +109,12 @@ mod tests {
     }
 
     fn member(id: &str) -> Member {
-        Member { id: id.to_owned(), client_id: "app".to_owned(), host: "/10.0.0.7".to_owned() }
+        Member {
+            id: id.to_owned(),
+            client_id: "app".to_owned(),
+            host: "/10.0.0.7".to_owned(),
+            instance_id: None,
+        }
     }
 
     #[test]

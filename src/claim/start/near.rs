@@ -22,11 +22,13 @@ impl Start {
         // With a mark the group is no stranger: it is the database that does not know it.
         self.refuse_forgotten(&committed).await?;
         let in_database = self.groups().await?;
+        let its_topics = self.topics_of_the_group().await?;
         let text = Refusal {
             group,
             wanted,
             in_database: near(group, &in_database),
             in_kafka: near(group, &in_kafka),
+            its_topics: &its_topics,
             committed: !committed.is_empty(),
         };
         Ok(Error::new(ErrorKind::StartPolicy, text.to_string()))
@@ -38,6 +40,15 @@ impl Start {
         let topics = self.db.schema.qualified("group_topic");
         let sql = format!("SELECT DISTINCT group_id FROM {topics} ORDER BY group_id");
         Ok(client.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The topics that the group has read: none if it is new.
+    async fn topics_of_the_group(&self) -> Result<Vec<String>, DbError> {
+        let client = self.db.control().await?;
+        let topics = self.db.schema.qualified("group_topic");
+        let sql = format!("SELECT topic FROM {topics} WHERE group_id = $1 ORDER BY topic");
+        let rows = client.query(&sql, &[&&*self.db.identity.group]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// The error of a topic that is not there, with the names that look like it.
@@ -68,17 +79,28 @@ struct Refusal<'a> {
     wanted: Wanted<'a>,
     in_database: Vec<&'a str>,
     in_kafka: Vec<&'a str>,
+    /// What the group reads: then it is the topic that is new to it, or mistyped.
+    its_topics: &'a [String],
     /// Some other consumer has committed offsets under this group id.
     committed: bool,
 }
 
 impl std::fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { group, wanted, in_database, in_kafka, committed } = self;
+        let Self { group, wanted, in_database, in_kafka, its_topics, committed } = self;
         write!(f, "group {group} has never read {wanted}, and the start policy is `fail`")?;
-        f.write_str(&did_you_mean(in_database))?;
-        if let Some(name) = in_database.first() {
-            write!(f, " (HIGHWATER_GROUP={name})")?;
+        let is_known = !its_topics.is_empty();
+        match wanted {
+            Wanted::Topic(topic) if is_known => match near(topic, its_topics).as_slice() {
+                [] => write!(f, "; it reads {}", listed(its_topics))?,
+                found => write!(f, "{} (HIGHWATER_TOPICS={})", did_you_mean(found), found[0])?,
+            },
+            _ => {
+                f.write_str(&did_you_mean(in_database))?;
+                if let Some(name) = in_database.first() {
+                    write!(f, " (HIGHWATER_GROUP={name})")?;
+                }
+            }
         }
         let only_in_kafka: Vec<&str> =
             in_kafka.iter().filter(|name| !in_database.contains(name)).copied().collect();
@@ -91,12 +113,21 @@ impl std::fmt::Display for Refusal<'_> {
                  them over",
             )?;
         }
-        f.write_str(
-            "; if the group is new, start it once with HIGHWATER_START=earliest (all records that Kafka holds), \
+        let new = if is_known { "this is new to the group" } else { "the group is new" };
+        write!(
+            f,
+            "; if {new}, start it once with HIGHWATER_START=earliest (all records that Kafka holds), \
              HIGHWATER_START=latest (only what comes from now on) or HIGHWATER_START=timestamp:2026-04-25T03:00:00Z (what \
              is not older)",
         )
     }
+}
+
+/// The first few.
+fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 pub(crate) fn did_you_mean(near: &[&str]) -> String {
@@ -128,6 +159,7 @@ mod tests {
             wanted: Wanted::Topic("payments.tx_events"),
             in_database: near(group, &database),
             in_kafka: near(group, &kafka),
+            its_topics: &[],
             committed: true,
         };
         let text = text.to_string();
@@ -135,5 +167,29 @@ mod tests {
         assert!(text.contains("Kafka knows fraud-rules-v3, which"), "{text}");
         assert!(!text.contains("analytics") && !text.contains("console"), "{text}");
         assert!(text.contains("HIGHWATER_START=earliest") && text.contains("adopt-kafka"), "{text}");
+    }
+
+    #[test]
+    fn a_mistyped_topic_of_a_known_group_names_the_one_that_was_meant() {
+        let its_topics = ["payments.tx_events", "refunds"].map(str::to_owned);
+        let refusal = |topic| Refusal {
+            group: "fraud-rules-v2",
+            wanted: Wanted::Topic(topic),
+            in_database: vec!["fraud-rules-v3"],
+            in_kafka: Vec::new(),
+            its_topics: &its_topics,
+            committed: false,
+        };
+        let text = refusal("payments.tx_evnts").to_string();
+        assert!(
+            text.contains("; did you mean payments.tx_events? (HIGHWATER_TOPICS=payments.tx_events)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("if this is new to the group, start it") && !text.contains("rules-v3"),
+            "{text}"
+        );
+        let text = refusal("orders").to_string();
+        assert!(text.contains("; it reads payments.tx_events, refunds;"), "{text}");
     }
 }

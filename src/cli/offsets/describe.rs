@@ -13,8 +13,8 @@ const AFTER_HELP: &str = "\
 NEXT-OFFSET is the truth, by Postgres; MIRRORED is its copy in Kafka, which may be behind, and is
 ahead only where the group was moved back and no worker has mirrored that yet. LAG counts offsets,
 LAG-S is the age of the next record in seconds. CLASS says how it is doing, by its trajectory
-(docs/health.md). STATE is what the owner has reported last, and what is to be said of it;
-`paused` and `halted` are an operator's, or an error's, whose words follow;
+(docs/health.md). STATE is what the owner has reported last, and what is to be said of it, dead
+letters that wait among it (since when the oldest does, and what becomes of the next one); `paused` and `halted` are an operator's, or an error's, whose words follow;
 `released`: nobody holds it; `dead`: its owner has stopped beating. Without brokers, ends are those
 that the workers have reported.
 
@@ -123,11 +123,26 @@ fn cells(group: &str, line: &Line, verbose: bool) -> Vec<String> {
     }
     cells.push(or_dash(line.class));
     let reason = line.reason.as_ref().filter(|_| line.class.is_some_and(|class| class.severity() > 0));
-    cells.push(match line.detail.as_ref().or(reason) {
+    let state = match line.detail.as_ref().or(reason) {
         Some(detail) => format!("{}: {}", line.state, detail.replace('\n', " ")),
         None => line.state.clone(),
-    });
+    };
+    cells.push(state + &letters(line).unwrap_or_default());
     cells
+}
+
+/// What of its records waits as dead letters, and what becomes of the next one.
+fn letters(line: &Line) -> Option<String> {
+    let letters = line.dead_letters.as_ref().filter(|letters| letters.count() > 0)?;
+    let states: Vec<String> =
+        letters.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let policy = match line.on_rejected.as_deref() {
+        Some("dead_letter") => "; the next one is set aside, too",
+        Some("halt") => "; the next one halts",
+        _ => "",
+    };
+    let since = letters.since.as_deref().unwrap_or("?");
+    Some(format!("; dead letters: {}, since {since}{policy}", states.join(", ")))
 }
 
 fn members(described: &[Description]) -> String {

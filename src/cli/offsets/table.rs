@@ -1,15 +1,17 @@
-//! `highwater offsets` without a verb: what Postgres knows, as a table.
+//! `highwater offsets` without a verb: what Postgres knows, as a table or as JSON.
 
 use highwater::{Error, ErrorKind, Result, SchemaName};
+use serde::Serialize;
 use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
 
 use super::DatabaseArguments;
 use crate::cli::APPLICATION_NAME;
+use crate::cli::operator::{json, or_dash};
 use crate::cli::table::Table;
 
 /// It only reads, takes no lock that a worker waits for, and asks neither Kafka nor the workers.
-pub(super) async fn run(database: &DatabaseArguments, group: Option<&str>) -> Result<String> {
+pub(super) async fn run(database: &DatabaseArguments, group: Option<&str>, as_json: bool) -> Result<String> {
     let layer = database.layer()?;
     let group = group.or(layer.given_group()).map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::Configuration, "no group: give --group NAME, or set HIGHWATER_GROUP")
@@ -17,17 +19,34 @@ pub(super) async fn run(database: &DatabaseArguments, group: Option<&str>) -> Re
     let database = layer.finish_database()?;
     let mut client = database.connect(APPLICATION_NAME).await?;
     highwater::migrate::check_version(&client, &database.schema).await?;
-    describe(&mut client, &database.schema, &group)
+    let standing = describe(&mut client, &database.schema, &group)
         .await
-        .map_err(|source| Error::postgres(format!("read the offsets of group `{group}`"), source))?
+        .map_err(|source| Error::postgres(format!("read the offsets of group `{group}`"), source))??;
+    if as_json { json(&standing) } else { Ok(table(standing)) }
 }
 
-/// One snapshot of the group, as a table; the inner error is for a group that has no offsets.
+/// A partition, as Postgres knows it; times in UTC.
+#[derive(Debug, Serialize)]
+struct Standing {
+    topic: String,
+    partition: i32,
+    next_offset: i64,
+    owner: Option<String>,
+    instance_id: Option<String>,
+    epoch: i64,
+    claimed_at: Option<String>,
+    committed_at: Option<String>,
+    state: Option<String>,
+    detail: Option<String>,
+    paused_reason: Option<String>,
+}
+
+/// One snapshot of the group; the inner error is for a group that has no offsets.
 async fn describe(
     client: &mut Client,
     schema: &SchemaName,
     group: &str,
-) -> Result<Result<String>, tokio_postgres::Error> {
+) -> Result<Result<Vec<Standing>>, tokio_postgres::Error> {
     let transaction = client.build_transaction().read_only(true).start().await?;
     let query = format!(
         "SELECT o.topic, o.partition, o.next_offset, o.owner, o.instance_id, o.epoch,
@@ -48,6 +67,26 @@ async fn describe(
     if rows.is_empty() {
         return Ok(Err(unknown_group(&transaction, schema, group).await?));
     }
+    Ok(Ok(rows.iter().map(standing).collect::<Result<_, _>>()?))
+}
+
+fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
+    Ok(Standing {
+        topic: row.try_get(0)?,
+        partition: row.try_get(1)?,
+        next_offset: row.try_get(2)?,
+        owner: row.try_get::<_, Option<Uuid>>(3)?.map(|owner| owner.to_string()),
+        instance_id: row.try_get(4)?,
+        epoch: row.try_get(5)?,
+        claimed_at: row.try_get(6)?,
+        committed_at: row.try_get(7)?,
+        state: row.try_get(8)?,
+        detail: row.try_get(9)?,
+        paused_reason: row.try_get(10)?,
+    })
+}
+
+fn table(standing: Vec<Standing>) -> String {
     let mut table = Table::new(&[
         "TOPIC",
         "PARTITION",
@@ -59,31 +98,25 @@ async fn describe(
         "COMMITTED",
         "STATE",
     ]);
-    for row in &rows {
-        table.row(cells(row)?);
+    for row in standing {
+        let state = match (row.state, row.detail, row.paused_reason) {
+            (_, _, Some(reason)) => Some(format!("paused: {reason}")),
+            (Some(state), Some(detail), None) => Some(format!("{state}: {detail}")),
+            (state, _, None) => state,
+        };
+        table.row(vec![
+            row.topic,
+            row.partition.to_string(),
+            row.next_offset.to_string(),
+            or_dash(row.owner),
+            or_dash(row.instance_id),
+            row.epoch.to_string(),
+            or_dash(row.claimed_at),
+            or_dash(row.committed_at),
+            or_dash(state),
+        ]);
     }
-    Ok(Ok(table.to_string()))
-}
-
-fn cells(row: &Row) -> Result<Vec<String>, tokio_postgres::Error> {
-    let text = |index: usize| -> Result<Option<String>, tokio_postgres::Error> { row.try_get(index) };
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-    let state = match (text(8)?, text(9)?, text(10)?) {
-        (_, _, Some(reason)) => Some(format!("paused: {reason}")),
-        (Some(state), Some(detail), None) => Some(format!("{state}: {detail}")),
-        (state, _, None) => state,
-    };
-    Ok(vec![
-        row.try_get(0)?,
-        row.try_get::<_, i32>(1)?.to_string(),
-        row.try_get::<_, i64>(2)?.to_string(),
-        or_dash(row.try_get::<_, Option<Uuid>>(3)?.map(|owner| owner.to_string())),
-        or_dash(text(4)?),
-        row.try_get::<_, i64>(5)?.to_string(),
-        or_dash(text(6)?),
-        or_dash(text(7)?),
-        or_dash(state),
-    ])
+    table.to_string()
 }
 
 /// Formats a time on the server, whose clock it is from.

@@ -1,8 +1,6 @@
 //! A group in at most ten lines.
 
-use std::collections::BTreeMap;
-
-use highwater::offsets::{GroupStatus, LastEvent, Trouble, TroubleKind};
+use highwater::offsets::{GroupStatus, LastEvent, PartitionLetters, Trouble, TroubleKind};
 
 /// How many kinds of trouble are shown: the five other lines and a line for the rest make ten.
 const KINDS: usize = 4;
@@ -16,23 +14,34 @@ pub(super) fn group(status: &GroupStatus) -> String {
     let mut lines = vec![format!("{}: {well}", status.group)];
     let mut kinds: Vec<(TroubleKind, Vec<&Trouble>)> = Vec::new();
     for trouble in &status.troubles {
-        match kinds.iter_mut().find(|(kind, _)| *kind == trouble.kind) {
+        let is_same = |first: &Trouble| cause(first) == cause(trouble);
+        match kinds.iter_mut().find(|(kind, same)| *kind == trouble.kind && is_same(same[0])) {
             Some((_, same)) => same.push(trouble),
             None => kinds.push((trouble.kind, vec![trouble])),
         }
     }
     lines.extend(kinds.iter().take(KINDS).map(|(kind, same)| line(name(*kind), &same_kind(same))));
     if kinds.len() > KINDS {
-        let rest: Vec<&str> = kinds[KINDS..].iter().map(|(kind, _)| name(*kind)).collect();
+        let mut rest: Vec<&str> = kinds[KINDS..].iter().map(|(kind, _)| name(*kind)).collect();
+        rest.dedup();
         lines.push(line("and", &rest.join(", ")));
     }
     lines.push(line("lag", &lag(status)));
     lines.push(line("commit", &commit(status)));
     lines.push(line("workers", &workers(status)));
-    let letters = status.dead_letters.as_ref().filter(|letters| !letters.is_empty());
-    lines.extend(letters.map(|letters| line("dead", &dead_letters(letters))));
+    lines.extend(dead_letters(status).map(|letters| line("dead", &letters)));
     lines.extend(status.last_event.as_ref().map(|last| line("last", &event(last))));
     lines.join("\n") + "\n"
+}
+
+/// What is said of it, without the place and the numbers: two partitions that say the same have one trouble.
+fn cause(trouble: &Trouble) -> Option<String> {
+    let detail = trouble.detail.as_ref()?;
+    let detail = match &trouble.topic {
+        Some(topic) => detail.replace(topic.as_str(), ""),
+        None => detail.clone(),
+    };
+    Some(detail.chars().filter(|c| !c.is_ascii_digit()).collect())
 }
 
 fn line(name: &str, text: &str) -> String {
@@ -97,9 +106,24 @@ fn one(trouble: &Trouble) -> String {
         text += &format!(", for {}", span(seconds));
     }
     if let Some(detail) = &trouble.detail {
-        text += &format!("{}{}", if text.is_empty() { "" } else { ": " }, short(detail));
+        let shown =
+            if trouble.kind == TroubleKind::Halted { with_its_way_out(detail) } else { short(detail) };
+        text += &format!("{}{shown}", if text.is_empty() { "" } else { ": " });
     }
     text
+}
+
+/// What lets it go on stands at the end of a halt's text, and is not to be cut off.
+fn with_its_way_out(detail: &str) -> String {
+    const RETRY: &str = "`highwater partitions retry";
+    let whole = short(detail);
+    let Some((before, from)) = detail.rfind(RETRY).map(|at| detail.split_at(at)) else { return whole };
+    let Some(command) = from[1..].split('`').next().filter(|command| !whole.contains(*command)) else {
+        return whole;
+    };
+    let before = short(before);
+    let then = if before.ends_with('…') { " then " } else { " " };
+    format!("{before}{then}`{command}`")
 }
 
 fn is_about_the_owner(kind: TroubleKind) -> bool {
@@ -151,9 +175,27 @@ fn workers(status: &GroupStatus) -> String {
     format!("{} live{versions}; {} of {} partitions held", workers.live, status.held, status.partitions)
 }
 
-fn dead_letters(letters: &BTreeMap<String, i64>) -> String {
-    let states: Vec<String> = letters.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    format!("letters: {}", states.join(", "))
+/// How many wait, since when and where, and what becomes of the next one; none where nothing is set aside.
+fn dead_letters(status: &GroupStatus) -> Option<String> {
+    let set_aside = status.on_rejected.get("dead_letter").copied().unwrap_or_default();
+    let policy = match set_aside {
+        0 => "",
+        all if all == status.on_rejected.values().sum::<usize>() => "; on_rejected = dead_letter",
+        _ => "; on_rejected = dead_letter in some partitions",
+    };
+    let states = status.dead_letters.as_ref()?.iter().map(|(state, count)| format!("{count} {state}"));
+    let states: Vec<String> = states.collect();
+    if states.is_empty() {
+        return (set_aside > 0).then(|| format!("letters: none{policy}"));
+    }
+    let oldest = status.dead_letters_in.iter().filter_map(|of| of.seconds).reduce(f64::max);
+    let oldest = oldest.map(|seconds| format!(", the oldest for {}", span(seconds))).unwrap_or_default();
+    let place = |of: &PartitionLetters| format!("{}:{} {}", of.topic, of.partition, of.waiting);
+    let mut places: Vec<String> = status.dead_letters_in.iter().take(NAMED).map(place).collect();
+    if status.dead_letters_in.len() > places.len() {
+        places.push(format!("{} more partitions", status.dead_letters_in.len() - places.len()));
+    }
+    Some(format!("letters: {}{oldest}: {}{policy}", states.join(", "), places.join(", ")))
 }
 
 fn event(event: &LastEvent) -> String {
@@ -189,6 +231,18 @@ fn span(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_out_of_a_halt_is_not_cut_off() {
+        let command = "`highwater partitions retry --group g --topic t:3`";
+        for (length, end) in [(300, format!("x… then {command}")), (180, format!("x; then {command}"))] {
+            let shown = with_its_way_out(&format!("{}; then {command}, or step over it", "x".repeat(length)));
+            assert!(shown.ends_with(&end), "{shown}");
+        }
+        let whole = format!("x; {command}");
+        assert_eq!(with_its_way_out(&whole), whole);
+        assert_eq!(with_its_way_out("x"), "x");
+    }
 
     #[test]
     fn a_reason_fits_a_line_and_a_span_is_read_at_a_glance() {

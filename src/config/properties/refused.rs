@@ -59,6 +59,14 @@ pub(in crate::config) const REFUSED: &[(&str, &str)] = &[
         "the process's signals are the program's: SIGTERM must end the worker softly",
     ),
     ("plugin.library.paths", "a plugin may change records, offsets and settings before the worker sees them"),
+    // Tokens are asked for here, not in the client, which has no HTTP.
+    ("sasl.oauthbearer.method", "use the setting `kafka_token_url`"),
+    ("sasl.oauthbearer.token.endpoint.url", "use the setting `kafka_token_url`"),
+    ("sasl.oauthbearer.client.id", "use the setting `kafka_token_client_id`"),
+    ("sasl.oauthbearer.client.secret", "use the setting `kafka_client_secret_file` or its likes"),
+    ("sasl.oauthbearer.scope", "use the setting `kafka_token_scope`"),
+    ("sasl.oauthbearer.extensions", "use the setting `kafka_token_extensions`"),
+    ("sasl.oauthbearer.config", "use the setting `kafka_token_command`"),
     // Who we are.
     ("group.id", "use the setting `group`"),
     ("group.instance.id", "use the setting `instance_id`"),

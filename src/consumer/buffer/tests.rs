@@ -104,6 +104,74 @@ fn a_rejected_record_ends_the_buffer_only_when_nothing_is_out() {
     assert!(buffer.peek().end.is_some());
 }
 
+fn why() -> Rejection {
+    Rejection::of("h", &crate::HandlerError::reject_unnamed("no good"))
+}
+
+/// It goes with what is before it, and comes back with it; what is behind it is as it was.
+#[test]
+fn a_record_that_is_set_aside_ends_its_part_and_is_in_no_handlers_hands() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    for offset in 0..5 {
+        push(&buffer, offset, b"abc");
+    }
+    let held = buffer.held_bytes();
+    buffer.set_aside(2, why());
+    for _ in 0..2 {
+        let (part, behind) = (buffer.take(9, 1 << 20).unwrap(), buffer.take(9, 1 << 20).unwrap());
+        assert_eq!((part.from.get(), part.to.get(), offsets(&part)), (0, 3, vec![0, 1]));
+        let rejected = part.rejected().map(|(record, why)| (record.offset(), why.reason.clone()));
+        assert_eq!((rejected, part.len(), part.all()), (Some((2, "no good".to_owned())), 2, 3));
+        assert_eq!((part.weight() + behind.weight(), buffer.peek().records), (held, 0));
+        assert_eq!((behind.to.get(), offsets(&behind), behind.all()), (5, vec![3, 4], 2));
+        buffer.put_back(behind);
+        buffer.put_back(part);
+        assert_eq!(buffer.peek().records, 5);
+    }
+    // One record at a time.
+    let parts: Vec<(Vec<i64>, bool)> = std::iter::from_fn(|| {
+        let part = buffer.take(1, 1 << 20)?;
+        buffer.applied(&part);
+        Some((offsets(&part), part.letter.is_some()))
+    })
+    .collect();
+    let good = |offset| (vec![offset], false);
+    assert_eq!(parts, [good(0), good(1), (vec![], true), good(3), good(4)]);
+    assert_eq!((buffer.held_bytes(), buffer.committed()), (0, 5));
+    assert_eq!(buffer.peek().end, None);
+}
+
+/// The coverage behind the last record goes with it, whatever becomes of that.
+#[test]
+fn the_last_record_is_set_aside_with_the_markers_behind_it() {
+    let budget = budget();
+    let buffer = buffer(7, &budget);
+    push(&buffer, 7, b"");
+    buffer.end_of_partition(NextOffset::new(10).unwrap());
+    buffer.set_aside(7, why());
+    let part = buffer.take(9, 1 << 20).unwrap();
+    assert_eq!((part.from.get(), part.to.get(), part.len(), part.all()), (7, 10, 0, 1));
+    buffer.applied(&part);
+    assert!(buffer.take(9, 1 << 20).is_none());
+}
+
+/// Where there is a stop, there is no record to set aside.
+#[test]
+fn a_record_that_must_not_be_set_aside_halts_after_all() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    for offset in 0..3 {
+        push(&buffer, offset, b"");
+    }
+    buffer.set_aside(1, why());
+    buffer.stop_at(1, Halt::new(ErrorKind::Handler, "one too many"));
+    let part = buffer.take(9, 1 << 20).unwrap();
+    assert_eq!((offsets(&part), part.letter.is_none()), (vec![0], true));
+    buffer.applied(&part);
+    assert!(buffer.take(9, 1 << 20).is_none() && buffer.peek().end.is_some());
+}
+
 #[test]
 fn a_read_error_ends_the_buffer_only_when_nothing_is_out() {
     let budget = budget();
@@ -313,7 +381,7 @@ fn a_sign_is_confirmed_by_the_next() {
 fn a_record_in_the_place_of_a_marker_is_a_sign() {
     let budget = budget();
     let buffer = buffer(0, &budget).watched(Watch::default(), None, true);
-    let record = RawRecord { offset: 0, leader_epoch: 5, timestamp_ms: 0, key: None, value: Some(&b"a"[..]) };
+    let record = RawRecord { leader_epoch: 5, value: Some(&b"a"[..]), ..RawRecord::default() };
     assert_eq!(buffer.push(&record, std::iter::empty(), Instant::now()), Pushed::Kept);
     buffer.end_of_partition(NextOffset::new(5).unwrap());
     assert_eq!(buffer.begins().map(|mark| mark.at.get()), Some(1), "the fetch goes on after the last record");

@@ -33,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) client_id: String,
     /// With a leading slash, as Kafka's own tools print it.
     pub(crate) host: String,
+    /// Of a static member.
+    pub(crate) instance_id: Option<String>,
 }
 
 /// An offset that a group has committed.
@@ -71,6 +73,8 @@ pub(crate) fn members(
                     id: text(rdsys::rd_kafka_MemberDescription_consumer_id(member)),
                     client_id: text(rdsys::rd_kafka_MemberDescription_client_id(member)),
                     host: text(rdsys::rd_kafka_MemberDescription_host(member)),
+                    instance_id: Some(text(rdsys::rd_kafka_MemberDescription_group_instance_id(member)))
+                        .filter(|id| !id.is_empty()),
                 }
             })
             .collect())

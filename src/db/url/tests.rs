@@ -124,3 +124,20 @@ fn no_mistake_shows_a_password() {
     let read = read("postgres://u:s3cret@h/d?sslmode=verify-full&sslrootcert=/x");
     assert!(!format!("{read:?}").contains("s3cret"));
 }
+
+crate::fuzz::fuzz!(
+    /// No spelling of an address shows what may be its password.
+    any_address_is_read_or_refused_without_a_word_of_it,
+    &[
+        "postgres://", "postgresql://", "s3cret", ":", "@", "/", "?", "&", "=", ",", "%", "%73", "[::1]", "host", "host=", "'",
+        "\\", " ", "password=", "user=", "sslmode=", "verify-full", "sslrootcert=system", "port=", "5432", "options=", "-c a=b",
+        "hostaddr=", "127.0.0.1", "/var/run", "dbname=", "target_session_attrs=", "read-write",
+    ],
+    |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        match Address::parse(&text) {
+            Ok(address) => assert!(address.servers().len() <= text.len() + 1),
+            Err(why) => assert!(!why.contains("s3cret"), "{text}: {why}"),
+        }
+    }
+);

@@ -100,17 +100,21 @@ impl Line {
     }
 }
 
+/// The one of group `$1`'s workers that looks for all: by their heartbeats they agree on it; the newest knows most.
+pub(crate) fn whose_turn(schema: &SchemaName) -> String {
+    format!(
+        "(SELECT p.owner FROM {workers} p WHERE p.group_id = $1 AND {live} ORDER BY p.started_at DESC, p.owner LIMIT 1)",
+        workers = schema.qualified("worker_status"),
+        live = live(schema, "p.owner"),
+    )
+}
+
 /// Parameters: the group, or groups (`NULL`: all); who asks; how many.
 pub(super) fn look(schema: &SchemaName, whose: &Whose) -> String {
     let workers = schema.qualified("worker_status");
     let ms = |column: &str| format!("(extract(epoch FROM {column}) * 1000)::int8");
     let which = match whose {
-        // By their heartbeats all workers agree whose turn it is; the newest knows most.
-        Whose::WorkersOf(_) => format!(
-            "o.group_id = $1 AND $2 = (SELECT p.owner FROM {workers} p WHERE p.group_id = $1 AND {live} \
-               ORDER BY p.started_at DESC, p.owner LIMIT 1)",
-            live = live(schema, "p.owner"),
-        ),
+        Whose::WorkersOf(_) => format!("o.group_id = $1 AND $2 = {}", whose_turn(schema)),
         Whose::Watched(_) => format!(
             "($1::text[] IS NULL OR o.group_id = ANY($1)) AND o.group_id NOT LIKE '{one_off}%' \
                AND (v.surveyed_by IS NULL OR v.surveyed_by = $2 OR v.surveyed_at < clock_timestamp() - interval '4 seconds' \

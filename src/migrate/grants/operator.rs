@@ -23,10 +23,12 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("dead_letter", "SELECT, INSERT, UPDATE", "what `skip` keeps, and what a move back supersedes"),
     (
         "dead_letter_payload",
-        "SELECT, INSERT, UPDATE",
-        "the records that `skip` keeps; SELECT, for the same record may be skipped twice",
+        "SELECT (dead_letter_id), INSERT, UPDATE",
+        "the records that `skip` keeps: written, not read (see --payload)",
     ),
-    ("dead_letter_attempt", "INSERT", "that it was skipped"),
+    ("dead_letter_attempt", "SELECT, INSERT", "that it was skipped, or discarded; `show` reads them"),
+    ("redrive_request", "SELECT, INSERT, UPDATE", "what is to be applied once more; UPDATE, to cancel it"),
+    ("redrive_letter", "SELECT, INSERT", "the dead letters that these are about"),
     ("progress", "SELECT", "a view"),
     ("lag", "SELECT", "a view"),
     ("health", "SELECT", "a view"),
@@ -64,6 +66,23 @@ pub fn operator_grants(schema: &SchemaName, role: &str) -> Result<String> {
     Ok(text)
 }
 
+/// The `GRANT` statement for a person who may read what is in rejected records (`dead-letters show --payload`, `export
+/// --payload`, `export --to-topic`), on top of [`operator_grants`].
+///
+/// # Errors
+///
+/// [`Configuration`](crate::ErrorKind::Configuration) when `role` can't be a role's name.
+pub fn payload_grants(schema: &SchemaName, role: &str) -> Result<String> {
+    if let Some(defect) = identifier_defect(role) {
+        return Err(Error::configuration(format!("role name {role:?} {defect}, choose another name")));
+    }
+    let mut text = String::new();
+    let table =
+        [("dead_letter_payload", "SELECT", "what is in rejected records: somebody's data (--payload)")];
+    write_grants(&mut text, schema, &quote_identifier(role), &table);
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +95,16 @@ mod tests {
             let made = |what: &str| all.contains(&format!("{what} {name} "));
             assert!(made("TABLE") || made("VIEW"), "{name}");
         }
+        let payload = payload_grants(&SchemaName::default(), "o'neil").unwrap();
+        assert!(
+            payload.contains(r#"GRANT SELECT ON TABLE "highwater"."dead_letter_payload" TO "o'neil";"#),
+            "{payload}"
+        );
         let text = operator_grants(&SchemaName::default(), "o'neil").unwrap();
+        assert!(
+            !text.contains(r#"GRANT SELECT, INSERT, UPDATE ON TABLE "highwater"."dead_letter_payload""#),
+            "{text}"
+        );
         assert!(
             text.contains(r#"GRANT SELECT, UPDATE ON TABLE "highwater"."consumer_offset" TO "o'neil";"#),
             "{text}"

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Read, ReadRecord};
 use crate::batch::PartitionKey;
-use crate::consumer::ffi::{EventKind, EventQueue, Message, Place};
+use crate::consumer::ffi::{EventKind, EventQueue, Message, Place, access};
 use crate::verdict::{Act, Place as Blamed, kafka};
 
 /// Longest wait for an event, and so for the word that nobody listens any more.
@@ -144,7 +144,7 @@ impl Session {
             EventKind::Error { code, fatal, text, .. } => {
                 let judged = kafka::judge(Blamed::Join, code, fatal, Duration::ZERO);
                 match judged.act {
-                    Act::Exit(crate::ErrorKind::Authentication) => {
+                    Act::Exit(crate::ErrorKind::Authentication) if !access::is_cut_short(&text) => {
                         return Err(Failure::Denied { key: None, code });
                     }
                     _ if fatal => return Err(Failure::Client(text)),

@@ -3,6 +3,7 @@
 use super::coverage::{Coverage, Segment, UNKNOWN};
 use super::findings::{Findings, Where};
 use super::ledger::{Claim, Step};
+use super::records;
 use super::report::DifferenceKind as Kind;
 use super::report::RowCount;
 
@@ -30,13 +31,30 @@ pub(super) enum Seen {
     },
 }
 
+/// A dead letter, superseded ones left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub(super) state: DeadState,
+    /// A batch has stored it, and counts it among the records that it has applied; else a person has stepped over it.
+    pub(super) by_worker: bool,
+}
+
 /// What has become of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dead {
+pub(super) enum DeadState {
     /// It was applied after all.
     Redriven,
-    /// It was not.
+    /// It was not: it is open, parked or queued.
     Waiting,
+    /// Nor will it be; what it says may have been written by hand.
+    Discarded,
+}
+
+impl Dead {
+    /// The group has not applied it, although a claim counts it.
+    fn is_counted(self) -> bool {
+        self.by_worker && self.state != DeadState::Redriven
+    }
 }
 
 /// An offset at which there is something.
@@ -63,8 +81,26 @@ struct Tally {
     records: u64,
     /// Records with rows, one per table.
     with_rows: Vec<u64>,
+    dead: Letters,
+}
+
+/// Dead letters.
+#[derive(Debug, Clone, Copy, Default)]
+struct Letters {
+    /// Those that a claim counts, and that were not applied.
+    counted: u64,
+    /// Of these, those that can have no row.
     waiting: u64,
-    redriven: u64,
+    /// Those that people have stepped over: no claim counts them.
+    of_people: u64,
+}
+
+impl Letters {
+    fn add(&mut self, dead: Dead) {
+        self.counted += u64::from(dead.is_counted());
+        self.waiting += u64::from(dead.is_counted() && dead.state == DeadState::Waiting);
+        self.of_people += u64::from(!dead.by_worker);
+    }
 }
 
 /// What is known of the partition beside its history.
@@ -95,8 +131,7 @@ pub(super) struct Comparison<'a> {
 pub(super) struct ClaimCount {
     pub(super) records: u64,
     pub(super) with_rows: Vec<u64>,
-    waiting: u64,
-    redriven: u64,
+    dead: Letters,
 }
 
 impl<'a> Comparison<'a> {
@@ -130,9 +165,10 @@ impl<'a> Comparison<'a> {
         let segment = &coverage.segments[self.segment];
         let is_applied = at.offset < self.facts.next_offset;
         let tally = &mut self.tallies[self.segment];
-        tally.waiting += u64::from(at.dead == Some(Dead::Waiting));
-        tally.redriven += u64::from(at.dead == Some(Dead::Redriven));
-        self.dead_letters += u64::from(at.dead.is_some());
+        if let Some(dead) = at.dead {
+            tally.dead.add(dead);
+            self.dead_letters += 1;
+        }
         if matches!(at.seen, Seen::Record { .. }) && is_applied {
             tally.records += 1;
             self.records += 1;
@@ -150,7 +186,7 @@ impl<'a> Comparison<'a> {
                 && is_applied
                 && segment.min > 0
                 && self.tables[table].append
-                && at.dead != Some(Dead::Waiting)
+                && at.dead.is_none_or(|dead| dead.state == DeadState::Redriven)
             {
                 self.record(at.offset, table, segment, tombstone, rows > 0);
             }
@@ -162,14 +198,24 @@ impl<'a> Comparison<'a> {
         let (rules, place) = (&self.tables[table], self.facts.place);
         let rows = at.rows[table];
         let mut max = if rules.undone { segment.max } else { segment.max_kept };
-        if at.dead == Some(Dead::Redriven) {
-            max = max.saturating_add(1);
+        // One that a person has stepped over was applied once more than the claims say; one that a batch has stored, once
+        // less as long as it waits. What of one was redriven, its claim has counted.
+        let mut is_letter = false;
+        match at.dead {
+            Some(Dead { state: DeadState::Redriven, by_worker: false }) => max = max.saturating_add(1),
+            Some(Dead { state: DeadState::Waiting, by_worker: true }) if max > 0 && max != UNKNOWN => {
+                max -= 1;
+                is_letter = max == 0;
+            }
+            _ => {}
         }
         let name = Some(rules.name.as_str());
         let counted = &mut self.findings.tables[table];
         if max == 0 {
             let next = self.facts.next_offset;
-            let (kind, why) = if at.offset >= next {
+            let (kind, why) = if is_letter {
+                (Kind::RowOfDeadLetter, "the record waits as a dead letter, and was never applied".to_owned())
+            } else if at.offset >= next {
                 (Kind::RowAhead, format!("the group stands at {next}, and nobody is on record for it"))
             } else if let Some(adopted) = segment.before_start {
                 if adopted {
@@ -184,6 +230,10 @@ impl<'a> Comparison<'a> {
             if rules.shared && kind != Kind::RowSteppedOver {
                 counted.of_others += rows;
                 return;
+            }
+            if is_letter {
+                // It is told by itself, and counts for no record of its claim.
+                self.tallies[self.segment].with_rows[table] -= 1;
             }
             self.findings.add(place.differs(kind, name, (at.offset, None), why));
             return;
@@ -235,9 +285,9 @@ impl<'a> Comparison<'a> {
         });
     }
 
-    /// When everything was visited: what claims have counted against what there is. `read`: from where on records were
-    /// read; none: they were not.
-    pub(super) fn finish(mut self, read: Option<i64>) -> (Vec<ClaimCount>, Vec<RowCount>) {
+    /// When everything was visited: what claims have counted against what there is. `read`: which records were read; none:
+    /// they were not.
+    pub(super) fn finish(mut self, read: Option<records::Extent>) -> (Vec<ClaimCount>, Vec<RowCount>) {
         let counts: Vec<ClaimCount> =
             (0..self.coverage.claims.len()).map(|claim| self.count(claim)).collect();
         for (claim, counted) in counts.iter().enumerate() {
@@ -245,8 +295,8 @@ impl<'a> Comparison<'a> {
             let Step::Claim(told) = &self.steps[*place] else { continue };
             if self.coverage.is_alone(claim) {
                 let was_read = match read {
-                    Some(from) if from <= range.start && !self.facts.compacted => Extent::Whole,
-                    Some(from) if from < range.end => Extent::Part,
+                    Some(read) if read.covers(range) && !self.facts.compacted => Extent::Whole,
+                    Some(read) if read.touches(range) => Extent::Part,
                     _ => Extent::Nothing,
                 };
                 self.claim(told, counted, was_read);
@@ -261,7 +311,7 @@ impl<'a> Comparison<'a> {
 
     fn count(&self, claim: usize) -> ClaimCount {
         let mut sum =
-            ClaimCount { records: 0, with_rows: vec![0; self.tables.len()], waiting: 0, redriven: 0 };
+            ClaimCount { records: 0, with_rows: vec![0; self.tables.len()], dead: Letters::default() };
         for place in self.coverage.places_of(claim) {
             // What a claim has stepped over is not its.
             if !self.coverage.segments[place].claims.contains(&claim) {
@@ -269,8 +319,9 @@ impl<'a> Comparison<'a> {
             }
             let tally = &self.tallies[place];
             sum.records += tally.records;
-            sum.waiting += tally.waiting;
-            sum.redriven += tally.redriven;
+            sum.dead.counted += tally.dead.counted;
+            sum.dead.waiting += tally.dead.waiting;
+            sum.dead.of_people += tally.dead.of_people;
             for (sum, more) in sum.with_rows.iter_mut().zip(&tally.with_rows) {
                 *sum += more;
             }
@@ -284,7 +335,8 @@ impl<'a> Comparison<'a> {
         let range = (told.from, Some(told.to));
         let applied = u64::try_from(told.records).unwrap_or_default();
         let who = told.owner.as_deref().unwrap_or("nobody");
-        if counted.records > applied + counted.waiting {
+        let dead = counted.dead;
+        if counted.records > applied + dead.of_people {
             let text = format!(
                 "claim {} of {who} has applied {applied} records, and Kafka holds {} of its range",
                 told.epoch, counted.records
@@ -297,7 +349,7 @@ impl<'a> Comparison<'a> {
         for (table, &with_rows) in counted.with_rows.iter().enumerate() {
             let rules = &self.tables[table];
             let name = Some(rules.name.as_str());
-            let most = applied + counted.redriven + counted.waiting;
+            let most = (applied + dead.of_people).saturating_sub(dead.waiting);
             if with_rows > most && !rules.shared {
                 let text = format!(
                     "claim {} of {who} has applied {applied} records, and {with_rows} have rows",
@@ -309,7 +361,7 @@ impl<'a> Comparison<'a> {
             if !rules.append || was_read != Extent::Nothing {
                 continue;
             }
-            let lacking = applied.saturating_sub(with_rows + counted.waiting);
+            let lacking = applied.saturating_sub(with_rows + dead.counted);
             let limit = self.findings.named();
             let found = &mut self.findings.tables[table].counted;
             found.applied += applied;

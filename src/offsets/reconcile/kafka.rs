@@ -9,7 +9,7 @@ use crate::batch::PartitionKey;
 use crate::consumer::Catalog;
 use crate::consumer::catalog::Survey;
 use crate::error::Result;
-use crate::offsets::ends::{logs, survey};
+use crate::offsets::ends::{Silent, logs_of_some, survey_of_some};
 use crate::offsets::read::bounds;
 use crate::offsets::rows::Standing;
 
@@ -18,6 +18,15 @@ pub(super) struct Before {
     pub(super) survey: Survey,
     mirrored: HashMap<(String, i32), i64>,
     compacted: HashMap<String, bool>,
+    /// Of which partitions it has not.
+    pub(super) silent: Vec<Silent>,
+}
+
+impl Before {
+    /// Not one partition has said anything.
+    pub(super) fn is_without_answer(&self) -> bool {
+        self.survey.available.is_empty() && !self.silent.is_empty()
+    }
 }
 
 impl Run<'_> {
@@ -28,9 +37,18 @@ impl Run<'_> {
         partitions: &mut [ComparedPartition],
     ) -> Result<bool> {
         let (Some(catalog), Some(before)) = (self.catalog, &self.before) else { return Ok(false) };
-        let keys: Vec<PartitionKey> = standing.iter().map(|row| row.key.clone()).collect();
-        let after = match logs(catalog, &keys).await {
-            Ok(after) => after,
+        // Who was silent before is not waited for once more.
+        let keys = standing.iter().map(|row| &row.key);
+        let keys: Vec<PartitionKey> =
+            keys.filter(|key| before.survey.available.contains_key(*key)).cloned().collect();
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let after = match logs_of_some(catalog, &keys).await {
+            Ok((after, silent)) => {
+                self.findings.notes.extend(silent.iter().map(Silent::to_string));
+                after
+            }
             Err(error) if self.options.deep => return Err(error),
             Err(error) => {
                 self.findings.note(format!("Kafka has not said where its logs end: {}", error.report()));
@@ -117,12 +135,12 @@ pub(super) async fn before(
     standing: &[Standing],
     topics: &BTreeSet<String>,
 ) -> Result<Before> {
-    let survey = survey(catalog, standing).await?;
+    let (survey, silent) = survey_of_some(catalog, standing).await?;
     // Whoever does not answer these costs a column, or a note.
     let mirrored = catalog.group_offsets(group, |topic| topics.contains(topic)).await.unwrap_or_default();
     let mirrored =
         mirrored.into_iter().map(|one| ((one.topic.to_string(), one.partition), one.offset)).collect();
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     let compacted = catalog.compacted(&names).await.unwrap_or_default();
-    Ok(Before { survey, mirrored, compacted })
+    Ok(Before { survey, mirrored, compacted, silent })
 }

@@ -1,6 +1,7 @@
 //! Bringing together what Postgres and Kafka have of a partition, offset by offset.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use tokio_postgres::Client;
 
@@ -8,14 +9,16 @@ use super::compare::{At, ClaimCount, Comparison, Facts, Seen, TableRules};
 use super::coverage::Coverage;
 use super::findings::Where;
 use super::ledger::{History, Step, chain};
-use super::records::RecordStream;
+use super::records::{Extent, RecordStream, is_of_one_partition};
 use super::report::DifferenceKind as Kind;
 use super::rows::Stream;
 use super::{
-    ComparedPartition, LedgerRange, OnProgress, RangeKind, ReconcileProgress, Run, history, snapshot, unread,
+    ComparedPartition, LedgerRange, OnProgress, RangeKind, ReconcileProgress, Run, UnreadPartition, history,
+    snapshot, unread,
 };
 use crate::batch::PartitionKey;
 use crate::error::{Error, Result};
+use crate::offsets::read::Reader;
 
 /// Between two words about progress.
 const TELL_EVERY: u64 = 10_000;
@@ -93,11 +96,13 @@ impl Run<'_> {
         let coverage = Coverage::new(&steps);
         let place = Where { topic: &key.topic, partition: key.partition };
         self.ledger_differences(place, &steps);
-        let mut records = match &self.reader {
-            Some(reader) => {
-                Some(RecordStream::open(reader, key, readable_from(&coverage), next_offset).await?)
+        let (reader, silent) = (self.reader.as_ref(), self.silent(key));
+        let mut records = match records(reader, silent, key, readable_from(&coverage)..next_offset).await? {
+            Ok(records) => records,
+            Err(why) => {
+                self.unread.push(UnreadPartition::new(key, &why));
+                None
             }
-            None => None,
         };
         let rules = rules(&self.tables, &key.topic);
         let compacted = self.is_compacted(&key.topic);
@@ -152,7 +157,10 @@ impl Run<'_> {
                 });
             }
         }
-        let read = records.as_ref().map(RecordStream::complete_from);
+        let read = records.as_ref().map(RecordStream::extent);
+        if let Some(why) = records.as_ref().and_then(RecordStream::failure) {
+            self.unread.push(UnreadPartition::new(key, why));
+        }
         let (dead_letters, read_records) = (comparison.dead_letters, comparison.records);
         let (counts, counted) = comparison.finish(read);
         self.done += passed(next_offset);
@@ -167,12 +175,18 @@ impl Run<'_> {
             log_start_offset: None,
             last_stable_offset: None,
             log_end_offset: None,
-            records: read.map(|_| read_records),
+            records: read.filter(|read| read.to.is_none()).map(|_| read_records),
             dead_letters,
             stepped_over: stepped_over.map(|segment| segment.to.min(next_offset) - segment.from).sum(),
             rows: counted,
             ledger: ranges(&steps, &coverage, &counts, read),
         })
+    }
+
+    /// Why Kafka has told nothing of it.
+    fn silent(&self, key: &PartitionKey) -> Option<&str> {
+        let mut silent = self.before.iter().flat_map(|before| &before.silent);
+        silent.find(|silent| silent.key == *key).map(|silent| silent.why.as_str())
     }
 
     fn ledger_differences(&mut self, place: Where<'_>, steps: &[Step]) {
@@ -200,6 +214,23 @@ impl Run<'_> {
     }
 }
 
+/// A partition's records, if it is to be read; or why it cannot.
+async fn records<'r>(
+    reader: Option<&'r Reader>,
+    silent: Option<&str>,
+    key: &PartitionKey,
+    range: Range<i64>,
+) -> Result<Result<Option<RecordStream<'r>>, String>> {
+    match (reader, silent) {
+        (None, _) => Ok(Ok(None)),
+        (Some(_), Some(why)) => Ok(Err(why.to_owned())),
+        (Some(reader), None) => match RecordStream::open(reader, key, range.start, range.end).await {
+            Err(error) if is_of_one_partition(&error) => Ok(Err(error.report())),
+            opened => opened.map(|opened| Ok(Some(opened))),
+        },
+    }
+}
+
 /// From the first offset on that the group may have applied.
 fn readable_from(coverage: &Coverage) -> i64 {
     let is_before = |segment: &&super::coverage::Segment| segment.before_start.is_some() && segment.max == 0;
@@ -218,7 +249,12 @@ fn rules(tables: &[super::tables::Table], topic: &str) -> Vec<TableRules> {
         .collect()
 }
 
-fn ranges(steps: &[Step], coverage: &Coverage, counts: &[ClaimCount], read: Option<i64>) -> Vec<LedgerRange> {
+fn ranges(
+    steps: &[Step],
+    coverage: &Coverage,
+    counts: &[ClaimCount],
+    read: Option<Extent>,
+) -> Vec<LedgerRange> {
     let claims: BTreeMap<usize, &ClaimCount> =
         coverage.claims.iter().zip(counts).map(|((_, place), count)| (*place, count)).collect();
     let mut ranges = Vec::new();
@@ -234,7 +270,7 @@ fn ranges(steps: &[Step], coverage: &Coverage, counts: &[ClaimCount], read: Opti
             Step::Overlap { from, to } => plain(RangeKind::Overlap, Some(*from), Some(*to)),
             Step::Claim(claim) => {
                 let count = claims.get(&place);
-                let is_read = read.is_some_and(|from| from <= claim.from);
+                let is_read = read.is_some_and(|read| read.covers(&(claim.from..claim.to)));
                 LedgerRange {
                     epoch: Some(claim.epoch),
                     owner: claim.owner.clone(),

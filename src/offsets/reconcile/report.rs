@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::batch::PartitionKey;
+
 /// A group against its tables and its topics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -25,6 +27,9 @@ pub struct Reconciliation {
     pub differences: Vec<Difference>,
     /// How many there are of each kind; none is 0.
     pub difference_counts: BTreeMap<DifferenceKind, u64>,
+    /// Partitions whose records were to be read, and could not be, or not all of them: of what was not read, no record was
+    /// looked for.
+    pub unread: Vec<UnreadPartition>,
     /// What is worth knowing, and proves nothing.
     pub notes: Vec<String>,
 }
@@ -34,6 +39,31 @@ impl Reconciliation {
     #[must_use]
     pub fn difference_count(&self) -> u64 {
         self.difference_counts.values().sum()
+    }
+}
+
+/// A partition that could not be read to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UnreadPartition {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Why.
+    pub why: String,
+}
+
+impl UnreadPartition {
+    pub(super) fn new(key: &PartitionKey, why: &str) -> Self {
+        Self { topic: key.topic.to_string(), partition: key.partition, why: why.to_owned() }
+    }
+}
+
+/// For people.
+impl fmt::Display for UnreadPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]: {}", self.topic, self.partition, self.why)
     }
 }
 
@@ -254,6 +284,8 @@ pub enum DifferenceKind {
     RowBeforeStart,
     /// A row is of a record that was stepped over.
     RowSteppedOver,
+    /// A row is of a record that waits as a dead letter.
+    RowOfDeadLetter,
     /// A row is of a partition, or a topic, that the group does not have.
     UnknownPartition,
     /// Nobody is on record for offsets that the group has passed.
@@ -283,6 +315,7 @@ impl DifferenceKind {
             Self::RowAhead => "row_ahead",
             Self::RowBeforeStart => "row_before_start",
             Self::RowSteppedOver => "row_stepped_over",
+            Self::RowOfDeadLetter => "row_of_dead_letter",
             Self::UnknownPartition => "unknown_partition",
             Self::Hole => "hole",
             Self::Overlap => "overlap",

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Portal, Transaction};
 
-use super::compare::Dead;
+use super::compare::{Dead, DeadState};
 use super::tables::Table;
 use crate::schema::SchemaName;
 
@@ -17,7 +17,7 @@ const PORTION: i32 = 10_000;
 pub(super) struct Found {
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// How many rows; of a dead letter, whether it was redriven.
+    /// How many rows; of a dead letter, what it is (see [`dead`](Self::dead)).
     pub(super) count: u64,
 }
 
@@ -73,7 +73,8 @@ impl<'t> Stream<'t> {
         partition: Option<i32>,
     ) -> Result<Self, tokio_postgres::Error> {
         let sql = format!(
-            "SELECT partition::int8, record_offset, (state = 'redriven')::int4::int8 FROM {} \
+            "SELECT partition::int8, record_offset, (CASE state WHEN 'redriven' THEN 2 WHEN 'discarded' THEN 1 ELSE 0 END * 2 \
+               + (worker IS NOT NULL)::int4)::int8 FROM {} \
              WHERE group_id = $1 AND topic = $2 AND topic_id = $3 AND partition = coalesce($4, partition) \
                AND state <> 'superseded' ORDER BY partition, record_offset",
             schema.qualified("dead_letter")
@@ -116,7 +117,12 @@ impl<'t> Stream<'t> {
 
 impl Found {
     pub(super) fn dead(self) -> Dead {
-        if self.count > 0 { Dead::Redriven } else { Dead::Waiting }
+        let state = match self.count / 2 {
+            0 => DeadState::Waiting,
+            1 => DeadState::Discarded,
+            _ => DeadState::Redriven,
+        };
+        Dead { state, by_worker: self.count % 2 == 1 }
     }
 }
 

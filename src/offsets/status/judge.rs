@@ -1,23 +1,33 @@
 //! What follows from what was seen. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::read::{Seen, SeenWorker, Sight};
-use super::{GroupStatus, Lag, StatusOptions, Trouble, TroubleKind, Workers};
+use super::read::{LastBeat, Seen, SeenWorker, Sight};
+use super::{GroupStatus, Lag, PartitionLetters, StatusOptions, Trouble, TroubleKind, Workers};
+use crate::due::span;
 use crate::health::{Class, group_class};
+use crate::offsets::WaitingLetters;
+use crate::offsets::waiting::OfPartitions;
 
-pub(super) fn judge(group: &str, sight: Sight, options: &StatusOptions) -> GroupStatus {
+pub(super) fn judge(group: &str, mut sight: Sight, options: &StatusOptions) -> GroupStatus {
     let nobody = sight.workers.is_empty();
+    if sight.kafka_answers != Some(true) {
+        // What the last owner has seen of the end is not where it is now.
+        sight.partitions.iter_mut().filter(|seen| !seen.owner_live).for_each(|seen| seen.log_end = None);
+    }
     let mut troubles = Vec::new();
     if nobody {
         let last = sight.partitions.iter().filter_map(|seen| seen.seconds_since_commit).reduce(f64::min);
-        troubles.push(Trouble { seconds: last, ..whole(TroubleKind::NobodyAtWork, None) });
+        let detail = last_words(sight.last_beat.as_ref());
+        troubles.push(Trouble { seconds: last, ..whole(TroubleKind::NobodyAtWork, Some(detail)) });
     }
     for seen in &sight.partitions {
         troubles.extend(of_partition(seen, nobody, options));
     }
     troubles.extend(sight.workers.iter().filter(|worker| !worker.ready).map(of_worker));
-    let waiting: i64 = sight.dead_letters.iter().flat_map(BTreeMap::values).sum();
+    let (dead_letters, dead_letters_in) = letters(sight.dead_letters.as_ref());
+    let waiting: i64 = dead_letters_in.iter().map(|of| of.waiting).sum();
     if let Some(limit) = options.max_dead_letters.filter(|limit| waiting > *limit) {
         let detail = format!("{waiting} dead letters wait, and the limit is {limit}");
         troubles.push(whole(TroubleKind::DeadLetters, Some(detail)));
@@ -42,9 +52,40 @@ pub(super) fn judge(group: &str, sight: Sight, options: &StatusOptions) -> Group
         seconds_since_commit: newest.and_then(|seen| seen.seconds_since_commit),
         workers: workers(&sight.workers),
         troubles,
-        dead_letters: sight.dead_letters,
+        dead_letters,
+        dead_letters_in,
+        on_rejected: policies(&sight.partitions),
         last_event: sight.last_event,
     }
+}
+
+/// How many wait in which state, and where; those with the most first.
+fn letters(found: Option<&OfPartitions>) -> (Option<BTreeMap<String, i64>>, Vec<PartitionLetters>) {
+    let Some(found) = found else { return (None, Vec::new()) };
+    let mut all = WaitingLetters::default();
+    let mut places = Vec::new();
+    for ((topic, partition), letters) in found {
+        all.add(letters);
+        places.push(PartitionLetters {
+            topic: topic.clone(),
+            partition: *partition,
+            waiting: letters.count(),
+            since: letters.since.clone(),
+            seconds: letters.seconds,
+        });
+    }
+    places.sort_by(|a, b| {
+        b.waiting.cmp(&a.waiting).then_with(|| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)))
+    });
+    (Some(all.states), places)
+}
+
+fn policies(partitions: &[Seen]) -> BTreeMap<String, usize> {
+    let mut policies = BTreeMap::new();
+    for policy in partitions.iter().filter_map(|seen| seen.on_rejected.as_ref()) {
+        *policies.entry(policy.clone()).or_default() += 1;
+    }
+    policies
 }
 
 /// Whether something that is wrong may be a hand-over, or a start, and soon be over.
@@ -87,7 +128,8 @@ fn of_partition(seen: &Seen, nobody: bool, options: &StatusOptions) -> Vec<Troub
         (None, Some("claiming")) => troubles.push(since(at(TroubleKind::Claiming, seen.detail.clone()))),
         (None, Some("fenced")) => troubles.push(since(at(TroubleKind::Fenced, seen.detail.clone()))),
         (None, _) if seen.detail.is_some() => {
-            troubles.push(since(at(TroubleKind::Stuck, seen.detail.clone())));
+            let stuck = at(TroubleKind::Stuck, seen.detail.clone());
+            troubles.push(Trouble { seconds: since_progress(seen), ..stuck });
         }
         (None, _) => match seen.class {
             Some(Class::Stall | Class::Stop) => {
@@ -110,6 +152,36 @@ fn of_partition(seen: &Seen, nobody: bool, options: &StatusOptions) -> Vec<Troub
     }
     troubles.extend(too_far_behind(seen, options).map(|detail| at(TroubleKind::Lag, Some(detail))));
     troubles
+}
+
+/// For how long nothing has moved: since its last commit, or since there is a next record, whichever is later. Its
+/// worker's row alone is written anew whenever a figure in it changes.
+fn since_progress(seen: &Seen) -> Option<f64> {
+    let since = match (seen.seconds_since_commit, seen.age_seconds.map(|age| age.max(0.0))) {
+        (Some(commit), Some(record)) => Some(commit.min(record)),
+        (one, other) => one.or(other),
+    };
+    match (since, seen.state_seconds) {
+        (Some(since), Some(state)) => Some(since.max(state)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What is known of whoever was there last.
+fn last_words(last: Option<&LastBeat>) -> String {
+    let Some(LastBeat { host, process_id, at, seconds, stopped }) = last else {
+        return "no worker of it has ever reached this database".to_owned();
+    };
+    let ago = span(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
+    let at = at.as_deref().map(|at| format!(" ({at})")).unwrap_or_default();
+    let from = format!("from process {process_id} on {host}, {ago} ago{at}");
+    if *stopped {
+        format!("the last heartbeat came {from}, and said that it stops")
+    } else {
+        format!(
+            "the last heartbeat came {from}, without a farewell: it was killed, or runs and does not reach this database"
+        )
+    }
 }
 
 fn too_far_behind(seen: &Seen, options: &StatusOptions) -> Option<String> {
@@ -262,8 +334,18 @@ mod tests {
         let halted = Seen { halted: true, ..paused };
         assert!(!kinds(halted, &StatusOptions::default().allow_paused(true)).0);
         let mut dead = sight(vec![running(0)]);
-        dead.dead_letters = Some([("open".to_owned(), 2)].into());
-        assert!(judge("g", dead.clone(), &StatusOptions::default()).well);
+        let of = |open, parked, seconds: f64| WaitingLetters {
+            states: [("open".to_owned(), open), ("parked".to_owned(), parked)].into(),
+            since: Some(format!("{seconds} s ago")),
+            seconds: Some(seconds),
+        };
+        let places = [(("t".to_owned(), 0), of(1, 0, 9.0)), (("t".to_owned(), 3), of(0, 1, 2.0))];
+        dead.dead_letters = Some(places.into());
+        let status = judge("g", dead.clone(), &StatusOptions::default());
+        assert!(status.well);
+        assert_eq!(status.dead_letters, Some([("open".to_owned(), 1), ("parked".to_owned(), 1)].into()));
+        let places: Vec<_> = status.dead_letters_in.iter().map(|of| (of.partition, of.waiting)).collect();
+        assert_eq!(places, [(0, 1), (3, 1)]);
         assert!(judge("g", dead.clone(), &StatusOptions::default().max_dead_letters(Some(2))).well);
         assert!(!judge("g", dead, &StatusOptions::default().max_dead_letters(Some(1))).well);
     }
@@ -279,6 +361,43 @@ mod tests {
         let kinds: Vec<_> = down.troubles.iter().map(|trouble| trouble.kind).collect();
         assert_eq!(kinds, [TroubleKind::NobodyAtWork]);
         assert!(!may_pass(&down));
+    }
+
+    #[test]
+    fn a_fleet_that_is_away_has_left_its_name() {
+        let mut down = sight(vec![running(0)]);
+        down.workers.clear();
+        let beat =
+            LastBeat { host: "node-7".to_owned(), process_id: 42, seconds: 190.0, ..LastBeat::default() };
+        for (last_beat, text) in [
+            (None, "no worker of it has ever reached"),
+            (Some(beat.clone()), "from process 42 on node-7, 3 min ago, without a farewell"),
+            (Some(LastBeat { stopped: true, ..beat }), "3 min ago, and said that it stops"),
+        ] {
+            let status = judge("g", Sight { last_beat, ..down.clone() }, &StatusOptions::default());
+            let detail = status.troubles[0].detail.clone().unwrap();
+            assert!(detail.contains(text), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_stuck_since_it_last_moved() {
+        let stuck = |commit, age, state| {
+            since_progress(&Seen {
+                seconds_since_commit: commit,
+                age_seconds: age,
+                state_seconds: state,
+                ..running(0)
+            })
+        };
+        assert_eq!(
+            stuck(Some(40.0), Some(90.0), Some(0.5)),
+            Some(40.0),
+            "its row was written half a second ago"
+        );
+        assert_eq!(stuck(Some(9_000.0), Some(12.0), Some(0.5)), Some(12.0), "it was idle");
+        assert_eq!(stuck(None, None, Some(0.5)), Some(0.5));
+        assert_eq!(stuck(Some(1.0), None, Some(7.0)), Some(7.0));
     }
 
     #[test]

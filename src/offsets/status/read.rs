@@ -1,6 +1,6 @@
 //! What there is to see of a group, in the database and in Kafka.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::LastEvent;
@@ -9,6 +9,7 @@ use crate::config::epoch_ms;
 use crate::error::{Error, Result};
 use crate::health::Class;
 use crate::offsets::healths::readable;
+use crate::offsets::waiting::OfPartitions;
 use crate::offsets::{Offsets, utc};
 
 /// How long Kafka may take to show the next records of partitions that nobody holds.
@@ -43,6 +44,8 @@ pub(super) struct Seen {
     /// How it is doing; `None` where this role may not know.
     pub(super) class: Option<Class>,
     pub(super) reason: Option<String>,
+    /// What becomes of a record that is rejected.
+    pub(super) on_rejected: Option<String>,
 }
 
 /// A live process.
@@ -55,6 +58,17 @@ pub(super) struct SeenWorker {
     pub(super) detail: Option<String>,
 }
 
+/// The newest heartbeat of a group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastBeat {
+    pub(super) host: String,
+    pub(super) process_id: i32,
+    pub(super) at: Option<String>,
+    pub(super) seconds: f64,
+    /// It was its last on purpose.
+    pub(super) stopped: bool,
+}
+
 /// All of it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sight {
@@ -62,7 +76,9 @@ pub(super) struct Sight {
     pub(super) kafka_answers: Option<bool>,
     pub(super) partitions: Vec<Seen>,
     pub(super) workers: Vec<SeenWorker>,
-    pub(super) dead_letters: Option<BTreeMap<String, i64>>,
+    /// Where nobody is live.
+    pub(super) last_beat: Option<LastBeat>,
+    pub(super) dead_letters: Option<OfPartitions>,
     pub(super) last_event: Option<LastEvent>,
 }
 
@@ -74,8 +90,11 @@ impl Offsets {
             return Err(self.unknown_group(group).await);
         }
         let mut sight = Sight { partitions, workers, ..Sight::default() };
+        if sight.workers.is_empty() {
+            sight.last_beat = self.last_beat(group).await.map_err(failed)?;
+        }
         // A monitor's role may lack a right on these: the rest is worth knowing all the same.
-        sight.dead_letters = readable(self.waiting_dead_letters(group).await).map_err(failed)?;
+        sight.dead_letters = self.waiting_letters(group).await.map_err(failed)?;
         sight.last_event = readable(self.last_event(group).await).map_err(failed)?.flatten();
         if let Some(mut healths) = self.healths(group).await.map_err(failed)? {
             for seen in &mut sight.partitions {
@@ -95,7 +114,7 @@ impl Offsets {
             "SELECT o.topic, o.partition, o.next_offset, o.owner::text, {live}, w.host, o.halted, o.paused_reason, \
                s.state, s.detail, extract(epoch FROM clock_timestamp() - s.updated_at)::float8, s.log_end_offset, \
                extract(epoch FROM clock_timestamp() - s.next_record_timestamp)::float8, \
-               extract(epoch FROM clock_timestamp() - o.committed_at)::float8, {committed_at} \
+               extract(epoch FROM clock_timestamp() - o.committed_at)::float8, {committed_at}, s.on_rejected \
              FROM {offsets} o LEFT JOIN {status} s ON s.group_id = o.group_id AND s.topic = o.topic \
                AND s.partition = o.partition AND (s.epoch = o.epoch OR s.state = 'halted' AND o.owner IS NULL) \
              LEFT JOIN {workers} w ON w.owner = o.owner WHERE o.group_id = $1 ORDER BY o.topic, o.partition",
@@ -139,6 +158,7 @@ impl Offsets {
             age_seconds: row.get(12),
             seconds_since_commit: row.get(13),
             committed_at: row.get(14),
+            on_rejected: row.get(15),
             class: None,
             reason: None,
         });
@@ -152,16 +172,22 @@ impl Offsets {
         Ok((partitions.collect(), workers.collect()))
     }
 
-    async fn waiting_dead_letters(
-        &self,
-        group: &str,
-    ) -> Result<BTreeMap<String, i64>, tokio_postgres::Error> {
+    async fn last_beat(&self, group: &str) -> Result<Option<LastBeat>, tokio_postgres::Error> {
         let sql = format!(
-            "SELECT state, count(*) FROM {} WHERE group_id = $1 AND state IN ('open', 'parked', 'queued') GROUP BY state",
-            self.schema().qualified("dead_letter")
+            "SELECT host, process_id, {at}, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8, \
+               stopped_at IS NOT NULL \
+             FROM {workers} WHERE group_id = $1 ORDER BY heartbeat_at DESC LIMIT 1",
+            at = utc("heartbeat_at"),
+            workers = self.schema().qualified("worker_status"),
         );
-        let rows = self.client.query(&sql, &[&group]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        let row = self.client.query_opt(&sql, &[&group]).await?;
+        Ok(row.map(|row| LastBeat {
+            host: row.get(0),
+            process_id: row.get(1),
+            at: row.get(2),
+            seconds: row.get(3),
+            stopped: row.get(4),
+        }))
     }
 
     /// The newest of what people have told the workers, and of the moves that were no commits.

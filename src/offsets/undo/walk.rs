@@ -300,7 +300,7 @@ impl Offsets {
              superseded AS ( \
                UPDATE {dead_letters} SET state = 'superseded', state_changed_at = clock_timestamp() \
                WHERE group_id = $1 AND topic = $2 AND partition = $3 AND record_offset >= $5 \
-                 AND state IN ('open', 'parked', 'queued')), \
+                 AND state IN ('open', 'parked', 'queued', 'redriven', 'discarded')), \
              step AS ( \
                UPDATE {steps} SET undone_rows = $9, outcome = CASE WHEN $10 THEN 'done' END \
                WHERE plan_id = $8 AND topic = $2 AND partition = $3) \

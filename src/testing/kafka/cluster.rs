@@ -59,7 +59,8 @@ impl Cluster {
         let bootstrap = bootstrap.join(",");
         let admin = client::admin(&bootstrap)?;
         let replicas = (2..=i32::from(brokers)).collect();
-        let kafka = Kafka { bootstrap, server: Server::External, admin, mock: None, replicas };
+        let kafka =
+            Kafka { bootstrap, server: Server::External, admin, mock: None, replicas, listeners: Vec::new() };
         let cluster = Self { kafka, nodes };
         for node in &cluster.nodes {
             let registered = async || match cluster.registered().await? {

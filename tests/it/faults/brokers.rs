@@ -8,7 +8,8 @@ use crate::support::{Setup, Sink, TestResult, World};
 /// The leader of all partitions dies, and again the one that took its place; one of them may have been the group's
 /// coordinator. Nothing that was acknowledged is lost with them, so nothing halts.
 #[tokio::test]
-async fn three_brokers_lose_their_leader_twice() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_three_brokers_lose_their_leader_twice() -> TestResult {
     let (cluster, postgres) = tokio::try_join!(Cluster::start(3), Postgres::shared())?;
     let setup = Setup { kafka: cluster.kafka(), postgres, partitions: 3, topic_config: &[] };
     let world = World::with("leader", setup).await?;

@@ -15,7 +15,8 @@ const CLAIMS: &str = "SELECT sum(epoch)::int8 FROM highwater.consumer_offset";
 /// Nothing passes between the workers and Kafka, and nobody is told: for longer than the session, and than any request
 /// may take. The database stays within reach.
 #[tokio::test]
-async fn half_open_for_longer_than_every_time_out() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_half_open_for_longer_than_every_time_out() -> TestResult {
     let ((kafka, ways), postgres) = tokio::try_join!(Kafka::start_behind(1), Postgres::shared())?;
     let setup = Setup { kafka: &kafka, postgres, partitions: 4, topic_config: &[] };
     let world = World::with("kafka-half", setup).await?;
@@ -53,7 +54,8 @@ async fn half_open_for_longer_than_every_time_out() -> TestResult {
 /// Cut, slow and half-open for both; then for one of them, which cannot reach its coordinator but its database: the
 /// other takes over, and they do not fence each other for ever.
 #[tokio::test]
-async fn cut_slow_half_open_and_unreachable_for_one() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_cut_slow_half_open_and_unreachable_for_one() -> TestResult {
     let ((kafka, ways), postgres) = tokio::try_join!(Kafka::start_behind(2), Postgres::shared())?;
     let setup = Setup { kafka: &kafka, postgres, partitions: 4, topic_config: &[] };
     let world = World::with("kafka", setup).await?;

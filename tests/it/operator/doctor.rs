@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater::testing::{Kafka, Postgres, wait_until};
+use highwater::{Batch, Handler, HandlerError, Tx};
 use serde_json::Value;
 
 use crate::faults::pooler::{PgBouncer, lacks_pgbouncer};
@@ -79,6 +80,8 @@ const CHECKS: &[&str] = &[
     "autovacuum",
     "tables",
     "undo-index",
+    "halted",
+    "locks",
     "clocks",
 ];
 
@@ -177,6 +180,57 @@ async fn what_hinders_workers_in_the_database_is_found() -> TestResult {
     for text in ["there is no such role", &format!("did you mean {}?", world.group)] {
         assert!(said.stdout.contains(text), "{text}: {}", said.stdout);
     }
+    Ok(())
+}
+
+/// Writes nowhere, and so has no table to name.
+struct Silent;
+
+impl Handler for Silent {
+    async fn handle(&self, _: &Batch, _: &mut Tx) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_stands_still_and_who_holds_it_up_is_found() -> TestResult {
+    let world = World::new("doctor-still", 1).await?;
+    world.produce(5).await?;
+    let worker = world.worker(Silent);
+    world.reached(0, 5).await?;
+    let unregistered = format!("{}: its program has registered no table", world.group);
+    world.doctor(&[]).await?.has("undo-index", "warn", &unregistered, "Handler::writes");
+    world.doctor(&[]).await?.has("locks", "ok", "no session of a worker waits", "");
+    world.doctor(&[]).await?.has("halted", "ok", "no partition is halted", "");
+
+    world.partitions_command("halt", 0, &["--reason", "INC-814"]).await?.ended(0);
+    let (place, retry) = (
+        format!("{} {}:0: halted at offset 5", world.group, world.topic),
+        format!("highwater partitions retry --group {} --topic {}:0", world.group, world.topic),
+    );
+    let examined = world.doctor(&[]).await?;
+    examined.has("halted", "warn", &place, &retry);
+    let said = world.highwater(&["doctor", "--group", &world.group]).await?.ended(0);
+    assert!(said.stdout.contains("INC-814"), "{}", said.stdout);
+
+    // A session that bears the name of a worker's waits for a lock of somebody's.
+    let (holder, waiting) = (world.database.client().await?, world.database.client().await?);
+    holder.batch_execute("SET application_name = 'nightly report'").await?;
+    holder.batch_execute("BEGIN; LOCK TABLE sink").await?;
+    let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
+    waiting.batch_execute("SET application_name = 'highwater/0/0'").await?;
+    let waits = tokio::spawn(async move { waiting.batch_execute("BEGIN; LOCK TABLE sink").await });
+    let lock = format!(
+        "sink: a session of a worker waits for a lock on sink held by pid {pid} (nightly report, idle in"
+    );
+    wait_until("it waits", PATIENCE, async || {
+        Ok(world.doctor(&[]).await?.of("locks", "warn").first().map(|(text, _)| text.clone()))
+    })
+    .await?;
+    world.doctor(&[]).await?.has("locks", "warn", &lock, &format!("pg_terminate_backend({pid})"));
+    holder.batch_execute("ROLLBACK").await?;
+    waits.await??;
+    worker.stop().await?;
     Ok(())
 }
 

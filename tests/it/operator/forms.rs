@@ -49,7 +49,8 @@ fn lines(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_form_moves_where_kafkas_own_tool_does() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_every_form_moves_where_kafkas_own_tool_does() -> TestResult {
     let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::shared())?;
     // The records are old.
     let topic_config = &[("retention.ms", "-1")];

@@ -1,21 +1,35 @@
 //! Offsets moved under a fleet that runs: what is in flight rolls back, and workers go on from the new place.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use highwater::testing::wait_until;
+use highwater::testing::Result;
 
-use crate::support::{PATIENCE, Process, Sink, TestResult, World};
+use crate::support::{Process, Sink, TestResult, World};
 
 /// How soon workers must have obeyed; and what a busy machine may add to it.
 const OBEYED: Duration = Duration::from_secs(2);
 const BUSY: Duration = Duration::from_secs(2);
+const LAST_ORDER: &str = "SELECT coalesce(max(control_id), 0) FROM highwater.partition_control";
 
 impl World<'_> {
+    /// The orders that were obeyed, and how many milliseconds after they were given; the quickest first.
+    async fn orders(&self) -> TestResult<Vec<(i64, i64)>> {
+        let sql = "SELECT control_id, (extract(epoch FROM obeyed_at - requested_at) * 1000)::int8 \
+                   FROM highwater.partition_control WHERE obeyed_at IS NOT NULL ORDER BY 2";
+        Ok(self.database.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     /// How many milliseconds passed from each order to its being obeyed.
     async fn obedience(&self) -> TestResult<Vec<i64>> {
-        let sql = "SELECT (extract(epoch FROM obeyed_at - requested_at) * 1000)::int8 FROM highwater.partition_control \
-                   ORDER BY 1";
-        Ok(self.database.query(sql, &[]).await?.iter().filter_map(|row| row.get(0)).collect())
+        Ok(self.orders().await?.into_iter().map(|(_, ms)| ms).collect())
+    }
+
+    /// Under which ids this process has held partitions.
+    async fn owner_of_process(&self, process: u32) -> Result<Vec<String>> {
+        let sql = "SELECT owner::text FROM highwater.worker_status WHERE process_id = $1";
+        let process = i32::try_from(process).expect("the id of a process");
+        Ok(self.database.query(sql, &[&process]).await?.iter().map(|row| row.get(0)).collect())
     }
 
     /// How many milliseconds passed from the last order of each partition to the claim under which it goes on.
@@ -75,6 +89,8 @@ async fn moves_under_load(hint: &str, moves: usize) -> TestResult {
     for name in ["a", "b", "c"] {
         fleet.push(Process::start(&world, name, "plain")?);
     }
+    // Owners that were killed, and orders to partitions that nobody living held when they were given.
+    let (mut dead, mut orphans) = (BTreeSet::new(), BTreeSet::new());
     let work = async {
         world.held_by(3).await?;
         world.progress(200).await?;
@@ -89,11 +105,22 @@ async fn moves_under_load(hint: &str, moves: usize) -> TestResult {
             let arguments = [form, &["--topic", &some, "--live", "--execute", "--reason", hint]].concat();
             if round % 2 == 1 {
                 let killed = fleet.remove(0);
+                dead.extend(world.owner_of_process(killed.child.pid()).await?);
                 killed.child.kill()?;
                 fleet.push(Process::start(&world, &format!("after-{round}"), "plain")?);
             }
+            let owners = world.owners().await?;
+            let given = world.number(LAST_ORDER).await?;
             let said = world.offsets("reset", &arguments).await?;
             assert_eq!(said.code, 0, "{form:?}: {}{}", said.stdout, said.stderr);
+            let orders =
+                "SELECT control_id, partition FROM highwater.partition_control WHERE control_id > $1";
+            for row in world.database.query(orders, &[&given]).await? {
+                let (owner, _) = &owners[&row.get::<_, i32>(1)];
+                if owner.as_ref().is_none_or(|owner| dead.contains(owner)) {
+                    orphans.insert(row.get::<_, i64>(0));
+                }
+            }
             world.progress(50).await?;
         }
         world.held_by(3).await?;
@@ -101,8 +128,11 @@ async fn moves_under_load(hint: &str, moves: usize) -> TestResult {
     };
     world.under_load(work).await?;
     world.verify_with_moves().await?;
-    let obedience = world.obedience().await?;
-    println!("ms until obeyed, under load, with kills: {obedience:?}");
+    let (orphaned, held): (Vec<_>, Vec<_>) =
+        world.orders().await?.into_iter().partition(|(order, _)| orphans.contains(order));
+    let times = |orders: Vec<(i64, i64)>| orders.into_iter().map(|(_, ms)| ms).collect::<Vec<_>>();
+    println!("ms until obeyed, under load, with kills: {:?}", times(held));
+    println!("of partitions whose owner was dead: {:?}", times(orphaned));
     for process in fleet {
         process.stop().await?;
     }
@@ -155,12 +185,7 @@ async fn what_is_in_flight_rolls_back() -> TestResult {
     world.produce(20).await?;
     let slow = [("HIGHWATER_TEST_SLOW_MS", "3000")];
     let worker = Process::start_with(&world, "slow", "slow", &slow)?;
-    let in_transaction = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                          AND application_name LIKE 'highwater/%' AND backend_xid IS NOT NULL";
-    wait_until("a batch is in flight", PATIENCE, async || {
-        Ok((world.number(in_transaction).await? > 0).then_some(()))
-    })
-    .await?;
+    world.slow_batch_in_flight().await?;
     world.offsets("reset", &["--all-topics", "--to-offset", "15", "--live", "--execute"]).await?.ended(0);
     world.verify_with_moves().await?;
     worker.stop().await?;

@@ -30,6 +30,9 @@ async fn every_json_has_the_shape_that_the_page_says() -> TestResult {
     let place = format!("{topic}:0");
 
     let all: Vec<(&str, i32, Vec<&str>)> = vec![
+        ("version", 0, vec!["version"]),
+        ("migrate", 0, vec!["migrate", "--dry-run", "--schema", "another"]),
+        ("offsets", 0, vec!["offsets", "--group", group]),
         ("offsets list", 0, vec!["offsets", "list"]),
         ("offsets describe", 0, vec!["offsets", "describe", "--group", group]),
         (
@@ -155,9 +158,10 @@ async fn the_page_lists_every_verb_and_each_has_a_manual_page() -> TestResult {
         verbs += 1;
         let Some(verb) = name.strip_prefix("highwater-") else { continue };
         // `offsets-forget-topic`: the first hyphen parts verb and verb.
-        let verb = match verb.split_once('-') {
-            Some((first, rest)) => format!("{first} {rest}"),
-            None => verb.to_owned(),
+        let verb = match (verb.strip_prefix("dead-letters"), verb.split_once('-')) {
+            (Some(rest), _) => format!("dead-letters{}", rest.replace('-', " ")),
+            (None, Some((first, rest))) => format!("{first} {rest}"),
+            (None, None) => verb.to_owned(),
         };
         assert!(page.contains(&format!("`{verb}`")), "docs/command.md does not list `{verb}`");
     }
@@ -195,6 +199,10 @@ async fn a_mistyped_group_or_topic_names_its_neighbours_everywhere() -> TestResu
         vec!["offsets", "copy", "--to-group", "new", "--all-topics", "--dry-run"],
         vec!["partitions", "pause", "--all-topics", "--reason", "why"],
         vec!["partitions", "retry", "--all-topics"],
+        vec!["dead-letters", "list"],
+        vec!["dead-letters", "stats"],
+        vec!["dead-letters", "export"],
+        vec!["dead-letters", "discard", "--dry-run"],
         vec!["reconcile"],
         vec!["report", "--output", &archive],
         vec!["tail", "--topic", &world.topic, "--exit"],
@@ -208,6 +216,7 @@ async fn a_mistyped_group_or_topic_names_its_neighbours_everywhere() -> TestResu
     }
     let of_topic: Vec<Vec<&str>> = vec![
         vec!["offsets", "describe"],
+        vec!["dead-letters", "list"],
         vec!["offsets", "export"],
         vec!["offsets", "reset", "--to-current", "--dry-run"],
         vec!["offsets", "delete", "--dry-run"],

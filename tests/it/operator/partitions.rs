@@ -75,12 +75,7 @@ async fn a_pause_holds_from_the_moment_it_is_given() -> TestResult {
     world.produce(20).await?;
     let slow = [("HIGHWATER_TEST_SLOW_MS", "3000")];
     let worker = Process::start_with(&world, "slow", "slow", &slow)?;
-    let in_transaction = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                          AND application_name LIKE 'highwater/%' AND backend_xid IS NOT NULL";
-    wait_until("a batch is in flight", PATIENCE, async || {
-        Ok((world.number(in_transaction).await? > 0).then_some(()))
-    })
-    .await?;
+    world.slow_batch_in_flight().await?;
     // Without waiting for the worker, as the command does.
     let order = Order::new(&world.group, Selection::AllTopics, Verb::Pause).by("ana", "now");
     let told = world.operator(world.database.url()).await?.order(&order).await?;

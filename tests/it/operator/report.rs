@@ -150,16 +150,16 @@ async fn the_report_has_what_helps_and_no_secret() -> TestResult {
     drop(client);
 
     // A property that the Kafka client refuses is named, and its value is not, here or anywhere.
-    let refused = [("HIGHWATER_KAFKA_SSL_KEY_PASSWORD", &*planted)];
+    let refused = [("HIGHWATER_KAFKA_SASL_OAUTHBEARER_METHOD", &*planted)];
     let other = folder.path().join("refused.tar.gz").display().to_string();
     let arguments = ["report", "--group", group, "--output", &other];
     world.highwater_in(world.database.url(), &refused, &arguments).await?.ended(0);
     let files = unpacked(Path::new(&other))?;
     assert!(files.values().all(|content| !content.contains(&planted)), "{files:#?}");
-    assert!(files["kafka.json.unread.txt"].contains("property ssl.key.password"), "{files:#?}");
+    assert!(files["kafka.json.unread.txt"].contains("property sasl.oauthbearer.method"), "{files:#?}");
     let said = world.highwater_in(world.database.url(), &refused, &["offsets", "list"]).await?.ended(2);
     assert!(
-        said.stderr.contains("property ssl.key.password") && !said.stderr.contains(&planted),
+        said.stderr.contains("property sasl.oauthbearer.method") && !said.stderr.contains(&planted),
         "{}",
         said.stderr
     );

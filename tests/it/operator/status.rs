@@ -67,9 +67,11 @@ async fn status_says_whether_it_is_well_and_what_people_have_done() -> TestResul
     // Nobody is there, and five records wait in each partition: how old they are, Kafka itself says.
     world.produce(5).await?;
     let down = world.status(&[]).await?.ended(1);
-    for text in
-        ["down       no worker is live", "lag        20 in 4 of 4 partitions; the oldest next record is "]
-    {
+    for text in [
+        "down       no worker is live: the last heartbeat came from process ",
+        "and said that it stops",
+        "lag        20 in 4 of 4 partitions; the oldest next record is ",
+    ] {
         assert!(down.stdout.contains(text), "{}", down.stdout);
     }
     let (_, found, status) = world.troubles(&["--max-lag", "4"]).await?;

@@ -147,7 +147,8 @@ async fn rows_that_lie_past_the_offset_already_go_too() -> TestResult {
 
 /// Many times, under load, in small portions, with workers that are killed and one that wakes up too late.
 #[tokio::test]
-async fn a_fleet_runs_on_while_rows_are_undone() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_a_fleet_runs_on_while_rows_are_undone() -> TestResult {
     let world = World::new("undo-live", 4).await?;
     world.database.execute("CREATE INDEX sink_source ON sink (source_partition, source_offset)").await?;
     let mut fleet = Vec::new();

@@ -133,7 +133,8 @@ async fn core_cooperative_dynamic() -> TestResult {
 }
 
 #[tokio::test]
-async fn cooperative_static() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_cooperative_static() -> TestResult {
     cell(COOPERATIVE, STATIC).await
 }
 
@@ -143,12 +144,14 @@ async fn core_eager_dynamic() -> TestResult {
 }
 
 #[tokio::test]
-async fn eager_round_robin() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_eager_round_robin() -> TestResult {
     cell(ROUND_ROBIN, DYNAMIC).await
 }
 
 #[tokio::test]
-async fn eager_static() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_eager_static() -> TestResult {
     cell(EAGER, STATIC).await
 }
 
@@ -158,6 +161,7 @@ async fn core_consumer_dynamic() -> TestResult {
 }
 
 #[tokio::test]
-async fn consumer_static() -> TestResult {
+#[ignore = "slow: cargo test --test it slow_ -- --ignored"]
+async fn slow_consumer_static() -> TestResult {
     cell(CONSUMER, STATIC).await
 }

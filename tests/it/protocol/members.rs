@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::testing::Result;
+use highwater::testing::{Result, wait_until};
 
 use super::{
     CONSUMER, COOPERATIVE, EAGER, Fleet, Membership, Protocol, ROUND_ROBIN, SMALL_BATCHES, configure_group,
@@ -45,12 +45,28 @@ async fn a_restart_moves_nothing(protocol: Protocol) -> TestResult {
             }
             let now = fleet.process("a").answers().len() + fleet.process("c").answers().len();
             assert_eq!(now, rebalances, "the others were not even asked");
+            asked_who_is_there(&world, fleet.process("b")).await?;
             world.progress(100).await
         })
         .await?;
     world.verify().await?;
     fleet.stop_all().await?;
     world.assert_ledger_gapless().await?;
+    Ok(())
+}
+
+/// The coordinator goes on listing the client id of the predecessor: who is back is a member all the same. After eight
+/// seconds it has been asked twice.
+async fn asked_who_is_there(world: &World<'_>, back: &Process) -> Result<()> {
+    let owner = back.owner().await?;
+    wait_until("the coordinator was asked twice", PATIENCE, async || {
+        let sql = "SELECT ready, heartbeat_at > started_at + interval '8 seconds' FROM highwater.worker_status \
+                   WHERE owner::text = $1";
+        let row = &world.database.query(sql, &[&owner]).await?[0];
+        Ok(row.get::<_, bool>(1).then(|| assert!(row.get::<_, bool>(0), "it is ready")))
+    })
+    .await?;
+    assert!(!back.wrote("not a member of group"), "nobody doubts that it is a member");
     Ok(())
 }
 

@@ -34,7 +34,7 @@ const ROWS: [Row; 4] = [
 type Stalls = (Option<f64>, Option<f64>);
 
 /// A moment, by the clock of the database: seconds since 1970.
-async fn now(world: &World<'_>) -> Result<f64> {
+pub(super) async fn now(world: &World<'_>) -> Result<f64> {
     let sql = "SELECT EXTRACT(epoch FROM clock_timestamp())::float8";
     Ok(world.database.query(sql, &[]).await?[0].get(0))
 }

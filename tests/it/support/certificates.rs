@@ -17,34 +17,69 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        let (params, key) = (Self::params(name), KeyPair::generate().expect("a key"));
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self::of(Issuer::new(params, key), pem)
+    }
+
+    /// An authority that this one vouches for.
+    pub(crate) fn subordinate(&self, name: &str) -> Self {
+        let (params, key) = (Self::params(name), KeyPair::generate().expect("a key"));
+        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        Self::of(Issuer::new(params, key), pem)
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        let this = Self {
-            issuer: Issuer::new(params, key),
-            pem,
-            folder: tempfile::tempdir().expect("a folder for certificates"),
-        };
+        params
+    }
+
+    fn of(issuer: Issuer<'static, KeyPair>, pem: String) -> Self {
+        let this = Self { issuer, pem, folder: tempfile::tempdir().expect("a folder for certificates") };
         this.write("ca.crt", &this.pem);
         this
     }
 
     /// A certificate and its key, in PEM.
     pub(crate) fn issue(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> (String, String) {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
+        self.issue_with(names, purpose, |_| {})
+    }
+
+    /// As [`issue`](Self::issue), of last year.
+    pub(crate) fn expired(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+        self.issue_with(names, purpose, |params| {
+            params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2025, 1, 1);
+        })
+    }
+
+    fn issue_with(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
+        let named: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(named).expect("names");
+        params.distinguished_name.push(DnType::CommonName, names[0]);
         params.extended_key_usages = vec![purpose];
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// The authority's own certificate.
+    pub(crate) fn root_file(&self) -> PathBuf {
+        self.folder.path().join("ca.crt")
+    }
+
     /// `sslrootcert=…` for this authority.
     pub(crate) fn root(&self) -> String {
-        format!("sslrootcert={}", self.folder.path().join("ca.crt").display())
+        format!("sslrootcert={}", self.root_file().display())
     }
 
     /// `sslcert=…&sslkey=…` for a client's certificate by this authority.

@@ -32,8 +32,9 @@ impl World<'_> {
                    WHERE group_id = $1 AND topic = $2 AND claimed_at IS NOT NULL \
                    ORDER BY 1, 2";
         // A released row has no owner any more, but the ledger must still say who applied the range.
-        let nobody = "SELECT count(*) FROM highwater.claim_history WHERE owner IS NULL";
-        assert_eq!(self.number(nobody).await?, 0, "a finished claim was made by nobody");
+        let nobody = "SELECT count(*) FROM highwater.claim_history WHERE owner IS NULL AND group_id = $1";
+        let nobody: i64 = self.database.query(nobody, &[&self.group]).await?[0].get(0);
+        assert_eq!(nobody, 0, "a finished claim was made by nobody");
         let mut claims: BTreeMap<i32, Vec<Claim>> = BTreeMap::new();
         for row in self.database.query(sql, &[&self.group, &self.topic]).await? {
             let claim = Claim { epoch: row.get(1), from: row.get(2), to: row.get(3), records: row.get(4) };

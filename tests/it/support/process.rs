@@ -1,18 +1,20 @@
 //! Workers as processes of their own: this very test binary, started again.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint, freeze_this_process};
+use highwater::testing::{Child, FAILPOINTS, Result, at_failpoint, freeze_this_process, wait_until};
 use highwater::{Batch, HandlerError, Tx, Worker};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use tracing::Instrument as _;
 
 use super::world::World;
 use super::{Copied, Fault, PATIENCE, Sink};
+use crate::dead_letter::Named;
 use crate::field::secrets;
 
 /// A worker process.
@@ -99,6 +101,20 @@ impl Process {
     }
 }
 
+impl World<'_> {
+    /// Waits until a worker of the role `slow` is inside a batch's transaction, its rows written.
+    ///
+    /// That any session of a worker has a transaction would not do: its claims and heartbeats have them too.
+    pub(crate) async fn slow_batch_in_flight(&self) -> Result<()> {
+        let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+                        AND application_name LIKE 'highwater/%' AND query LIKE '%pg_sleep($1)%'";
+        wait_until("a batch is in flight", PATIENCE, async || {
+            Ok((self.number(sleeping).await? > 0).then_some(()))
+        })
+        .await
+    }
+}
+
 /// A `Duration` as its `Debug` writes it.
 fn parse_elapsed(text: &str) -> Duration {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').expect("a unit");
@@ -116,9 +132,10 @@ fn parse_elapsed(text: &str) -> Duration {
 /// Not a test: the body of a worker process. Passes at once when nobody asked for one.
 ///
 /// Roles: `plain`; `copied` (the rows by a `TableSink`); `rows` (no shared balances); `slow` (each batch stays 100 ms, or `HIGHWATER_TEST_SLOW_MS`, inside
-/// its transaction); `timed` (notes when each partition commits, in `commits`); `copy` (after its work, copies the
+/// its transaction); `timed` (notes when each partition commits, in `commits`); `late` (also how old its oldest record
+/// was); `copy` (after its work, copies the
 /// rows again into `copied`, and freezes once half-way); `traced` (has a span and a line of its own for each batch); `hungry` (runs out of memory in its third batch, when the
-/// rows are written); `counted` (`plain`, and tells every second how many tasks its runtime has); `leaky`, `leaky-rows`,
+/// rows are written); `rejecting` (rejects the records of the account `bad`); `counted` (`plain`, and tells every second how many tasks its runtime has); `leaky`, `leaky-rows`,
 /// `leaky-json` (see `field/secrets.rs`).
 #[test]
 #[ignore = "the body of a worker process"]
@@ -146,12 +163,16 @@ fn worker_process() {
             "rows" => Worker::builder().build(Sink { fault: (), rows_only: true })?.run().await,
             "slow" => Worker::builder().build(Sink { fault: Slow, rows_only: false })?.run().await,
             "timed" => Worker::builder().build(Sink { fault: Timed, rows_only: false })?.run().await,
+            "late" => Worker::builder().build(Sink { fault: Lateness, rows_only: false })?.run().await,
             "hungry" => Worker::builder().build(Sink { fault: Hungry, rows_only: false })?.run().await,
             "counted" => {
                 tokio::spawn(count_tasks());
                 Worker::builder().build(Sink::<()>::default())?.run().await
             }
             "traced" => Worker::builder().build(Sink { fault: Scored, rows_only: false })?.run().await,
+            "rejecting" => {
+                Worker::builder().build(Sink { fault: Named::default(), rows_only: false })?.run().await
+            }
             "copied" => Worker::builder().build(Copied::default())?.run().await,
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             "leaky" => Worker::builder().build(Sink { fault: secrets::Leaky, rows_only: false })?.run().await,
@@ -223,6 +244,24 @@ impl Fault for Timed {
         let partitions: Vec<i32> = batch.records().map(|record| record.partition()).collect();
         let note = "INSERT INTO commits SELECT DISTINCT p, clock_timestamp() FROM unnest($1::int4[]) AS p";
         tx.execute(note, &[&partitions]).await?;
+        Ok(())
+    }
+}
+
+/// Notes when each partition commits, and how many milliseconds ago its oldest record of the batch was produced.
+struct Lateness;
+
+impl Fault for Lateness {
+    async fn after(&self, batch: &Batch, tx: &mut Tx) -> std::result::Result<(), HandlerError> {
+        let mut oldest = BTreeMap::new();
+        for record in batch.records() {
+            let produced = record.timestamp_ms().unwrap_or_default();
+            oldest.entry(record.partition()).and_modify(|at| *at = produced.min(*at)).or_insert(produced);
+        }
+        let (partitions, produced): (Vec<i32>, Vec<i64>) = oldest.into_iter().unzip();
+        let note = "INSERT INTO commits SELECT p, clock_timestamp(), \
+                    extract(epoch FROM clock_timestamp()) * 1000 - ms FROM unnest($1::int4[], $2::int8[]) AS t (p, ms)";
+        tx.execute(note, &[&partitions, &produced]).await?;
         Ok(())
     }
 }

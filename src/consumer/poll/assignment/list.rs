@@ -127,7 +127,7 @@ mod tests {
         config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "g");
         config.set("auto.offset.reset", "error").set("enable.auto.commit", "false");
         let client =
-            Arc::new(Client::from_config_and_context(&config, crate::consumer::new_context()).unwrap());
+            Arc::new(Client::from_config_and_context(&config, crate::consumer::context::Context).unwrap());
         let queue = EventQueue::of(Arc::clone(&client)).unwrap();
         let (mut whole, mut fetched) = (WholeList::default(), BTreeMap::new());
         let began = Instant::now();

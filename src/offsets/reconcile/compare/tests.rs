@@ -3,6 +3,7 @@
 use super::super::ledger::chain;
 use super::super::ledger::tests::{claim, event, history, known};
 use super::super::options::Expect;
+use super::super::records::Extent;
 use super::*;
 
 fn rules() -> Vec<TableRules> {
@@ -24,14 +25,22 @@ fn whole(offset: i64) -> u64 {
 
 struct Case {
     deep: bool,
+    /// Behind it no record could be read.
+    read_to: Option<i64>,
     expect: Expect,
     compacted: bool,
     several_rows: bool,
     tombstones: fn(i64) -> bool,
 }
 
-const PLAIN: Case =
-    Case { deep: true, expect: Expect::Unsaid, compacted: false, several_rows: false, tombstones: |_| false };
+const PLAIN: Case = Case {
+    deep: true,
+    read_to: None,
+    expect: Expect::Unsaid,
+    compacted: false,
+    several_rows: false,
+    tombstones: |_| false,
+};
 
 impl Case {
     /// What is found: kind, offset, how many; and the notes.
@@ -48,14 +57,14 @@ impl Case {
         let mut comparison = Comparison::new(facts, (&steps, &coverage), &rules, &mut findings);
         for offset in 0..100 {
             let seen = match offset {
-                _ if !self.deep || offset >= 90 => Seen::Unread,
+                _ if !self.deep || offset >= self.read_to.unwrap_or(90) => Seen::Unread,
                 60 => Seen::Nothing,
                 33 if self.compacted => Seen::Nothing,
                 _ => Seen::Record { tombstone: (self.tombstones)(offset) },
             };
             comparison.visit(&At { offset, seen, rows: &[rows(offset)], dead: dead(offset) });
         }
-        comparison.finish(self.deep.then_some(0));
+        comparison.finish(self.deep.then_some(Extent { from: 0, to: self.read_to }));
         findings.judge(&["sink".to_owned()], self.expect);
         let mut told: Vec<String> = findings
             .differences
@@ -102,6 +111,25 @@ fn each_defect_is_found_by_its_name_and_nothing_else_is() {
 }
 
 #[test]
+fn what_could_not_be_read_is_compared_by_its_counts() {
+    let found = |read_to: i64, at: i64, rows: u64| {
+        let case = Case { read_to: Some(read_to), ..PLAIN };
+        case.found(move |offset| if offset == at { rows } else { whole(offset) }, |_| None).0
+    };
+    // In the middle of the second claim: what was read of it is looked at by name, and there is no count of the rest.
+    assert_eq!(found(70, 20, 1), "");
+    assert_eq!(found(70, 20, 0), "missing_row 20");
+    assert_eq!(found(70, 50, 0), "missing_row 50");
+    assert_eq!(found(70, 80, 0), "");
+    assert_eq!(found(70, 80, 2), "doubled_row 80");
+    assert_eq!(found(70, 90, 1), "row_ahead 90");
+    // Before it began.
+    assert_eq!(found(45, 80, 0), "missing_rows 45");
+    assert_eq!(found(45, 60, 1), "surplus_rows 45");
+    assert_eq!(found(0, 20, 0), "missing_rows 10");
+}
+
+#[test]
 fn a_filter_is_no_defect_unless_every_record_makes_a_row() {
     let half = |offset: i64| if offset % 2 == 0 { whole(offset) } else { 0 };
     for deep in [true, false] {
@@ -141,13 +169,28 @@ fn tombstones_that_make_no_row_are_no_defect() {
 #[test]
 fn dead_letters_make_no_row_until_they_are_redriven() {
     let none = |offset: i64| if offset == 20 { 0 } else { whole(offset) };
-    let waits = |offset: i64| (offset == 20).then_some(Dead::Waiting);
-    let redriven = |offset: i64| (offset == 42).then_some(Dead::Redriven);
     let with_one = |offset: i64| if offset == 42 { 1 } else { whole(offset) };
+    let twice = |offset: i64| if offset == 20 { 2 } else { whole(offset) };
+    let letter = |at: i64, state: DeadState, by_worker: bool| {
+        move |offset: i64| (offset == at).then_some(Dead { state, by_worker })
+    };
+    let (waiting, discarded, redriven) = (DeadState::Waiting, DeadState::Discarded, DeadState::Redriven);
     for deep in [true, false] {
-        let case = Case { deep, ..PLAIN };
-        assert_eq!(case.found(none, waits).0, "");
-        assert_eq!(case.found(with_one, redriven).0, "", "a record that was skipped, and applied after all");
+        let case = Case { deep, expect: Expect::EveryRecord, ..PLAIN };
+        for state in [waiting, discarded] {
+            assert_eq!(case.found(none, letter(20, state, true)).0, "", "{state:?}");
+        }
+        // Either a row or a dead letter; but somebody may have written by hand what he has discarded.
+        assert!(case.found(whole, letter(20, waiting, true)).0.starts_with("row_of_dead_letter 20"));
+        assert_eq!(case.found(whole, letter(20, discarded, true)).0, "");
+        // Redriven is applied: once, and not twice, nor not at all.
+        assert_eq!(case.found(whole, letter(20, redriven, true)).0, "");
+        assert!(case.found(twice, letter(20, redriven, true)).0.starts_with("doubled_row 20"));
+        let lost = case.found(none, letter(20, redriven, true)).0;
+        assert!(lost.starts_with("missing_row"), "{lost}");
+        // What a person has skipped, and was applied after all.
+        assert_eq!(case.found(with_one, letter(42, redriven, false)).0, "");
+        assert_eq!(case.found(with_one, letter(42, waiting, false)).0, "row_stepped_over 42");
     }
 }
 

@@ -124,7 +124,7 @@ async fn any_cut_gives_the_same(
 
 #[test]
 fn s1_any_cut_gives_the_same_for_several_tables() {
-    let tables = std::env::var("HIGHWATER_TEST_TABLES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let tables = std::env::var("HIGHWATER_TEST_TABLES").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let database = runtime.block_on(async {
         let database = Postgres::shared().await?.fresh_database("family").await?;

@@ -1,7 +1,7 @@
 //! S1: the batch is not the sequence. Random tables, random records: however they are cut into batches, the rows are the
 //! same, and so are the record that halts and the reason.
 //!
-//! `HIGHWATER_TEST_TABLES=20000 cargo test --test it sequence` tries as many tables; 60 otherwise, 200 in CI.
+//! `HIGHWATER_TEST_TABLES=20000 cargo test --test it sequence` tries as many tables; 40 otherwise, 200 in CI.
 
 use highwater::testing::{Database, Outcome, Postgres, Rehearsal};
 use highwater::{Table, TableSink};
@@ -432,7 +432,7 @@ async fn any_cut_gives_the_same(
 
 #[test]
 fn s1_any_cut_gives_the_same() {
-    let tables = std::env::var("HIGHWATER_TEST_TABLES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let tables = std::env::var("HIGHWATER_TEST_TABLES").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let database = runtime.block_on(async {
         let database = Postgres::shared().await?.fresh_database("sequence").await?;

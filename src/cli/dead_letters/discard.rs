@@ -1,0 +1,89 @@
+//! `highwater dead-letters discard`.
+
+use clap::Args;
+use highwater::Result;
+use highwater::offsets::Discard;
+use serde::Serialize;
+
+use super::{FilterArguments, records};
+use crate::cli::confirm::ConfirmArguments;
+use crate::cli::operator::{WhyArguments, json, usage};
+
+/// Decide that open dead letters will not be applied
+///
+/// Counts first, by kind. Who did it and why is kept with each. The records are deleted with the rest of the history, when
+/// they are older than `history_retention`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    filter: FilterArguments,
+
+    #[command(flatten)]
+    why: WhyArguments,
+
+    #[command(flatten)]
+    confirm: ConfirmArguments,
+}
+
+/// As JSON.
+#[derive(Debug, Serialize)]
+struct Discarded {
+    executed: bool,
+    kinds: Vec<Kind>,
+    records: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Kind {
+    group: String,
+    kind: String,
+    records: i64,
+    reason: String,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<String> {
+    arguments.confirm.check()?;
+    if arguments.why.is_unsaid() && !arguments.confirm.dry_run {
+        return Err(usage("why? Give --reason TEXT: it is kept with each of them"));
+    }
+    let mut offsets = arguments.filter.operator.connect().await?;
+    let actor = arguments.why.actor(&mut offsets).await?;
+    let (mut filters, mut kinds) = (Vec::new(), Vec::new());
+    for filter in arguments.filter.filters(&mut offsets).await? {
+        let filter =
+            offsets.as_of_now(filter).await?.states(Some(vec![highwater::offsets::DeadLetterState::Open]));
+        kinds.extend(offsets.dead_letter_kinds(&filter).await?);
+        filters.push(filter);
+    }
+    let found: i64 = kinds.iter().map(|kind| kind.records).sum();
+    let mut shown = String::new();
+    for kind in &kinds {
+        shown += &format!("{} {}: {}: {}\n", kind.group, kind.kind, records(kind.records), kind.reason);
+    }
+    let question = format!("Discard {}?", records(found));
+    let executed = found > 0 && arguments.confirm.is_meant(&shown, &question)?;
+    let mut discarded = 0;
+    if executed {
+        for filter in &filters {
+            discarded +=
+                offsets.discard_dead_letters(filter, Discard::by(&actor, arguments.why.reason())).await?;
+        }
+    }
+    if arguments.filter.operator.json {
+        let kind = |kind: highwater::offsets::DeadLetterKind| Kind {
+            group: kind.group,
+            kind: kind.kind,
+            records: kind.records,
+            reason: kind.reason,
+        };
+        let records = if executed { discarded } else { u64::try_from(found).unwrap_or_default() };
+        return json(&Discarded { executed, kinds: kinds.into_iter().map(kind).collect(), records });
+    }
+    if found == 0 {
+        return Ok("no open dead letters fit\n".to_owned());
+    }
+    if executed {
+        return Ok(format!("{shown}{} discarded\n", records(i64::try_from(discarded).unwrap_or(i64::MAX))));
+    }
+    Ok(format!("{shown}{} would be discarded; nothing was done\n", records(found)))
+}

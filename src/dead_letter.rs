@@ -1,0 +1,17 @@
+//! Dead letters: records that were rejected, stored whole in the transaction that steps over them (EO-9).
+//!
+//! Where today's judge names a record whose own data is at fault, the [policy](Policies) of its route decides: its
+//! partition halts there, or the record is stored, within [limits](tally). Nothing else leads here, so an outage, a missing
+//! privilege or a bug leaves no dead letter.
+
+mod policy;
+mod queue;
+mod rejection;
+mod store;
+mod tally;
+
+pub use policy::RejectPolicy;
+pub(crate) use policy::{Counted, LIMIT_SAID, Policies};
+pub(crate) use queue::{Queue, Request, Waiting, obstacle};
+pub(crate) use rejection::Rejection;
+pub(crate) use store::{Keep, Letter, Payload, Store, payload_of};

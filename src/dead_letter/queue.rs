@@ -1,0 +1,299 @@
+//! Redrives as workers read them, and what they say of them beside their batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+
+use crate::batch::{Part, PartitionKey, Redriven, Segment};
+use crate::consumer::PartitionBuffer;
+use crate::consumer::ffi::TimestampType;
+use crate::control::is_older;
+use crate::db::{Db, DbError};
+use crate::record::chunk::{Chunk, RawRecord};
+use crate::schema::SchemaName;
+use crate::{Batch, NextOffset};
+
+/// A redrive that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) id: i64,
+    /// None behind this place may be taken now.
+    up_to: i64,
+    /// Of the whole group.
+    pub(crate) per_second: Option<i64>,
+}
+
+/// A dead letter that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) letter: i64,
+    pub(crate) offset: i64,
+    /// It is open, and its content is there.
+    pub(crate) fits: bool,
+    pub(crate) bytes: usize,
+}
+
+/// Why a dead letter `d` (with its payload `p` and what is known of its topic, `t`) can never be redriven as it is; NULL if
+/// nothing of that kind is in the way. Asked when a redrive is begun, and again when its letters' turn comes.
+///
+/// Moves by Highwater's own verbs supersede what will be read again; the last reason is for those that are told by their
+/// event alone, as by an operator's own SQL, or a start from the beginning after the offsets were deleted.
+pub(crate) fn obstacle(schema: &SchemaName) -> String {
+    format!(
+        "CASE WHEN p.dead_letter_id IS NULL THEN 'their content is not kept: it was too large, or has expired' \
+           WHEN d.topic_id NOT IN ('', coalesce(t.topic_id, '')) THEN 'they are of another topic of this name, which was deleted' \
+           WHEN EXISTS (SELECT FROM {} e WHERE e.group_id = d.group_id AND e.topic = d.topic AND e.partition = d.partition \
+             AND e.occurred_at > d.last_at AND e.to_offset <= d.record_offset \
+             AND (e.from_offset IS NULL OR e.from_offset > d.record_offset)) \
+             THEN 'the group was moved back before them since, and has read them again, or will' END",
+        schema.qualified("offset_event")
+    )
+}
+
+/// The statements.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    db: Arc<Db>,
+    running: String,
+    partitions: String,
+    waiting: String,
+    gone: String,
+    read: String,
+    turn: String,
+    conclude: String,
+    stop: String,
+}
+
+impl Queue {
+    pub(crate) fn new(db: Arc<Db>) -> Self {
+        let [letters, payloads, topics, requests, items] =
+            ["dead_letter", "dead_letter_payload", "group_topic", "redrive_request", "redrive_letter"]
+                .map(|table| db.schema.qualified(table));
+        let redriven = format!(
+            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'redriven')"
+        );
+        let gone = format!(
+            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'gone')"
+        );
+        let failed = format!(
+            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed')"
+        );
+        // One that has gone proves nothing: another goes first in its place.
+        let canary_failed = format!(
+            "EXISTS (SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed' \
+               AND i.place <= r.canary + {gone})"
+        );
+        let waits = "i.request_id = $1 AND i.outcome IS NULL AND i.place <= $2";
+        Self {
+            // Behind the canaries only once so many are redriven.
+            running: format!(
+                "SELECT r.request_id, CASE WHEN {failed} >= r.stop_after OR {canary_failed} THEN 0 \
+                   WHEN {redriven} < r.canary THEN r.canary + {gone} ELSE 9223372036854775807 END, r.per_second \
+                 FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' ORDER BY r.request_id"
+            ),
+            partitions: format!(
+                "SELECT h.topic, h.partition FROM unnest($3::text[], $4::int4[], $5::int8[]) AS h(topic, partition, next_offset) \
+                 WHERE EXISTS (SELECT FROM {items} i WHERE {waits} AND i.topic = h.topic AND i.partition = h.partition \
+                   AND i.record_offset < h.next_offset)"
+            ),
+            waiting: format!(
+                "SELECT i.dead_letter_id, i.record_offset, \
+                   d.state = 'open' AND ({obstacle}) IS NULL, \
+                   (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8 \
+                 FROM {items} i JOIN {letters} d USING (dead_letter_id) LEFT JOIN {payloads} p USING (dead_letter_id) \
+                 LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
+                 WHERE {waits} AND i.topic = $3 AND i.partition = $4 AND i.record_offset < $5 \
+                 ORDER BY i.record_offset, i.dead_letter_id LIMIT $6",
+                obstacle = obstacle(&db.schema),
+            ),
+            gone: format!(
+                "UPDATE {items} i SET outcome = 'gone', ended_at = clock_timestamp() \
+                 WHERE i.request_id = $1 AND i.dead_letter_id = ANY($2) AND i.outcome IS NULL"
+            ),
+            read: format!(
+                "SELECT dead_letter_id, record_key, record_value, header_names, header_values, timestamp_ms, timestamp_type \
+                 FROM {payloads} WHERE dead_letter_id = ANY($1)"
+            ),
+            // One row for the whole group: the rate holds however many workers there are.
+            turn: format!(
+                "UPDATE {requests} SET free_at = greatest(free_at, clock_timestamp()) \
+                   + $2::int8 * interval '1 second' / per_second \
+                 WHERE request_id = $1 AND state = 'running' AND free_at <= clock_timestamp()"
+            ),
+            conclude: format!(
+                "WITH found AS ( \
+                   SELECT {failed} AS failed, {canary_failed} AS canary_failed, EXISTS ( \
+                     SELECT FROM {items} i WHERE i.request_id = $1 AND i.outcome IS NULL) AS waits \
+                   FROM {requests} r WHERE r.request_id = $1) \
+                 UPDATE {requests} r SET ended_at = clock_timestamp(), \
+                   state = CASE WHEN f.canary_failed OR f.failed >= r.stop_after THEN 'stopped' ELSE 'done' END, \
+                   detail = CASE WHEN f.canary_failed THEN 'one of those that went first was rejected again' \
+                     WHEN f.failed >= r.stop_after THEN f.failed || ' were rejected again' END \
+                 FROM found f WHERE r.request_id = $1 AND r.state = 'running' \
+                   AND (f.canary_failed OR f.failed >= r.stop_after OR NOT f.waits)"
+            ),
+            stop: format!(
+                "UPDATE {requests} SET state = 'stopped', detail = $2, ended_at = clock_timestamp() \
+                 WHERE request_id = $1 AND state = 'running'"
+            ),
+            db,
+        }
+    }
+
+    /// Those that go on; `None` where there are no such tables yet.
+    pub(crate) async fn running(&self) -> Result<Option<Vec<Request>>, DbError> {
+        let client = self.db.status().await?;
+        let asked = async {
+            let statement = client.prepare_cached(&self.running).await?;
+            client.query(&statement, &[&&*self.db.identity.group]).await
+        };
+        match asked.await {
+            Ok(rows) => {
+                let request =
+                    |row: &Row| Request { id: row.get(0), up_to: row.get(1), per_second: row.get(2) };
+                Ok(Some(rows.iter().map(request).collect()))
+            }
+            // A right that is missing is to be said: a redrive would stand still.
+            Err(error) if is_older(&error) && error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Of which of these partitions letters wait that may be taken now.
+    pub(crate) async fn partitions(
+        &self,
+        request: &Request,
+        held: &[Arc<PartitionBuffer>],
+    ) -> Result<Vec<PartitionKey>, DbError> {
+        let topics: Vec<&str> = held.iter().map(|buffer| &*buffer.key.topic).collect();
+        let partitions: Vec<i32> = held.iter().map(|buffer| buffer.key.partition).collect();
+        let next: Vec<i64> = held.iter().map(|buffer| buffer.committed()).collect();
+        let client = self.db.status().await?;
+        let statement = client.prepare_cached(&self.partitions).await?;
+        let rows =
+            client.query(&statement, &[&request.id, &request.up_to, &topics, &partitions, &next]).await?;
+        let key = |row: &Row| PartitionKey { topic: row.get::<_, &str>(0).into(), partition: row.get(1) };
+        Ok(rows.iter().map(key).collect())
+    }
+
+    /// The first letters of this partition that wait, in offset order.
+    pub(crate) async fn waiting(
+        &self,
+        request: &Request,
+        held: &PartitionBuffer,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, DbError> {
+        let (key, next) = (&held.key, held.committed());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let client = self.db.status().await?;
+        let statement = client.prepare_cached(&self.waiting).await?;
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&request.id, &request.up_to, &&*key.topic, &key.partition, &next, &limit];
+        let rows = client.query(&statement, &parameters).await?;
+        let waiting = |row: &Row| Waiting {
+            letter: row.get(0),
+            offset: row.get(1),
+            fits: row.get(2),
+            bytes: usize::try_from(row.get::<_, i64>(3)).unwrap_or(usize::MAX),
+        };
+        Ok(rows.iter().map(waiting).collect())
+    }
+
+    /// These cannot be redriven any more: somebody has decided otherwise meanwhile, or their content is not kept.
+    pub(crate) async fn gone(&self, request: &Request, letters: &[i64]) -> Result<(), DbError> {
+        let client = self.db.status().await?;
+        client.execute(&self.gone, &[&request.id, &letters]).await?;
+        Ok(())
+    }
+
+    /// Whether so many may be taken now, by the redrive's rate; then they are.
+    pub(crate) async fn turn(&self, request: &Request, letters: usize) -> Result<bool, DbError> {
+        if request.per_second.is_none() {
+            return Ok(true);
+        }
+        let client = self.db.status().await?;
+        let letters = i64::try_from(letters).unwrap_or(i64::MAX);
+        Ok(client.execute(&self.turn, &[&request.id, &letters]).await? == 1)
+    }
+
+    /// The letters as a batch under the claim that holds their partition. One whose content has gone meanwhile is left out.
+    pub(crate) async fn batch(
+        &self,
+        request: &Request,
+        held: &PartitionBuffer,
+        waiting: &[Waiting],
+    ) -> Result<Option<Batch>, DbError> {
+        let numbers: Vec<i64> = waiting.iter().map(|waiting| waiting.letter).collect();
+        let client = self.db.status().await?;
+        let statement = client.prepare_cached(&self.read).await?;
+        let rows = client.query(&statement, &[&numbers]).await?;
+        let rows: HashMap<i64, &Row> = rows.iter().map(|row| (row.get(0), row)).collect();
+        let mut chunk: Option<Chunk> = None;
+        let mut redriven = Redriven { request: request.id, letters: [].into() };
+        for Waiting { letter, offset, .. } in waiting {
+            let Some(row) = rows.get(letter) else { continue };
+            // Of a topic that had no id when the other one was stored: it comes in a batch of its own.
+            if redriven.letters.contains_key(offset) {
+                continue;
+            }
+            redriven.letters.insert(*offset, *letter);
+            push(&mut chunk, *offset, row);
+        }
+        let (Some(chunk), Some((first, _)), Some((last, _))) =
+            (chunk, redriven.letters.first_key_value(), redriven.letters.last_key_value())
+        else {
+            return Ok(None);
+        };
+        let (Some(from), Some(to)) = (NextOffset::new(*first), NextOffset::after(*last)) else {
+            return Ok(None);
+        };
+        let range = 0..chunk.len();
+        let part = Part {
+            key: held.key.clone(),
+            claim: held.claim,
+            from,
+            to,
+            segments: vec![Segment { chunk: Arc::new(chunk), range }],
+            letter: None,
+        };
+        Ok(Some(Batch::of_letters(part, redriven)))
+    }
+
+    /// Ends it, if there is nothing left to do, or enough has failed.
+    pub(crate) async fn conclude(&self, request: &Request) -> Result<(), DbError> {
+        let client = self.db.status().await?;
+        client.execute(&self.conclude, &[&request.id]).await?;
+        Ok(())
+    }
+
+    /// Ends it, for no letter's sake.
+    pub(crate) async fn stop(&self, request: &Request, why: &str) -> Result<(), DbError> {
+        let client = self.db.status().await?;
+        client.execute(&self.stop, &[&request.id, &why.replace('\0', "\u{fffd}")]).await?;
+        Ok(())
+    }
+}
+
+/// The record as it was, byte for byte.
+fn push(chunk: &mut Option<Chunk>, offset: i64, row: &Row) {
+    let names: Vec<&[u8]> = row.get(3);
+    let values: Vec<Option<&[u8]>> = row.get(4);
+    let record = RawRecord {
+        offset,
+        timestamp_ms: row.get::<_, Option<i64>>(5).unwrap_or(-1),
+        timestamp_type: row.get::<_, Option<i16>>(6).map(|kind| match kind {
+            0 => TimestampType::CreateTime,
+            _ => TimestampType::LogAppendTime,
+        }),
+        // Not kept: it is of the fence against truncation, and no handler sees it.
+        leader_epoch: -1,
+        key: row.get(1),
+        value: row.get(2),
+    };
+    let chunk = chunk.get_or_insert_with(|| Chunk::starting_with(&record, None));
+    chunk.push(&record, names.into_iter().zip(values));
+}

@@ -1,0 +1,208 @@
+//! Our own names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::definitions as names;
+use crate::dead_letter::LIMIT_SAID;
+use crate::fleet::{DeadLetters, Group, Partition, Reading, View, Worker};
+use crate::metrics::exposition::{Family, Labels, Value};
+
+/// Of this process: always there.
+pub(super) fn of_itself(view: &View) -> Vec<Family> {
+    let none = Labels::default;
+    let up = Family::of(&names::UP).with(none(), Value::Count(u64::from(!view.is_stale())));
+    let mut last = Family::of(&names::LAST_SURVEY);
+    if let Some(at_ms) = view.read_at_ms {
+        last.push(none(), seconds(at_ms));
+    }
+    let errors = Family::of(&names::ERRORS).with(none(), Value::Count(view.errors_total));
+    let mut read = Family::of(&names::READ);
+    if let Some(reading) = &view.reading {
+        read.push(none(), seconds(i64::try_from(reading.took_ms).unwrap_or(i64::MAX)));
+    }
+    let version = Labels::new([("version", Arc::from(env!("CARGO_PKG_VERSION")))]);
+    vec![up, last, errors, read, Family::of(&names::BUILD).with(version, Value::Info)]
+}
+
+#[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit
+fn seconds(ms: i64) -> Value {
+    Value::Number(ms as f64 / 1_000.0)
+}
+
+/// Of the groups. What is not known has no sample.
+pub(super) fn of_groups(reading: &Reading, counters: &Counters) -> Vec<Family> {
+    let mut families = of_partitions(reading);
+    families.extend(of_topics(reading));
+    families.extend(of_whole_groups(reading));
+    families.extend(of_workers(reading));
+    families.extend(counted(reading, counters));
+    if let Some(age) = reading.oldest_snapshot_seconds {
+        families.push(Family::of(&names::SNAPSHOT).with(Labels::default(), Value::Number(age)));
+    }
+    families
+}
+
+pub(super) fn group_label(group: &Group) -> Labels {
+    Labels::new([("group", Arc::from(group.group.as_str()))])
+}
+
+fn of_partitions(reading: &Reading) -> Vec<Family> {
+    let mut lag = Family::of(&names::LAG_RECORDS);
+    let mut age = Family::of(&names::LAG_SECONDS);
+    let mut next = Family::of(&names::NEXT_OFFSET);
+    let mut stable = Family::of(&names::LAST_STABLE);
+    let mut health = Family::of(&names::HEALTH);
+    for group in &reading.groups {
+        let name: Arc<str> = group.group.as_str().into();
+        for partition in &group.partitions {
+            let labels = Labels::new([
+                ("group", Arc::clone(&name)),
+                ("topic", partition.topic.as_str().into()),
+                ("partition", partition.partition.to_string().into()),
+            ]);
+            if let Some(records) = partition.lag_records {
+                lag.push(labels.clone(), Value::Integer(records));
+            }
+            if let Some(seconds) = partition.lag_seconds {
+                age.push(labels.clone(), Value::Number(seconds));
+            }
+            next.push(labels.clone(), Value::Integer(partition.next_offset));
+            if let Some(offset) = partition.last_stable_offset {
+                stable.push(labels.clone(), Value::Integer(offset));
+            }
+            health.push(
+                labels.and("class", partition.class.as_str()),
+                Value::Integer(partition.severity.into()),
+            );
+        }
+    }
+    vec![lag, age, next, stable, health]
+}
+
+fn of_topics(reading: &Reading) -> Vec<Family> {
+    let mut hidden = Family::of(&names::UNCOMMITTED_RECORDS);
+    let mut open = Family::of(&names::UNCOMMITTED_SECONDS);
+    let mut drain = Family::of(&names::DRAIN);
+    let mut loss = Family::of(&names::LOSS);
+    let mut letters = Family::of(&names::LETTERS);
+    let mut oldest = Family::of(&names::LETTERS_OLDEST);
+    let mut halts = Family::of(&names::LETTER_HALTS);
+    for group in &reading.groups {
+        for (topic, partitions) in by_topic(group) {
+            let labels = group_label(group).and("topic", topic);
+            // 0 where there are none, for otherwise nothing grows when the first come.
+            let is_open = |waiting: &DeadLetters| waiting.topic == topic && waiting.state == "open";
+            if group.dead_letters.as_ref().is_some_and(|letters| !letters.iter().any(is_open)) {
+                letters.push(labels.and("state", "open"), Value::Integer(0));
+            }
+            let halted = partitions.iter().filter(|partition| has_too_many_letters(partition)).count();
+            halts.push(labels.clone(), Value::Count(halted as u64));
+            let known: Vec<i64> = partitions.iter().filter_map(|p| p.uncommitted_records).collect();
+            if !known.is_empty() {
+                hidden.push(labels.clone(), Value::Integer(known.iter().sum()));
+            }
+            let most =
+                |of: fn(&Partition) -> Option<f64>| partitions.iter().filter_map(|p| of(p)).reduce(f64::max);
+            let least =
+                |of: fn(&Partition) -> Option<f64>| partitions.iter().filter_map(|p| of(p)).reduce(f64::min);
+            for (family, value) in [
+                (&mut open, most(|p| p.uncommitted_seconds)),
+                (&mut drain, most(|p| p.drain_seconds)),
+                (&mut loss, least(|p| p.loss_seconds)),
+            ] {
+                if let Some(value) = value {
+                    family.push(labels.clone(), Value::Number(value));
+                }
+            }
+        }
+        for waiting in group.dead_letters.iter().flatten() {
+            let labels =
+                group_label(group).and("topic", waiting.topic.as_str()).and("state", waiting.state.as_str());
+            letters.push(labels, Value::Integer(waiting.count));
+            if waiting.state == "open" {
+                let labels = group_label(group).and("topic", waiting.topic.as_str());
+                oldest.push(labels, seconds((reading.at_ms - waiting.since_ms).max(0)));
+            }
+        }
+    }
+    vec![hidden, open, drain, loss, letters, oldest, halts]
+}
+
+/// It has halted for a limit of dead letters, as its worker has said.
+fn has_too_many_letters(partition: &Partition) -> bool {
+    let is_said = |text: Option<&str>| text.is_some_and(|text| text.contains(LIMIT_SAID));
+    partition.class == "HALTED"
+        && (is_said(partition.detail.as_deref()) || is_said(partition.reason.as_deref()))
+}
+
+/// The partitions of each topic.
+pub(super) fn by_topic(group: &Group) -> BTreeMap<&str, Vec<&Partition>> {
+    let mut topics: BTreeMap<&str, Vec<&Partition>> = BTreeMap::new();
+    for partition in &group.partitions {
+        topics.entry(&partition.topic).or_default().push(partition);
+    }
+    topics
+}
+
+fn of_whole_groups(reading: &Reading) -> Vec<Family> {
+    let mut health = Family::of(&names::GROUP_HEALTH);
+    let mut lag = Family::of(&names::GROUP_LAG_RECORDS);
+    let mut age = Family::of(&names::GROUP_LAG_SECONDS);
+    let mut partitions = Family::of(&names::GROUP_PARTITIONS);
+    let mut workers = Family::of(&names::GROUP_WORKERS);
+    let mut ready = Family::of(&names::WORKERS_READY);
+    let mut seen = Family::of(&names::SURVEY_AGE);
+    let count = |count: usize| Value::Count(count as u64);
+    for group in &reading.groups {
+        let labels = group_label(group);
+        health.push(labels.and("class", group.class.as_str()), Value::Integer(group.severity.into()));
+        if let Some(records) = group.lag_records {
+            lag.push(labels.clone(), Value::Integer(records));
+        }
+        if let Some(seconds) = group.lag_seconds {
+            age.push(labels.clone(), Value::Number(seconds));
+        }
+        if let Some(as_of_ms) = group.as_of_ms {
+            seen.push(labels.clone(), seconds((reading.at_ms - as_of_ms).max(0)));
+        }
+        partitions.push(labels.clone(), count(group.partitions.len()));
+        workers.push(labels.clone(), count(group.live_workers));
+        ready.push(labels, count(group.ready_workers));
+    }
+    vec![health, lag, age, partitions, workers, ready, seen]
+}
+
+fn of_workers(reading: &Reading) -> Vec<Family> {
+    let mut since = Family::of(&names::SINCE_COMMIT);
+    let mut deadline = Family::of(&names::DEADLINE);
+    let mut stuck = Family::of(&names::STUCK);
+    for group in &reading.groups {
+        for worker in group.workers.iter().filter(|worker| worker.live) {
+            let labels = group_label(group).and("worker", label_of(worker));
+            since.push(labels.clone(), Value::Number(worker.since_commit_seconds));
+            deadline.push(labels.clone(), Value::Number(worker.deadline_seconds));
+            stuck.push(labels, Value::Count(worker.stuck as u64));
+        }
+    }
+    vec![since, deadline, stuck]
+}
+
+/// Its instance id, which stays the same over restarts, or its own id.
+fn label_of(worker: &Worker) -> &str {
+    worker.instance_id.as_deref().unwrap_or(&worker.owner)
+}
+
+fn counted(reading: &Reading, counters: &Counters) -> Vec<Family> {
+    let mut records = Family::of(&names::RECORDS);
+    let mut commits = Family::of(&names::COMMITS);
+    let mut fencings = Family::of(&names::FENCINGS);
+    for group in &reading.groups {
+        let (labels, counts) = (group_label(group), counters.of(&group.group));
+        records.push(labels.clone(), Value::Count(counts.records));
+        commits.push(labels.clone(), Value::Count(counts.commits));
+        fencings.push(labels, Value::Count(counts.fencings));
+    }
+    vec![records, commits, fencings]
+}

@@ -1,0 +1,253 @@
+//! A group, its partitions and its workers, as one reading has found them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Advice, Diagnosis, Event, json};
+
+/// A group.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct Group {
+    /// Its name.
+    pub group: String,
+    /// The worst class of its partitions.
+    pub class: String,
+    /// How bad that is; 0: not at all.
+    pub severity: i32,
+    /// Which of partition, throughput and consumer it is, in words.
+    pub diagnosis: Diagnosis,
+    /// What one would do next, the likeliest first.
+    pub advice: Vec<Advice>,
+    /// How many records wait, as far as that is known of its partitions; none if of no one.
+    #[serde(serialize_with = "json::maybe_text")]
+    pub lag_records: Option<i64>,
+    /// Of how many partitions it is not known.
+    pub unknown_partitions: usize,
+    /// How old the oldest next record is.
+    #[serde(serialize_with = "json::seconds")]
+    pub lag_seconds: Option<f64>,
+    /// Where that is, or where most records wait, as `topic:partition`.
+    pub furthest: Option<String>,
+    /// When the slowest partition will have caught up; infinity: never, at this pace.
+    #[serde(serialize_with = "json::seconds")]
+    pub drain_seconds: Option<f64>,
+    /// How long until Kafka deletes a record that was not applied.
+    #[serde(serialize_with = "json::seconds")]
+    pub loss_seconds: Option<f64>,
+    /// When that of its partitions was last seen that was not seen for longest, in milliseconds since 1970; none where one
+    /// never was.
+    pub as_of_ms: Option<i64>,
+    /// Workers whose heartbeat is fresh.
+    pub live_workers: usize,
+    /// Of those, how many say that they are ready.
+    pub ready_workers: usize,
+    /// The longest that a worker has had something to apply without a commit.
+    #[serde(serialize_with = "json::seconds")]
+    pub since_commit_seconds: Option<f64>,
+    /// Its partitions, by topic and number.
+    pub partitions: Vec<Partition>,
+    /// Its workers: live, or gone within the window.
+    pub workers: Vec<Worker>,
+    /// What happened within the window, the newest first.
+    pub events: Vec<Event>,
+    /// Dead letters that wait for somebody, by topic and state; none where they may not be read.
+    pub dead_letters: Option<Vec<DeadLetters>>,
+}
+
+/// Dead letters that wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeadLetters {
+    /// Whose records they are.
+    pub topic: String,
+    /// `open`, `parked` or `queued`.
+    pub state: String,
+    /// How many.
+    #[serde(serialize_with = "json::text")]
+    pub count: i64,
+    /// Since when the one of them is in this state that is longest, in milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+/// A partition of a group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Partition {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The next record to apply.
+    #[serde(serialize_with = "json::text")]
+    pub next_offset: i64,
+    /// Where Kafka's log begins.
+    #[serde(serialize_with = "json::maybe_text")]
+    pub log_start_offset: Option<i64>,
+    /// Up to where `read_committed` reads.
+    #[serde(serialize_with = "json::maybe_text")]
+    pub last_stable_offset: Option<i64>,
+    /// Where the log ends.
+    #[serde(serialize_with = "json::maybe_text")]
+    pub log_end_offset: Option<i64>,
+    /// How many offsets lie between the next record and the last stable offset.
+    #[serde(serialize_with = "json::maybe_text")]
+    pub lag_records: Option<i64>,
+    /// How old the next record is; 0 if there is none.
+    #[serde(serialize_with = "json::seconds")]
+    pub lag_seconds: Option<f64>,
+    /// How many offsets an open transaction hides.
+    #[serde(serialize_with = "json::maybe_text")]
+    pub uncommitted_records: Option<i64>,
+    /// For how long.
+    #[serde(serialize_with = "json::seconds")]
+    pub uncommitted_seconds: Option<f64>,
+    /// When it will have caught up, at this pace; infinity: never.
+    #[serde(serialize_with = "json::seconds")]
+    pub drain_seconds: Option<f64>,
+    /// How long until Kafka deletes the next record.
+    #[serde(serialize_with = "json::seconds")]
+    pub loss_seconds: Option<f64>,
+    /// When somebody has last seen it, in milliseconds since 1970.
+    pub as_of_ms: Option<i64>,
+    /// How it is: see [`health`](crate::health).
+    pub class: String,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// How bad that is; 0: not at all.
+    pub severity: i32,
+    /// The process that holds it.
+    pub owner: Option<String>,
+    /// The claim's number.
+    #[serde(serialize_with = "json::text")]
+    pub epoch: i64,
+    /// When it was claimed, in milliseconds since 1970.
+    pub claimed_at_ms: Option<i64>,
+    /// Who has claimed it last.
+    #[serde(skip)]
+    pub claimed_by: Option<String>,
+    /// When it has last committed, in milliseconds since 1970.
+    pub committed_at_ms: Option<i64>,
+    /// What its worker says of it.
+    pub state: Option<String>,
+    /// … in words.
+    pub detail: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    pub state_since_ms: Option<i64>,
+    /// For how long it has had something to apply without a commit; none: it has nothing, or is held.
+    #[serde(serialize_with = "json::seconds")]
+    pub since_commit_seconds: Option<f64>,
+}
+
+impl Partition {
+    /// As people write it: `topic:partition`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.topic, self.partition)
+    }
+}
+
+/// A worker process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Worker {
+    /// Its random id.
+    pub owner: String,
+    /// Its static membership, if it has one.
+    pub instance_id: Option<String>,
+    /// Which program it is.
+    pub program: String,
+    /// In which version.
+    pub version: String,
+    /// Where it runs.
+    pub host: String,
+    /// Its process id there.
+    pub process_id: i32,
+    /// When it started, in milliseconds since 1970.
+    pub started_at_ms: i64,
+    /// When its heart has last beaten.
+    pub heartbeat_at_ms: i64,
+    /// When it has stopped, if it said so.
+    pub stopped_at_ms: Option<i64>,
+    /// Whether its heartbeat is fresh.
+    pub live: bool,
+    /// What it says of itself.
+    pub state: String,
+    /// Whether it says that it is ready.
+    pub ready: bool,
+    /// Why not, or what it waits for.
+    pub detail: Option<String>,
+    /// How many partitions it holds.
+    pub partitions: usize,
+    /// How many of those have something to apply.
+    pub behind: usize,
+    /// How many of those stand still with a text.
+    pub stuck: usize,
+    /// When it has last committed, in milliseconds since 1970.
+    pub committed_at_ms: Option<i64>,
+    /// For how long it has had something to apply without a commit: 0 if it has nothing to apply.
+    pub since_commit_seconds: f64,
+    /// The partition of which that is.
+    pub slowest: Option<String>,
+    /// How long a batch of it may take.
+    pub deadline_seconds: f64,
+    /// Records that it has applied.
+    #[serde(serialize_with = "json::text")]
+    pub records_total: i64,
+    /// Batches that it has committed.
+    #[serde(serialize_with = "json::text")]
+    pub commits_total: i64,
+    /// Claims of it that another process has taken.
+    #[serde(serialize_with = "json::text")]
+    pub fenced_total: i64,
+    /// Batches that it has tried again.
+    #[serde(serialize_with = "json::text")]
+    pub retries_total: i64,
+}
+
+impl Worker {
+    /// By which people know it: its instance id, or where it runs.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.instance_id.clone().unwrap_or_else(|| format!("{} pid {}", self.host, self.process_id))
+    }
+}
+
+impl Group {
+    /// Adds up what its partitions and workers say, and judges it.
+    pub(super) fn complete(&mut self) {
+        let worst = self.partitions.iter().max_by_key(|partition| partition.severity);
+        self.class = worst.map_or_else(|| "OK".to_owned(), |partition| partition.class.clone());
+        self.severity = worst.map_or(0, |partition| partition.severity);
+        let known = || self.partitions.iter().filter_map(|partition| partition.lag_records);
+        self.unknown_partitions = self.partitions.len() - known().count();
+        self.lag_records = (known().count() > 0).then(|| known().sum());
+        let oldest = self.partitions.iter().filter_map(|p| Some((p.lag_seconds?, p)));
+        let oldest = oldest.max_by(|a, b| a.0.total_cmp(&b.0));
+        self.lag_seconds = oldest.map(|(seconds, _)| seconds);
+        let most = self.partitions.iter().max_by_key(|partition| partition.lag_records);
+        let furthest = oldest.filter(|(seconds, _)| *seconds > 0.0).map(|(_, partition)| partition);
+        let furthest = furthest.or_else(|| most.filter(|partition| partition.lag_records > Some(0)));
+        self.furthest = furthest.map(Partition::place);
+        self.drain_seconds = self.partitions.iter().filter_map(|p| p.drain_seconds).reduce(f64::max);
+        self.loss_seconds = self.partitions.iter().filter_map(|p| p.loss_seconds).reduce(f64::min);
+        self.as_of_ms = self.partitions.iter().map(|partition| partition.as_of_ms).min().flatten();
+        self.live_workers = self.workers.iter().filter(|worker| worker.live).count();
+        self.ready_workers = self.workers.iter().filter(|worker| worker.live && worker.ready).count();
+        let live = self.workers.iter().filter(|worker| worker.live);
+        self.since_commit_seconds = live.map(|worker| worker.since_commit_seconds).reduce(f64::max);
+        self.diagnosis = super::diagnosis::diagnose(self);
+        self.advice = super::advice::advise(self);
+    }
+
+    /// Dead letters that wait, by state.
+    #[must_use]
+    pub fn waiting_letters(&self) -> BTreeMap<&str, i64> {
+        let mut states = BTreeMap::new();
+        for letters in self.dead_letters.iter().flatten() {
+            *states.entry(letters.state.as_str()).or_default() += letters.count;
+        }
+        states
+    }
+}

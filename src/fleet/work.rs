@@ -1,0 +1,93 @@
+//! For how long somebody has had something to apply, and has committed nothing. Pure.
+
+use std::collections::HashMap;
+
+use super::group::{Partition, Worker};
+
+/// Held by a person or by an error: that nothing is committed is as it should be.
+fn is_held(class: &str) -> bool {
+    matches!(class, "PAUSED" | "HALTED")
+}
+
+/// Since its last commit, its claim, or the moment at which its next record was written: whichever came last. So a
+/// partition that was idle for an hour does not look wedged when its first record comes.
+pub(super) fn since_commit(partition: &Partition, now_ms: i64) -> Option<f64> {
+    if partition.lag_records.is_none_or(|lag| lag <= 0) || is_held(&partition.class) {
+        return None;
+    }
+    let from = partition.committed_at_ms.max(partition.claimed_at_ms)?;
+    #[allow(clippy::cast_precision_loss)] // milliseconds of some years
+    let since = (now_ms - from).max(0) as f64 / 1_000.0;
+    Some(partition.lag_seconds.map_or(since, |age| age.min(since)))
+}
+
+/// What the partitions of each worker say of it.
+pub(super) fn add_partitions(workers: &mut [Worker], partitions: &[Partition]) {
+    let mut held: HashMap<&str, Vec<&Partition>> = HashMap::new();
+    for partition in partitions {
+        if let Some(owner) = &partition.owner {
+            held.entry(owner).or_default().push(partition);
+        }
+    }
+    for worker in workers {
+        let held = held.get(worker.owner.as_str()).map(Vec::as_slice).unwrap_or_default();
+        worker.partitions = held.len();
+        worker.behind = held.iter().filter(|partition| partition.lag_records > Some(0)).count();
+        worker.stuck = held.iter().filter(|partition| partition.detail.is_some()).count();
+        // A commit of an earlier claim is another's.
+        let own = held.iter().filter(|partition| partition.committed_at_ms >= partition.claimed_at_ms);
+        worker.committed_at_ms = own.filter_map(|partition| partition.committed_at_ms).max();
+        let waiting = held.iter().filter_map(|partition| Some((partition.since_commit_seconds?, partition)));
+        if let Some((seconds, partition)) = waiting.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            worker.since_commit_seconds = seconds;
+            worker.slowest = Some(partition.place());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(lag: i64, lag_seconds: f64, committed: i64, claimed: i64) -> Partition {
+        Partition {
+            topic: "t".to_owned(),
+            lag_records: Some(lag),
+            lag_seconds: Some(lag_seconds),
+            committed_at_ms: Some(committed),
+            claimed_at_ms: Some(claimed),
+            class: "OK".to_owned(),
+            owner: Some("w".to_owned()),
+            ..Partition::default()
+        }
+    }
+
+    #[test]
+    fn idle_is_not_wedged() {
+        let now = 100_000;
+        for (partition, expected) in [
+            (partition(0, 0.0, 0, 0), None),             // nothing to do
+            (partition(5, 90.0, 80_000, 0), Some(20.0)), // it has work, and has not committed for 20 s
+            (partition(5, 0.5, 0, 0), Some(0.5)),        // it was idle until half a second ago
+            (partition(5, 90.0, 0, 97_000), Some(3.0)),  // just claimed
+            (Partition { class: "PAUSED".to_owned(), ..partition(5, 90.0, 0, 0) }, None),
+            (Partition { lag_records: None, ..partition(0, 0.0, 0, 0) }, None),
+        ] {
+            assert_eq!(since_commit(&partition, now), expected, "{partition:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_is_as_late_as_its_slowest_partition() {
+        let with = |number, since| Partition {
+            partition: number,
+            since_commit_seconds: since,
+            ..partition(3, 1.0, 9, 5)
+        };
+        let mut workers = [Worker { owner: "w".to_owned(), ..Worker::default() }, Worker::default()];
+        add_partitions(&mut workers, &[with(0, Some(0.1)), with(1, Some(12.0)), with(2, None)]);
+        assert_eq!((workers[0].since_commit_seconds, workers[0].slowest.as_deref()), (12.0, Some("t:1")));
+        assert_eq!((workers[0].partitions, workers[0].behind, workers[0].committed_at_ms), (3, 3, Some(9)));
+        assert_eq!((workers[1].partitions, workers[1].since_commit_seconds), (0, 0.0));
+    }
+}

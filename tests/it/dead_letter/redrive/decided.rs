@@ -1,0 +1,109 @@
+//! What people decide meanwhile, or afterwards: discard, cancel, reset, undo.
+
+use highwater::testing::wait_until;
+
+use crate::operator::reset;
+use crate::support::{PATIENCE, Process, Sink, TestResult, World};
+
+/// What is discarded in the middle of its redrive is not applied.
+#[tokio::test]
+async fn core_what_is_discarded_meanwhile_is_not_applied() -> TestResult {
+    let world = World::with_letters("redrive-discarded", 1, 100, false).await?;
+    let settings =
+        [("HIGHWATER_TEST_FAILPOINT", "rows_written=freeze"), ("HIGHWATER_ON_REJECTED", "dead_letter")];
+    let worker = Process::start_with(&world, "late", "plain", &settings)?;
+    world.redrive(&[]).await?.ended(0);
+    worker.reached("rows_written").await?;
+    let discard = ["--reason", "INC-812: resent", "--execute"];
+    let said = world.dead_letters("discard", &discard).await?.ended(0).stdout;
+    assert!(said.contains("10 records discarded"), "{said}");
+    world.thawed(&worker).await?;
+    let ended = world.redrive_ended().await?;
+    assert_eq!((&ended["redriven"], &ended["gone"]), (&0.into(), &10.into()));
+    assert_eq!((world.letters_in("discarded").await?, world.letters_in("redriven").await?), (10, 0));
+    assert_eq!(world.database.count("sink").await?, 90);
+    worker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn core_one_that_is_cancelled_loses_nothing() -> TestResult {
+    let world = World::with_letters("redrive-cancelled", 2, 200, false).await?;
+    let worker = world.mended();
+    let begun = world.redrive_begun(&["--rate", "5"]).await?;
+    wait_until("some are redriven", PATIENCE, async || {
+        Ok((world.letters_in("redriven").await.unwrap_or(0) > 0).then_some(()))
+    })
+    .await?;
+    let id = begun["id"].to_string();
+    world.highwater(&["dead-letters", "redrive", "--cancel", &id]).await?.ended(2);
+    let cancel = ["dead-letters", "redrive", "--cancel", &id, "--reason", "too much", "--json"];
+    let cancelled = world.highwater(&cancel).await?.ended(0).json();
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(cancelled["why"].as_str().is_some_and(|why| why.ends_with("too much")), "{cancelled}");
+    let open = world.verify_with_letters().await?.len();
+    assert!((1..40).contains(&open), "{open} are open");
+    let rest = world.redriven(&[]).await?;
+    assert_eq!(rest["redriven"], open);
+    world.verify_redriven().await?;
+    let ids = world.redrives().await?;
+    assert_eq!(ids.as_array().map(Vec::len), Some(2));
+    worker.stop().await?;
+    Ok(())
+}
+
+/// Dead letter, redriven, moved back with its rows, rejected again, redriven again.
+#[tokio::test]
+async fn core_undo_takes_redriven_rows_and_the_records_may_be_rejected_again() -> TestResult {
+    let world = World::with_letters("redrive-undone", 2, 50, true).await?;
+    let mended = || world.worker_with(world.setting_aside(), Sink { fault: (), rows_only: true });
+    let worker = mended();
+    assert_eq!(world.redriven(&[]).await?["redriven"], 10);
+    world.caught_up().await?;
+    world.assert_exact(false).await?;
+    worker.stop().await?;
+
+    // Some of them lie at or past the target, with their rows.
+    let some = format!("{}:0", world.topic);
+    let back = ["--topic", &some, "--to-offset", "20", "--execute", "--undo-rows"];
+    world.offsets("reset", &back).await?.ended(0);
+    assert_eq!((world.letters_in("redriven").await?, world.letters_in("superseded").await?), (7, 3));
+    let behind = "SELECT count(*) FROM sink WHERE source_partition = 0 AND source_offset >= 20";
+    assert_eq!(world.number(behind).await?, 0);
+    let prove = ["reconcile", "--group", &world.group, "--table", "sink", "--deep"];
+    world.highwater(&prove).await?.ended(0);
+
+    let worker = world.rejecting(true);
+    world.caught_up().await?;
+    world.assert_rows_and_letters("sink").await?;
+    assert_eq!(world.letters().await?.len(), 3);
+    worker.stop().await?;
+    world.highwater(&prove).await?.ended(0);
+    let worker = mended();
+    assert_eq!(world.redriven(&[]).await?["redriven"], 3);
+    world.caught_up().await?;
+    world.assert_exact(false).await?;
+    world.highwater(&prove).await?.ended(0);
+    worker.stop().await?;
+    Ok(())
+}
+
+/// The offset was moved back by SQL that says nothing of dead letters, with the rows taken out: the group reads everything
+/// again, those records, too.
+#[tokio::test]
+async fn core_what_was_read_again_since_is_not_redriven() -> TestResult {
+    let world = World::with_letters("redrive-again", 1, 50, true).await?;
+    let sql = reset(&world, 0, 0, "TRUNCATE sink;");
+    let (before, rest) = sql.split_once("UPDATE highwater.dead_letter d").expect("the page supersedes them");
+    let after = rest.split_once(";\n").expect("the statement's end").1;
+    world.database.execute(&format!("{before}{after}")).await?;
+    let worker = world.worker_with(world.setting_aside(), Sink { fault: (), rows_only: true });
+    world.caught_up().await?;
+    world.assert_exact(false).await?;
+    assert_eq!(world.letters_in("open").await?, 5);
+    let said = world.redrive(&[]).await?.stdout;
+    assert!(said.contains("not eligible, 5 records: the group was moved back before them since"), "{said}");
+    world.assert_exact(false).await?;
+    worker.stop().await?;
+    Ok(())
+}

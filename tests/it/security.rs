@@ -1,0 +1,10 @@
+//! Kafka behind locked doors: TLS and SASL on a real broker, right and wrong, and rotated while records flow.
+
+mod broker;
+mod fence;
+mod issuer;
+mod matrix;
+mod rights;
+mod rotation;
+mod secrets;
+mod tokens;
