@@ -122,18 +122,25 @@ impl Child {
         fits: impl Fn(&str) -> bool,
         timeout: Duration,
     ) -> Result<String> {
-        let find = |lines: &[Line]| {
-            lines.iter().skip(mark).find(|line| fits(&line.text)).map(|line| line.text.clone())
+        let find = |lines: &[Line], from: usize| {
+            lines.iter().skip(from).find(|line| fits(&line.text)).map(|line| line.text.clone())
         };
         let mut lines = self.lines.clone();
         let search = async {
+            // Every line is looked at once: a process that traces writes tens of thousands, and while all of them were
+            // looked at for each new one, it waited at its pipe and did nothing else.
+            let mut from = mark;
             loop {
-                if let Some(found) = find(&lines.borrow_and_update()) {
-                    return Some(found);
+                {
+                    let lines = lines.borrow_and_update();
+                    if let Some(found) = find(&lines, from) {
+                        return Some(found);
+                    }
+                    from = from.max(lines.len());
                 }
                 // An error means that both outputs are closed, and so all lines are known.
                 if lines.changed().await.is_err() {
-                    return find(&lines.borrow());
+                    return find(&lines.borrow(), from);
                 }
             }
         };
@@ -144,7 +151,7 @@ impl Child {
         tokio::select! {
             biased;
             found = search => found.ok_or_else(|| self.error("ended without the line that was waited for")),
-            () = ended => find(&self.lines.borrow())
+            () = ended => find(&self.lines.borrow(), mark)
                 .ok_or_else(|| self.error("ended without the line that was waited for")),
             () = tokio::time::sleep(timeout) => Err(self.error(&format!("did not write the line within {timeout:?}"))),
         }
