@@ -8,6 +8,7 @@
 
 pub(crate) mod access;
 pub(crate) mod groups;
+mod log;
 pub(crate) mod rights;
 mod seek;
 pub(crate) mod topics;
@@ -51,11 +52,16 @@ impl EventQueue {
         NonNull::new(queue).map(|queue| Self { queue, client })
     }
 
-    /// Waits up to `timeout` for the next event.
+    /// Waits up to `timeout` for the next event. A line of the client's log is passed on, and then counts as
+    /// [`EventKind::Other`].
     pub(crate) fn poll(&self, timeout: Duration) -> Option<Event<'_>> {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `queue` is valid; the event is destroyed in `Event::drop`.
-        let event = unsafe { rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms) };
+        let event = unsafe {
+            let event = rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms);
+            log::pass_on(event, self.client.context().as_ref());
+            event
+        };
         NonNull::new(event).map(|event| Event { event, queue: self })
     }
 
@@ -138,7 +144,7 @@ pub(crate) enum EventKind<'e> {
     },
     /// What the client says of itself: a document in JSON.
     Statistics(&'e [u8]),
-    /// Whatever a later release adds.
+    /// A line of the log, and whatever a later release adds.
     Other,
 }
 

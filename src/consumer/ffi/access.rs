@@ -64,7 +64,8 @@ pub(crate) fn set_token<C: ClientContext>(
     }
 }
 
-/// Why brokers refused a client that nobody polls, as it has said since it was asked last: its credentials, or TLS.
+/// Why brokers refused a client that nobody polls, as it has said since it was asked last: its credentials, or TLS. Its log
+/// is passed on.
 pub(crate) fn refusal(client: &Client) -> Option<(RDKafkaErrorCode, String)> {
     let mut found = None;
     // SAFETY: the client is valid; events and the reference to its queue are released once each, and nothing of an event is
@@ -76,6 +77,7 @@ pub(crate) fn refusal(client: &Client) -> Option<(RDKafkaErrorCode, String)> {
             if event.is_null() {
                 break;
             }
+            super::log::pass_on(event, client.context().as_ref());
             if rdsys::rd_kafka_event_type(event) == rdsys::RD_KAFKA_EVENT_ERROR {
                 let why = text(rdsys::rd_kafka_event_error_string(event));
                 if let Some(code) = refused(rdsys::rd_kafka_event_error(event).into(), &why) {

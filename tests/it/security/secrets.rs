@@ -89,6 +89,9 @@ async fn listen(world: &World<'_>, environment: &[(&str, String)]) -> TestResult
     let address = listens.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
     let address = address.expect("the line has it").parse()?;
     world.caught_up().await.inspect_err(|_| eprintln!("{}", process.child))?;
+    // Also of the client that fetches, not only of those that ask.
+    let of_group = |line: &str| line.contains("highwater::kafka") && line.contains("facility=\"HEARTBEAT\"");
+    process.child.wait_for_line(of_group, PATIENCE).await?;
     for path in ["/livez", "/readyz", "/status", "/metrics"] {
         said.add(path, http::get(address, path).await?.body);
     }
