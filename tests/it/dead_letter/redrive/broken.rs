@@ -1,8 +1,13 @@
 //! Killed, frozen, fenced, held up: a redrive stands or falls with its rows.
 
-use highwater::testing::wait_until;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{PATIENCE, Process, TestResult, World};
+use highwater::testing::wait_until;
+use highwater::{Batch, HandlerError, Tx};
+
+use super::BAD;
+use crate::support::{Fault, PATIENCE, Process, Sink, TestResult, World};
 
 const SETTINGS: [(&str, &str); 2] =
     [("HIGHWATER_ON_REJECTED", "dead_letter"), ("HIGHWATER_SESSION_TIMEOUT", "4s")];
@@ -64,6 +69,37 @@ async fn core_a_zombie_redrives_nothing() -> TestResult {
     assert_eq!(world.number(&by_zombie).await?, 0);
     zombie.stop().await?;
     heir.stop().await?;
+    Ok(())
+}
+
+/// Has the claim taken away when the first letters are as good as written: nobody has ended the session, nobody has decided
+/// about the letters, and the worker has not noticed yet.
+struct Thief {
+    client: tokio_postgres::Client,
+    batches: AtomicUsize,
+}
+
+impl Fault for Thief {
+    async fn before(&self, batch: &Batch, _: &mut Tx) -> Result<(), HandlerError> {
+        let is_of_letters = batch.records().any(|record| record.key() == Some(BAD.as_bytes()));
+        if is_of_letters && self.batches.fetch_add(1, Ordering::SeqCst) == 0 {
+            let theft = "UPDATE highwater.consumer_offset SET claim_token = gen_random_uuid()";
+            self.client.batch_execute(theft).await.map_err(|error| HandlerError::fatal(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn core_nothing_is_redriven_under_a_claim_that_is_over() -> TestResult {
+    let world = World::with_letters("redrive-fenced", 1, 100, false).await?;
+    let thief = Arc::new(Thief { client: world.database.client().await?, batches: AtomicUsize::new(0) });
+    let worker =
+        world.worker_with(world.setting_aside(), Sink { fault: Arc::clone(&thief), rows_only: false });
+    assert_eq!(world.redriven(&[]).await?["redriven"], 10);
+    world.verify_redriven().await?;
+    assert!(thief.batches.load(Ordering::SeqCst) > 1, "in vain, until the worker has claimed it anew");
+    worker.stop().await?;
     Ok(())
 }
 
