@@ -152,7 +152,7 @@ async fn cancel(arguments: &Arguments, id: i64) -> Result<String> {
     let actor = arguments.why.actor(&mut offsets).await?;
     let status = offsets.cancel_redrive(id, &actor, arguments.why.reason()).await?;
     if arguments.filter.operator.json {
-        return json(&status);
+        return json(&Said { executed: true, found: Vec::new(), redrives: vec![status] });
     }
     Ok(table(&[status]))
 }

@@ -136,7 +136,8 @@ fn letters(line: &Line) -> Option<String> {
     let letters = line.dead_letters.as_ref().filter(|letters| letters.count() > 0)?;
     let states: Vec<String> =
         letters.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    let policy = match line.on_rejected.as_deref() {
+    // A halted one has said what becomes of it.
+    let policy = match line.on_rejected.as_deref().filter(|_| line.state != "halted") {
         Some("dead_letter") => "; the next one is set aside, too",
         Some("halt") => "; the next one halts",
         _ => "",

@@ -3,6 +3,7 @@
 use highwater::testing::wait_until;
 
 use crate::operator::reset;
+use crate::operator::shapes::{check, documented};
 use crate::support::{PATIENCE, Process, Sink, TestResult, World};
 
 /// What is discarded in the middle of its redrive is not applied.
@@ -38,7 +39,9 @@ async fn core_one_that_is_cancelled_loses_nothing() -> TestResult {
     let id = begun["id"].to_string();
     world.highwater(&["dead-letters", "redrive", "--cancel", &id]).await?.ended(2);
     let cancel = ["dead-letters", "redrive", "--cancel", &id, "--reason", "too much", "--json"];
-    let cancelled = world.highwater(&cancel).await?.ended(0).json();
+    let said = world.highwater(&cancel).await?.ended(0).json();
+    check(&said, &documented("dead-letters redrive"), "redrive --cancel");
+    let cancelled = &said["redrives"][0];
     assert_eq!(cancelled["state"], "cancelled");
     assert!(cancelled["why"].as_str().is_some_and(|why| why.ends_with("too much")), "{cancelled}");
     let open = world.verify_with_letters().await?.len();
