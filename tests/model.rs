@@ -62,12 +62,16 @@ fn an_operator_undoes_rows_in_portions() {
     check("undo and a fault", &Protocol { log: 1, moves: 0, resets: 1, ..world() });
 }
 
-/// A record is rejected, stored as a dead letter, read again after a reset, redriven.
+/// A record is rejected, stored as a dead letter, read again after a reset, discarded, redriven by whoever holds the claim.
 #[test]
 fn dead_letters() {
     let bad = Some(0);
     check("dead letter", &Protocol { log: 2, moves: 0, faults: 0, resets: 2, bad, ..Protocol::small() });
     check("dead letter and a fault", &Protocol { log: 1, moves: 0, resets: 1, bad, ..Protocol::small() });
+    check(
+        "dead letter beside a zombie",
+        &Protocol { log: 1, faults: 0, resets: 1, bad, ..Protocol::small() },
+    );
 }
 
 /// Two workers start a group on a topic at once.
@@ -140,6 +144,24 @@ mod mutation {
     fn redrive_without_superseding() {
         let world = Protocol { moves: 0, faults: 0, resets: 1, bad: Some(0), ..Protocol::small() };
         breaks(Mutation::RedriveWithoutSuperseding, world, properties::NOT_TWICE);
+    }
+
+    #[test]
+    fn letter_of_its_own() {
+        let world = Protocol { log: 1, moves: 0, bad: Some(0), ..Protocol::small() };
+        breaks(Mutation::LetterOfItsOwn, world, properties::PROMISE);
+    }
+
+    #[test]
+    fn redrive_unchecked() {
+        let world = Protocol { log: 1, moves: 0, faults: 0, resets: 1, bad: Some(0), ..Protocol::small() };
+        breaks(Mutation::RedriveUnchecked, world, properties::DECIDED);
+    }
+
+    #[test]
+    fn redrive_unfenced() {
+        let world = Protocol { log: 1, faults: 0, bad: Some(0), ..Protocol::small() };
+        breaks(Mutation::RedriveUnfenced, world, properties::FENCED);
     }
 
     #[test]

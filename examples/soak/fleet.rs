@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use highwater::testing::{Child, wait_until};
 
-use crate::options::Protocol;
+use crate::options::{Options, Protocol};
 use crate::servers::Servers;
 use crate::worker::{FREEZE, IN_A_BATCH, KEEP, ORDERS};
 use crate::{GROUP, Result, TOPIC, WORKERS};
@@ -35,16 +35,19 @@ pub(crate) const TOLD: [(&str, &str); 4] = [
 pub(crate) struct Fleet<'a> {
     servers: &'a Servers,
     protocol: Protocol,
+    /// Rejected payments become dead letters.
+    poison: bool,
     orders: tempfile::TempDir,
     workers: Mutex<BTreeMap<usize, Arc<Child>>>,
     told: Mutex<[usize; TOLD.len()]>,
 }
 
 impl<'a> Fleet<'a> {
-    pub(crate) fn start(servers: &'a Servers, protocol: Protocol) -> Result<Self> {
+    pub(crate) fn start(servers: &'a Servers, options: &Options) -> Result<Self> {
         let fleet = Self {
             servers,
-            protocol,
+            protocol: options.protocol,
+            poison: options.poison,
             orders: tempfile::Builder::new().prefix("highwater-soak-").tempdir()?,
             workers: Mutex::default(),
             told: Mutex::default(),
@@ -84,6 +87,12 @@ impl<'a> Fleet<'a> {
             .env("HIGHWATER_BATCH_MAX_RECORDS", "500")
             .env(KEEP, "1")
             .env(ORDERS, orders);
+        if self.poison {
+            command.env("HIGHWATER_ON_REJECTED", "dead_letter");
+            for limit in ["IN_A_ROW", "PER_MILLION", "PER_MINUTE"] {
+                command.env(format!("HIGHWATER_DEAD_LETTER_MAX_{limit}"), "off");
+            }
+        }
         match self.protocol.of_worker(number) {
             Some(protocol) => command.env("HIGHWATER_GROUP_PROTOCOL", protocol),
             None => command.env("HIGHWATER_SESSION_TIMEOUT", format!("{}s", SESSION.as_secs())),

@@ -18,6 +18,7 @@ mod fleet;
 mod moving;
 mod options;
 mod own;
+mod poison;
 #[path = "../quickstart/prepare.rs"]
 mod prepare;
 #[path = "../quickstart/produce.rs"]

@@ -8,13 +8,15 @@ pub(crate) const HELP: &str = "\
 Runs Highwater's soak: Kafka, PostgreSQL, four workers, faults drawn from a seed, then the check.
 
 Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mixed]
-            [--only KIND,KIND] [-v]
+            [--only KIND,KIND] [--poison] [-v]
 
   --minutes N   how long faults go on (30); draining and the check come after
   --seed N      the schedule's seed (a random one, which is printed): the same seed gives the same schedule
   --rate N      payments a second (400); one in five of them in Kafka transactions, a third of which is rolled back
   --protocol P  the workers' group protocol (classic); mixed: half of them each
   --only KINDS  only these kinds of faults, separated by commas: to try one, or to keep others out
+  --poison      one payment in a hundred is refused three times out of four: it becomes a dead letter, is redriven with
+                all others every few seconds, and must be applied once in the end
   -v            show what the workers log at the end
 
 Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (SIGSTOP in the middle of a batch until
@@ -65,6 +67,7 @@ pub(crate) struct Options {
     pub(crate) protocol: Protocol,
     /// The kinds of faults to draw; empty for all.
     pub(crate) only: Only,
+    pub(crate) poison: bool,
 }
 
 impl Options {
@@ -80,6 +83,7 @@ impl Options {
             rate: 400,
             protocol: Protocol::Classic,
             only: Only::new(),
+            poison: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -93,6 +97,7 @@ impl Options {
                 "--seed" => options.seed = number(&argument, arguments.next())?,
                 "--rate" => options.rate = number(&argument, arguments.next())?,
                 "--protocol" => options.protocol = protocol(arguments.next().as_deref())?,
+                "--poison" => options.poison = true,
                 "--only" => options.only = only(arguments.next().as_deref())?,
                 other => return Err(format!("unknown argument {other:?}\n\n{HELP}")),
             }

@@ -12,6 +12,7 @@ use crate::faults::{Faults, Seen};
 use crate::fleet::{Fleet, TOLD};
 use crate::moving::Slowest;
 use crate::options::Options;
+use crate::poison::{self, Letters};
 use crate::produce::Production;
 use crate::schedule::{Schedule, fingerprint, kinds};
 use crate::servers::Servers;
@@ -35,12 +36,16 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
         options.protocol,
     );
     let servers = Servers::start().await?;
-    let fleet = Fleet::start(&servers, options.protocol)?;
+    if options.poison {
+        poison::prepare(&servers).await?;
+    }
+    let fleet = Fleet::start(&servers, options)?;
     let told = act(options, &servers, &fleet).await;
     if told.is_err() || options.verbose {
         fleet.last_words();
     }
-    let Told { mut seen, moved, late, findings } = told?;
+    let Told { mut seen, moved, late, letters, findings } = told?;
+    seen.in_vain.extend(letters.as_ref().and_then(|letters| letters.seen().err()));
     let drawn = |kind: &&str| options.only.is_empty() || options.only.contains(*kind);
     let never: Vec<&str> =
         kinds().into_iter().filter(drawn).filter(|kind| !seen.by_kind.contains_key(kind)).collect();
@@ -53,6 +58,7 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
         seen: &seen,
         moved,
         late: &late,
+        letters: letters.as_ref(),
         never: &never,
         fleet: &fleet,
         findings: &findings,
@@ -68,6 +74,7 @@ struct Told {
     moved: Option<Slowest>,
     /// Who did not in time.
     late: Vec<String>,
+    letters: Option<Letters>,
     findings: Findings,
 }
 
@@ -87,6 +94,7 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
             done = all_faults(&faults, options, until) => done?,
             never = faults.moving.watch(servers) => match never? {},
             never = tally::show(&faults, &production, &committed, began) => match never? {},
+            never = poison::redrive(servers), if options.poison => match never? {},
         }
         println!("\nno more faults: {}", tally::faults_line(&faults.seen()));
         servers.heal();
@@ -99,6 +107,7 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
 
     let behind = Instant::now();
     drain(servers, fleet).await?;
+    let letters = if options.poison { Some(poison::finish(servers, fleet).await?) } else { None };
     println!(
         "lag is 0 on every partition, {:.1?} later; stopping the workers with SIGTERM",
         behind.elapsed()
@@ -112,7 +121,13 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
     }
     let place = Place { topic: TOPIC, group: GROUP };
     let findings = check(&expected, &servers.database().client().await?, place, &offsets).await?;
-    Ok(Told { seen: faults.seen(), moved: faults.moving.slowest(), late: faults.moving.late(), findings })
+    Ok(Told {
+        seen: faults.seen(),
+        moved: faults.moving.slowest(),
+        late: faults.moving.late(),
+        letters,
+        findings,
+    })
 }
 
 /// Both sequences, until everything moves again after the last one.
@@ -184,6 +199,7 @@ struct Report<'a> {
     seen: &'a Seen,
     moved: Option<&'a Slowest>,
     late: &'a [String],
+    letters: Option<&'a Letters>,
     /// Kinds of faults that a short run did not come to.
     never: &'a [&'a str],
     fleet: &'a Fleet<'a>,
@@ -205,6 +221,9 @@ impl std::fmt::Display for Report<'_> {
                 "slowest to move again: partition {partition}, {:.1} s {what}",
                 passed.as_secs_f64()
             )?;
+        }
+        if let Some(letters) = self.letters {
+            writeln!(f, "{letters}")?;
         }
         if !self.never.is_empty() {
             writeln!(f, "too short a run for {}", self.never.join(", "))?;

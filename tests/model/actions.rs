@@ -66,7 +66,11 @@ pub(crate) enum Action {
     Walk,
     /// The handler is corrected.
     Mend,
-    Redrive,
+    /// An operator decides about the dead letter, for good.
+    Discard,
+    /// A worker takes the dead letter; and what its handler made of it is committed, or is not.
+    BeginRedrive(usize),
+    SettleRedrive(usize),
 }
 
 impl Protocol {
@@ -77,6 +81,7 @@ impl Protocol {
                 self.claims(world, index, worker, actions);
                 self.lane(world, index, worker, actions);
                 self.machine(world, index, worker, actions);
+                self.redriver(world, index, worker, actions);
             }
         }
         self.server(world, actions);
@@ -98,7 +103,8 @@ impl Protocol {
                     actions.push(Action::Crash(index));
                 }
                 // Without a batch it is as if the worker were slow, and slow it may be at any time.
-                if world.faults > 0 && worker.open_batch().is_some() {
+                let works = worker.open_batch().is_some() || worker.redrive.is_some();
+                if world.faults > 0 && works {
                     actions.push(Action::Freeze(index));
                 }
                 if worker.is(Standing::Halted) {
@@ -190,6 +196,22 @@ impl Protocol {
         }
     }
 
+    /// The letter is taken under the claim that is held; whatever happens before its transaction ends is for that to see.
+    fn redriver(&self, world: &World, index: usize, worker: &Worker, actions: &mut Vec<Action>) {
+        let Some(bad) = self.bad else { return };
+        if worker.redrive.is_some() {
+            if world.lock.is_none() {
+                actions.push(Action::SettleRedrive(index));
+            }
+        } else if let Some(claim) = worker.machine.claim()
+            && world.mended
+            && worker.is(Standing::Running)
+            && world.durable.can_redrive(bad, claim)
+        {
+            actions.push(Action::BeginRedrive(index));
+        }
+    }
+
     /// What the heartbeat's answer says of the claim that is held.
     fn lost(&self, world: &World, worker: &Worker) -> bool {
         let Some(row) = world.durable.row else { return true };
@@ -235,8 +257,8 @@ impl Protocol {
                 actions.push(Action::Mend);
             }
             let open = world.durable.letter == Some(Letter::Open) && bad < row.next_offset;
-            if world.mended && open && world.lock.is_none() {
-                actions.push(Action::Redrive);
+            if open && can_reset && world.lock.is_none() {
+                actions.push(Action::Discard);
             }
         }
     }

@@ -33,12 +33,21 @@ pub(crate) struct Row {
     pub(crate) paused: bool,
 }
 
-/// `dead_letter.state`, but for `discarded`.
+/// `dead_letter.state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Letter {
     Open,
     Redriven,
     Superseded,
+    /// An operator does not want it applied any more.
+    Discarded,
+}
+
+impl Letter {
+    /// Stands for its record, which is not applied.
+    pub(crate) fn stands(self) -> bool {
+        matches!(self, Self::Open | Self::Discarded)
+    }
 }
 
 /// The transaction that holds the row's lock.
@@ -151,7 +160,7 @@ impl Durable {
         let (from, to) = (row.next_offset, reset.to);
         let claim = Claim { epoch: row.claim.epoch + 1, token };
         *row = Row { claim, next_offset: to, owner: None, paused: row.paused };
-        let open_at = bad.filter(|_| self.letter == Some(Letter::Open));
+        let stands_at = bad.filter(|_| self.letter.is_some_and(Letter::stands));
         if reset.undo {
             let mut index = 0;
             self.applied.retain(|offset| {
@@ -161,7 +170,7 @@ impl Durable {
             self.repeats[usize::from(to)..].fill(0);
         } else {
             for offset in to..from {
-                let applied = !self.skipped[usize::from(offset)] && open_at != Some(offset);
+                let applied = !self.skipped[usize::from(offset)] && stands_at != Some(offset);
                 self.repeats[usize::from(offset)] += u8::from(applied);
             }
         }
@@ -176,13 +185,29 @@ impl Durable {
         }
     }
 
-    /// Applies a dead letter, under the row's lock, so that it is ordered with commits and resets.
-    pub(crate) fn redrive(&mut self, bad: u8) {
-        self.letter = Some(Letter::Redriven);
-        self.applied.push(bad);
+    /// Whether the letter may be redriven under this claim: it is open, and the group is past its record.
+    pub(crate) fn can_redrive(&self, bad: u8, claim: Claim) -> bool {
+        let is_past = self.row.is_some_and(|row| row.claim == claim && bad < row.next_offset);
+        is_past && self.letter == Some(Letter::Open)
     }
 
-    /// How often the promise wants `offset` applied (or waiting as an open dead letter).
+    /// A redrive's transaction: the row is locked and its claim compared, the letter's state changes, with the rows
+    /// that its handler wrote. Otherwise it rolls back.
+    pub(crate) fn redrive(&mut self, bad: u8, claim: Claim, mutation: Mutation) -> Broken {
+        let mut broken = Broken::NONE;
+        let Some(row) = self.row else { return broken };
+        let fenced = row.claim == claim || mutation == Mutation::RedriveUnfenced;
+        let open = self.letter == Some(Letter::Open) || mutation == Mutation::RedriveUnchecked;
+        if fenced && open && bad < row.next_offset {
+            broken.unless(under_claim(row.claim, claim), Broken::FENCED);
+            broken.unless(self.letter != Some(Letter::Discarded), Broken::DECIDED);
+            self.letter = Some(Letter::Redriven);
+            self.applied.push(bad);
+        }
+        broken
+    }
+
+    /// How often the promise wants `offset` applied (or standing as a dead letter).
     pub(crate) fn wanted(&self, offset: u8) -> u8 {
         let index = usize::from(offset);
         let passed = self.row.is_some_and(|row| offset < row.next_offset) && !self.skipped[index];

@@ -21,6 +21,12 @@ pub(crate) enum Mutation {
     SingleStatementUndo,
     /// A reset leaves the dead letters of the records that it makes the workers read again (EO-9).
     RedriveWithoutSuperseding,
+    /// A dead letter is written in a transaction of its own, before the one that steps over its record (EO-9).
+    LetterOfItsOwn,
+    /// A dead letter is redriven whatever its state is by now (EO-9).
+    RedriveUnchecked,
+    /// A dead letter is redriven under a claim that is over (EO-3).
+    RedriveUnfenced,
     /// An undo in portions moves the offset first, and deletes the rows when it has arrived (EO-1).
     WalkMovesFirst,
     /// The heartbeat's answer looks at claims only, not at positions.

@@ -18,6 +18,7 @@ pub(crate) const ONE_BATCH: &str = "EO-5 no record is in two live batches";
 pub(crate) const RESOLVED: &str = "EO-7 an unknown outcome is resolved before anything else is applied";
 pub(crate) const MIRROR: &str = "EO-8 what would be mirrored was durable first";
 pub(crate) const DEAD_LETTER: &str = "EO-9 what was stepped over and not applied is an open dead letter";
+pub(crate) const DECIDED: &str = "EO-9 a dead letter that was discarded is not redriven";
 pub(crate) const ENABLED: &str = "until all is applied, somebody can go on";
 pub(crate) const BOUNDED: &str = "claims are made for a reason, so they are few";
 
@@ -44,6 +45,7 @@ pub(crate) fn of(model: &Protocol) -> Vec<Property<Protocol>> {
             world.workers.iter().filter_map(Worker::committed).all(|committed| committed <= world.furthest)
         }),
         always(DEAD_LETTER, Protocol::dead_letter_stands),
+        always(DECIDED, |_, world| !world.broken.has(Broken::DECIDED)),
         always(ENABLED, |model, world| {
             let mut actions = Vec::new();
             world.is_caught_up(model) || {
@@ -247,6 +249,12 @@ fn seen_with_dead_letters() -> Seen {
         sometimes("seen: a dead letter superseded", |_, world| {
             world.durable.letter == Some(Letter::Superseded)
         }),
+        sometimes("seen: a dead letter discarded", |_, world| {
+            world.durable.letter == Some(Letter::Discarded)
+        }),
+        sometimes("seen: a dead letter discarded or superseded while it is redriven", |_, world| {
+            world.durable.letter != Some(Letter::Open) && any(world, |worker| worker.redrive.is_some())
+        }),
     ]
 }
 
@@ -269,15 +277,15 @@ impl Protocol {
         let Some((bad, row)) = self.bad.zip(world.durable.row) else { return true };
         let stepped_over = bad < row.next_offset && !world.durable.skipped[usize::from(bad)];
         let applied = world.durable.times_applied(bad) > world.durable.repeats[usize::from(bad)];
-        !stepped_over || applied || world.durable.letter == Some(Letter::Open)
+        !stepped_over || applied || world.durable.letter.is_some_and(Letter::stands)
     }
 }
 
 impl World {
-    /// How often a record is applied, or waits as an open dead letter to be.
+    /// How often a record is applied, or has a dead letter instead, which waits or is discarded.
     fn stands_for(&self, model: &Protocol, offset: u8) -> u8 {
-        let open = model.bad == Some(offset) && self.durable.letter == Some(Letter::Open);
-        self.durable.times_applied(offset) + u8::from(open)
+        let letter = model.bad == Some(offset) && self.durable.letter.is_some_and(Letter::stands);
+        self.durable.times_applied(offset) + u8::from(letter)
     }
 
     /// The row is this worker's, under a claim of which it has never heard.

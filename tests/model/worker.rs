@@ -19,6 +19,8 @@ pub(crate) struct Worker {
     pub(crate) asked: Vec<Asked>,
     pub(crate) buffer: Option<Buffer>,
     pub(crate) batch: Option<Batch>,
+    /// The claim under which it has taken the dead letter, and hands it to its handler.
+    pub(crate) redrive: Option<Claim>,
     /// Releases under way.
     pub(crate) releases: Vec<Claim>,
     /// A commit had an unknown outcome, and no claim was granted since (EO-7).
@@ -92,6 +94,7 @@ impl Worker {
             && self.asked.is_empty()
             && self.releases.is_empty()
             && self.buffer.is_none()
+            && self.redrive.is_none()
             && self.is(Standing::Unassigned)
     }
 

@@ -4,7 +4,7 @@ use highwater::testing::model::{After, Input, decide};
 use stateright::{Model, Property};
 
 use super::actions::Action;
-use super::database::{Covered, Durable, Lock, Reset};
+use super::database::{Covered, Durable, Letter, Lock, Reset};
 use super::mutation::Mutation;
 use super::properties;
 use super::worker::{Answer, Condition, Notice, Phase, Worker};
@@ -21,7 +21,7 @@ pub(crate) struct Protocol {
     pub(crate) faults: u8,
     /// Whether a fault may be a fail-over to an older version of the database.
     pub(crate) fail_over: bool,
-    /// Times that an operator moves the offset.
+    /// Times that an operator moves the offset, or discards the dead letter.
     pub(crate) resets: u8,
     /// A record that the handler rejects until it is mended; policy: dead letter.
     pub(crate) bad: Option<u8>,
@@ -64,6 +64,7 @@ impl Broken {
     pub(crate) const START: Self = Self(4);
     pub(crate) const ORDERED: Self = Self(8);
     pub(crate) const RESOLVED: Self = Self(16);
+    pub(crate) const DECIDED: Self = Self(32);
 
     pub(crate) fn unless(&mut self, holds: bool, which: Self) {
         if !holds {
@@ -210,7 +211,17 @@ impl World {
                 }
                 Broken::NONE
             }
-            Do::Reset(_) | Do::ResetWaits(_) | Do::Mend | Do::Redrive => {
+            Do::BeginRedrive(index) => {
+                let worker = &mut self.workers[index];
+                worker.redrive = worker.machine.claim();
+                Broken::NONE
+            }
+            Do::SettleRedrive(index) => {
+                let taken = self.workers[index].redrive.take();
+                let Some((claim, bad)) = taken.zip(model.bad) else { return Broken::NONE };
+                self.durable.redrive(bad, claim, model.mutation)
+            }
+            Do::Reset(_) | Do::ResetWaits(_) | Do::Mend | Do::Discard => {
                 self.operator(model, action);
                 Broken::NONE
             }
@@ -353,6 +364,9 @@ impl World {
         match action {
             Action::Compare(_) if self.durable.accepts(&covered, model.mutation) => {
                 batch.phase = Phase::Compared;
+                if covered.rejected.is_some() && model.mutation == Mutation::LetterOfItsOwn {
+                    self.durable.letter = Some(Letter::Open);
+                }
                 self.lock = Some(Lock { client: Some(index), batch: covered, commit_sent: false });
             }
             Action::Compare(_) => batch.phase = Phase::Missed,
@@ -438,7 +452,10 @@ impl World {
                 self.reached();
             }
             Action::Mend => self.mended = true,
-            Action::Redrive => self.durable.redrive(model.bad.expect("there is a dead letter")),
+            Action::Discard => {
+                self.resets -= 1;
+                self.durable.letter = Some(Letter::Discarded);
+            }
             _ => {}
         }
     }

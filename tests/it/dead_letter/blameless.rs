@@ -73,7 +73,7 @@ async fn core_a_dead_letter_that_cannot_be_stored_halts() -> TestResult {
     Ok(())
 }
 
-/// A table that is locked, a role that may not log in, backends that are ended again and again.
+/// A table that is locked, a role that may not log in, a full disk, backends that are ended again and again.
 #[tokio::test]
 async fn core_outages_leave_none() -> TestResult {
     let world = World::new("outages", 2).await?;
@@ -108,6 +108,16 @@ async fn core_outages_leave_none() -> TestResult {
     world.produce(100).await?;
     tries(3, worker.status().counters.retries).await?;
     world.database.execute(&format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await?;
+    world.verify().await?;
+
+    // A disk that is full.
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                  RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$; \
+                CREATE TRIGGER full_disk BEFORE INSERT ON sink EXECUTE FUNCTION full_disk()";
+    world.database.execute(full).await?;
+    world.produce(100).await?;
+    tries(6, worker.status().counters.retries).await?;
+    world.database.execute("DROP TRIGGER full_disk ON sink").await?;
     world.verify().await?;
 
     // Whoever writes is ended, until its partition halts: lost sessions are no record's fault, to be stepped over.

@@ -121,8 +121,12 @@ impl Browser {
 
     /// Light or dark, and how large the window is.
     pub(crate) async fn look(&self, scheme: &str, width: u32, height: u32) -> Result<()> {
-        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        self.command("Emulation.setEmulatedMedia", scheme).await?;
+        // Nothing fades: half-way between two colours neither the old text nor the new one has any contrast.
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
+        self.command("Emulation.setEmulatedMedia", json!({"features": features})).await?;
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.command("Emulation.setDeviceMetricsOverride", size).await
     }
@@ -135,7 +139,7 @@ impl Browser {
     /// A picture of the whole page, however long it is.
     pub(crate) async fn picture(&self, scheme: &str, width: u32, file: &Path) -> Result<()> {
         self.look(scheme, width, 800).await?;
-        tokio::time::sleep(Duration::from_millis(500)).await; // charts fit themselves into it, colours fade over
+        tokio::time::sleep(Duration::from_millis(500)).await; // charts fit themselves into it
         let height = self.run("return document.documentElement.scrollHeight", &[]).await?.as_u64();
         let height = u32::try_from(height.unwrap_or(800)).unwrap_or(800).clamp(400, 6_000);
         self.look(scheme, width, height).await?;
