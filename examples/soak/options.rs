@@ -15,8 +15,8 @@ Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mix
   --rate N      payments a second (400); one in five of them in Kafka transactions, a third of which is rolled back
   --protocol P  the workers' group protocol (classic); mixed: half of them each
   --only KINDS  only these kinds of faults, separated by commas: to try one, or to keep others out
-  --poison      one payment in a hundred is refused three times out of four: it becomes a dead letter, is redriven with
-                all others every few seconds, and must be applied once in the end
+  --poison      one payment in a hundred is refused in three of four spans of ten seconds: it becomes a dead letter, is
+                redriven with all others every few seconds, and must be applied once in the end
   -v            show what the workers log at the end
 
 Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (SIGSTOP in the middle of a batch until
