@@ -178,7 +178,13 @@ impl Stage {
             .dead_letter_max_per_million(None::<usize>)
             .dead_letter_max_per_minute(None::<usize>);
         let settings = worker::settings(&self.servers, &self.topic).or(self.settings.clone()).or(settings);
-        worker::drain(settings, sink::poisoned(), self.records).await
+        let mut poison = 0;
+        for end in &self.ends {
+            poison += (0..u64::try_from(*end)?).filter(|offset| sink::is_poison(*offset)).count();
+        }
+        // They are not applied, but worked on like the others.
+        let run = worker::drain(settings, sink::poisoned(), self.records - u64::try_from(poison)?).await?;
+        Ok(Run { records: self.records, ..run })
     }
 
     fn bare(&self, batch: usize, mode: Mode) -> Bare {
