@@ -143,13 +143,10 @@ mod tests {
     use super::*;
     use crate::PartialConfig;
     use crate::config::properties::{KafkaProperties, REFUSED, check_property, env_name};
+    use crate::config::tests;
 
     fn partial() -> PartialConfig {
-        PartialConfig::default()
-            .brokers(vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()])
-            .postgres_url("postgres://localhost/app")
-            .group("g")
-            .topics(vec!["t".to_owned()])
+        tests::partial().brokers(vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()])
     }
 
     fn native(config: &Config) -> BTreeMap<String, String> {

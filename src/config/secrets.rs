@@ -140,14 +140,7 @@ pub(crate) fn warnings(config: &Config) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use crate::PartialConfig;
-
-    fn partial() -> PartialConfig {
-        PartialConfig::default()
-            .brokers(vec!["127.0.0.1:1".to_owned()])
-            .postgres_url("postgres://localhost/app")
-            .group("g")
-            .topics(vec!["t".to_owned()])
-    }
+    use crate::config::tests::partial;
 
     #[test]
     fn what_would_be_ignored_or_contradicts_itself_is_refused() {

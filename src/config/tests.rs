@@ -13,6 +13,15 @@ fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> + use<>
     pairs.into_iter()
 }
 
+/// The least that a worker needs; nothing listens there.
+pub(super) fn partial() -> PartialConfig {
+    PartialConfig::default()
+        .brokers(vec!["127.0.0.1:1".to_owned()])
+        .postgres_url("postgres://localhost/app")
+        .group("g")
+        .topics(vec!["t".to_owned()])
+}
+
 const REQUIRED: &[(&str, &str)] = &[
     ("HIGHWATER_BROKERS", "a:9092, b:9092"),
     ("HIGHWATER_POSTGRES_URL", "postgres://app:s3cret@db/app"),

@@ -138,15 +138,10 @@ pub(super) fn open(config: &Config) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests;
 
     fn partial() -> PartialConfig {
-        PartialConfig::default()
-            .brokers(vec!["127.0.0.1:1".to_owned()])
-            .postgres_url("postgres://localhost/app")
-            .group("g")
-            .topics(vec!["t".to_owned()])
-            .kafka("security.protocol", "SASL_PLAINTEXT")
-            .kafka("sasl.mechanism", "OAUTHBEARER")
+        tests::partial().kafka("security.protocol", "SASL_PLAINTEXT").kafka("sasl.mechanism", "OAUTHBEARER")
     }
 
     fn asking() -> PartialConfig {
