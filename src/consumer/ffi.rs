@@ -52,16 +52,11 @@ impl EventQueue {
         NonNull::new(queue).map(|queue| Self { queue, client })
     }
 
-    /// Waits up to `timeout` for the next event. A line of the client's log is passed on, and then counts as
-    /// [`EventKind::Other`].
+    /// Waits up to `timeout` for the next event.
     pub(crate) fn poll(&self, timeout: Duration) -> Option<Event<'_>> {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `queue` is valid; the event is destroyed in `Event::drop`.
-        let event = unsafe {
-            let event = rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms);
-            log::pass_on(event, self.client.context().as_ref());
-            event
-        };
+        let event = unsafe { rdsys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms) };
         NonNull::new(event).map(|event| Event { event, queue: self })
     }
 
@@ -155,7 +150,8 @@ pub(crate) struct Event<'q> {
 }
 
 impl Event<'_> {
-    /// Takes the event apart. A record's offset counts as consumed by the client from here on.
+    /// Takes the event apart, once. A record's offset counts as consumed by the client from here on; a line of the
+    /// client's log is passed on.
     pub(crate) fn kind(&self) -> EventKind<'_> {
         let event = self.event.as_ptr();
         // SAFETY: `event` is valid until `drop`; the accessors below are the ones its type allows, and what
@@ -202,6 +198,10 @@ impl Event<'_> {
                     } else {
                         EventKind::Statistics(CStr::from_ptr(document).to_bytes())
                     }
+                }
+                rdsys::RD_KAFKA_EVENT_LOG => {
+                    log::pass_on(event, self.queue.client.context().as_ref());
+                    EventKind::Other
                 }
                 _ => EventKind::Other,
             }
