@@ -81,7 +81,8 @@ impl Worker {
     }
 
     /// Runs until SIGTERM or SIGINT, then stops softly: finishes the batches in flight within the drain deadline,
-    /// releases its claims, copies its positions to Kafka, leaves the group. A second signal stops hard.
+    /// releases its claims, copies its positions to Kafka, leaves the group. A second signal, half a
+    /// second later or more, stops hard.
     ///
     /// # Errors
     /// What ends a worker for good: wrong credentials, missing schema or privilege, a start policy that refuses, an

@@ -49,10 +49,11 @@ pub(super) async fn undo_indexes(patient: &Patient<'_>, client: &Transaction<'_>
     const CHECK: &str = "undo-index";
     let groups: Vec<&String> = patient.subjects.groups.iter().collect();
     let sql = format!(
-        "SELECT DISTINCT format('%I.%I', t.table_schema, t.table_name), t.mode, t.topic_column, t.partition_column, \
-           t.offset_column, coalesce(c.relkind = 'v', false), c.oid IS NULL, \
-           {index}, \
-           concat_ws(', ', quote_ident(t.topic_column), quote_ident(t.partition_column), quote_ident(t.offset_column)) \
+        "SELECT DISTINCT format('%I.%I', t.table_schema, t.table_name), t.mode, t.partition_column, t.offset_column, \
+           c.oid IS NULL, {index}, \
+           concat_ws(', ', quote_ident(t.topic_column), quote_ident(t.partition_column), quote_ident(t.offset_column)), \
+           (SELECT min(format('%I.%I', u.table_schema, u.table_name)) FROM {registered} u WHERE u.group_id = t.group_id \
+              AND u.mode = 'upsert' AND coalesce(u.topics && t.topics, true)) \
          FROM {registered} t LEFT JOIN pg_catalog.pg_class c \
            ON c.oid = pg_catalog.to_regclass(format('%I.%I', t.table_schema, t.table_name)) \
          WHERE t.group_id = ANY($1) ORDER BY 1, 2",
@@ -62,21 +63,30 @@ pub(super) async fn undo_indexes(patient: &Patient<'_>, client: &Transaction<'_>
     let mut findings = unregistered(patient, client).await?;
     for row in client.query(&sql, &[&groups]).await? {
         let (table, mode): (String, String) = (row.get(0), row.get(1));
-        let (partition, offset): (Option<String>, Option<String>) = (row.get(3), row.get(4));
-        let (missing, index): (bool, Option<String>) = (row.get(6), row.get(7));
-        findings.push(match (missing, mode.as_str(), partition.and(offset), index) {
+        let (partition, offset): (Option<String>, Option<String>) = (row.get(2), row.get(3));
+        let (missing, index, upserted): (bool, Option<String>, Option<String>) =
+            (row.get(4), row.get(5), row.get(7));
+        findings.push(match (missing, upserted, partition.and(offset), index) {
             (true, ..) => Finding::warn(CHECK, "a program has registered it, and it is not there").of(&table).cure(
                 "correct the search_path or the table's name; what is gone for good: DELETE FROM highwater.sink_table …",
             ),
-            (_, "upsert", ..) => {
-                Finding::ok(CHECK, "upserts cannot be undone, and need not be: a replay writes them again").of(&table)
-            }
+            (_, Some(_), ..) if mode == "upsert" => Finding::ok(
+                CHECK,
+                "upserts cannot be undone, so that --undo-rows is refused for its topics; a move back without it writes them \
+                 again",
+            )
+            .of(&table),
+            (_, Some(upserted), ..) => Finding::ok(
+                CHECK,
+                format!("records of its topics are upserted into {upserted} as well, so that --undo-rows is refused for them"),
+            )
+            .of(&table),
             (_, _, None, _) => Finding::warn(CHECK, "its rows do not say which record they are of: --undo-rows is refused")
                 .of(&table)
                 .cure("add columns for partition and offset, and name them by `Table::source_partition` and `source_offset`"),
             (_, _, _, None) => Finding::warn(CHECK, "no index leads to a partition's rows by offset: an undo reads all of it")
                 .of(&table)
-                .cure(format!("CREATE INDEX CONCURRENTLY ON {table} ({})", row.get::<_, &str>(8))),
+                .cure(format!("CREATE INDEX CONCURRENTLY ON {table} ({})", row.get::<_, &str>(6))),
             (_, _, _, Some(index)) => Finding::ok(CHECK, format!("{index} leads to rows by offset")).of(&table),
         });
     }

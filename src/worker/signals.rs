@@ -1,9 +1,14 @@
 //! SIGTERM and SIGINT.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Worker;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Signals that come together are one wish: `timeout` and some shells send theirs to the process and to its group.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The signals that stop a worker.
 pub(super) struct Signals {
@@ -28,6 +33,18 @@ impl Signals {
         }
     }
 
+    /// Waits so long, and drops what comes meanwhile.
+    async fn none_for(&mut self, time: Duration) {
+        let over = tokio::time::sleep(time);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = self.next() => {}
+            }
+        }
+    }
+
     pub(super) async fn run(mut self, worker: Worker) -> Result<()> {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = worker.run_until(async {
@@ -39,6 +56,10 @@ impl Signals {
             () = self.next() => tracing::info!("stopping: finishing the batches in flight; a second signal stops at once"),
         }
         drop(stop);
+        tokio::select! {
+            ended = &mut running => return ended,
+            () = self.none_for(TOGETHER) => {}
+        }
         tokio::select! {
             ended = &mut running => ended,
             // Nothing is lost: what was not committed was not applied. Successors wait for the heartbeat's age.

@@ -237,7 +237,7 @@ async fn core_a_consumer_that_joins_later_halts_the_workers_until_it_leaves() ->
     status_until(&worker, "the stranger has its share", |status| status.partitions.len() == 2).await?;
     let why = halted_by(&worker, "legacy").await?;
     let partition = halted_now(&worker)[0];
-    assert_eq!(world.reported_halt(partition).await?, why);
+    world.reported(partition, &why).await?;
     world.produce(10).await?;
     assert!(worker.status().ready, "others would not fare better");
 

@@ -108,6 +108,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
         shown += &kinds(&mut offsets, &filter).await?;
         let counted = offsets.redrivable(&filter, arguments.ignore_order).await?;
         shown += &not_eligible(&counted);
+        shown += &maybe_twice(&counted);
         found.push(counted);
         filters.push(filter);
     }
@@ -170,6 +171,18 @@ fn not_eligible(found: &Redrivable) -> String {
         format!("{}: not eligible, {}: {}\n", found.group, records(one.records), one.why)
     };
     found.not_eligible.iter().map(line).collect()
+}
+
+fn maybe_twice(found: &Redrivable) -> String {
+    if found.maybe_twice == 0 {
+        return String::new();
+    }
+    format!(
+        "{}: {} may have rows already, from before a move back without --undo-rows: redriven, they may be there twice. \
+         Discard those that have\n",
+        found.group,
+        records(found.maybe_twice)
+    )
 }
 
 async fn wait(offsets: &mut Offsets, id: i64, limit: Duration) -> Result<RedriveStatus> {

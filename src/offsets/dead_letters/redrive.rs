@@ -83,6 +83,9 @@ pub struct Redrivable {
     pub group: String,
     /// Open dead letters that fit and would be applied once more.
     pub records: i64,
+    /// Of these, those that may have rows already, from before a move back that has left them (no `--undo-rows`): once
+    /// redriven, such a record may be there twice.
+    pub maybe_twice: i64,
     /// Those that fit and would not, by why not.
     pub not_eligible: Vec<NotEligible>,
 }
@@ -221,7 +224,8 @@ impl Offsets {
         self.reconnect().await?;
         let filter = filter.clone().states(Some(vec![DeadLetterState::Open]));
         let sql = format!(
-            "SELECT e.why, count(*) FROM ({}) e GROUP BY e.why ORDER BY count(*) DESC, e.why",
+            "SELECT e.why, count(*), count(*) FILTER (WHERE e.maybe_twice) FROM ({}) e \
+             GROUP BY e.why ORDER BY count(*) DESC, e.why",
             self.eligible()
         );
         let values = filter.values();
@@ -234,10 +238,11 @@ impl Offsets {
         if rows.is_empty() {
             self.check_names(&filter).await?;
         }
-        let mut found = Redrivable { group: filter.group.clone(), records: 0, not_eligible: Vec::new() };
+        let mut found =
+            Redrivable { group: filter.group.clone(), records: 0, maybe_twice: 0, not_eligible: Vec::new() };
         for row in &rows {
             match row.get::<_, Option<String>>(0) {
-                None => found.records = row.get(1),
+                None => (found.records, found.maybe_twice) = (row.get(1), row.get(2)),
                 Some(why) => found.not_eligible.push(NotEligible { why, records: row.get(1) }),
             }
         }
@@ -394,12 +399,15 @@ impl Offsets {
         self.redrive_status(id).await
     }
 
-    /// Those that fit, each with why it is not eligible, or NULL. Behind the filter's parameters: whether order is of no
-    /// matter.
+    /// Those that fit, each with why it is not eligible, or NULL, and whether it may have rows already: it was applied
+    /// before the offset was moved back, and is a dead letter only since. Behind the filter's parameters: whether order is
+    /// of no matter.
     fn eligible(&self) -> String {
-        let [letters, payloads, topics, offsets, tables, items, requests] = [
+        let [letters, payloads, attempts, events, topics, offsets, tables, items, requests] = [
             "dead_letter",
             "dead_letter_payload",
+            "dead_letter_attempt",
+            "offset_event",
             "group_topic",
             "consumer_offset",
             "sink_table",
@@ -421,12 +429,20 @@ impl Offsets {
                  THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
                WHEN NOT ${ignore}::bool AND EXISTS (SELECT {of_topic} AND s.mode <> 'append') \
                  THEN 'the handler of their topic does more than append, and later records were applied since (--ignore-order)' \
-               END) AS why \
+               END) AS why, \
+               EXISTS (SELECT FROM {events} e WHERE {of_event} AND e.kind = 'reset' AND e.occurred_at < d.last_at \
+                 AND (d.first_at > e.occurred_at OR EXISTS (SELECT FROM {attempts} a \
+                   WHERE a.dead_letter_id = d.dead_letter_id AND a.kind = 'redrive' AND a.error IS NULL \
+                     AND a.attempted_at < e.occurred_at)) \
+                 AND NOT EXISTS (SELECT FROM {events} u WHERE {of_undo} AND u.kind = 'undo' AND u.event_id > e.event_id)) \
+                 AS maybe_twice \
              FROM {letters} d LEFT JOIN {payloads} p USING (dead_letter_id) \
              LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
              LEFT JOIN {offsets} o ON o.group_id = d.group_id AND o.topic = d.topic AND o.partition = d.partition \
              WHERE {which}",
             obstacle = obstacle(self.schema()),
+            of_event = back_over("e"),
+            of_undo = back_over("u"),
             ignore = filter::VALUES + 1,
             which = filter::WHICH,
         )
@@ -459,6 +475,14 @@ impl Offsets {
             waiting = of("IS NULL"),
         )
     }
+}
+
+/// That an event has moved the offset back over a dead letter `d`.
+fn back_over(event: &str) -> String {
+    format!(
+        "{event}.group_id = d.group_id AND {event}.topic = d.topic AND {event}.partition = d.partition \
+         AND {event}.to_offset <= d.record_offset AND {event}.from_offset > d.record_offset"
+    )
 }
 
 impl DeadLetterFilter {

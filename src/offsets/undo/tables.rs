@@ -138,8 +138,9 @@ impl Offsets {
         })?;
         if rows.is_empty() {
             return Err(Error::configuration(format!(
-                "no program of group `{}` has registered a table that holds records of {}: a TableSink does so when a worker \
-                 of this release starts, another handler by `Handler::writes`; or undo the rows by hand, see \"Move an \
+                "no program of group `{}` has registered a table that holds records of {}: a TableSink does so within seconds \
+                 of a worker's start (within 30 s of its tables', where they come later), another handler by \
+                 `Handler::writes`; if one has just started, try again; else undo the rows by hand, see \"Move an \
                  offset\" in docs/operations.md",
                 plan.group,
                 topics.join(", ")
@@ -218,7 +219,8 @@ fn judge(row: &Row) -> Result<SinkTable, Refusal> {
     }
     if mode == "upsert" {
         return Err(refuse(format!(
-            "{name} is written by upserts: what a row was before is not known any more"
+            "{name} is written by upserts: what a row was before is not known any more (without --undo-rows, what is read \
+             again is upserted again)"
         )));
     }
     let columns: Vec<String> = row.get(11);

@@ -40,7 +40,7 @@ async fn a_corrupt_batch(topic_config: &[(&str, &str)]) -> TestResult {
     world.reached(1, 30).await?;
     assert_eq!(halted_now(&worker), [0]);
     assert_eq!(world.next_offset(0).await?, Some(10));
-    assert_eq!(world.reported_halt(0).await?, why);
+    world.reported(0, &why).await?;
     worker.stop().await?;
     world.assert_rows(0, 10).await?;
 

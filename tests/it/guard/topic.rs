@@ -70,7 +70,7 @@ async fn core_a_topic_created_anew_while_down_halts_whatever_it_holds() -> TestR
             "{why}"
         );
         assert_ne!(new_topic_id(&why), topic_id);
-        assert_eq!(world.reported_halt(1).await?, why);
+        world.reported(1, &why).await?;
         halted(&worker, 0).await?;
         assert!(worker.status().ready, "a restart would not help");
         worker.stop().await?;

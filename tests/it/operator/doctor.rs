@@ -89,8 +89,9 @@ const CHECKS: &[&str] = &[
 async fn a_healthy_group_has_nothing_wrong_and_an_undo_wants_its_index() -> TestResult {
     let world = World::new("doctor", 2).await?;
     world.produce(20).await?;
-    let worker = world.worker(Sink::<()>::default());
-    world.verify().await?;
+    let worker = world.worker(Sink { fault: (), rows_only: true });
+    world.caught_up().await?;
+    world.assert_exact(false).await?;
     wait_until("the sink's table is registered", PATIENCE, async || {
         Ok((world.database.count("highwater.sink_table").await? > 0).then_some(()))
     })
@@ -110,6 +111,33 @@ async fn a_healthy_group_has_nothing_wrong_and_an_undo_wants_its_index() -> Test
     world.database.execute(index).await?;
     world.doctor(&[]).await?.has("undo-index", "ok", "leads to rows by offset", "");
     worker.stop().await?;
+    Ok(())
+}
+
+/// What `reset --undo-rows` refuses wants no index, and the one says what the other does.
+#[tokio::test]
+async fn where_nothing_is_undone_no_index_is_wanted() -> TestResult {
+    let world = World::new("doctor-upserts", 1).await?;
+    world.produce(5).await?;
+    let worker = world.worker(Sink::<()>::default());
+    world.verify().await?;
+    wait_until("the sink's tables are registered", PATIENCE, async || {
+        Ok((world.database.count("highwater.sink_table").await? == 2).then_some(()))
+    })
+    .await?;
+    worker.stop().await?;
+    let examined = world.doctor(&[]).await?;
+    assert_eq!(examined.of("undo-index", "warn"), []);
+    examined.has("undo-index", "ok", "public.balances: upserts cannot be undone", "");
+    examined.has(
+        "undo-index",
+        "ok",
+        "public.sink: records of its topics are upserted into public.balances",
+        "",
+    );
+    let back = ["offsets", "reset", "--group", &world.group, "--all-topics", "--to-earliest", "--undo-rows"];
+    let refused = world.highwater(&[&back[..], &["--dry-run"]].concat()).await?.ended(2);
+    assert!(refused.stderr.contains("public.balances is written by upserts"), "{}", refused.stderr);
     Ok(())
 }
 

@@ -91,6 +91,40 @@ async fn core_undo_takes_redriven_rows_and_the_records_may_be_rejected_again() -
     Ok(())
 }
 
+/// Applied once, moved back without an undo, and rejected the second time: whoever redrives it is told of the first.
+#[tokio::test]
+async fn rows_from_before_a_move_back_are_warned_of() -> TestResult {
+    let world = World::with_letters("redrive-twice", 1, 50, true).await?;
+    let rejected_again = async |how: &[&str]| -> TestResult<String> {
+        world
+            .offsets("reset", &[&["--all-topics", "--to-earliest", "--execute"], how].concat())
+            .await?
+            .ended(0);
+        let worker = world.rejecting(true);
+        world.caught_up().await?;
+        worker.stop().await?;
+        assert_eq!(world.letters_in("open").await?, 5);
+        Ok(world.dead_letters("redrive", &["--dry-run"]).await?.ended(0).stdout)
+    };
+    // A dead letter has no rows yet, however often it is rejected.
+    let never_applied = rejected_again(&[]).await?;
+    assert!(!never_applied.contains("may have rows"), "{never_applied}");
+    assert!(never_applied.ends_with("5 records would be redriven; nothing was done\n"), "{never_applied}");
+    let worker = world.worker_with(world.setting_aside(), Sink { fault: (), rows_only: true });
+    assert_eq!(world.redriven(&[]).await?["redriven"], 5);
+    worker.stop().await?;
+    let said = rejected_again(&[]).await?;
+    assert!(said.contains("5 records may have rows already, from before a move back"), "{said}");
+    // With the rows, nothing is left of the first time.
+    let undone = rejected_again(&["--undo-rows"]).await?;
+    assert!(!undone.contains("may have rows"), "{undone}");
+    let worker = world.worker_with(world.setting_aside(), Sink { fault: (), rows_only: true });
+    assert_eq!(world.redriven(&[]).await?["redriven"], 5);
+    world.assert_exact(false).await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 /// The offset was moved back by SQL that says nothing of dead letters, with the rows taken out: the group reads everything
 /// again, those records, too.
 #[tokio::test]
