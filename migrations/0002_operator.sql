@@ -114,6 +114,9 @@ CREATE TABLE dead_letter (
     UNIQUE (group_id, topic, topic_id, partition, record_offset)
 );
 CREATE INDEX dead_letter_state ON dead_letter (group_id, state, state_changed_at);
+-- What is parked behind what.
+CREATE INDEX dead_letter_key ON dead_letter (group_id, topic, partition, key_hash, record_offset)
+    WHERE state IN ('open', 'parked', 'queued') AND key_hash IS NOT NULL;
 
 -- Apart, so that lists stay cheap, and what is personal can go first. Everything that the record had, byte for byte.
 CREATE TABLE dead_letter_payload (
@@ -152,6 +155,7 @@ CREATE TABLE redrive_request (
     per_second      bigint      CHECK (per_second > 0),     -- of the whole group; NULL: as fast as it goes
     stop_after      bigint      NOT NULL CHECK (stop_after > 0),    -- failures
     ignore_order    boolean     NOT NULL,
+    follow          boolean     NOT NULL DEFAULT true,  -- what is parked behind them comes along
     free_at         timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the next may be taken, by per_second
     state           text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'stopped', 'cancelled')),
     detail          text,                   -- why it has ended early
@@ -168,7 +172,8 @@ CREATE TABLE redrive_letter (
     topic           text        NOT NULL,
     partition       integer     NOT NULL,
     record_offset   bigint      NOT NULL,
-    outcome         text        CHECK (outcome IN ('redriven', 'failed', 'gone')),  -- gone: it was not open any more
+    outcome         text        CHECK (outcome IN ('redriven', 'failed', 'gone', 'behind')),  -- gone: it was not open
+                                -- any more; behind: an earlier one of its key waits
     ended_at        timestamptz,
     PRIMARY KEY (request_id, dead_letter_id)
 );
@@ -191,7 +196,7 @@ ALTER TABLE partition_status
     ADD COLUMN produced_per_second double precision,
     ADD COLUMN uncommitted_since timestamptz,   -- since when the last stable offset stands before what is not committed
     ADD COLUMN loss_at timestamptz,         -- when Kafka may delete the next record; 'infinity': never
-    ADD COLUMN on_rejected text;            -- what becomes of a record that is rejected: 'halt', 'dead_letter'
+    ADD COLUMN on_rejected text;            -- what becomes of a record that is rejected: 'halt', 'dead_letter', 'park_key'
 
 -- The same of partitions that no live process holds, by whoever is there to look: a live worker of the group, or the
 -- exporter. Where a live owner reports, this is old and does not count.

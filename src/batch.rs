@@ -97,21 +97,24 @@ pub(crate) struct Part {
     pub(crate) claim: ClaimId,
     pub(crate) from: NextOffset,
     pub(crate) to: NextOffset,
-    /// What the handler is given.
+    /// What the handler is given, and what is parked.
     pub(crate) segments: Vec<Segment>,
     /// The last record, if that is one to be stored.
     pub(crate) letter: Option<Letter>,
+    /// Which of the records are parked behind a dead letter of their key, and are no handler's: their offsets, rising, and
+    /// behind what.
+    pub(crate) parked: Vec<(i64, Arc<Rejection>)>,
 }
 
 impl Part {
     /// How many records the handler is given.
     pub(crate) fn len(&self) -> usize {
-        self.segments.iter().map(|segment| segment.range.len()).sum()
+        self.all() - usize::from(self.letter.is_some()) - self.parked.len()
     }
 
     /// How many records there are.
     pub(crate) fn all(&self) -> usize {
-        self.len() + usize::from(self.letter.is_some())
+        self.all_segments().map(|segment| segment.range.len()).sum()
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -129,8 +132,37 @@ impl Part {
         Some((Record::new(self, &segment.chunk, segment.range.start), why))
     }
 
+    /// The records that are parked, and behind what.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = (Record<'_>, &Rejection)> {
+        let records = if self.parked.is_empty() { &[] } else { &*self.segments };
+        self.of(records.iter()).filter_map(|record| {
+            let (_, behind) = &self.parked[self.parked_at(record.offset())?];
+            Some((record, &**behind))
+        })
+    }
+
+    fn parked_at(&self, offset: i64) -> Option<usize> {
+        if self.parked.is_empty() {
+            return None;
+        }
+        self.parked.binary_search_by_key(&offset, |(offset, _)| *offset).ok()
+    }
+
+    /// What the handler is given.
     pub(crate) fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> {
-        self.segments.iter().flat_map(move |segment| {
+        self.of(self.segments.iter()).filter(|record| self.parked_at(record.offset()).is_none())
+    }
+
+    /// All records, in offset order.
+    pub(crate) fn every(&self) -> impl Iterator<Item = Record<'_>> {
+        self.of(self.all_segments())
+    }
+
+    fn of<'a>(
+        &'a self,
+        segments: impl DoubleEndedIterator<Item = &'a Segment>,
+    ) -> impl DoubleEndedIterator<Item = Record<'a>> {
+        segments.flat_map(move |segment| {
             segment.range.clone().map(move |index| Record::new(self, &segment.chunk, index))
         })
     }
@@ -213,9 +245,14 @@ impl Batch {
         self.rejected.store(records, Ordering::Relaxed);
     }
 
+    /// How many of its records the handler has rejected, once it is durable.
+    pub(crate) fn rejected(&self) -> usize {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
     /// How many records were applied, once it is durable.
     pub(crate) fn applied(&self) -> usize {
-        self.len.saturating_sub(self.rejected.load(Ordering::Relaxed))
+        self.len.saturating_sub(self.rejected())
     }
 
     /// How many records the batch holds; a handler is never given an empty batch.

@@ -4,6 +4,7 @@ mod aside;
 mod compare_and_set;
 mod redriven;
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,17 +14,19 @@ use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
 use tracing::Instrument as _;
 
+use crate::batch::PartitionKey;
 use crate::claim::watch;
 use crate::db::waits::Wait;
-use crate::db::{Backend, Db};
-use crate::dead_letter::{Letter, Policies, Store, payload_of};
+use crate::db::{Backend, Db, DbError};
+use crate::dead_letter::{Keys, Letter, Policies, Rejection, Store, WaitingKeys, payload_of};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
 use crate::metrics::meter::BatchMeter;
+use crate::record::RecordId;
 use crate::tx::protected::Tampered;
 use crate::verdict::{Class, Connection, Place};
 use crate::{Batch, HandlerError, Tx, trace};
-use aside::{Aside, Set};
+use aside::{Aside, Set, overtaken};
 use compare_and_set::CompareAndSet;
 pub(crate) use redriven::{FailedAgain, Redrive};
 
@@ -54,6 +57,11 @@ pub(crate) enum Attempt {
     Unknown { class: Class, why: String },
     /// Rows are durable without their offsets: the handler ended the transaction behind our back.
     Smuggled,
+    /// Rolled back: the handler has rejected these, at most one of each part, though later records of their keys were in the
+    /// batch, which are to be parked behind them.
+    Overtaken(Vec<(RecordId, Rejection)>),
+    /// Rolled back: nothing waits any more of what a record was to be parked behind.
+    NotParked,
 }
 
 /// What ended the work on a batch before COMMIT was sent.
@@ -106,6 +114,7 @@ pub(crate) struct Commit {
     /// What becomes of records that are rejected.
     policies: Arc<Policies>,
     store: Store,
+    keys: Keys,
     /// What becomes of dead letters that are applied once more.
     redrive: Redrive,
 }
@@ -114,8 +123,8 @@ impl Commit {
     pub(crate) fn new(db: Arc<Db>, max_processing_time: Duration, meter: Arc<BatchMeter>) -> Self {
         let compare_and_set = CompareAndSet::new(&db);
         let (store, policies) = (Store::whole(&db.schema), Arc::new(Policies::halting()));
-        let (redrive, abandoned) = (Redrive::new(&db), Arc::default());
-        Self { compare_and_set, db, max_processing_time, abandoned, meter, policies, store, redrive }
+        let (keys, redrive, abandoned) = (Keys::new(&db), Redrive::new(&db), Arc::default());
+        Self { compare_and_set, db, max_processing_time, abandoned, meter, policies, store, keys, redrive }
     }
 
     /// The same under these policies.
@@ -128,6 +137,14 @@ impl Commit {
 
     pub(crate) fn policies(&self) -> &Arc<Policies> {
         &self.policies
+    }
+
+    /// The keys of which a record is a dead letter, in these partitions; of one that is missing there are none.
+    pub(crate) async fn waiting_keys(
+        &self,
+        partitions: &[PartitionKey],
+    ) -> Result<HashMap<PartitionKey, WaitingKeys>, DbError> {
+        self.keys.read(&self.db, partitions).await
     }
 
     /// A thread for the handlers of one lane.
@@ -239,6 +256,11 @@ impl Commit {
         if let Some(redriven) = batch.redriven() {
             return self.settle_letters(tx, batch, redriven, &by_handler, left_behind, limit).await;
         }
+        let overtaken = overtaken(&self.policies, batch, &by_handler);
+        if !overtaken.is_empty() {
+            self.roll_back(tx, left_behind).await;
+            return Attempt::Overtaken(overtaken);
+        }
         let aside = match Aside::new(&self.policies, batch, &by_handler) {
             Ok(aside) => aside,
             Err(error) => return self.failed(Place::Statement, error, tx, left_behind).await,
@@ -273,7 +295,7 @@ impl Commit {
         // Behind the compare-and-set: it has seen that the transaction is the batch's own, and moves lock in this order, too.
         if !aside.letters.is_empty() {
             let stored = {
-                let stored = self.store(&tx, &aside.letters);
+                let stored = self.set_aside(&tx, batch, &aside.letters);
                 tokio::select! {
                     stored = watch(&self.db, left_behind.backend.pid, stored) => stored,
                     ended = &mut limit => {
@@ -282,8 +304,15 @@ impl Commit {
                     }
                 }
             };
-            if let Err(error) = stored {
-                return self.failed(Place::CompareAndSet, aside.not_stored(error), tx, left_behind).await;
+            match stored {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.roll_back(tx, left_behind).await;
+                    return Attempt::NotParked;
+                }
+                Err(error) => {
+                    return self.failed(Place::CompareAndSet, aside.not_stored(error), tx, left_behind).await;
+                }
             }
             failpoint!("letters_stored");
         }
@@ -294,13 +323,28 @@ impl Commit {
         self.commit(tx, left_behind).await
     }
 
+    /// Stores what is set aside; `false`: what would be parked has nothing to wait behind any more.
+    async fn set_aside(
+        &self,
+        tx: &Tx,
+        batch: &Batch,
+        letters: &[Set<'_>],
+    ) -> Result<bool, tokio_postgres::Error> {
+        let parks = batch.parts.iter().any(|part| !part.parked.is_empty());
+        if parks && !self.keys.still_wait(tx, batch).await? {
+            return Ok(false);
+        }
+        self.store(tx, letters).await?;
+        Ok(true)
+    }
+
     async fn store(&self, tx: &Tx, letters: &[Set<'_>]) -> Result<(), tokio_postgres::Error> {
         let client = tx.raw();
         let statement = client.prepare_cached(&self.store.sql).await?;
         let identity = &self.db.identity;
         let letters: Vec<Letter<'_>> = letters
             .iter()
-            .map(|(record, why)| Letter {
+            .map(|Set { record, why, kind }| Letter {
                 group: &identity.group,
                 topic: record.topic(),
                 topic_id: None,
@@ -312,7 +356,7 @@ impl Commit {
                 reason: &why.reason,
                 handler: Some(self.policies.handler(record.topic())),
                 worker: Some(identity.owner),
-                kind: "reject",
+                kind,
             })
             .collect();
         self.store.write(&**client, &statement, &letters).await
@@ -325,12 +369,17 @@ impl Commit {
         // Read after COMMIT only.
         batch.has_rejected(by_handler);
         let (policies, meter) = (Arc::clone(&self.policies), Arc::clone(&self.meter));
-        let (records, first) =
-            (letters.len(), letters.first().map(|(record, why)| (record.id(), (*why).clone())));
+        let parked = letters.iter().filter(|set| set.kind == "park").count();
+        let rejected = letters.len() - parked;
+        let first = letters.iter().find(|set| set.kind != "park");
+        let first = first.map(|set| (set.record.id(), set.why.clone()));
         tx.on_commit(move || {
             if let Some((record, why)) = first {
                 let (kind, reason) = (why.fingerprint, why.reason);
-                tracing::warn!(records, %record, kind, reason, "stored as dead letters, and stepped over: the first of them");
+                tracing::warn!(records = rejected, %record, kind, reason, "stored as dead letters, and stepped over: the first of them");
+            }
+            if parked > 0 {
+                tracing::debug!(records = parked, "parked behind dead letters of their keys");
             }
             for (route, stored) in policies.count(&counted) {
                 meter.set_aside(route, stored);

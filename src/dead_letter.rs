@@ -4,12 +4,14 @@
 //! partition halts there, or the record is stored, within [limits](tally). Nothing else leads here, so an outage, a missing
 //! privilege or a bug leaves no dead letter.
 
+mod keys;
 mod policy;
 mod queue;
 mod rejection;
 mod store;
 mod tally;
 
+pub(crate) use keys::{Keys, WAITING, WaitingKeys, earlier, hash};
 pub use policy::RejectPolicy;
 pub(crate) use policy::{Counted, LIMIT_SAID, Policies};
 pub(crate) use queue::{Queue, Request, Waiting, obstacle};

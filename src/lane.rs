@@ -130,6 +130,9 @@ impl Lane {
                 return;
             }
             let began = Instant::now();
+            if !self.know_keys().await {
+                continue;
+            }
             match self.fill() {
                 Fill::Batch(batch) => {
                     self.parts.counters.batches.wait.took(std::mem::take(&mut waited));

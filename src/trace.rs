@@ -185,6 +185,8 @@ fn of(attempt: &Attempt) -> (&'static str, Option<&str>) {
         Attempt::Cancelled => error("cancelled"),
         Attempt::Unknown { .. } => error("unknown"),
         Attempt::Smuggled => error("smuggled"),
+        Attempt::Overtaken(_) => error("overtaken"),
+        Attempt::NotParked => error("not_parked"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a batch sets aside: the records that were rejected before, and those that its handler has rejected now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::batch::Part;
 use crate::dead_letter::{Counted, Policies, Rejection};
@@ -8,8 +8,23 @@ use crate::record::RecordId;
 use crate::verdict::Class;
 use crate::{Batch, HandlerError, Record};
 
-/// A record that is to be stored, and why.
-pub(super) type Set<'a> = (Record<'a>, &'a Rejection);
+/// A record that is to be stored, why, and what is done by that.
+pub(super) struct Set<'a> {
+    pub(super) record: Record<'a>,
+    pub(super) why: &'a Rejection,
+    /// `reject`, or `park`.
+    pub(super) kind: &'static str,
+}
+
+impl<'a> Set<'a> {
+    fn rejected((record, why): (Record<'a>, &'a Rejection)) -> Self {
+        Self { record, why, kind: "reject" }
+    }
+
+    fn parked((record, why): (Record<'a>, &'a Rejection)) -> Self {
+        Self { record, why, kind: "park" }
+    }
+}
 
 /// See the module.
 pub(super) struct Aside<'a> {
@@ -34,9 +49,9 @@ impl<'a> Aside<'a> {
             return Ok(Self { letters: Vec::new(), counted: None, by_handler: 0 });
         }
         let letters: Vec<Set<'_>> = batch.parts.iter().flat_map(|part| of_part(part, by_handler)).collect();
-        let before = batch.parts.iter().filter(|part| part.letter.is_some()).count();
+        let before = batch.parts.iter().map(|part| part.all() - part.len()).sum::<usize>();
         if letters.len() != by_handler.len() + before {
-            let is_known = |id: &&RecordId| letters.iter().any(|(record, _)| record.id() == **id);
+            let is_known = |id: &&RecordId| letters.iter().any(|set| set.record.id() == **id);
             let stray = by_handler.keys().find(|id| !is_known(id));
             return Err(HandlerError::fatal(format!(
                 "the handler has rejected a record that its batch does not hold ({}): reject records of the batch at hand",
@@ -45,8 +60,8 @@ impl<'a> Aside<'a> {
         }
         let ids: Vec<RecordId> = by_handler.keys().cloned().collect();
         let counted = policies.admit(batch, &ids).map_err(|refused| {
-            let why = letters.iter().find(|(record, _)| record.id() == refused.record);
-            let reason = why.map(|(_, why)| why.reason.clone()).unwrap_or_default();
+            let why = letters.iter().find(|set| set.record.id() == refused.record);
+            let reason = why.map(|set| set.why.reason.clone()).unwrap_or_default();
             HandlerError::reject_at(refused.record, reason).beyond(refused.limit)
         })?;
         Ok(Self { letters, counted: Some(counted), by_handler: by_handler.len() })
@@ -61,7 +76,7 @@ impl<'a> Aside<'a> {
         let (record, why) = self
             .letters
             .first()
-            .map_or_else(Default::default, |(record, why)| (record.id().to_string(), why.reason.clone()));
+            .map_or_else(Default::default, |set| (set.record.id().to_string(), set.why.reason.clone()));
         let reason = format!(
             "record {record} was rejected ({why}), and its dead letter cannot be stored: {}; see to the tables of Highwater's \
              schema and the worker's rights to them (highwater doctor)",
@@ -75,9 +90,44 @@ fn of_part<'a>(part: &'a Part, by_handler: &'a BTreeMap<RecordId, Rejection>) ->
     let id = |offset| RecordId { topic: part.key.topic.clone(), partition: part.key.partition, offset };
     let now = by_handler.range(id(part.from.get())..id(part.to.get()));
     let mut records = part.records();
-    let mut letters: Vec<Set<'_>> = now
-        .filter_map(|(id, why)| Some((records.by_ref().find(|record| record.offset() == id.offset)?, why)))
-        .collect();
-    letters.extend(part.rejected());
+    let now = now
+        .filter_map(|(id, why)| Some((records.by_ref().find(|record| record.offset() == id.offset)?, why)));
+    let mut letters: Vec<Set<'_>> = now.map(Set::rejected).collect();
+    if !part.parked.is_empty() {
+        letters.extend(part.parked().map(Set::parked));
+        letters.sort_by_key(|set| set.record.offset());
+    }
+    letters.extend(part.rejected().map(Set::rejected));
     letters
+}
+
+/// The first record of each part that was rejected now though later ones of its key were handed out with it, which must
+/// not be applied before it.
+pub(super) fn overtaken(
+    policies: &Policies,
+    batch: &Batch,
+    by_handler: &BTreeMap<RecordId, Rejection>,
+) -> Vec<(RecordId, Rejection)> {
+    if by_handler.is_empty() {
+        return Vec::new();
+    }
+    let parking = batch.parts.iter().filter(|part| policies.parks(&part.key.topic));
+    parking.filter_map(|part| overtaken_in(part, by_handler)).collect()
+}
+
+fn overtaken_in(part: &Part, by_handler: &BTreeMap<RecordId, Rejection>) -> Option<(RecordId, Rejection)> {
+    let mut rejected: HashMap<&[u8], (RecordId, &Rejection)> = HashMap::new();
+    let mut first: Option<(RecordId, &Rejection)> = None;
+    for record in part.records() {
+        let Some(key) = record.key() else { continue };
+        let id = record.id();
+        if let Some(why) = by_handler.get(&id) {
+            rejected.entry(key).or_insert((id, why));
+        } else if let Some(before) = rejected.remove(key)
+            && first.as_ref().is_none_or(|(first, _)| before.0.offset < first.offset)
+        {
+            first = Some(before);
+        }
+    }
+    first.map(|(id, why)| (id, why.clone()))
 }

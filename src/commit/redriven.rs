@@ -7,11 +7,11 @@ use std::pin::Pin;
 use tokio_postgres::{Error, GenericClient};
 use uuid::Uuid;
 
-use super::{Attempt, Commit, Ended, LeftBehind};
+use super::{Attempt, Commit, Ended, LeftBehind, overtaken};
 use crate::batch::{ClaimId, Part, PartitionKey, Redriven};
 use crate::claim::watch;
 use crate::db::Db;
-use crate::dead_letter::Rejection;
+use crate::dead_letter::{Rejection, WAITING, earlier};
 use crate::failpoint::failpoint;
 use crate::record::RecordId;
 use crate::tx::protected;
@@ -50,8 +50,9 @@ impl Redrive {
         let claim = "o.group_id OPERATOR(pg_catalog.=) $1 AND o.topic OPERATOR(pg_catalog.=) $2 \
                      AND o.partition OPERATOR(pg_catalog.=) $3 AND o.epoch OPERATOR(pg_catalog.=) $4 \
                      AND o.claim_token OPERATOR(pg_catalog.=) $5";
-        let open = "d.state OPERATOR(pg_catalog.=) 'open'";
+        let open = "d.state OPERATOR(pg_catalog.=) ANY ('{open,parked}'::pg_catalog.text[])";
         let waits = "i.outcome IS NULL";
+        let (before, waiting) = (earlier(), WAITING);
         Self {
             // Only what the group is past: what lies ahead it will read itself.
             fence: format!(
@@ -63,17 +64,35 @@ impl Redrive {
             lock: format!(
                 "SELECT FROM {letters} d WHERE d.dead_letter_id = ANY($1::int8[]) ORDER BY d.dead_letter_id FOR UPDATE"
             ),
-            // One that is not open any more, and one of a redrive
-            // that has ended, is missing in the count.
+            // One that is not open any more, one of a redrive that has ended, and one before which another of its key
+            // waits (where that is of matter), is missing in the count. What was parked behind a key's last one meanwhile
+            // comes next: the lane that parks it has locked one that waits, so none is parked behind nothing.
             // That it goes on is locked, too: whoever cancels it waits for what is about to be committed.
             done: format!(
-                "WITH running AS (SELECT r.request_id FROM {requests} r WHERE r.request_id = $1 AND r.state = 'running' FOR SHARE), \
+                "WITH running AS ( \
+                   SELECT r.request_id, r.records, r.follow FROM {requests} r WHERE r.request_id = $1 AND r.state = 'running' \
+                   FOR SHARE), \
                  locked AS ( \
                    SELECT d.dead_letter_id FROM {letters} d WHERE d.dead_letter_id = ANY($2::int8[]) AND {open} \
+                     AND NOT ($4::bool AND EXISTS ( \
+                       SELECT FROM {letters} e WHERE {before} AND e.dead_letter_id <> ALL($2::int8[]))) \
                    ORDER BY d.dead_letter_id FOR UPDATE), \
                  letter AS ( \
                    UPDATE {letters} d SET state = 'redriven', state_changed_at = clock_timestamp(), request_id = $1 \
-                   FROM locked WHERE d.dead_letter_id = locked.dead_letter_id AND {open} RETURNING d.dead_letter_id), \
+                   FROM locked WHERE d.dead_letter_id = locked.dead_letter_id AND {open} \
+                   RETURNING d.dead_letter_id, d.group_id, d.topic, d.topic_id, d.partition, d.key_hash), \
+                 follows AS ( \
+                   INSERT INTO {items} AS f (request_id, place, dead_letter_id, topic, partition, record_offset) \
+                   SELECT r.request_id, r.records + 1, p.dead_letter_id, p.topic, p.partition, p.record_offset \
+                   FROM running r, (SELECT DISTINCT group_id, topic, topic_id, partition, key_hash FROM letter) k \
+                   JOIN {letters} p USING (group_id, topic, topic_id, partition, key_hash) \
+                   WHERE $4::bool AND r.follow AND p.state = 'parked' AND p.dead_letter_id <> ALL($2::int8[]) AND NOT EXISTS ( \
+                     SELECT FROM {letters} e JOIN {items} i ON i.dead_letter_id = e.dead_letter_id \
+                     WHERE i.request_id = r.request_id AND i.outcome IS NULL AND e.dead_letter_id <> ALL($2::int8[]) \
+                       AND e.group_id = k.group_id AND e.topic = k.topic AND e.partition = k.partition \
+                       AND e.key_hash = k.key_hash AND {waiting}) \
+                   ON CONFLICT (request_id, dead_letter_id) DO UPDATE SET outcome = NULL, ended_at = NULL \
+                   WHERE f.outcome = 'behind'), \
                  attempt AS ( \
                    INSERT INTO {attempts} (dead_letter_id, kind, owner) SELECT dead_letter_id, 'redrive', $3::uuid FROM letter) \
                  UPDATE {items} i SET outcome = 'redriven', ended_at = clock_timestamp() FROM letter, running r \
@@ -90,7 +109,7 @@ impl Redrive {
                  attempt AS ( \
                    INSERT INTO {attempts} (dead_letter_id, kind, error, owner) \
                    SELECT dead_letter_id, 'redrive', $10::text, $12::uuid FROM item) \
-                 UPDATE {letters} d SET attempts = d.attempts + 1, fingerprint = $8, sqlstate = $9, reason = $10, \
+                 UPDATE {letters} d SET state = 'open', attempts = d.attempts + 1, fingerprint = $8, sqlstate = $9, reason = $10, \
                    handler = $11, last_at = clock_timestamp(), request_id = $6 \
                  FROM item WHERE d.dead_letter_id = item.dead_letter_id"
             ),
@@ -125,10 +144,11 @@ impl Redrive {
     }
 
     /// How many of them were open, and are redriven now. Anything but all of them must not be committed.
-    async fn done(&self, tx: &Tx, request: i64, letters: &[i64]) -> Result<u64, Error> {
+    /// `parks`: nor may one be redriven before an earlier one of its key.
+    async fn done(&self, tx: &Tx, request: i64, letters: &[i64], parks: bool) -> Result<u64, Error> {
         let client = tx.raw();
         let statement = client.prepare_cached(&self.done).await?;
-        client.execute(&statement, &[&request, &letters, &self.owner]).await
+        client.execute(&statement, &[&request, &letters, &self.owner, &parks]).await
     }
 
     /// The letter is open again, with one attempt more; `false`: it is not the caller's to say so any more.
@@ -176,6 +196,11 @@ impl Commit {
         mut limit: Pin<&mut impl Future<Output = Ended>>,
     ) -> Attempt {
         let Some(part) = batch.parts.first() else { return Attempt::Applied };
+        let overtaken = overtaken(&self.policies, batch, rejected);
+        if !overtaken.is_empty() {
+            self.roll_back(tx, left_behind).await;
+            return Attempt::Overtaken(overtaken);
+        }
         let failed = match failed_again(redriven, part, self.policies.handler(&part.key.topic), rejected) {
             Ok(failed) => failed,
             Err(error) => return self.failed(Place::Statement, error, tx, left_behind).await,
@@ -215,7 +240,8 @@ impl Commit {
         self.redrive.lock(tx, redriven).await?;
         let is_done = |letter: &i64| !failed.iter().any(|failed| failed.letter == *letter);
         let done: Vec<i64> = redriven.letters.values().copied().filter(is_done).collect();
-        if self.redrive.done(tx, redriven.request, &done).await? != done.len() as u64 {
+        let parks = self.policies.parks(&part.key.topic);
+        if self.redrive.done(tx, redriven.request, &done, parks).await? != done.len() as u64 {
             return Ok(false);
         }
         for failed in failed {

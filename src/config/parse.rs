@@ -125,7 +125,7 @@ pub(super) const ON_OFFSET_LOST: Kind<OnOffsetLost> =
     Kind::plain("`halt`, `earliest` or `latest`", |raw| text(raw)?.parse());
 
 pub(super) const ON_REJECTED: Kind<OnRejected> =
-    Kind::plain("`halt` or `dead_letter`", |raw| text(raw)?.parse());
+    Kind::plain("`halt`, `dead_letter` or `park_key`", |raw| text(raw)?.parse());
 
 pub(super) const GROUP_PROTOCOL: Kind<GroupProtocol> =
     Kind::plain("`classic` or `consumer`", |raw| text(raw)?.parse());

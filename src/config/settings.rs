@@ -475,7 +475,8 @@ settings! {
     }
 
     /// What to do with a record that is rejected: `halt` stops its partition there and says so; `dead_letter` stores it,
-    /// whole, in `dead_letter`, in the transaction that steps over it, and goes on (EO-9). See
+    /// whole, in `dead_letter`, in the transaction that steps over it, and goes on (EO-9); `park_key` does that, and parks
+    /// later records of its key behind it, so that each key's records are applied in their order. See
     /// [dead-letters.md](dead-letters.md).
     ///
     /// Rejected is what the handler rejects, and what the server refuses for the record's own data (the classes *reject*
@@ -485,7 +486,8 @@ settings! {
         env: "HIGHWATER_ON_REJECTED",
         kind: ON_REJECTED,
         default: Text("halt"),
-        change: "Where a stream must go on, and somebody looks after what it leaves behind.",
+        change: "Where a stream must go on, and somebody looks after what it leaves behind; `park_key` where a later record \
+                 of a key must not be applied before an earlier one.",
     }
 
     /// How many records of a partition, one right after the other, may become dead letters before the partition halts: a

@@ -52,6 +52,9 @@ pub enum OnRejected {
     Halt,
     /// Store the record as a dead letter, in the transaction that steps over it, and go on (EO-9).
     DeadLetter,
+    /// As `DeadLetter`; and later records of its key (in its partition) are parked behind it, in their order, until it is
+    /// redriven or discarded, and they are redriven.
+    ParkKey,
 }
 
 impl OnRejected {
@@ -61,6 +64,7 @@ impl OnRejected {
         match self {
             Self::Halt => "halt",
             Self::DeadLetter => "dead_letter",
+            Self::ParkKey => "park_key",
         }
     }
 }
@@ -72,7 +76,8 @@ impl FromStr for OnRejected {
         match text {
             "halt" => Ok(Self::Halt),
             "dead_letter" => Ok(Self::DeadLetter),
-            other => Err(format!("`{other}` is not known: choose halt or dead_letter")),
+            "park_key" => Ok(Self::ParkKey),
+            other => Err(format!("`{other}` is not known: choose halt, dead_letter or park_key")),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use super::{Budget, Signals};
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, Letter, Part, PartitionKey, REPRESENTABLE_MS, Segment};
-use crate::dead_letter::Rejection;
+use crate::dead_letter::{Rejection, WaitingKeys};
 use crate::invariants;
 use crate::partition::{After, Halt};
 use crate::record::chunk::{Chunk, RawRecord, Shape};
@@ -70,6 +70,7 @@ struct State {
     /// The record at this offset was rejected, and is to be stored: it ends the part that it is in. A verdict of this
     /// claim's, on this record, and forgotten with either.
     letter: Option<(i64, Arc<Rejection>)>,
+    keys: Keys,
     /// What follows after everything below `to`: the client reported an error there, or lost its position.
     failure: Option<After>,
     /// What of it may be handed out.
@@ -87,6 +88,16 @@ struct State {
     gap: Option<Range<i64>>,
     /// No record lies between the mark and the end of the coverage: true of `read_committed` alone.
     gap_is_empty: bool,
+}
+
+/// Which keys have a dead letter, so that records of theirs are parked behind it.
+#[derive(Debug, Clone)]
+enum Keys {
+    /// Nothing is parked here.
+    Unneeded,
+    /// To be read before anything is handed out.
+    Unknown,
+    Known(Arc<WaitingKeys>),
 }
 
 /// What became of a record that was pushed.
@@ -136,6 +147,7 @@ impl PartitionBuffer {
                 held_until: None,
                 stop: None,
                 letter: None,
+                keys: Keys::Unneeded,
                 failure: None,
                 trust: Trust::new(Instant::now()),
                 signs: Signs::default(),
@@ -157,6 +169,32 @@ impl PartitionBuffer {
     pub(crate) fn remembering(mut self, memory: Arc<Mutex<Memory>>) -> Self {
         self.memory = memory;
         self
+    }
+
+    /// Whether later records of a rejected one's key are parked behind it: then nothing is handed out before it is
+    /// [known](Self::know_keys) which keys wait.
+    pub(crate) fn parking(mut self, parks: bool) -> Self {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.keys = if parks { Keys::Unknown } else { Keys::Unneeded };
+        self
+    }
+
+    /// Whether it must be read which keys wait, before anything more is handed out.
+    pub(crate) fn lacks_keys(&self) -> bool {
+        matches!(self.lock().keys, Keys::Unknown)
+    }
+
+    /// The keys that wait, as they were read under this claim.
+    pub(crate) fn know_keys(&self, keys: WaitingKeys) {
+        self.lock().keys = Keys::Known(Arc::new(keys));
+    }
+
+    /// There may be others by now.
+    pub(crate) fn forget_keys(&self) {
+        let mut state = self.lock();
+        if matches!(state.keys, Keys::Known(_)) {
+            state.keys = Keys::Unknown;
+        }
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -256,10 +294,15 @@ impl PartitionBuffer {
         if state.out >= MAX_OUT || state.closed.is_some() || state.from == released || max_records == 0 {
             return None;
         }
+        let waiting = match &state.keys {
+            Keys::Unneeded => None,
+            Keys::Unknown => return None,
+            Keys::Known(keys) => Some(Arc::clone(keys)).filter(|keys| !keys.is_empty()),
+        };
         let stop_at = state.stop.as_ref().map(|(offset, _)| *offset);
         let rejected = state.letter.clone();
         state.seal();
-        let (mut segments, mut records, mut bytes) = (Vec::new(), 0, 0);
+        let (mut segments, mut parked, mut records, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
         let mut letter = None;
         let mut to = None;
         'fill: while let Some(segment) = state.sealed.front_mut() {
@@ -298,6 +341,8 @@ impl PartitionBuffer {
                     }
                     break 'fill;
                 }
+                let behind = waiting.as_ref().and_then(|keys| keys.behind(segment.chunk.key(index)));
+                parked.extend(behind.map(|why| (offset, Arc::clone(why))));
             }
             segments.extend(state.sealed.pop_front());
         }
@@ -306,13 +351,13 @@ impl PartitionBuffer {
         if to == state.from {
             return None;
         }
-        let part = Part { key: self.key.clone(), claim: self.claim, from: state.from, to, segments, letter };
+        let key = self.key.clone();
+        let part = Part { key, claim: self.claim, from: state.from, to, segments, letter, parked };
         debug_assert!(
-            invariants::covered(part.from, part.to, part.records().map(|record| record.offset())),
+            invariants::covered(part.from, part.to, part.every().map(|record| record.offset())),
             "{part:?}"
         );
-        let first = part.records().next().or_else(|| part.rejected().map(|(record, _)| record));
-        let first = first.and_then(|record| record.timestamp_ms());
+        let first = part.every().next().and_then(|record| record.timestamp_ms());
         state.out_from.push((part.from, first));
         state.from = to;
         state.records -= records;

@@ -46,6 +46,12 @@ impl RejectPolicy {
         Self::of(&Config { on_rejected: OnRejected::DeadLetter, ..Config::default() })
     }
 
+    /// As [`dead_letter`](Self::dead_letter); and later records of its key are parked behind it, in their order. They count
+    /// as dead letters.
+    pub fn park_key() -> Self {
+        Self { on_rejected: OnRejected::ParkKey, ..Self::dead_letter() }
+    }
+
     /// How many of a partition in a row; as the setting `dead_letter_max_in_a_row`. `None`: no limit.
     pub fn max_in_a_row(mut self, records: Option<usize>) -> Self {
         self.in_a_row = limit(records);
@@ -163,6 +169,11 @@ impl Policies {
         self.routes[self.find(topic)].sets_aside()
     }
 
+    /// Whether later records of a rejected one's key are parked behind it.
+    pub(crate) fn parks(&self, topic: &str) -> bool {
+        self.routes[self.find(topic)].policy.on_rejected == OnRejected::ParkKey
+    }
+
     /// The route that a dead letter of `topic` names as its handler.
     pub(crate) fn handler(&self, topic: &str) -> &str {
         &self.routes[self.find(topic)].name
@@ -199,7 +210,7 @@ impl Policies {
             if marks.is_empty() {
                 run = 0;
             } else {
-                for record in part.records().chain(part.rejected().map(|(record, _)| record)) {
+                for record in part.every() {
                     if !marks.contains(&record.offset()) {
                         run = 0;
                         continue;
@@ -245,7 +256,7 @@ impl Counted {
 
 impl Route {
     fn sets_aside(&self) -> bool {
-        self.policy.on_rejected == OnRejected::DeadLetter
+        self.policy.on_rejected != OnRejected::Halt
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {
@@ -269,11 +280,12 @@ impl RejectPolicy {
     }
 }
 
-/// The offsets of a part's rejected records.
+/// The offsets of a part's records that become dead letters: those that were rejected, and those that are parked.
 fn marks(part: &Part, rejected: &[RecordId]) -> HashSet<i64> {
     let is_its = |id: &&RecordId| id.partition == part.key.partition && id.topic == part.key.topic;
     let by_handler = rejected.iter().filter(is_its).map(|id| id.offset);
-    by_handler.chain(part.rejected().map(|(record, _)| record.offset())).collect()
+    let before = part.parked().chain(part.rejected()).map(|(record, _)| record.offset());
+    by_handler.chain(before).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
+use super::earlier;
 use crate::batch::{Part, PartitionKey, Redriven, Segment};
 use crate::consumer::PartitionBuffer;
 use crate::consumer::ffi::TimestampType;
@@ -30,8 +31,10 @@ pub(crate) struct Request {
 pub(crate) struct Waiting {
     pub(crate) letter: i64,
     pub(crate) offset: i64,
-    /// It is open, and its content is there.
+    /// It is open or parked, and its content is there.
     pub(crate) fits: bool,
+    /// An earlier one of its key waits, which is not of this redrive (any more), and order is of matter.
+    pub(crate) behind: bool,
     pub(crate) bytes: usize,
 }
 
@@ -59,7 +62,7 @@ pub(crate) struct Queue {
     running: String,
     partitions: String,
     waiting: String,
-    gone: String,
+    passed: String,
     read: String,
     turn: String,
     conclude: String,
@@ -75,14 +78,14 @@ impl Queue {
             "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'redriven')"
         );
         let gone = format!(
-            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'gone')"
+            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome IN ('gone', 'behind'))"
         );
         let failed = format!(
             "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed')"
         );
         // One that has gone proves nothing: another goes first in its place.
         let canary_failed = format!(
-            "EXISTS (SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed' \
+            "r.canary > 0 AND EXISTS (SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed' \
                AND i.place <= r.canary + {gone})"
         );
         let waits = "i.request_id = $1 AND i.outcome IS NULL AND i.place <= $2";
@@ -100,16 +103,20 @@ impl Queue {
             ),
             waiting: format!(
                 "SELECT i.dead_letter_id, i.record_offset, \
-                   d.state = 'open' AND ({obstacle}) IS NULL, \
-                   (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8 \
+                   d.state IN ('open', 'parked') AND ({obstacle}) IS NULL, \
+                   (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8, \
+                   $7::bool AND EXISTS (SELECT FROM {letters} e WHERE {earlier} AND NOT EXISTS ( \
+                     SELECT FROM {items} o WHERE o.request_id = $1 AND o.dead_letter_id = e.dead_letter_id \
+                       AND o.outcome IS NULL)) \
                  FROM {items} i JOIN {letters} d USING (dead_letter_id) LEFT JOIN {payloads} p USING (dead_letter_id) \
                  LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
                  WHERE {waits} AND i.topic = $3 AND i.partition = $4 AND i.record_offset < $5 \
                  ORDER BY i.record_offset, i.dead_letter_id LIMIT $6",
                 obstacle = obstacle(&db.schema),
+                earlier = earlier(),
             ),
-            gone: format!(
-                "UPDATE {items} i SET outcome = 'gone', ended_at = clock_timestamp() \
+            passed: format!(
+                "UPDATE {items} i SET outcome = $3, ended_at = clock_timestamp() \
                  WHERE i.request_id = $1 AND i.dead_letter_id = ANY($2) AND i.outcome IS NULL"
             ),
             read: format!(
@@ -180,33 +187,44 @@ impl Queue {
         Ok(rows.iter().map(key).collect())
     }
 
-    /// The first letters of this partition that wait, in offset order.
+    /// The first letters of this partition that wait, in offset order. `parks`: its keys' order is of matter.
     pub(crate) async fn waiting(
         &self,
         request: &Request,
         held: &PartitionBuffer,
         limit: usize,
+        parks: bool,
     ) -> Result<Vec<Waiting>, DbError> {
         let (key, next) = (&held.key, held.committed());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let client = self.db.status().await?;
         let statement = client.prepare_cached(&self.waiting).await?;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&request.id, &request.up_to, &&*key.topic, &key.partition, &next, &limit];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+            [&request.id, &request.up_to, &&*key.topic, &key.partition, &next, &limit, &parks];
         let rows = client.query(&statement, &parameters).await?;
         let waiting = |row: &Row| Waiting {
             letter: row.get(0),
             offset: row.get(1),
             fits: row.get(2),
             bytes: usize::try_from(row.get::<_, i64>(3)).unwrap_or(usize::MAX),
+            behind: row.get(4),
         };
         Ok(rows.iter().map(waiting).collect())
     }
 
     /// These cannot be redriven any more: somebody has decided otherwise meanwhile, or their content is not kept.
     pub(crate) async fn gone(&self, request: &Request, letters: &[i64]) -> Result<(), DbError> {
+        self.passed(request, letters, "gone").await
+    }
+
+    /// These are not redriven: an earlier one of their key waits, and stays.
+    pub(crate) async fn behind(&self, request: &Request, letters: &[i64]) -> Result<(), DbError> {
+        self.passed(request, letters, "behind").await
+    }
+
+    async fn passed(&self, request: &Request, letters: &[i64], outcome: &str) -> Result<(), DbError> {
         let client = self.db.status().await?;
-        client.execute(&self.gone, &[&request.id, &letters]).await?;
+        client.execute(&self.passed, &[&request.id, &letters, &outcome]).await?;
         Ok(())
     }
 
@@ -259,6 +277,7 @@ impl Queue {
             to,
             segments: vec![Segment { chunk: Arc::new(chunk), range }],
             letter: None,
+            parked: Vec::new(),
         };
         Ok(Some(Batch::of_letters(part, redriven)))
     }

@@ -1,11 +1,11 @@
 //! Writing dead letters: rejected by a worker, or skipped by a person.
 
 use futures_util::future::try_join_all;
-use sha2::{Digest as _, Sha256};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, GenericClient, Statement};
 use uuid::Uuid;
 
+use super::hash;
 use crate::Record;
 use crate::config::Config;
 use crate::consumer::ffi::TimestampType;
@@ -61,7 +61,7 @@ pub(crate) struct Letter<'a> {
     pub(crate) handler: Option<&'a str>,
     /// `None`: a person has skipped it.
     pub(crate) worker: Option<Uuid>,
-    /// What is done: `reject`, `skip`.
+    /// What is done: `reject`, `skip`, or `park` behind another of its key.
     pub(crate) kind: &'a str,
 }
 
@@ -114,17 +114,18 @@ impl Store {
         let sql = format!(
             "WITH letter AS ( \
                INSERT INTO {letters} AS d (group_id, topic, topic_id, partition, record_offset, key_hash, fingerprint, sqlstate, \
-                 reason, handler, worker, omitted_bytes) \
+                 reason, handler, worker, omitted_bytes, state, attempts) \
                VALUES ($1, $2, coalesce($3::text, (SELECT t.topic_id FROM {topics} t WHERE t.group_id = $1 AND t.topic = $2), ''), \
-                 $4, $5, $6, $7, $8, $9, $10, $11, $19::int8) \
+                 $4, $5, $6, $7, $8, $9, $10, $11, $19::int8, CASE WHEN $12 = 'park' THEN 'parked' ELSE 'open' END, \
+                 ($12 <> 'park')::int4) \
                ON CONFLICT (group_id, topic, topic_id, partition, record_offset) DO UPDATE SET \
                  key_hash = excluded.key_hash, fingerprint = excluded.fingerprint, sqlstate = excluded.sqlstate, \
-                 reason = excluded.reason, handler = excluded.handler, worker = excluded.worker, state = 'open', \
+                 reason = excluded.reason, handler = excluded.handler, worker = excluded.worker, state = excluded.state, \
                  omitted_bytes = excluded.omitted_bytes, \
-                 attempts = d.attempts + 1, last_at = clock_timestamp(), state_changed_at = clock_timestamp() \
+                 attempts = d.attempts + excluded.attempts, last_at = clock_timestamp(), state_changed_at = clock_timestamp() \
                RETURNING dead_letter_id), \
              attempt AS ( \
-               INSERT INTO {attempts} (dead_letter_id, kind, error, owner) SELECT dead_letter_id, $12, $9, $11 FROM letter), \
+               INSERT INTO {attempts} (dead_letter_id, kind, error, owner) SELECT dead_letter_id, $12::text, $9, $11 FROM letter), \
              {gone}kept AS (SELECT dead_letter_id, clock_timestamp() + $20::int8 * interval '1 second' AS expires_at FROM letter \
                WHERE $19::int8 IS NULL) \
              INSERT INTO {payloads} (dead_letter_id, record_key, record_value, header_names, header_values, timestamp_ms, \
@@ -161,7 +162,7 @@ async fn write_one<C: GenericClient + Sync>(
     keep: Keep,
 ) -> Result<(), Error> {
     let payload = &letter.payload;
-    let key_hash = payload.key.map(|key| Sha256::digest(key).to_vec());
+    let key_hash = payload.key.map(|key| hash(key).to_vec());
     let (names, values): (Vec<&[u8]>, Vec<Option<&[u8]>>) = payload.headers.iter().copied().unzip();
     let timestamp_type = payload.timestamp_type.map(|kind| match kind {
         TimestampType::CreateTime => 0_i16,

@@ -149,6 +149,7 @@ mod tests {
             to: NextOffset::ZERO,
             segments: vec![Segment { chunk: Arc::new(chunk), range: 0..records }],
             letter: None,
+            parked: Vec::new(),
         }
     }
 

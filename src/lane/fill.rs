@@ -84,6 +84,9 @@ fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
     let mut ready: Vec<Ready> = Vec::new();
     for buffer in shared.buffers() {
         let peek = buffer.peek();
+        if buffer.lacks_keys() {
+            continue;
+        }
         match (peek.waiting_since, peek.held_until) {
             (None, _) => {}
             (Some(_), Some(until)) if until > now => wake = Some(wake.map_or(until, |wake| wake.min(until))),

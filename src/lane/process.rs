@@ -35,17 +35,52 @@ impl Lane {
     pub(super) async fn process(&mut self, Ahead { taken, preparing, span }: Ahead) -> Option<Ahead> {
         let (attempt, ahead) = self.attempt(&taken, preparing).instrument(span.clone()).await;
         trace::outcome(&span, &attempt);
-        let ahead = if matches!(attempt, Attempt::Applied) {
-            ahead
-        } else {
-            // First: parts go back in the reverse order of their coming.
-            if let Some(ahead) = ahead {
+        let is_applied = matches!(attempt, Attempt::Applied);
+        if is_applied {
+            Self::forget_keys(&taken);
+        }
+        let stays =
+            |ahead: &Ahead| is_applied && !ahead.taken.buffers.iter().any(|buffer| buffer.lacks_keys());
+        let ahead = match ahead {
+            Some(ahead) if !stays(&ahead) => {
+                // First: parts go back in the reverse order of their coming.
                 self.put_back_ahead(&ahead);
+                None
             }
-            None
+            ahead => ahead,
         };
         self.conclude(taken, attempt).instrument(span).await;
         ahead
+    }
+
+    /// Records of it have become dead letters: later ones of their keys wait from now on, where that is so.
+    fn forget_keys(taken: &Taken) {
+        let by_handler = taken.batch.rejected() > 0;
+        let grown = taken.pairs().filter(|(part, _)| by_handler || part.letter.is_some());
+        grown.for_each(|(_, buffer)| buffer.forget_keys());
+    }
+
+    /// Reads which keys wait, of partitions in which records are parked behind them; `false`: it could not, and has waited.
+    pub(super) async fn know_keys(&mut self) -> bool {
+        let mut buffers = self.shared.buffers();
+        buffers.retain(|buffer| buffer.lacks_keys() && buffer.peek().waiting_since.is_some());
+        if buffers.is_empty() {
+            return true;
+        }
+        let partitions: Vec<PartitionKey> = buffers.iter().map(|buffer| buffer.key.clone()).collect();
+        match self.parts.commit.waiting_keys(&partitions).await {
+            Ok(mut found) => {
+                for buffer in buffers {
+                    buffer.know_keys(found.remove(&buffer.key).unwrap_or_default());
+                }
+                true
+            }
+            Err(error) => {
+                self.parts.claims.db().heed(&error);
+                self.pause(&format!("cannot read which keys have dead letters: {error}")).await;
+                false
+            }
+        }
     }
 
     /// Of it nothing was written yet.
@@ -91,6 +126,23 @@ impl Lane {
                 self.judge(&taken, &Failure { place, class, error: None, why, waited: false }).await;
             }
             Attempt::Smuggled => self.smuggled(&taken),
+            Attempt::Overtaken(rejected) => {
+                self.parts.counters.retried(Retry::Order);
+                for (record, why) in rejected {
+                    let is_its = |part: &Part| {
+                        part.key.topic == record.topic && part.key.partition == record.partition
+                    };
+                    if let Some((_, buffer)) = taken.pairs().find(|(part, _)| is_its(part)) {
+                        buffer.set_aside(record.offset, why);
+                    }
+                }
+                self.put_back(&taken);
+            }
+            Attempt::NotParked => {
+                self.parts.counters.retried(Retry::Order);
+                taken.buffers.iter().for_each(|buffer| buffer.forget_keys());
+                self.put_back(&taken);
+            }
         }
     }
 

@@ -154,7 +154,7 @@ impl Lane {
             }
             Act::Isolate => {
                 if let Some((at, offset)) = named {
-                    let before = parts[at].records().take_while(|record| record.offset() < offset).count();
+                    let before = parts[at].every().take_while(|record| record.offset() < offset).count();
                     taken.buffers[at].memory().isolate(before);
                     self.note(&taken.buffers[at], &failure.why);
                 }
@@ -288,10 +288,10 @@ fn named(taken: &Taken, error: &HandlerError) -> Option<(usize, i64)> {
     let is_its = |part: &Part| part.key.topic == id.topic && part.key.partition == id.partition;
     let at = parts.iter().position(is_its)?;
     let found = parts[at].records().any(|record| record.offset() == id.offset);
-    // The commit's own word of one that no handler is given any more.
-    let letter = parts[at].rejected().filter(|_| error.limit().is_some());
-    let is_letter = letter.is_some_and(|(record, _)| record.offset() == id.offset);
-    (found || is_letter).then_some((at, id.offset))
+    // The commit's own word of one that no handler is given (any more).
+    let is_letter =
+        || error.limit().is_some() && parts[at].every().any(|record| record.offset() == id.offset);
+    (found || is_letter()).then_some((at, id.offset))
 }
 
 /// The text of a halt at a record.

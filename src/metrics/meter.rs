@@ -19,10 +19,13 @@ pub(crate) enum Retry {
     Missed,
     /// Too many handlers that were given up block their threads.
     Crowded,
+    /// By the order of a key: a record was rejected though later ones of its key were in the batch, or what was parked has
+    /// nothing to wait behind any more.
+    Order,
 }
 
 /// Every name of [`Retry`].
-const RETRIES: [&str; 12] = [
+const RETRIES: [&str; 13] = [
     "environment",
     "lost",
     "own_timeout",
@@ -35,6 +38,7 @@ const RETRIES: [&str; 12] = [
     "locked",
     "missed",
     "crowded",
+    "order",
 ];
 /// What can be done about a batch.
 const ACTS: [&str; 6] = ["wait", "apart", "halve", "isolate", "name", "halt"];
@@ -54,6 +58,7 @@ impl Retry {
             Self::Locked => "locked",
             Self::Missed => "missed",
             Self::Crowded => "crowded",
+            Self::Order => "order",
         }
     }
 }
@@ -107,7 +112,7 @@ pub(crate) struct BatchMeter {
     pub(crate) write: Durations,
     pub(crate) offsets: Durations,
     pub(crate) commit: Durations,
-    retries: Named<12>,
+    retries: Named<13>,
     verdicts: Named<6>,
     /// When something was last committed, in ms since it began, and one; 0: never.
     last_commit: AtomicU64,

@@ -77,7 +77,11 @@ const TABLES: &[(&str, &str, &str)] = &[
         "SELECT, UPDATE",
         "what people want applied once more: done by workers, and never begun by one",
     ),
-    ("redrive_letter", "SELECT, UPDATE", "the dead letters that these are about, and what became of each"),
+    (
+        "redrive_letter",
+        "SELECT, INSERT, UPDATE",
+        "the dead letters that these are about, and what became of each; what is parked behind them follows",
+    ),
     (
         "offset_event",
         "SELECT, INSERT",

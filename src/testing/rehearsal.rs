@@ -199,5 +199,6 @@ pub(crate) fn batch(
         to: at(from + i64::try_from(range.len()).unwrap_or_default()),
         segments: vec![Segment { chunk: chunk.into(), range }],
         letter: None,
+        parked: Vec::new(),
     }])
 }

@@ -69,6 +69,7 @@ impl Control {
         // What a transaction has rolled back appears when uncommitted records are read: no contradiction.
         let gap_is_empty = self.config.isolation == Isolation::ReadCommitted;
         let buffer = PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget));
+        let buffer = buffer.parking(self.lanes.policies.parks(&key.topic));
         let buffer = buffer.watched(watch, mark, gap_is_empty).remembering(Arc::clone(&entry.memory));
         let buffer = Arc::new(buffer);
         entry.buffer = Some(Arc::clone(&buffer));

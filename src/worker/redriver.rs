@@ -169,14 +169,17 @@ impl Redriver {
         let most = standing.memory.alone().unwrap_or(usize::MAX).min(self.most);
         // So that they come evenly.
         let evenly = request.per_second.and_then(|per_second| usize::try_from(per_second / 5).ok());
-        let waiting = self
-            .queue
-            .waiting(&request, buffer, evenly.map_or(most, |evenly| most.min(evenly.max(1))))
-            .await?;
+        let parks = self.commit.policies().parks(&buffer.key.topic);
+        let most = evenly.map_or(most, |evenly| most.min(evenly.max(1)));
+        let waiting = self.queue.waiting(&request, buffer, most, parks).await?;
         let (fit, gone): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(|waiting| waiting.fits);
+        let (behind, fit): (Vec<Waiting>, Vec<Waiting>) = fit.into_iter().partition(|waiting| waiting.behind);
+        let letters = |of: &[Waiting]| of.iter().map(|waiting| waiting.letter).collect::<Vec<i64>>();
         if !gone.is_empty() {
-            let gone: Vec<i64> = gone.iter().map(|waiting| waiting.letter).collect();
-            self.queue.gone(&request, &gone).await?;
+            self.queue.gone(&request, &letters(&gone)).await?;
+        }
+        if !behind.is_empty() {
+            self.queue.behind(&request, &letters(&behind)).await?;
         }
         let fit = &fit[..within(self.max_bytes, &fit)];
         if fit.is_empty() {
@@ -274,6 +277,13 @@ impl Redriver {
             Attempt::Locked(_) => self.hold(&work, "another session holds a lock that it needs"),
             // Those that were redriven are not open any more, and are not found again.
             Attempt::Unknown { why, .. } => self.hold(&work, &why),
+            // The first of each key: what comes after it waits behind it.
+            Attempt::Overtaken(rejected) => {
+                for (record, why) in rejected {
+                    self.open_again(&work, record.offset, &why).await?;
+                }
+            }
+            Attempt::NotParked => self.hold(&work, "nothing of it is parked"),
             Attempt::Failed { place, error } => {
                 let (class, why) = (error.cause().class, error.to_string());
                 self.judge(&work, (place, class, &why), Some(&error), lost).await?;
@@ -364,21 +374,26 @@ impl Redriver {
         why: &str,
         error: Option<&HandlerError>,
     ) -> Result<(), DbError> {
+        let handler = self.commit.policies().handler(&work.buffer.key.topic);
+        let rejection = match error {
+            Some(error) => Rejection::of(handler, error),
+            None => Rejection::of(handler, &HandlerError::fatal(why)),
+        };
+        self.open_again(work, offset, &rejection).await
+    }
+
+    async fn open_again(&mut self, work: &Work<'_>, offset: i64, why: &Rejection) -> Result<(), DbError> {
         let key = &work.buffer.key;
         let letters = work.batch.redriven().map(|redriven| &redriven.letters);
         let Some(&letter) = letters.and_then(|letters| letters.get(&offset)) else { return Ok(()) };
         let commit = Arc::clone(&self.commit);
         let handler = commit.policies().handler(&key.topic);
-        let rejection = match error {
-            Some(error) => Rejection::of(handler, error),
-            None => Rejection::of(handler, &HandlerError::fatal(why)),
-        };
         let request = work.request.id;
-        let failed = FailedAgain { request, letter, key, claim: work.buffer.claim, handler, why: &rejection };
+        let failed = FailedAgain { request, letter, key, claim: work.buffer.claim, handler, why };
         let client = self.db.control().await?;
         let told = client.within(commit.redrive().failed(&***client.raw(), &failed)).await??;
         if told {
-            let reason = rejection.reason;
+            let reason = &why.reason;
             tracing::warn!(redrive = request, partition = %key, offset, letter, reason, "a dead letter was rejected again");
         }
         self.standing(key, Instant::now()).memory.found();
@@ -420,8 +435,9 @@ mod tests {
 
     #[test]
     fn a_batch_has_as_many_bytes_as_any_other_and_one_letter_at_least() {
-        let waiting: Vec<Waiting> =
-            [5, 6, 7, 100].map(|bytes| Waiting { letter: 0, offset: 0, fits: true, bytes }).into();
+        let waiting: Vec<Waiting> = [5, 6, 7, 100]
+            .map(|bytes| Waiting { letter: 0, offset: 0, fits: true, behind: false, bytes })
+            .into();
         for (max, fit) in [(0, 1), (5, 1), (11, 2), (17, 2), (18, 3), (usize::MAX, 4)] {
             assert_eq!(within(max, &waiting), fit, "{max}");
         }

@@ -9,6 +9,7 @@ mod handler;
 mod kept;
 mod killed;
 mod limits;
+pub(crate) mod parking;
 mod redrive;
 mod seen;
 mod table;

@@ -11,12 +11,16 @@ use crate::cli::operator::{WhyArguments, json, usage};
 
 /// Decide that open dead letters will not be applied
 ///
-/// Counts first, by kind. Who did it and why is kept with each. The records are deleted with the rest of the history, when
+/// Counts first, by kind. What is parked behind them (`park_key`) was not rejected, and stays: redrive it. Who did it and why is kept with each. The records are deleted with the rest of the history, when
 /// they are older than `history_retention`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     filter: FilterArguments,
+
+    /// Also what is parked behind others of its key, and was not rejected itself
+    #[arg(long)]
+    parked: bool,
 
     #[command(flatten)]
     why: WhyArguments,
@@ -48,10 +52,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     }
     let mut offsets = arguments.filter.operator.connect().await?;
     let actor = arguments.why.actor(&mut offsets).await?;
+    let how = Discard::by(&actor, arguments.why.reason()).with_parked(arguments.parked);
     let (mut filters, mut kinds) = (Vec::new(), Vec::new());
     for filter in arguments.filter.filters(&mut offsets).await? {
-        let filter =
-            offsets.as_of_now(filter).await?.states(Some(vec![highwater::offsets::DeadLetterState::Open]));
+        let filter = offsets.as_of_now(filter).await?.states(Some(how.states()));
         kinds.extend(offsets.dead_letter_kinds(&filter).await?);
         filters.push(filter);
     }
@@ -65,8 +69,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let mut discarded = 0;
     if executed {
         for filter in &filters {
-            discarded +=
-                offsets.discard_dead_letters(filter, Discard::by(&actor, arguments.why.reason())).await?;
+            discarded += offsets.discard_dead_letters(filter, how).await?;
         }
     }
     if arguments.filter.operator.json {

@@ -104,7 +104,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
         .ignore_order(arguments.ignore_order);
     let (mut filters, mut found, mut shown) = (Vec::new(), Vec::new(), String::new());
     for filter in arguments.filter.filters(&mut offsets).await? {
-        let filter = offsets.as_of_now(filter).await?.states(Some(vec![DeadLetterState::Open]));
+        let filter = offsets
+            .as_of_now(filter)
+            .await?
+            .states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]));
         shown += &kinds(&mut offsets, &filter).await?;
         let counted = offsets.redrivable(&filter, arguments.ignore_order).await?;
         shown += &not_eligible(&counted);

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::super::{Offsets, utc};
 use super::{DeadLetterFilter, DeadLetterState, filter};
-use crate::dead_letter::obstacle;
+use crate::dead_letter::{earlier, obstacle};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often it is looked how far one is.
@@ -120,6 +120,8 @@ pub struct RedriveStatus {
     pub failed: i64,
     /// How many were not open any more when their turn came.
     pub gone: i64,
+    /// How many were left where they are, for an earlier one of their key waits.
+    pub behind: i64,
     /// How many wait; those of a redrive that has ended are open.
     pub waiting: i64,
     /// Of these, those of partitions that no live worker holds: halted, paused, or nobody is there.
@@ -167,7 +169,8 @@ impl RedriveStatus {
             return Ok(());
         }
         let mut text = format!(
-            "redrive {} {}: {} of {} redriven, {} rejected again, {} were not open or not kept any more",
+            "redrive {} {}: {} of {} redriven, {} rejected again, {} were not open or not kept any more, {} wait behind an \
+             earlier one of their key",
             self.id,
             match self.state.as_str() {
                 "running" => "goes on",
@@ -178,7 +181,8 @@ impl RedriveStatus {
             self.redriven,
             self.records,
             self.failed,
-            self.gone
+            self.gone,
+            self.behind
         );
         if let Some(why) = &self.why {
             let _ = write!(text, "; {why}");
@@ -210,6 +214,7 @@ impl RedriveStatus {
             ignore_order: row.get(16),
             created_at: row.get(17),
             ended_at: row.get(18),
+            behind: row.get(19),
         }
     }
 }
@@ -222,7 +227,7 @@ impl Offsets {
     /// If they cannot be counted, or nobody has heard of the group.
     pub async fn redrivable(&mut self, filter: &DeadLetterFilter, ignore_order: bool) -> Result<Redrivable> {
         self.reconnect().await?;
-        let filter = filter.clone().states(Some(vec![DeadLetterState::Open]));
+        let filter = filter.clone().states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]));
         let sql = format!(
             "SELECT e.why, count(*), count(*) FILTER (WHERE e.maybe_twice) FROM ({}) e \
              GROUP BY e.why ORDER BY count(*) DESC, e.why",
@@ -249,7 +254,8 @@ impl Offsets {
         Ok(found)
     }
 
-    /// Asks the group's workers to apply once more what fits, is open and eligible now. Each dead letter stays open until
+    /// Asks the group's workers to apply once more what fits, is open or parked, and eligible now; and, unless there is a
+    /// [`max`](Redrive::max), what is parked behind that, also later. Each dead letter stays open until
     /// the worker that holds its partition has applied it, in one transaction with its rows. `None`: nothing is to be done.
     ///
     /// Workers begin within two seconds; where a partition is halted or paused, or nobody holds it, its dead letters wait.
@@ -263,7 +269,7 @@ impl Offsets {
         how: &Redrive,
     ) -> Result<Option<RedriveStatus>> {
         self.reconnect().await?;
-        let filter = filter.clone().states(Some(vec![DeadLetterState::Open]));
+        let filter = filter.clone().states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]));
         let next = filter::VALUES + 2;
         let sql = format!(
             "WITH these AS ( \
@@ -272,9 +278,10 @@ impl Offsets {
                FROM ({eligible}) e WHERE e.why IS NULL \
                ORDER BY e.topic, e.partition, e.record_offset, e.dead_letter_id LIMIT ${max}::int8), \
              request AS ( \
-               INSERT INTO {requests} (group_id, filter, actor, reason, records, canary, per_second, stop_after, ignore_order) \
+               INSERT INTO {requests} (group_id, filter, actor, reason, records, canary, per_second, stop_after, ignore_order, \
+                 follow) \
                SELECT $1::text, concat_ws(', ', ${words}::text, 'since ' || {since}, 'before ' || {until}), ${actor}::text, ${reason}::text, count(*), ${canary}::int8, ${per_second}::int8, \
-                 ${stop_after}::int8, ${ignore}::bool \
+                 ${stop_after}::int8, ${ignore}::bool, ${max}::int8 IS NULL \
                FROM these HAVING count(*) > 0 RETURNING request_id), \
              letters AS ( \
                INSERT INTO {items} (request_id, place, dead_letter_id, topic, partition, record_offset) \
@@ -403,8 +410,9 @@ impl Offsets {
     /// before the offset was moved back, and is a dead letter only since. Behind the filter's parameters: whether order is
     /// of no matter.
     fn eligible(&self) -> String {
-        let [letters, payloads, attempts, events, topics, offsets, tables, items, requests] = [
+        let [letters, statuses, payloads, attempts, events, topics, offsets, tables, items, requests] = [
             "dead_letter",
+            "partition_status",
             "dead_letter_payload",
             "dead_letter_attempt",
             "offset_event",
@@ -419,12 +427,17 @@ impl Offsets {
             "FROM {tables} s WHERE s.group_id = d.group_id AND (s.topics IS NULL OR d.topic = ANY(s.topics))"
         );
         format!(
-            "SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset, coalesce({obstacle}, CASE \
+            "WITH fits AS MATERIALIZED (SELECT d.* FROM {letters} d WHERE {which}) \
+             SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset, coalesce({obstacle}, CASE \
                WHEN o.next_offset IS NULL THEN 'the group does not read their partition any more' \
                WHEN d.record_offset >= o.next_offset THEN 'the group has them before it, and will read them itself' \
                WHEN EXISTS (SELECT FROM {items} i JOIN {requests} r USING (request_id) \
                  WHERE i.dead_letter_id = d.dead_letter_id AND i.outcome IS NULL AND r.state = 'running') \
                  THEN 'another redrive is at them' \
+               WHEN {parks} AND EXISTS (SELECT FROM {letters} e WHERE {earlier} AND NOT EXISTS ( \
+                 SELECT FROM fits WHERE fits.dead_letter_id = e.dead_letter_id)) \
+                 THEN 'an earlier dead letter of their key waits that is not among them' \
+               WHEN {parks} THEN NULL \
                WHEN NOT ${ignore}::bool AND NOT EXISTS (SELECT {of_topic}) \
                  THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
                WHEN NOT ${ignore}::bool AND EXISTS (SELECT {of_topic} AND s.mode <> 'append') \
@@ -436,11 +449,13 @@ impl Offsets {
                      AND a.attempted_at < e.occurred_at)) \
                  AND NOT EXISTS (SELECT FROM {events} u WHERE {of_undo} AND u.kind = 'undo' AND u.event_id > e.event_id)) \
                  AS maybe_twice \
-             FROM {letters} d LEFT JOIN {payloads} p USING (dead_letter_id) \
+             FROM fits d LEFT JOIN {payloads} p USING (dead_letter_id) \
              LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
              LEFT JOIN {offsets} o ON o.group_id = d.group_id AND o.topic = d.topic AND o.partition = d.partition \
-             WHERE {which}",
+             LEFT JOIN {statuses} s ON s.group_id = d.group_id AND s.topic = d.topic AND s.partition = d.partition",
             obstacle = obstacle(self.schema()),
+            parks = "s.on_rejected IS NOT DISTINCT FROM 'park_key'",
+            earlier = earlier(),
             of_event = back_over("e"),
             of_undo = back_over("u"),
             ignore = filter::VALUES + 1,
@@ -452,10 +467,12 @@ impl Offsets {
         let schema = self.schema();
         let of = |outcome: &str| format!("count(i.dead_letter_id) FILTER (WHERE i.outcome {outcome})");
         format!(
-            "SELECT r.request_id, r.group_id, r.state, r.detail, r.records, c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
-               r.filter, r.actor, r.reason, r.canary, r.per_second, r.stop_after, r.ignore_order, {created}, {ended} \
+            "SELECT r.request_id, r.group_id, r.state, r.detail, greatest(r.records, c.records), c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
+               r.filter, r.actor, r.reason, r.canary, r.per_second, r.stop_after, r.ignore_order, {created}, {ended}, \
+               c.behind \
              FROM {requests} r CROSS JOIN LATERAL ( \
-               SELECT {redriven} AS redriven, {failed} AS failed, {gone} AS gone, {waiting} AS waiting, \
+               SELECT count(i.dead_letter_id) AS records, {redriven} AS redriven, {failed} AS failed, {gone} AS gone, \
+                 {behind} AS behind, {waiting} AS waiting, \
                  count(i.dead_letter_id) FILTER (WHERE i.outcome IS NULL AND w.owner IS NULL) AS unheld \
                FROM {items} i \
                LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
@@ -472,6 +489,7 @@ impl Offsets {
             redriven = of("= 'redriven'"),
             failed = of("= 'failed'"),
             gone = of("= 'gone'"),
+            behind = of("= 'behind'"),
             waiting = of("IS NULL"),
         )
     }

@@ -108,7 +108,7 @@ impl World<'_> {
     }
 
     /// Waits until the newest redrive has ended.
-    async fn redrive_ended(&self) -> TestResult<Value> {
+    pub(super) async fn redrive_ended(&self) -> TestResult<Value> {
         let running = "SELECT count(*) FROM highwater.redrive_request WHERE state = 'running'";
         wait_until("the redrive has ended", PATIENCE, async || {
             Ok((self.number(running).await? == 0).then_some(()))
@@ -118,7 +118,7 @@ impl World<'_> {
     }
 
     /// Waits until a worker has been frozen for so long that its failpoint notices it, and lets it go on.
-    async fn thawed(&self, process: &Process) -> TestResult {
+    pub(super) async fn thawed(&self, process: &Process) -> TestResult {
         let still = format!(
             "SELECT count(*) FROM highwater.worker_status WHERE owner = '{}' \
              AND heartbeat_at < clock_timestamp() - interval '3 seconds'",
@@ -142,7 +142,7 @@ impl World<'_> {
     }
 
     /// How many letters in a state there are.
-    async fn letters_in(&self, state: &str) -> TestResult<i64> {
+    pub(super) async fn letters_in(&self, state: &str) -> TestResult<i64> {
         let sql = format!("SELECT count(*) FROM highwater.dead_letter WHERE state = '{state}'");
         Ok(self.number(&sql).await?)
     }

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use super::world::World;
 use super::{Copied, Fault, PATIENCE, Sink};
 use crate::dead_letter::Named;
+use crate::dead_letter::parking::Chain;
 use crate::field::secrets;
 
 /// A worker process.
@@ -135,7 +136,7 @@ fn parse_elapsed(text: &str) -> Duration {
 /// its transaction); `timed` (notes when each partition commits, in `commits`); `late` (also how old its oldest record
 /// was); `copy` (after its work, copies the
 /// rows again into `copied`, and freezes once half-way); `traced` (has a span and a line of its own for each batch); `hungry` (runs out of memory in its third batch, when the
-/// rows are written); `rejecting` (rejects the records of the account `bad`); `counted` (`plain`, and tells every second how many tasks its runtime has); `leaky`, `leaky-rows`,
+/// rows are written); `rejecting` (rejects the records of the account `bad`); `chain` (see `dead_letter/parking.rs`); `counted` (`plain`, and tells every second how many tasks its runtime has); `leaky`, `leaky-rows`,
 /// `leaky-json` (see `field/secrets.rs`).
 #[test]
 #[ignore = "the body of a worker process"]
@@ -173,6 +174,7 @@ fn worker_process() {
             "rejecting" => {
                 Worker::builder().build(Sink { fault: Named::default(), rows_only: false })?.run().await
             }
+            "chain" => Worker::builder().build(Chain)?.run().await,
             "copied" => Worker::builder().build(Copied::default())?.run().await,
             "copy" => Worker::builder().build(Sink { fault: FrozenCopy, rows_only: false })?.run().await,
             "leaky" => Worker::builder().build(Sink { fault: secrets::Leaky, rows_only: false })?.run().await,

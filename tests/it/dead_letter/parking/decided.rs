@@ -1,0 +1,124 @@
+//! What people decide about records that wait, and about those that wait behind them.
+
+use highwater::config::OnRejected;
+
+use super::{Chain, expected};
+use crate::operator::shapes::{check, documented};
+use crate::support::{TestResult, World};
+
+/// What was parked behind it stays, and is redriven; before that nothing of the key is applied.
+#[tokio::test]
+async fn core_what_is_parked_behind_a_discarded_one_is_redriven() -> TestResult {
+    let world = World::chained("parked-discarded", 1).await?;
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    let (open, parked) = expected(1);
+    // Those that were rejected, and not what waits behind them.
+    let discard = ["--reason", "INC-812: worthless", "--execute"];
+    world.dead_letters("discard", &discard).await?.ended(0);
+    assert_eq!(world.waiting().await?, (0, parked));
+    world.send_chained(0, 20, &[])?;
+    world.producer.flush().await?;
+    world.verify_parked().await?;
+    assert_eq!(world.waiting().await?, (0, parked + 2 * open));
+    world.mend().await?;
+    world.said_to_park().await?;
+    let done = world.unparked(&[]).await?;
+    assert_eq!(done["redriven"], parked + 2 * open);
+    world.verify_chains().await?;
+    // Of one that is discarded with all that waits behind it, the next record is applied.
+    world.database.execute("UPDATE mended SET is_mended = false").await?;
+    world.send_chained(0, 40, &[(5, "tx")])?;
+    world.producer.flush().await?;
+    world.verify_parked().await?;
+    assert_eq!(world.waiting().await?, (1, 3));
+    world.dead_letters("discard", &["--parked", "--reason", "all of it", "--execute"]).await?.ended(0);
+    world.send_chained(0, 40, &[])?;
+    world.producer.flush().await?;
+    world.verify_chains().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// A filter that leaves out the first of a key leaves out what waits behind it, and says so.
+#[tokio::test]
+async fn core_none_is_redriven_before_an_earlier_one_of_its_key() -> TestResult {
+    let world = World::chained("parked-filtered", 1).await?;
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    world.said_to_park().await?;
+    world.mend().await?;
+    let sql = "SELECT DISTINCT fingerprint FROM highwater.dead_letter WHERE reason = 'of no use to anybody'";
+    let kind: String = world.database.query(sql, &[]).await?[0].get(0);
+    // One of the third account was rejected for its name, and is first.
+    let first =
+        "SELECT record_offset FROM highwater.dead_letter WHERE reason = 'has a bad name' ORDER BY 1 LIMIT 1";
+    let first = world.number(first).await?;
+    world
+        .database
+        .execute(&format!(
+            "UPDATE highwater.dead_letter SET fingerprint = '{kind}' WHERE record_offset > {first} AND key_hash = \
+             (SELECT key_hash FROM highwater.dead_letter WHERE record_offset = {first})"
+        ))
+        .await?;
+    let dry = world.dead_letters("redrive", &["--kind", &kind, "--dry-run"]).await?.ended(0).stdout;
+    assert!(dry.contains("an earlier dead letter of their key waits that is not among them"), "{dry}");
+    let done = world.unparked(&["--kind", &kind]).await?;
+    assert!(done["redriven"].as_i64().is_some_and(|redriven| redriven > 0), "{done}");
+    world.verify_parked().await?;
+    // So many and not one more: what is parked behind them does not come along.
+    let some = world.unparked(&["--max", "2"]).await?;
+    assert_eq!((&some["records"], &some["redriven"]), (&2.into(), &2.into()));
+    world.verify_parked().await?;
+    let said = world.dead_letters("redrives", &["--json"]).await?.ended(0).json();
+    check(&said, &documented("dead-letters redrives"), "redrives");
+    world.unparked(&[]).await?;
+    world.verify_chains().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// Back to the middle of what waits, with the rows: what lies behind is read again, and waits again behind what lies before.
+#[tokio::test]
+async fn core_a_move_back_leaves_no_gap_in_the_order() -> TestResult {
+    let world = World::chained("parked-back", 1).await?;
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    let before = world.waiting().await?;
+    worker.stop().await?;
+    let whole = "UPDATE chain SET offsets = ARRAY(SELECT o FROM unnest(offsets) AS o WHERE o < 60)";
+    world.database.execute(&format!("DELETE FROM sink WHERE source_offset >= 60; {whole}")).await?;
+    world.offsets("reset", &["--all-topics", "--to-offset", "60", "--execute"]).await?.ended(0);
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    assert_eq!(world.waiting().await?, before);
+    world.mend().await?;
+    world.said_to_park().await?;
+    world.unparked(&[]).await?;
+    world.verify_chains().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// Under `dead_letter` nothing waits for anything, and what was parked before is a dead letter like others.
+#[tokio::test]
+async fn the_policy_may_change_back() -> TestResult {
+    let world = World::chained("parked-changed", 1).await?;
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    let (open, parked) = expected(1);
+    worker.stop().await?;
+    let worker = world.worker_with(world.parking().on_rejected(OnRejected::DeadLetter), Chain);
+    world.send_chained(0, 40, &[])?;
+    world.producer.flush().await?;
+    world.caught_up().await?;
+    assert_eq!(world.waiting().await?, (open, parked));
+    world.said_policy("dead_letter").await?;
+    world.mend().await?;
+    let dry = world.dead_letters("redrive", &["--dry-run"]).await?.ended(0).stdout;
+    assert!(dry.contains("does more than append"), "{dry}");
+    assert_eq!(world.unparked(&["--ignore-order"]).await?["redriven"], open + parked);
+    assert_eq!(world.waiting().await?, (0, 0));
+    worker.stop().await?;
+    Ok(())
+}
