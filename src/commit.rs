@@ -139,6 +139,10 @@ impl Commit {
         &self.policies
     }
 
+    pub(crate) fn meter(&self) -> &BatchMeter {
+        &self.meter
+    }
+
     /// The keys of which a record is a dead letter, in these partitions; of one that is missing there are none.
     pub(crate) async fn waiting_keys(
         &self,

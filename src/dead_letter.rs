@@ -11,7 +11,7 @@ mod rejection;
 mod store;
 mod tally;
 
-pub(crate) use keys::{Keys, WAITING, WaitingKeys, earlier, hash};
+pub(crate) use keys::{Keys, PARKED, WAITING, WaitingKeys, earlier, hash};
 pub use policy::RejectPolicy;
 pub(crate) use policy::{Counted, LIMIT_SAID, Policies};
 pub(crate) use queue::{Queue, Request, Waiting, obstacle};

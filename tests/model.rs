@@ -4,7 +4,8 @@
 //! workers. The workers run production code: the state machine of `src/partition.rs`, the decision table of
 //! `src/lane/decide.rs`, the predicates of `src/invariants.rs`. What the database and the group do is modelled:
 //! `model/database.rs` says what each statement does, `model/world.rs` who may step when, `model/properties.rs` what
-//! must hold. `model/start.rs` is a second, smaller model: two workers that start a group on a topic at once.
+//! must hold. `model/start.rs` is a second, smaller model: two workers that start a group on a topic at once; `model/parking.rs` a third: the order of a
+//! key whose records are parked behind a dead letter.
 //!
 //! ```sh
 //! cargo test --test model -- --nocapture              # prints states and depth
@@ -18,6 +19,7 @@ mod model {
     pub(crate) mod cycles;
     pub(crate) mod database;
     pub(crate) mod mutation;
+    pub(crate) mod parking;
     pub(crate) mod properties;
     pub(crate) mod report;
     pub(crate) mod start;
@@ -27,6 +29,7 @@ mod model {
 }
 
 use model::mutation::Mutation;
+use model::parking::{self, Parking};
 use model::properties;
 use model::report::{check, counterexample};
 use model::start::{self, StartModel};
@@ -74,6 +77,13 @@ fn dead_letters() {
     );
 }
 
+/// Later records of a key are parked behind a dead letter, redriven, discarded, read again.
+#[test]
+fn parked_keys() {
+    check("parked behind the first", &Parking::small());
+    check("parked behind the second", &Parking { bad: 1, ..Parking::small() });
+}
+
 /// Two workers start a group on a topic at once.
 #[test]
 fn start_policy() {
@@ -82,6 +92,37 @@ fn start_policy() {
 
 mod mutation {
     use super::*;
+
+    fn breaks_parking(mutation: parking::Mutation, property: &'static str) {
+        let model = Parking { mutation, ..Parking::small() };
+        counterexample(&format!("parking, {mutation:?}"), model, property);
+    }
+
+    #[test]
+    fn parking_keys_kept() {
+        breaks_parking(parking::Mutation::KeysKept, parking::NONE_OVERTAKES);
+        breaks_parking(parking::Mutation::KeysKept, parking::ORDERED);
+    }
+
+    #[test]
+    fn parking_keys_inherited() {
+        breaks_parking(parking::Mutation::KeysInherited, parking::NONE_OVERTAKES);
+    }
+
+    #[test]
+    fn parked_unchecked() {
+        breaks_parking(parking::Mutation::ParkedUnchecked, parking::BEHIND_ONE);
+    }
+
+    #[test]
+    fn overtaken_applied() {
+        breaks_parking(parking::Mutation::OvertakenApplied, parking::NONE_OVERTAKES);
+    }
+
+    #[test]
+    fn parked_out_of_order() {
+        breaks_parking(parking::Mutation::OutOfOrder, parking::ORDERED);
+    }
 
     fn breaks(mutation: Mutation, world: Protocol, property: &'static str) {
         counterexample(&format!("{mutation:?}"), world.with(mutation), property);

@@ -131,3 +131,42 @@ fn overtaken_in(part: &Part, by_handler: &BTreeMap<RecordId, Rejection>) -> Opti
     }
     first.map(|(id, why)| (id, why.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RejectPolicy;
+    use crate::testing::rehearsal::{self, KeyValue};
+
+    fn batch(keys: &[Option<&str>]) -> Batch {
+        let records: Vec<KeyValue<'_>> = keys.iter().map(|key| (*key, Some("v"))).collect();
+        rehearsal::batch(("t", 3), (100, 0), &records)
+    }
+
+    fn rejected(offsets: &[i64]) -> BTreeMap<RecordId, Rejection> {
+        let id = |offset| RecordId { topic: "t".into(), partition: 3, offset };
+        let why =
+            |offset| Rejection { reason: format!("{offset}"), sqlstate: None, fingerprint: "k".to_owned() };
+        offsets.iter().map(|offset| (id(*offset), why(*offset))).collect()
+    }
+
+    fn first(keys: &[Option<&str>], offsets: &[i64], policy: RejectPolicy) -> Option<i64> {
+        let policies = Policies::new(Vec::new(), "program", policy);
+        overtaken(&policies, &batch(keys), &rejected(offsets)).first().map(|(id, _)| id.offset)
+    }
+
+    #[test]
+    fn a_record_is_overtaken_by_a_later_one_of_its_key_alone() {
+        let park = RejectPolicy::park_key;
+        let (a, b) = (Some("a"), Some("b"));
+        assert_eq!(first(&[a, b, a], &[100], park()), Some(100));
+        assert_eq!(first(&[a, b, a], &[102], park()), None, "nothing comes after it");
+        assert_eq!(first(&[a, b, b], &[100], park()), None);
+        assert_eq!(first(&[None, None], &[100], park()), None, "without a key there is no order");
+        assert_eq!(first(&[a, a], &[100, 101], park()), None, "neither was applied");
+        assert_eq!(first(&[a, a, a], &[100, 101], park()), Some(100), "the first of them");
+        assert_eq!(first(&[a, b, b, a], &[100, 101], park()), Some(100));
+        assert_eq!(first(&[b, a, a, b], &[100, 101], park()), Some(100));
+        assert_eq!(first(&[a, b, a], &[100], RejectPolicy::dead_letter()), None);
+    }
+}

@@ -27,6 +27,9 @@ pub(crate) fn earlier() -> String {
     )
 }
 
+/// With this begins the reason of what is parked.
+pub(crate) const PARKED: &str = "parked: ";
+
 /// Of a record's key.
 pub(crate) type KeyHash = [u8; 32];
 
@@ -132,7 +135,7 @@ impl Keys {
 fn behind(row: &Row) -> Rejection {
     let offset: i64 = row.get(3);
     Rejection {
-        reason: format!("parked: the record at offset {offset} is a dead letter of its key"),
+        reason: format!("{PARKED}the record at offset {offset} is a dead letter of its key"),
         sqlstate: None,
         fingerprint: row.get(4),
     }

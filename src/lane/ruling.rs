@@ -8,7 +8,7 @@ use super::fill::Taken;
 use super::process::range;
 use crate::batch::{Part, PartitionKey};
 use crate::consumer::PartitionBuffer;
-use crate::dead_letter::Rejection;
+use crate::dead_letter::{PARKED, Rejection};
 use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
 use crate::verdict::{Act, Class, Place, Seen, Verdict, Who, judge, may_be_set_aside};
@@ -322,11 +322,17 @@ fn blame(part: &Part, offset: i64, ruling: Ruling<'_>, failure: &Failure<'_>) ->
             None => format!(
                 "record {key}@{offset} was rejected: {why}; {applied}; correct the data or the handler, then {retry}, {or_skip}"
             ),
-            Some(limit) => format!(
-                "record {key}@{offset} was rejected: {why}; it is not set aside, for {limit}; the records before it are \
-                 applied, or are dead letters; see what they have in common with `highwater dead-letters stats`, mend that, \
-                 then {retry}, or start the worker anew with a higher limit"
-            ),
+            Some(limit) => {
+                let found = match why.strip_prefix(PARKED) {
+                    Some(behind) => format!("waits for another: {behind}"),
+                    None => format!("was rejected: {why}"),
+                };
+                format!(
+                    "record {key}@{offset} {found}; it is not set aside, for {limit}; the records before it are applied, or \
+                     are dead letters; see what they have in common with `highwater dead-letters stats`, mend that, then \
+                     {retry}, or start the worker anew with a higher limit"
+                )
+            }
         },
         _ => format!(
             "record {key}@{offset} cannot be applied: {why}; {applied}; mend the handler or the tables, or correct the \

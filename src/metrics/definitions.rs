@@ -64,8 +64,11 @@ definitions! {
     BATCH_RETRIES: Counter "highwater_batch_retries_total" => &["group", "class"];
     /// What was ruled about batches that failed, by what was done.
     VERDICTS: Counter "highwater_verdicts_total" => &["group", "act"];
-    /// Records stored as dead letters, by route: its topic or pattern, or the program where there are no routes.
+    /// Records stored as dead letters, parked ones among them, by route: its topic or pattern, or the program where there
+    /// are no routes.
     RECORDS_REJECTED: Counter "highwater_records_rejected_total" => &["group", "route"];
+    /// Dead letters that this worker has applied once more, by outcome: redriven, rejected (again).
+    RECORDS_REDRIVEN: Counter "highwater_records_redriven_total" => &["group", "outcome"];
     /// Commits whose outcome was unknown and was resolved by claiming again.
     UNKNOWN_OUTCOMES: Counter "highwater_unknown_outcomes_total" => GROUP;
     /// Partitions that stand still, and something is to be done about it.
@@ -164,6 +167,7 @@ pub(crate) static WORKER_SECTIONS: &[Section] = &[
             &BATCH_RETRIES,
             &VERDICTS,
             &RECORDS_REJECTED,
+            &RECORDS_REDRIVEN,
             &UNKNOWN_OUTCOMES,
             &STUCK_PARTITIONS,
             &PARTITIONS,

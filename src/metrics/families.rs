@@ -132,6 +132,7 @@ fn troubles(snapshot: &MetricsSnapshot, of_group: &Labels, of_worker: &Labels) -
         by(&of::BATCH_RETRIES, "class", &snapshot.retries),
         by(&of::VERDICTS, "act", &snapshot.verdicts),
         dead_letters,
+        by(&of::RECORDS_REDRIVEN, "outcome", &snapshot.redriven),
         Family::of(&of::UNKNOWN_OUTCOMES).with(of_group.clone(), Value::Count(snapshot.unknown_outcomes)),
         Family::of(&of::STUCK_PARTITIONS).with(of_worker.clone(), Value::Count(snapshot.stuck_partitions)),
         by(&of::PARTITIONS, "state", &states.map(in_state)),

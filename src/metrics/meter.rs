@@ -88,8 +88,12 @@ impl<const N: usize> Named<N> {
     }
 
     fn count(&self, name: &str) {
+        self.add(name, 1);
+    }
+
+    fn add(&self, name: &str, count: usize) {
         if let Some(at) = self.names.iter().position(|known| *known == name) {
-            self.counts[at].fetch_add(1, Ordering::Relaxed);
+            self.counts[at].fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
@@ -118,6 +122,7 @@ pub(crate) struct BatchMeter {
     last_commit: AtomicU64,
     /// Records stored as dead letters, by route.
     set_aside: Mutex<BTreeMap<String, u64>>,
+    redriven: Named<2>,
 }
 
 impl Default for BatchMeter {
@@ -137,6 +142,7 @@ impl Default for BatchMeter {
             verdicts: Named::new(&ACTS),
             last_commit: AtomicU64::new(0),
             set_aside: Mutex::default(),
+            redriven: Named::new(&["redriven", "rejected"]),
         }
     }
 }
@@ -172,6 +178,17 @@ impl BatchMeter {
     pub(crate) fn dead_letters(&self) -> Vec<(String, u64)> {
         let counts = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(route, count)| (route.clone(), *count)).collect()
+    }
+
+    /// So many dead letters were applied once more, and so many rejected again.
+    pub(crate) fn redrove(&self, redriven: usize, rejected: usize) {
+        self.redriven.add("redriven", redriven);
+        self.redriven.add("rejected", rejected);
+    }
+
+    /// How many were, by outcome.
+    pub(crate) fn redriven(&self) -> Vec<(&'static str, u64)> {
+        self.redriven.get()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -295,7 +312,7 @@ mod tests {
             Class::Halt,
             Class::Authentication,
         ];
-        let others = [Retry::Locked, Retry::Missed, Retry::Crowded];
+        let others = [Retry::Locked, Retry::Missed, Retry::Crowded, Retry::Order];
         classes.into_iter().map(Retry::Class).chain(others).for_each(|why| meter.retried(why));
         assert!(meter.retries().into_iter().all(|(_, count)| count == 1), "{:?}", meter.retries());
         [Act::Wait, Act::Apart, Act::Halve, Act::Isolate, Act::Name, Act::Halt]

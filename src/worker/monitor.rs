@@ -167,6 +167,7 @@ impl StatusBoard {
             retries: lanes.retries(),
             verdicts: lanes.verdicts(),
             dead_letters: lanes.dead_letters(),
+            redriven: lanes.redriven(),
             stuck_partitions: count(&activity.stuck_partitions),
             pools: db.map(|db| db.pools()).unwrap_or_default(),
             buffers: BufferMetrics {

@@ -250,6 +250,7 @@ impl Redriver {
             Attempt::Applied => {
                 let redriven = batch.applied();
                 let failed = batch.len() - redriven;
+                self.commit.meter().redrove(redriven, failed);
                 let memory = &mut self.standing(&work.buffer.key, Instant::now()).memory;
                 memory.relax();
                 tracing::info!(
@@ -393,6 +394,7 @@ impl Redriver {
         let client = self.db.control().await?;
         let told = client.within(commit.redrive().failed(&***client.raw(), &failed)).await??;
         if told {
+            commit.meter().redrove(0, 1);
             let reason = &why.reason;
             tracing::warn!(redrive = request, partition = %key, offset, letter, reason, "a dead letter was rejected again");
         }

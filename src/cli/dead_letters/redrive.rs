@@ -22,7 +22,9 @@ change of the letter's state. So it is applied once, whoever asks for it and how
 is killed meanwhile. What is rejected again is open again, with one attempt more.
 
 A later record of the same key may have been applied since. So only handlers that say they do
-nothing but append are served without --ignore-order.
+nothing but append are served without --ignore-order. Not so with on_rejected = park_key: there later
+records wait behind them, are redriven in their order, and follow without being asked for (unless
+there is a --max). One is left where it is while an earlier one of its key waits (BEHIND).
 
 Examples:
   highwater dead-letters redrive --group fraud-rules-v2 --kind a91f --dry-run

@@ -177,11 +177,15 @@ fn workers(status: &GroupStatus) -> String {
 
 /// How many wait, since when and where, and what becomes of the next one; none where nothing is set aside.
 fn dead_letters(status: &GroupStatus) -> Option<String> {
-    let set_aside = status.on_rejected.get("dead_letter").copied().unwrap_or_default();
+    let setting_aside = status.on_rejected.iter().filter(|(policy, _)| *policy != "halt");
+    let names: Vec<&str> = setting_aside.clone().map(|(policy, _)| policy.as_str()).collect();
+    let set_aside: usize = setting_aside.map(|(_, partitions)| partitions).sum();
     let policy = match set_aside {
-        0 => "",
-        all if all == status.on_rejected.values().sum::<usize>() => "; on_rejected = dead_letter",
-        _ => "; on_rejected = dead_letter in some partitions",
+        0 => String::new(),
+        all if all == status.on_rejected.values().sum::<usize>() => {
+            format!("; on_rejected = {}", names.join(", "))
+        }
+        _ => format!("; on_rejected = {} in some partitions", names.join(", ")),
     };
     let states = status.dead_letters.as_ref()?.iter().map(|(state, count)| format!("{count} {state}"));
     let states: Vec<String> = states.collect();

@@ -1,3 +1,4 @@
+mod parking;
 mod refetched;
 
 use std::collections::VecDeque;

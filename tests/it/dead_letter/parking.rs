@@ -222,6 +222,11 @@ async fn core_later_records_of_a_key_wait_behind_it_and_are_redriven_in_order() 
         (&(open + parked).into(), &0.into(), &0.into(), &"done".into())
     );
     world.verify_chains().await?;
+    let counted = |redriven: i64, rejected: i64| {
+        let [redriven, rejected] = [redriven, rejected].map(|count| u64::try_from(count).unwrap_or_default());
+        vec![("redriven", redriven), ("rejected", rejected)]
+    };
+    assert_eq!(worker.metrics().redriven, counted(open + parked, open));
     // Nothing waits any more of what later records would be parked behind.
     world.send_chained(0, 40, &[])?;
     world.producer.flush().await?;
@@ -242,7 +247,7 @@ async fn a_hot_key_is_parked_whole_and_counts_towards_the_limits() -> TestResult
     let worker = world.worker_with(world.parking().dead_letter_max_in_a_row(Some(50)), Chain);
     let why = halted(&worker, 0).await?;
     assert!(
-        why.contains("[0]@251 was rejected: parked: the record at offset 201 is a dead letter of its key"),
+        why.contains("[0]@251 waits for another: the record at offset 201 is a dead letter of its key"),
         "{why}"
     );
     assert!(why.contains("more than 50 dead letters in a row"), "{why}");
