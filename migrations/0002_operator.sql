@@ -59,6 +59,8 @@ CREATE INDEX partition_control_obeyed_at ON partition_control (group_id, obeyed_
 
 -- Beside paused_reason, which alone keeps claims away, also those of version 1: shown as halted instead of waiting.
 ALTER TABLE consumer_offset ADD COLUMN halted boolean NOT NULL DEFAULT false;
+-- Since which offset all workers have parked later records of a key behind its dead letters; NULL: they do not.
+ALTER TABLE consumer_offset ADD COLUMN parking_from bigint;
 
 ALTER TABLE offset_event ADD COLUMN plan_id bigint;
 ALTER TABLE offset_event ALTER COLUMN to_offset DROP NOT NULL;

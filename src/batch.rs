@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::config::TopicPartition;
 use crate::dead_letter::{Policies, Rejection};
+use crate::record::RecordId;
 use crate::record::chunk::Chunk;
 use crate::{NextOffset, Record};
 
@@ -151,6 +152,11 @@ impl Part {
     /// What the handler is given.
     pub(crate) fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> {
         self.of(self.segments.iter()).filter(|record| self.parked_at(record.offset()).is_none())
+    }
+
+    /// Whether a record is of this partition.
+    pub(crate) fn is_of(&self, record: &RecordId) -> bool {
+        self.key.partition == record.partition && self.key.topic == record.topic
     }
 
     /// All records, in offset order.

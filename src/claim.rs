@@ -52,6 +52,8 @@ pub(crate) struct Claimed {
     pub(crate) mark: Option<EpochMark>,
     /// Which topic the guard found behind the name; unknown before it has passed.
     pub(crate) identity: TopicIdentity,
+    /// Records were parked behind others of their key before, as far as is noted.
+    pub(crate) parking: bool,
 }
 
 /// Who decides which of several live processes a partition belongs to.
@@ -121,7 +123,8 @@ impl Claims {
                    drain_until = NULL, claimed_offset = old.next_offset, claimed_at = clock_timestamp(), \
                    applied_records = 0, applied_batches = 0 \
                  FROM old WHERE o.group_id = old.group_id AND o.topic = old.topic AND o.partition = old.partition \
-                 RETURNING o.topic, o.partition, o.epoch, o.claim_token, o.next_offset, o.leader_epoch, o.leader_epoch_offset"
+                 RETURNING o.topic, o.partition, o.epoch, o.claim_token, o.next_offset, o.leader_epoch, o.leader_epoch_offset, \
+                   to_jsonb(o) ->> 'parking_from' IS NOT NULL AS parking"
             )
         };
         Self {
@@ -246,6 +249,7 @@ impl Claims {
                 next_offset: next_offset(row),
                 mark: mark(row),
                 identity: TopicIdentity::default(),
+                parking: row.get("parking"),
             })
             .collect())
     }

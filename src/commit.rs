@@ -14,11 +14,11 @@ use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
 use tracing::Instrument as _;
 
-use crate::batch::PartitionKey;
+use crate::batch::{ClaimId, PartitionKey};
 use crate::claim::watch;
 use crate::db::waits::Wait;
 use crate::db::{Backend, Db, DbError};
-use crate::dead_letter::{Keys, Letter, Policies, Rejection, Store, WaitingKeys, payload_of};
+use crate::dead_letter::{Deed, Keys, Letter, Policies, Rejection, Store, WaitingKeys, payload_of};
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread, Running};
 use crate::metrics::meter::BatchMeter;
@@ -143,12 +143,22 @@ impl Commit {
         &self.meter
     }
 
-    /// The keys of which a record is a dead letter, in these partitions; of one that is missing there are none.
+    /// Notes whether these partitions park, from now on.
+    pub(crate) async fn begin_parking(&self, held: &[(PartitionKey, ClaimId, bool)]) -> Result<(), DbError> {
+        self.keys.begin(&self.db, held).await
+    }
+
+    /// The keys of which a record is a dead letter, in these partitions; one that is missing is not under this claim.
     pub(crate) async fn waiting_keys(
         &self,
-        partitions: &[PartitionKey],
+        held: &[(PartitionKey, ClaimId)],
     ) -> Result<HashMap<PartitionKey, WaitingKeys>, DbError> {
-        self.keys.read(&self.db, partitions).await
+        self.keys.read(&self.db, held).await
+    }
+
+    /// Whether letters of the partition are being redriven; `false` if that cannot be said.
+    pub(crate) async fn is_redriven(&self, key: &PartitionKey) -> bool {
+        self.keys.is_redriven(&self.db, key).await.unwrap_or(false)
     }
 
     /// A thread for the handlers of one lane.
@@ -257,13 +267,13 @@ impl Commit {
         mut limit: Pin<&mut impl Future<Output = Ended>>,
     ) -> Attempt {
         let by_handler = tx.take_rejected();
-        if let Some(redriven) = batch.redriven() {
-            return self.settle_letters(tx, batch, redriven, &by_handler, left_behind, limit).await;
-        }
         let overtaken = overtaken(&self.policies, batch, &by_handler);
         if !overtaken.is_empty() {
             self.roll_back(tx, left_behind).await;
             return Attempt::Overtaken(overtaken);
+        }
+        if let Some(redriven) = batch.redriven() {
+            return self.settle_letters(tx, batch, redriven, &by_handler, left_behind, limit).await;
         }
         let aside = match Aside::new(&self.policies, batch, &by_handler) {
             Ok(aside) => aside,
@@ -348,7 +358,7 @@ impl Commit {
         let identity = &self.db.identity;
         let letters: Vec<Letter<'_>> = letters
             .iter()
-            .map(|Set { record, why, kind }| Letter {
+            .map(|Set { record, why, deed }| Letter {
                 group: &identity.group,
                 topic: record.topic(),
                 topic_id: None,
@@ -360,7 +370,7 @@ impl Commit {
                 reason: &why.reason,
                 handler: Some(self.policies.handler(record.topic())),
                 worker: Some(identity.owner),
-                kind,
+                deed: *deed,
             })
             .collect();
         self.store.write(&**client, &statement, &letters).await
@@ -373,9 +383,9 @@ impl Commit {
         // Read after COMMIT only.
         batch.has_rejected(by_handler);
         let (policies, meter) = (Arc::clone(&self.policies), Arc::clone(&self.meter));
-        let parked = letters.iter().filter(|set| set.kind == "park").count();
+        let parked = letters.iter().filter(|set| set.deed == Deed::Park).count();
         let rejected = letters.len() - parked;
-        let first = letters.iter().find(|set| set.kind != "park");
+        let first = letters.iter().find(|set| set.deed != Deed::Park);
         let first = first.map(|set| (set.record.id(), set.why.clone()));
         tx.on_commit(move || {
             if let Some((record, why)) = first {

@@ -121,6 +121,13 @@ impl Lane {
                 self.put_back_ahead(&ahead);
             }
             self.sweep();
+            if let Err(why) = self.know_keys().await {
+                if let Some(ahead) = ahead.take() {
+                    self.put_back_ahead(&ahead);
+                }
+                self.pause(&why).await;
+                continue;
+            }
             if let Some(next) = ahead.take() {
                 self.parts.counters.batches.wait.took(Duration::ZERO);
                 ahead = self.process(next).await;
@@ -130,9 +137,6 @@ impl Lane {
                 return;
             }
             let began = Instant::now();
-            if !self.know_keys().await {
-                continue;
-            }
             match self.fill() {
                 Fill::Batch(batch) => {
                     self.parts.counters.batches.wait.took(std::mem::take(&mut waited));

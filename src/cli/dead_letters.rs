@@ -19,8 +19,9 @@ use super::operator::{GroupArguments, OperatorArguments, SelectionArguments, usa
 
 const AFTER_HELP: &str = "\
 A dead letter is a record that was rejected and stored whole, in the transaction that stepped over
-it: by a worker whose policy is `dead_letter`, or by `partitions skip`. Records with one KIND have
-one trouble: the same handler, SQLSTATE, table, column and constraint, and the same text.
+it: by a worker whose policy is `dead_letter` or `park_key`, or by `partitions skip`. Records with
+one KIND have one trouble: the same handler, SQLSTATE, table, column and constraint, and the same
+text. Under `park_key` later records of its key are parked behind it, and of its kind.
 
 What is there can be looked at, exported, applied once more by the group's own workers (`redrive`,
 once what was wrong is mended), and discarded.

@@ -3,26 +3,25 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::batch::Part;
-use crate::dead_letter::{Counted, Policies, Rejection};
+use crate::dead_letter::{Counted, Deed, Policies, Rejection};
 use crate::record::RecordId;
 use crate::verdict::Class;
 use crate::{Batch, HandlerError, Record};
 
-/// A record that is to be stored, why, and what is done by that.
+/// A record that is to be stored, and why.
 pub(super) struct Set<'a> {
     pub(super) record: Record<'a>,
     pub(super) why: &'a Rejection,
-    /// `reject`, or `park`.
-    pub(super) kind: &'static str,
+    pub(super) deed: Deed,
 }
 
 impl<'a> Set<'a> {
     fn rejected((record, why): (Record<'a>, &'a Rejection)) -> Self {
-        Self { record, why, kind: "reject" }
+        Self { record, why, deed: Deed::Reject }
     }
 
     fn parked((record, why): (Record<'a>, &'a Rejection)) -> Self {
-        Self { record, why, kind: "park" }
+        Self { record, why, deed: Deed::Park }
     }
 }
 

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use tokio_postgres::{Error, GenericClient};
 use uuid::Uuid;
 
-use super::{Attempt, Commit, Ended, LeftBehind, overtaken};
+use super::{Attempt, Commit, Ended, LeftBehind};
 use crate::batch::{ClaimId, Part, PartitionKey, Redriven};
 use crate::claim::watch;
 use crate::db::Db;
-use crate::dead_letter::{Rejection, WAITING, earlier};
+use crate::dead_letter::{Rejection, WAITS, follow, same_key};
 use crate::failpoint::failpoint;
 use crate::record::RecordId;
 use crate::tx::protected;
@@ -24,6 +24,7 @@ pub(crate) struct Redrive {
     fence: String,
     lock: String,
     done: String,
+    follow: String,
     failed: String,
     group: String,
     owner: Uuid,
@@ -52,7 +53,7 @@ impl Redrive {
                      AND o.claim_token OPERATOR(pg_catalog.=) $5";
         let open = "d.state OPERATOR(pg_catalog.=) ANY ('{open,parked}'::pg_catalog.text[])";
         let waits = "i.outcome IS NULL";
-        let (before, waiting) = (earlier(), WAITING);
+        let of_key = same_key("e", "k");
         Self {
             // Only what the group is past: what lies ahead it will read itself.
             fence: format!(
@@ -64,40 +65,32 @@ impl Redrive {
             lock: format!(
                 "SELECT FROM {letters} d WHERE d.dead_letter_id = ANY($1::int8[]) ORDER BY d.dead_letter_id FOR UPDATE"
             ),
-            // One that is not open any more, one of a redrive that has ended, and one before which another of its key
-            // waits (where that is of matter), is missing in the count. What was parked behind a key's last one meanwhile
-            // comes next: the lane that parks it has locked one that waits, so none is parked behind nothing.
+            // One that is not open any more, and one of a redrive that has ended, is missing in the count; all are where
+            // another waits before one of its key (and that is of matter).
             // That it goes on is locked, too: whoever cancels it waits for what is about to be committed.
             done: format!(
-                "WITH running AS ( \
-                   SELECT r.request_id, r.records, r.follow FROM {requests} r WHERE r.request_id = $1 AND r.state = 'running' \
-                   FOR SHARE), \
+                "WITH running AS (SELECT r.request_id FROM {requests} r WHERE r.request_id = $1 AND r.state = 'running' FOR SHARE), \
+                 keys AS MATERIALIZED ( \
+                   SELECT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash, max(d.record_offset) AS last FROM {letters} d \
+                   WHERE $4::bool AND d.dead_letter_id = ANY($2::int8[]) GROUP BY 1, 2, 3, 4, 5), \
+                 overtaken AS MATERIALIZED ( \
+                   SELECT FROM keys k JOIN {letters} e ON {of_key} AND e.record_offset < k.last AND e.{WAITS} \
+                   LEFT JOIN unnest($2::int8[]) AS mine(dead_letter_id) USING (dead_letter_id) \
+                   WHERE mine.dead_letter_id IS NULL LIMIT 1), \
                  locked AS ( \
                    SELECT d.dead_letter_id FROM {letters} d WHERE d.dead_letter_id = ANY($2::int8[]) AND {open} \
-                     AND NOT ($4::bool AND EXISTS ( \
-                       SELECT FROM {letters} e WHERE {before} AND e.dead_letter_id <> ALL($2::int8[]))) \
+                     AND NOT ($4::bool AND EXISTS (SELECT FROM overtaken)) \
                    ORDER BY d.dead_letter_id FOR UPDATE), \
                  letter AS ( \
                    UPDATE {letters} d SET state = 'redriven', state_changed_at = clock_timestamp(), request_id = $1 \
                    FROM locked WHERE d.dead_letter_id = locked.dead_letter_id AND {open} \
-                   RETURNING d.dead_letter_id, d.group_id, d.topic, d.topic_id, d.partition, d.key_hash), \
-                 follows AS ( \
-                   INSERT INTO {items} AS f (request_id, place, dead_letter_id, topic, partition, record_offset) \
-                   SELECT r.request_id, r.records + 1, p.dead_letter_id, p.topic, p.partition, p.record_offset \
-                   FROM running r, (SELECT DISTINCT group_id, topic, topic_id, partition, key_hash FROM letter) k \
-                   JOIN {letters} p USING (group_id, topic, topic_id, partition, key_hash) \
-                   WHERE $4::bool AND r.follow AND p.state = 'parked' AND p.dead_letter_id <> ALL($2::int8[]) AND NOT EXISTS ( \
-                     SELECT FROM {letters} e JOIN {items} i ON i.dead_letter_id = e.dead_letter_id \
-                     WHERE i.request_id = r.request_id AND i.outcome IS NULL AND e.dead_letter_id <> ALL($2::int8[]) \
-                       AND e.group_id = k.group_id AND e.topic = k.topic AND e.partition = k.partition \
-                       AND e.key_hash = k.key_hash AND {waiting}) \
-                   ON CONFLICT (request_id, dead_letter_id) DO UPDATE SET outcome = NULL, ended_at = NULL \
-                   WHERE f.outcome = 'behind'), \
+                   RETURNING d.dead_letter_id), \
                  attempt AS ( \
                    INSERT INTO {attempts} (dead_letter_id, kind, owner) SELECT dead_letter_id, 'redrive', $3::uuid FROM letter) \
                  UPDATE {items} i SET outcome = 'redriven', ended_at = clock_timestamp() FROM letter, running r \
                  WHERE i.request_id = r.request_id AND i.dead_letter_id = letter.dead_letter_id AND {waits}"
             ),
+            follow: follow(&db.schema),
             failed: format!(
                 "WITH claim AS (SELECT o.topic FROM {offsets} o WHERE {claim} FOR UPDATE), \
                  locked AS ( \
@@ -151,6 +144,13 @@ impl Redrive {
         client.execute(&statement, &[&request, &letters, &self.owner, &parks]).await
     }
 
+    /// Lists what is parked behind the last ones of their keys.
+    async fn follow(&self, tx: &Tx, request: i64, letters: &[i64]) -> Result<(), Error> {
+        let client = tx.raw();
+        let statement = client.prepare_cached(&self.follow).await?;
+        client.execute(&statement, &[&request, &letters]).await.map(drop)
+    }
+
     /// The letter is open again, with one attempt more; `false`: it is not the caller's to say so any more.
     pub(crate) async fn failed<C: GenericClient + Sync>(
         &self,
@@ -196,11 +196,6 @@ impl Commit {
         mut limit: Pin<&mut impl Future<Output = Ended>>,
     ) -> Attempt {
         let Some(part) = batch.parts.first() else { return Attempt::Applied };
-        let overtaken = overtaken(&self.policies, batch, rejected);
-        if !overtaken.is_empty() {
-            self.roll_back(tx, left_behind).await;
-            return Attempt::Overtaken(overtaken);
-        }
         let failed = match failed_again(redriven, part, self.policies.handler(&part.key.topic), rejected) {
             Ok(failed) => failed,
             Err(error) => return self.failed(Place::Statement, error, tx, left_behind).await,
@@ -243,6 +238,9 @@ impl Commit {
         let parks = self.policies.parks(&part.key.topic);
         if self.redrive.done(tx, redriven.request, &done, parks).await? != done.len() as u64 {
             return Ok(false);
+        }
+        if parks {
+            self.redrive.follow(tx, redriven.request, &done).await?;
         }
         for failed in failed {
             if !self.redrive.failed(&**tx.raw(), failed).await? {

@@ -70,7 +70,7 @@ struct State {
     /// The record at this offset was rejected, and is to be stored: it ends the part that it is in. A verdict of this
     /// claim's, on this record, and forgotten with either.
     letter: Option<(i64, Arc<Rejection>)>,
-    keys: Keys,
+    keys: KnownKeys,
     /// What follows after everything below `to`: the client reported an error there, or lost its position.
     failure: Option<After>,
     /// What of it may be handed out.
@@ -92,9 +92,13 @@ struct State {
 
 /// Which keys have a dead letter, so that records of theirs are parked behind it.
 #[derive(Debug, Clone)]
-enum Keys {
+enum KnownKeys {
     /// Nothing is parked here.
     Unneeded,
+    /// Under this claim it is still to be noted whether anything is parked.
+    Unbegun {
+        parks: bool,
+    },
     /// To be read before anything is handed out.
     Unknown,
     Known(Arc<WaitingKeys>),
@@ -147,7 +151,7 @@ impl PartitionBuffer {
                 held_until: None,
                 stop: None,
                 letter: None,
-                keys: Keys::Unneeded,
+                keys: KnownKeys::Unneeded,
                 failure: None,
                 trust: Trust::new(Instant::now()),
                 signs: Signs::default(),
@@ -173,27 +177,45 @@ impl PartitionBuffer {
 
     /// Whether later records of a rejected one's key are parked behind it: then nothing is handed out before it is
     /// [known](Self::know_keys) which keys wait.
-    pub(crate) fn parking(mut self, parks: bool) -> Self {
+    ///
+    /// `did`: under an earlier claim that was so.
+    pub(crate) fn parking(mut self, parks: bool, did: bool) -> Self {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state.keys = if parks { Keys::Unknown } else { Keys::Unneeded };
+        state.keys = if parks || did { KnownKeys::Unbegun { parks } } else { KnownKeys::Unneeded };
         self
     }
 
-    /// Whether it must be read which keys wait, before anything more is handed out.
+    /// Whether the tables must be asked which keys wait, before anything more is handed out.
     pub(crate) fn lacks_keys(&self) -> bool {
-        matches!(self.lock().keys, Keys::Unknown)
+        matches!(self.lock().keys, KnownKeys::Unbegun { .. } | KnownKeys::Unknown)
+    }
+
+    /// Whether anything is parked, where that is still to be noted under this claim.
+    pub(crate) fn unbegun(&self) -> Option<bool> {
+        match self.lock().keys {
+            KnownKeys::Unbegun { parks } => Some(parks),
+            _ => None,
+        }
+    }
+
+    /// It is noted.
+    pub(crate) fn begun(&self) {
+        let mut state = self.lock();
+        if let KnownKeys::Unbegun { parks } = state.keys {
+            state.keys = if parks { KnownKeys::Unknown } else { KnownKeys::Unneeded };
+        }
     }
 
     /// The keys that wait, as they were read under this claim.
     pub(crate) fn know_keys(&self, keys: WaitingKeys) {
-        self.lock().keys = Keys::Known(Arc::new(keys));
+        self.lock().keys = KnownKeys::Known(Arc::new(keys));
     }
 
     /// There may be others by now.
     pub(crate) fn forget_keys(&self) {
         let mut state = self.lock();
-        if matches!(state.keys, Keys::Known(_)) {
-            state.keys = Keys::Unknown;
+        if matches!(state.keys, KnownKeys::Known(_)) {
+            state.keys = KnownKeys::Unknown;
         }
     }
 
@@ -295,9 +317,9 @@ impl PartitionBuffer {
             return None;
         }
         let waiting = match &state.keys {
-            Keys::Unneeded => None,
-            Keys::Unknown => return None,
-            Keys::Known(keys) => Some(Arc::clone(keys)).filter(|keys| !keys.is_empty()),
+            KnownKeys::Unneeded => None,
+            KnownKeys::Unbegun { .. } | KnownKeys::Unknown => return None,
+            KnownKeys::Known(keys) => Some(Arc::clone(keys)).filter(|keys| !keys.is_empty()),
         };
         let stop_at = state.stop.as_ref().map(|(offset, _)| *offset);
         let rejected = state.letter.clone();
@@ -341,7 +363,7 @@ impl PartitionBuffer {
                     }
                     break 'fill;
                 }
-                let behind = waiting.as_ref().and_then(|keys| keys.behind(segment.chunk.key(index)));
+                let behind = waiting.as_ref().and_then(|keys| keys.behind(segment.chunk.key(index), offset));
                 parked.extend(behind.map(|why| (offset, Arc::clone(why))));
             }
             segments.extend(state.sealed.pop_front());

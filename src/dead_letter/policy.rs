@@ -282,8 +282,7 @@ impl RejectPolicy {
 
 /// The offsets of a part's records that become dead letters: those that were rejected, and those that are parked.
 fn marks(part: &Part, rejected: &[RecordId]) -> HashSet<i64> {
-    let is_its = |id: &&RecordId| id.partition == part.key.partition && id.topic == part.key.topic;
-    let by_handler = rejected.iter().filter(is_its).map(|id| id.offset);
+    let by_handler = rejected.iter().filter(|id| part.is_of(id)).map(|id| id.offset);
     let before = part.parked().chain(part.rejected()).map(|(record, _)| record.offset());
     by_handler.chain(before).collect()
 }
@@ -314,6 +313,16 @@ mod tests {
         assert_eq!((policies.handler("ta"), policies.handler("a")), ("^t.*", "program"));
         assert_eq!((policies.on_rejected("ta"), policies.on_rejected("a")), ("dead_letter", "halt"));
         assert!(!Policies::halting().is_any());
+    }
+
+    #[test]
+    fn a_route_may_park_beside_one_that_does_not() {
+        let routes =
+            vec![("a".to_owned(), RejectPolicy::park_key()), ("b".to_owned(), RejectPolicy::dead_letter())];
+        let policies = Policies::new(routes, "program", RejectPolicy::halt());
+        assert_eq!(["a", "b", "c"].map(|topic| policies.parks(topic)), [true, false, false]);
+        assert_eq!(["a", "b", "c"].map(|topic| policies.sets_aside(topic)), [true, true, false]);
+        assert_eq!(policies.on_rejected("a"), "park_key");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use super::earlier;
+use super::{WAITS, same_key};
 use crate::batch::{Part, PartitionKey, Redriven, Segment};
 use crate::consumer::PartitionBuffer;
 use crate::consumer::ffi::TimestampType;
@@ -55,6 +55,32 @@ pub(crate) fn obstacle(schema: &SchemaName) -> String {
     )
 }
 
+/// Puts on the list of redrive `$1` what is parked behind letters `$2`, where they are the last of their keys on it.
+///
+/// In the transaction that redrives them none is parked meanwhile: a lane that parks locks the partition's offset, and one
+/// that waits.
+pub(crate) fn follow(schema: &SchemaName) -> String {
+    let [letters, payloads, requests, items] =
+        ["dead_letter", "dead_letter_payload", "redrive_request", "redrive_letter"]
+            .map(|table| schema.qualified(table));
+    format!(
+        "WITH keys AS MATERIALIZED ( \
+           SELECT DISTINCT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash FROM {letters} d \
+           WHERE d.dead_letter_id = ANY($2::int8[]) AND NOT EXISTS ( \
+             SELECT FROM {letters} e JOIN {items} i USING (dead_letter_id) \
+             WHERE i.request_id = $1 AND i.outcome IS NULL AND {of_key} AND e.{WAITS})) \
+         INSERT INTO {items} AS f (request_id, place, dead_letter_id, topic, partition, record_offset) \
+         SELECT DISTINCT r.request_id, r.records + 1, p.dead_letter_id, p.topic, p.partition, p.record_offset \
+         FROM {requests} r, keys k JOIN {letters} p ON {behind} AND p.{WAITS} \
+         WHERE r.request_id = $1 AND r.follow AND p.state = 'parked' \
+           AND EXISTS (SELECT FROM {payloads} c WHERE c.dead_letter_id = p.dead_letter_id) \
+         ON CONFLICT (request_id, dead_letter_id) DO UPDATE SET outcome = NULL, ended_at = NULL \
+         WHERE f.outcome = 'behind'",
+        behind = same_key("p", "k"),
+        of_key = same_key("e", "d"),
+    )
+}
+
 /// The statements.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -63,6 +89,7 @@ pub(crate) struct Queue {
     partitions: String,
     waiting: String,
     passed: String,
+    follow: String,
     read: String,
     turn: String,
     conclude: String,
@@ -101,24 +128,35 @@ impl Queue {
                  WHERE EXISTS (SELECT FROM {items} i WHERE {waits} AND i.topic = h.topic AND i.partition = h.partition \
                    AND i.record_offset < h.next_offset)"
             ),
+            // A letter is behind one that waits before it, unless that one is on the list and comes before it now, too.
             waiting: format!(
-                "SELECT i.dead_letter_id, i.record_offset, \
+                "WITH portion AS MATERIALIZED ( \
+                   SELECT i.dead_letter_id FROM {items} i \
+                   WHERE {waits} AND i.topic = $3 AND i.partition = $4 AND i.record_offset < $5 \
+                   ORDER BY i.record_offset, i.dead_letter_id LIMIT $6), \
+                 keys AS MATERIALIZED ( \
+                   SELECT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash, max(d.record_offset) AS last \
+                   FROM portion JOIN {letters} d USING (dead_letter_id) WHERE $7::bool GROUP BY 1, 2, 3, 4, 5), \
+                 blocked AS MATERIALIZED ( \
+                   SELECT k.key_hash, min(e.record_offset) AS first \
+                   FROM keys k JOIN {letters} e ON {of_key} AND e.record_offset < k.last AND e.{WAITS} \
+                   WHERE NOT EXISTS (SELECT FROM {items} i WHERE {waits} AND i.dead_letter_id = e.dead_letter_id) GROUP BY 1) \
+                 SELECT d.dead_letter_id, d.record_offset, \
                    d.state IN ('open', 'parked') AND ({obstacle}) IS NULL, \
                    (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8, \
-                   $7::bool AND EXISTS (SELECT FROM {letters} e WHERE {earlier} AND NOT EXISTS ( \
-                     SELECT FROM {items} o WHERE o.request_id = $1 AND o.dead_letter_id = e.dead_letter_id \
-                       AND o.outcome IS NULL)) \
-                 FROM {items} i JOIN {letters} d USING (dead_letter_id) LEFT JOIN {payloads} p USING (dead_letter_id) \
+                   coalesce(b.first < d.record_offset, false) \
+                 FROM portion JOIN {letters} d USING (dead_letter_id) LEFT JOIN {payloads} p USING (dead_letter_id) \
                  LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
-                 WHERE {waits} AND i.topic = $3 AND i.partition = $4 AND i.record_offset < $5 \
-                 ORDER BY i.record_offset, i.dead_letter_id LIMIT $6",
+                 LEFT JOIN blocked b ON b.key_hash = d.key_hash \
+                 ORDER BY d.record_offset, d.dead_letter_id",
                 obstacle = obstacle(&db.schema),
-                earlier = earlier(),
+                of_key = same_key("e", "k"),
             ),
             passed: format!(
                 "UPDATE {items} i SET outcome = $3, ended_at = clock_timestamp() \
                  WHERE i.request_id = $1 AND i.dead_letter_id = ANY($2) AND i.outcome IS NULL"
             ),
+            follow: follow(&db.schema),
             read: format!(
                 "SELECT dead_letter_id, record_key, record_value, header_names, header_values, timestamp_ms, timestamp_type \
                  FROM {payloads} WHERE dead_letter_id = ANY($1)"
@@ -213,8 +251,14 @@ impl Queue {
     }
 
     /// These cannot be redriven any more: somebody has decided otherwise meanwhile, or their content is not kept.
-    pub(crate) async fn gone(&self, request: &Request, letters: &[i64]) -> Result<(), DbError> {
-        self.passed(request, letters, "gone").await
+    /// `parks`: what is parked behind them follows all the same.
+    pub(crate) async fn gone(&self, request: &Request, letters: &[i64], parks: bool) -> Result<(), DbError> {
+        self.passed(request, letters, "gone").await?;
+        if parks {
+            let client = self.db.status().await?;
+            client.execute(&self.follow, &[&request.id, &letters]).await?;
+        }
+        Ok(())
     }
 
     /// These are not redriven: an earlier one of their key waits, and stays.

@@ -61,8 +61,26 @@ pub(crate) struct Letter<'a> {
     pub(crate) handler: Option<&'a str>,
     /// `None`: a person has skipped it.
     pub(crate) worker: Option<Uuid>,
-    /// What is done: `reject`, `skip`, or `park` behind another of its key.
-    pub(crate) kind: &'a str,
+    pub(crate) deed: Deed,
+}
+
+/// What is done by storing one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Reject,
+    Skip,
+    /// It waits behind another of its key, and was not rejected itself.
+    Park,
+}
+
+impl Deed {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Skip => "skip",
+            Self::Park => "park",
+        }
+    }
 }
 
 /// Everything that the record had, byte for byte.
@@ -189,7 +207,7 @@ async fn write_one<C: GenericClient + Sync>(
         &letter.reason,
         &letter.handler,
         &letter.worker,
-        &letter.kind,
+        &letter.deed.as_str(),
         &key,
         &value,
         &names,

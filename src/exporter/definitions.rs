@@ -78,7 +78,7 @@ pub(super) static LETTERS: Definition = gauge(
 pub(super) static LETTERS_OLDEST: Definition = gauge(
     "highwater_dead_letters_oldest_seconds",
     TOPIC,
-    "How long the dead letter has been open that has been open for longest.",
+    "How long the dead letter has waited (open or parked) that has waited for longest.",
 );
 pub(super) static LETTER_HALTS: Definition = gauge(
     "highwater_dead_letter_halts",

@@ -121,10 +121,16 @@ fn of_topics(reading: &Reading) -> Vec<Family> {
             let labels =
                 group_label(group).and("topic", waiting.topic.as_str()).and("state", waiting.state.as_str());
             letters.push(labels, Value::Integer(waiting.count));
-            if waiting.state == "open" {
-                let labels = group_label(group).and("topic", waiting.topic.as_str());
-                oldest.push(labels, seconds((reading.at_ms - waiting.since_ms).max(0)));
-            }
+        }
+        // Parked ones, too: those that were rejected may have been discarded, and they still wait.
+        let mut since: BTreeMap<&str, i64> = BTreeMap::new();
+        for waiting in group.dead_letters.iter().flatten() {
+            let first = since.entry(waiting.topic.as_str()).or_insert(waiting.since_ms);
+            *first = waiting.since_ms.min(*first);
+        }
+        for (topic, since_ms) in since {
+            let labels = group_label(group).and("topic", topic);
+            oldest.push(labels, seconds((reading.at_ms - since_ms).max(0)));
         }
     }
     vec![hidden, open, drain, loss, letters, oldest, halts]

@@ -1,6 +1,7 @@
 //! A group's dead letters, kind by kind: how many, in which states, whether they still come, and what one would type.
 //! Never anything of a record.
 
+use crate::dead_letter::{PARKED, WAITS};
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -97,7 +98,10 @@ pub(super) async fn kinds(
     schema: &SchemaName,
     which: Which<'_>,
 ) -> Result<Vec<LetterKind>, tokio_postgres::Error> {
-    let newest = |column: &str| format!("(array_agg(d.{column} ORDER BY d.last_at DESC))[1]");
+    // What is parked does not say why.
+    let newest = |column: &str| {
+        format!("(array_agg(d.{column} ORDER BY starts_with(d.reason, '{PARKED}'), d.last_at DESC))[1]")
+    };
     // Columns by their names: of this table a monitor may read some only.
     let sql = format!(
         "WITH d AS MATERIALIZED ( \
@@ -107,7 +111,7 @@ pub(super) async fn kinds(
          minutes AS ( \
            SELECT fingerprint, floor(extract(epoch FROM clock_timestamp() - last_at) / 60)::int4 AS ago, count(*) AS n FROM d \
            WHERE last_at > clock_timestamp() - {MINUTES} * interval '1 minute' GROUP BY 1, 2) \
-         SELECT d.fingerprint, count(*), count(*) FILTER (WHERE d.state IN ('open', 'parked', 'queued')), {first}, {last}, \
+         SELECT d.fingerprint, count(*), count(*) FILTER (WHERE d.{WAITS}), {first}, {last}, \
            array_agg(DISTINCT d.topic), {handler}, {sqlstate}, {reason}, \
            (SELECT array_agg(s.state ORDER BY s.state) FROM states s WHERE s.fingerprint = d.fingerprint), \
            (SELECT array_agg(s.n ORDER BY s.state) FROM states s WHERE s.fingerprint = d.fingerprint), \

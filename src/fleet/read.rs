@@ -1,5 +1,6 @@
 //! The queries. A few, in one snapshot, each with a limit.
 
+use crate::dead_letter::WAITS;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -219,7 +220,7 @@ async fn letters(
     }
     let sql = format!(
         "SELECT group_id, topic, state, count(*), {} FROM (SELECT group_id, topic, state, state_changed_at FROM {} \
-           WHERE state IN ('open', 'parked', 'queued') LIMIT {LETTERS}) w GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+           WHERE {WAITS} LIMIT {LETTERS}) w GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
         ms("min(state_changed_at)"),
         schema.qualified("dead_letter")
     );

@@ -69,7 +69,9 @@ impl Lane {
                 let mut next = Ahead::new(taken, &self.parts);
                 let (batch, handler) = (Arc::clone(&next.taken.batch), Arc::clone(&self.parts.handler));
                 // Without a thread it is not prepared, which is no harm.
-                next.preparing = self.preparer.prepare(batch, handler, trace::prepare(&next.span)).ok();
+                if !batch.is_empty() {
+                    next.preparing = self.preparer.prepare(batch, handler, trace::prepare(&next.span)).ok();
+                }
                 ahead = Some(next);
             }
             tokio::select! {

@@ -116,7 +116,7 @@ fn take(mut ready: Vec<Ready>, limits: &Limits, turn: Option<Turn<'_>>) -> Optio
     for (buffer, ..) in ready {
         let share = |left: usize| (left / partitions_left).max(1);
         if let Some(part) = buffer.take(share(records_left), share(bytes_left)) {
-            records_left = records_left.saturating_sub(part.len());
+            records_left = records_left.saturating_sub(part.all());
             bytes_left = bytes_left.saturating_sub(part.weight());
             taken.push((buffer, part));
         }

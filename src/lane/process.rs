@@ -60,27 +60,50 @@ impl Lane {
         grown.for_each(|(_, buffer)| buffer.forget_keys());
     }
 
-    /// Reads which keys wait, of partitions in which records are parked behind them; `false`: it could not, and has waited.
-    pub(super) async fn know_keys(&mut self) -> bool {
+    /// Reads which keys wait, of partitions in which records are parked behind them.
+    ///
+    /// # Errors
+    /// In words, if it cannot.
+    pub(super) async fn know_keys(&self) -> Result<(), String> {
         let mut buffers = self.shared.buffers();
         buffers.retain(|buffer| buffer.lacks_keys() && buffer.peek().waiting_since.is_some());
         if buffers.is_empty() {
-            return true;
+            return Ok(());
         }
-        let partitions: Vec<PartitionKey> = buffers.iter().map(|buffer| buffer.key.clone()).collect();
-        match self.parts.commit.waiting_keys(&partitions).await {
-            Ok(mut found) => {
-                for buffer in buffers {
-                    buffer.know_keys(found.remove(&buffer.key).unwrap_or_default());
-                }
-                true
-            }
-            Err(error) => {
-                self.parts.claims.db().heed(&error);
-                self.pause(&format!("cannot read which keys have dead letters: {error}")).await;
-                false
-            }
+        self.read_keys(&buffers).await.map_err(|error| {
+            self.parts.claims.db().heed(&error);
+            format!("cannot read which keys have dead letters: {error}")
+        })?;
+        match buffers.iter().find(|buffer| buffer.lacks_keys() && !buffer.is_closed()) {
+            None => Ok(()),
+            // Its end is on its way.
+            Some(buffer) => Err(format!("the claim of {} is not there", buffer.key)),
         }
+    }
+
+    async fn read_keys(&self, buffers: &[Arc<PartitionBuffer>]) -> Result<(), DbError> {
+        let unbegun: Vec<_> = buffers
+            .iter()
+            .filter_map(|buffer| Some((buffer.key.clone(), buffer.claim, buffer.unbegun()?)))
+            .collect();
+        if !unbegun.is_empty() {
+            self.parts.commit.begin_parking(&unbegun).await?;
+            buffers.iter().for_each(|buffer| buffer.begun());
+        }
+        let lacking = || buffers.iter().filter(|buffer| buffer.lacks_keys());
+        let held: Vec<_> = lacking().map(|buffer| (buffer.key.clone(), buffer.claim)).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut found = self.parts.commit.waiting_keys(&held).await?;
+        for buffer in lacking() {
+            let Some(keys) = found.remove(&buffer.key) else { continue };
+            if !keys.is_empty() {
+                tracing::debug!(partition = %buffer.key, keys = keys.len(), "later records of these keys are parked");
+            }
+            buffer.know_keys(keys);
+        }
+        Ok(())
     }
 
     /// Of it nothing was written yet.
@@ -129,10 +152,7 @@ impl Lane {
             Attempt::Overtaken(rejected) => {
                 self.parts.counters.retried(Retry::Order);
                 for (record, why) in rejected {
-                    let is_its = |part: &Part| {
-                        part.key.topic == record.topic && part.key.partition == record.partition
-                    };
-                    if let Some((_, buffer)) = taken.pairs().find(|(part, _)| is_its(part)) {
+                    if let Some((_, buffer)) = taken.pairs().find(|(part, _)| part.is_of(&record)) {
                         buffer.set_aside(record.offset, why);
                     }
                 }

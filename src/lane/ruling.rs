@@ -12,7 +12,7 @@ use crate::dead_letter::{PARKED, Rejection};
 use crate::metrics::meter::Retry;
 use crate::partition::{After, Halt};
 use crate::verdict::{Act, Class, Place, Seen, Verdict, Who, judge, may_be_set_aside};
-use crate::{ErrorKind, HandlerError};
+use crate::{ErrorKind, HandlerError, Record};
 
 /// How long the ends of other sessions may take to be noticed, before it is concluded that there were none.
 const NOTICE: Duration = Duration::from_millis(150);
@@ -29,6 +29,14 @@ pub(super) struct Failure<'a> {
 }
 
 impl Failure<'_> {
+    /// How many records of a part it may be about. What is parked takes time, and is no handler's to stumble over.
+    fn records(&self, part: &Part) -> usize {
+        match self.class {
+            Class::OwnTimeout | Class::Environment | Class::Lost => part.all(),
+            _ => part.len(),
+        }
+    }
+
     /// Whether nothing of the batch was sent.
     fn is_of_no_batch(&self) -> bool {
         matches!(self.place, Place::Connect | Place::Begin)
@@ -50,8 +58,8 @@ impl Lane {
         self.parts.counters.retried(Retry::Class(failure.class));
         let suspects = suspects(taken, failure);
         let named = failure.error.and_then(|error| named(taken, error));
-        let mut seen =
-            self.seen(suspects.len(), suspects.iter().map(|&at| taken.batch.parts[at].len()).sum());
+        let records = suspects.iter().map(|&at| failure.records(&taken.batch.parts[at])).sum();
+        let mut seen = self.seen(suspects.len(), records);
         seen.named = named.is_some();
         seen.suspected = failure.error.is_some_and(HandlerError::is_suspicion);
         if failure.class == Class::Lost {
@@ -88,6 +96,12 @@ impl Lane {
             self.let_go(taken, failure, None);
             return self.pause(&failure.why).await;
         }
+        if verdict.act == Act::Name
+            && let Some((at, record)) = parked_beyond_limit(taken, failure, named)
+            && self.key_moves(&taken.buffers[at], &record).await
+        {
+            return self.let_go(taken, failure, None);
+        }
         let grant = match verdict {
             Verdict { act: Act::Name | Act::Halt, who: Who::Configuration } => self.grant(failure).await,
             _ => String::new(),
@@ -115,7 +129,7 @@ impl Lane {
             Act::Name => {
                 let single = || {
                     let at = *suspects.first()?;
-                    Some((at, parts[at].records().next()?.offset()))
+                    Some((at, parts[at].records().next().or_else(|| parts[at].every().next())?.offset()))
                 };
                 let kind = match (verdict.who, failure.place) {
                     (Who::Configuration, _) => ErrorKind::Privilege,
@@ -147,7 +161,7 @@ impl Lane {
             }
             Act::Halve => {
                 for &at in suspects {
-                    taken.buffers[at].memory().halve(parts[at].len());
+                    taken.buffers[at].memory().halve(parts[at].all());
                     self.note(&taken.buffers[at], &failure.why);
                 }
                 None
@@ -174,6 +188,24 @@ impl Lane {
                 None
             }
         }
+    }
+
+    /// Whether a record that would be parked beyond a limit is let through before long: its key waits no more, or a redrive
+    /// is at it, for which its partition waits.
+    async fn key_moves(&self, buffer: &PartitionBuffer, record: &Record<'_>) -> bool {
+        let (commit, held) = (&self.parts.commit, [(buffer.key.clone(), buffer.claim)]);
+        let Ok(mut found) = commit.waiting_keys(&held).await else { return false };
+        let Some(keys) = found.remove(&buffer.key) else { return false };
+        if keys.behind(record.key(), record.offset()).is_none() {
+            buffer.know_keys(keys);
+            return true;
+        }
+        let is_redriven = commit.is_redriven(&buffer.key).await;
+        if is_redriven {
+            let why = "a redrive is at what its key waits behind, and there would be too many dead letters";
+            self.hold(buffer, why, Duration::ZERO);
+        }
+        is_redriven
     }
 
     /// Why the record that is named is to be stored and stepped over, if the policy of its route and the judge let it.
@@ -285,13 +317,24 @@ fn suspects(taken: &Taken, failure: &Failure<'_>) -> Vec<usize> {
 fn named(taken: &Taken, error: &HandlerError) -> Option<(usize, i64)> {
     let id = error.record()?;
     let parts = &taken.batch.parts;
-    let is_its = |part: &Part| part.key.topic == id.topic && part.key.partition == id.partition;
-    let at = parts.iter().position(is_its)?;
+    let at = parts.iter().position(|part| part.is_of(id))?;
     let found = parts[at].records().any(|record| record.offset() == id.offset);
     // The commit's own word of one that no handler is given (any more).
     let is_letter =
         || error.limit().is_some() && parts[at].every().any(|record| record.offset() == id.offset);
     (found || is_letter()).then_some((at, id.offset))
+}
+
+/// A record that would be parked and is one too many, and the part that it is of.
+fn parked_beyond_limit<'a>(
+    taken: &'a Taken,
+    failure: &Failure<'_>,
+    named: Option<(usize, i64)>,
+) -> Option<(usize, Record<'a>)> {
+    failure.error.and_then(HandlerError::limit)?;
+    let (at, offset) = named?;
+    let mut parked = taken.batch.parts[at].parked().map(|(record, _)| record);
+    Some((at, parked.find(|record| record.offset() == offset)?))
 }
 
 /// The text of a halt at a record.

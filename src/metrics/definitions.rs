@@ -67,7 +67,7 @@ definitions! {
     /// Records stored as dead letters, parked ones among them, by route: its topic or pattern, or the program where there
     /// are no routes.
     RECORDS_REJECTED: Counter "highwater_records_rejected_total" => &["group", "route"];
-    /// Dead letters that this worker has applied once more, by outcome: redriven, rejected (again).
+    /// Dead letters that this worker has tried to apply once more, by outcome: redriven, rejected (again).
     RECORDS_REDRIVEN: Counter "highwater_records_redriven_total" => &["group", "outcome"];
     /// Commits whose outcome was unknown and was resolved by claiming again.
     UNKNOWN_OUTCOMES: Counter "highwater_unknown_outcomes_total" => GROUP;

@@ -64,7 +64,7 @@ pub struct MetricsSnapshot {
     pub verdicts: Vec<(&'static str, u64)>,
     /// Records stored as dead letters, by route: a route's topic or pattern, or the program where it has no routes.
     pub dead_letters: Vec<(String, u64)>,
-    /// Dead letters applied once more by this worker, by outcome: `redriven`, `rejected`.
+    /// Dead letters that this worker has tried to apply once more, by outcome: `redriven`, `rejected`.
     pub redriven: Vec<(&'static str, u64)>,
     /// Partitions that stand still, and something is to be done about it.
     pub stuck_partitions: u64,

@@ -21,6 +21,7 @@ pub use self::show::{DeadLetterAttempt, DeadLetterHeader, DeadLetterPayload, Pay
 pub use self::topic::{ExportedToTopic, LeftOut};
 use super::near::unknown_topic;
 use super::{Offsets, utc};
+use crate::dead_letter::PARKED;
 use crate::error::{Error, Result};
 
 /// Dead letters of one kind: of the same handler, SQLSTATE, table, column and constraint, and the same text but for what
@@ -36,6 +37,8 @@ pub struct DeadLetterKind {
     pub records: i64,
     /// Of these, those that wait for somebody's decision.
     pub open: i64,
+    /// Those that wait behind others of their keys, and were not rejected themselves.
+    pub parked: i64,
     /// Those that were applied after all.
     pub redriven: i64,
     /// Those that somebody has discarded.
@@ -52,7 +55,7 @@ pub struct DeadLetterKind {
     pub handler: Option<String>,
     /// The SQLSTATE, where the server had refused them.
     pub sqlstate: Option<String>,
-    /// Why the newest of them was rejected.
+    /// Why the newest of them was rejected; of those that are parked only where there is no other.
     pub reason: String,
 }
 
@@ -140,13 +143,20 @@ impl Offsets {
     /// If they cannot be read, or nobody has heard of the group.
     pub async fn dead_letter_kinds(&mut self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetterKind>> {
         self.reconnect().await?;
+        // What is parked does not say why.
+        let newest = |column: &str| {
+            format!("(array_agg(d.{column} ORDER BY starts_with(d.reason, '{PARKED}'), d.last_at DESC))[1]")
+        };
         let of_state = |state: &str| format!("count(*) FILTER (WHERE d.state IN ({state}))");
         let sql = format!(
             "SELECT d.fingerprint, count(*), {open}, {redriven}, {discarded}, {superseded}, {first}, {last}, \
                array_agg(DISTINCT d.topic), (array_agg(d.handler ORDER BY d.last_at DESC))[1], \
-               (array_agg(d.sqlstate ORDER BY d.last_at DESC))[1], (array_agg(d.reason ORDER BY d.last_at DESC))[1] \
+               {sqlstate}, {reason}, {parked} \
              FROM {letters} d WHERE {which} GROUP BY d.fingerprint ORDER BY count(*) DESC, d.fingerprint",
-            open = of_state("'open', 'parked', 'queued'"),
+            open = of_state("'open', 'queued'"),
+            parked = of_state("'parked'"),
+            sqlstate = newest("sqlstate"),
+            reason = newest("reason"),
             redriven = of_state("'redriven'"),
             discarded = of_state("'discarded'"),
             superseded = of_state("'superseded'"),
@@ -177,6 +187,7 @@ impl Offsets {
             handler: row.get(9),
             sqlstate: row.get(10),
             reason: row.get(11),
+            parked: row.get(12),
         };
         Ok(rows.iter().map(kind).collect())
     }

@@ -8,7 +8,7 @@ use super::Offsets;
 use super::read::{Content, ReadRecord, Reader};
 use super::rows::Standing;
 use crate::batch::PartitionKey;
-use crate::dead_letter::{Letter, Payload, Store};
+use crate::dead_letter::{Deed, Letter, Payload, Store};
 use crate::error::{Error, Result};
 use crate::schema::SchemaName;
 
@@ -115,7 +115,7 @@ impl Skipped {
             reason,
             handler: None,
             worker: None,
-            kind: "skip",
+            deed: Deed::Skip,
         }
     }
 }

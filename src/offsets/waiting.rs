@@ -1,5 +1,6 @@
 //! Dead letters that wait, where a group's partitions stand.
 
+use crate::dead_letter::WAITS;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
@@ -49,7 +50,7 @@ impl Offsets {
         let sql = format!(
             "SELECT topic, partition, state, count(*), {since}, \
                extract(epoch FROM clock_timestamp() - min(state_changed_at))::float8 \
-             FROM {} WHERE group_id = $1 AND state IN ('open', 'parked', 'queued') GROUP BY 1, 2, 3",
+             FROM {} WHERE group_id = $1 AND {WAITS} GROUP BY 1, 2, 3",
             self.schema().qualified("dead_letter"),
             since = utc("min(state_changed_at)"),
         );

@@ -64,12 +64,13 @@ impl Control {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Some(poller) = &self.poller else { return };
         let claimed = entry.claimed.take().filter(|claimed| claimed.claim == claim);
+        let did_park = claimed.as_ref().is_some_and(|claimed| claimed.parking);
         let (mark, identity) = claimed.map(|claimed| (claimed.mark, claimed.identity)).unwrap_or_default();
         let watch = Watch { identity, wake: Arc::clone(&self.obtain.guard.wake) };
         // What a transaction has rolled back appears when uncommitted records are read: no contradiction.
         let gap_is_empty = self.config.isolation == Isolation::ReadCommitted;
         let buffer = PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget));
-        let buffer = buffer.parking(self.lanes.policies.parks(&key.topic));
+        let buffer = buffer.parking(self.lanes.policies.parks(&key.topic), did_park);
         let buffer = buffer.watched(watch, mark, gap_is_empty).remembering(Arc::clone(&entry.memory));
         let buffer = Arc::new(buffer);
         entry.buffer = Some(Arc::clone(&buffer));

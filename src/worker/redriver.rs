@@ -176,7 +176,7 @@ impl Redriver {
         let (behind, fit): (Vec<Waiting>, Vec<Waiting>) = fit.into_iter().partition(|waiting| waiting.behind);
         let letters = |of: &[Waiting]| of.iter().map(|waiting| waiting.letter).collect::<Vec<i64>>();
         if !gone.is_empty() {
-            self.queue.gone(&request, &letters(&gone)).await?;
+            self.queue.gone(&request, &letters(&gone), parks).await?;
         }
         if !behind.is_empty() {
             self.queue.behind(&request, &letters(&behind)).await?;

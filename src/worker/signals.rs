@@ -53,7 +53,7 @@ impl Signals {
         tokio::pin!(running);
         tokio::select! {
             ended = &mut running => return ended,
-            () = self.next() => tracing::info!("stopping: finishing the batches in flight; a second signal stops at once"),
+            () = self.next() => tracing::info!("stopping: finishing the batches in flight; a second signal, half a second later or more, stops at once"),
         }
         drop(stop);
         tokio::select! {

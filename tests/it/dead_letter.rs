@@ -9,6 +9,7 @@ mod handler;
 mod kept;
 mod killed;
 mod limits;
+mod minute;
 pub(crate) mod parking;
 mod redrive;
 mod seen;

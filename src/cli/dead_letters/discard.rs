@@ -2,7 +2,7 @@
 
 use clap::Args;
 use highwater::Result;
-use highwater::offsets::Discard;
+use highwater::offsets::{DeadLetterState, Discard};
 use serde::Serialize;
 
 use super::{FilterArguments, records};
@@ -35,6 +35,8 @@ struct Discarded {
     executed: bool,
     kinds: Vec<Kind>,
     records: u64,
+    /// What fits as well, and stays: it was not rejected itself.
+    parked: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,10 +55,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let mut offsets = arguments.filter.operator.connect().await?;
     let actor = arguments.why.actor(&mut offsets).await?;
     let how = Discard::by(&actor, arguments.why.reason()).with_parked(arguments.parked);
-    let (mut filters, mut kinds) = (Vec::new(), Vec::new());
+    let (mut filters, mut kinds, mut parked) = (Vec::new(), Vec::new(), 0);
     for filter in arguments.filter.filters(&mut offsets).await? {
         let filter = offsets.as_of_now(filter).await?.states(Some(how.states()));
         kinds.extend(offsets.dead_letter_kinds(&filter).await?);
+        if !arguments.parked {
+            let behind = filter.clone().states(Some(vec![DeadLetterState::Parked]));
+            parked += offsets.dead_letter_kinds(&behind).await?.iter().map(|kind| kind.records).sum::<i64>();
+        }
         filters.push(filter);
     }
     let found: i64 = kinds.iter().map(|kind| kind.records).sum();
@@ -80,13 +86,22 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
             reason: kind.reason,
         };
         let records = if executed { discarded } else { u64::try_from(found).unwrap_or_default() };
-        return json(&Discarded { executed, kinds: kinds.into_iter().map(kind).collect(), records });
+        return json(&Discarded { executed, kinds: kinds.into_iter().map(kind).collect(), records, parked });
     }
+    // Whoever does not know of them leaves their keys waiting for ever.
+    let stays = match parked {
+        0 => String::new(),
+        parked => format!(
+            "{} parked behind others of their keys: not rejected, and left; redrive them, or discard them with --parked\n",
+            records(parked)
+        ),
+    };
     if found == 0 {
-        return Ok("no open dead letters fit\n".to_owned());
+        return Ok(format!("no open dead letters fit\n{stays}"));
     }
     if executed {
-        return Ok(format!("{shown}{} discarded\n", records(i64::try_from(discarded).unwrap_or(i64::MAX))));
+        let count = records(i64::try_from(discarded).unwrap_or(i64::MAX));
+        return Ok(format!("{shown}{count} discarded\n{stays}"));
     }
-    Ok(format!("{shown}{} would be discarded; nothing was done\n", records(found)))
+    Ok(format!("{shown}{} would be discarded; nothing was done\n{stays}", records(found)))
 }

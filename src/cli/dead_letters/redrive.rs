@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use highwater::Result;
-use highwater::offsets::{DeadLetterFilter, DeadLetterState, Offsets, Redrivable, Redrive, RedriveStatus};
+use highwater::offsets::{DeadLetterFilter, Offsets, Redrivable, Redrive, RedriveStatus};
 use serde::Serialize;
 
 use super::redrives::table;
@@ -22,9 +22,10 @@ change of the letter's state. So it is applied once, whoever asks for it and how
 is killed meanwhile. What is rejected again is open again, with one attempt more.
 
 A later record of the same key may have been applied since. So only handlers that say they do
-nothing but append are served without --ignore-order. Not so with on_rejected = park_key: there later
-records wait behind them, are redriven in their order, and follow without being asked for (unless
-there is a --max). One is left where it is while an earlier one of its key waits (BEHIND).
+nothing but append are served without --ignore-order. Not so with
+on_rejected = park_key: there later records wait behind them, are redriven in their order, and
+follow without being asked for (unless there is a --max). One is left where it is while an earlier
+one of its key waits (BEHIND).
 
 Examples:
   highwater dead-letters redrive --group fraud-rules-v2 --kind a91f --dry-run
@@ -106,10 +107,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
         .ignore_order(arguments.ignore_order);
     let (mut filters, mut found, mut shown) = (Vec::new(), Vec::new(), String::new());
     for filter in arguments.filter.filters(&mut offsets).await? {
-        let filter = offsets
-            .as_of_now(filter)
-            .await?
-            .states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]));
+        let filter = offsets.as_of_now(filter).await?.redrivable();
         shown += &kinds(&mut offsets, &filter).await?;
         let counted = offsets.redrivable(&filter, arguments.ignore_order).await?;
         shown += &not_eligible(&counted);

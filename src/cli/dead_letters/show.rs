@@ -53,7 +53,8 @@ fn text(shown: &ShownDeadLetter, payload: bool) -> String {
             line(name, value);
         }
     }
-    line("stored", &format!("{} times, first {}, last {}", letter.attempts, letter.first_at, letter.last_at));
+    let times = if letter.attempts == 0 { "parked".to_owned() } else { format!("{} times", letter.attempts) };
+    line("stored", &format!("{times}, first {}, last {}", letter.first_at, letter.last_at));
     let bytes =
         |bytes: Option<i32>| bytes.map_or_else(|| "null".to_owned(), |bytes| format!("{bytes} bytes"));
     let (key, value) = (bytes(shown.key_bytes), bytes(shown.value_bytes));

@@ -139,7 +139,7 @@ fn letters(line: &Line) -> Option<String> {
     // A halted one has said what becomes of it.
     let policy = match line.on_rejected.as_deref().filter(|_| line.state != "halted") {
         Some("dead_letter") => "; the next one is set aside, too",
-        Some("park_key") => "; what comes of their keys is parked behind them",
+        Some("park_key") => "; the next one is set aside, too, and what comes of its key",
         Some("halt") => "; the next one halts",
         _ => "",
     };

@@ -112,6 +112,11 @@ impl DeadLetterFilter {
         self
     }
 
+    /// In a state in which it may be applied once more: open, or parked behind another of its key.
+    pub fn redrivable(self) -> Self {
+        self.states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]))
+    }
+
     /// In one of these states; `None`: in any.
     pub fn states(mut self, states: Option<Vec<DeadLetterState>>) -> Self {
         self.states = states;

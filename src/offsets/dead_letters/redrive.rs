@@ -8,8 +8,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::{Offsets, utc};
-use super::{DeadLetterFilter, DeadLetterState, filter};
-use crate::dead_letter::{earlier, obstacle};
+use super::{DeadLetterFilter, filter};
+use crate::dead_letter::{WAITS, obstacle};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often it is looked how far one is.
@@ -81,7 +81,7 @@ impl Redrive {
 pub struct Redrivable {
     /// The group.
     pub group: String,
-    /// Open dead letters that fit and would be applied once more.
+    /// Open and parked dead letters that fit and would be applied once more; what is parked behind them follows.
     pub records: i64,
     /// Of these, those that may have rows already, from before a move back that has left them (no `--undo-rows`): once
     /// redriven, such a record may be there twice.
@@ -112,7 +112,7 @@ pub struct RedriveStatus {
     pub state: String,
     /// Why it has ended early.
     pub why: Option<String>,
-    /// How many dead letters it began with.
+    /// How many dead letters are on its list: those it began with, and what followed them.
     pub records: i64,
     /// How many of them were applied.
     pub redriven: i64,
@@ -122,7 +122,7 @@ pub struct RedriveStatus {
     pub gone: i64,
     /// How many were left where they are, for an earlier one of their key waits.
     pub behind: i64,
-    /// How many wait; those of a redrive that has ended are open.
+    /// How many wait; those of a redrive that has ended are as they were.
     pub waiting: i64,
     /// Of these, those of partitions that no live worker holds: halted, paused, or nobody is there.
     pub unheld: i64,
@@ -153,10 +153,11 @@ impl RedriveStatus {
         self.state == "running"
     }
 
-    /// Whether it went to its end, and nothing was rejected again. (What has gone may have been redriven by another.)
+    /// Whether it went to its end, and nothing was rejected again, or waits behind an earlier one of its key. (What has gone
+    /// may have been redriven by another.)
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.state == "done" && self.failed == 0
+        self.state == "done" && self.failed == 0 && self.behind == 0
     }
 
     /// What a script is told by its exit code.
@@ -169,8 +170,8 @@ impl RedriveStatus {
             return Ok(());
         }
         let mut text = format!(
-            "redrive {} {}: {} of {} redriven, {} rejected again, {} were not open or not kept any more, {} wait behind an \
-             earlier one of their key",
+            "redrive {} {}: {} of {} redriven, {} rejected again, {} were decided about or redriven otherwise, or are not kept \
+             any more, {} wait behind an earlier one of their key",
             self.id,
             match self.state.as_str() {
                 "running" => "goes on",
@@ -227,7 +228,7 @@ impl Offsets {
     /// If they cannot be counted, or nobody has heard of the group.
     pub async fn redrivable(&mut self, filter: &DeadLetterFilter, ignore_order: bool) -> Result<Redrivable> {
         self.reconnect().await?;
-        let filter = filter.clone().states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]));
+        let filter = filter.clone().redrivable();
         let sql = format!(
             "SELECT e.why, count(*), count(*) FILTER (WHERE e.maybe_twice) FROM ({}) e \
              GROUP BY e.why ORDER BY count(*) DESC, e.why",
@@ -269,7 +270,7 @@ impl Offsets {
         how: &Redrive,
     ) -> Result<Option<RedriveStatus>> {
         self.reconnect().await?;
-        let filter = filter.clone().states(Some(vec![DeadLetterState::Open, DeadLetterState::Parked]));
+        let filter = filter.clone().redrivable();
         let next = filter::VALUES + 2;
         let sql = format!(
             "WITH these AS ( \
@@ -427,35 +428,43 @@ impl Offsets {
             "FROM {tables} s WHERE s.group_id = d.group_id AND (s.topics IS NULL OR d.topic = ANY(s.topics))"
         );
         format!(
-            "WITH fits AS MATERIALIZED (SELECT d.* FROM {letters} d WHERE {which}) \
-             SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset, coalesce({obstacle}, CASE \
-               WHEN o.next_offset IS NULL THEN 'the group does not read their partition any more' \
-               WHEN d.record_offset >= o.next_offset THEN 'the group has them before it, and will read them itself' \
-               WHEN EXISTS (SELECT FROM {items} i JOIN {requests} r USING (request_id) \
-                 WHERE i.dead_letter_id = d.dead_letter_id AND i.outcome IS NULL AND r.state = 'running') \
-                 THEN 'another redrive is at them' \
-               WHEN {parks} AND EXISTS (SELECT FROM {letters} e WHERE {earlier} AND NOT EXISTS ( \
-                 SELECT FROM fits WHERE fits.dead_letter_id = e.dead_letter_id)) \
-                 THEN 'an earlier dead letter of their key waits that is not among them' \
-               WHEN {parks} THEN NULL \
-               WHEN NOT ${ignore}::bool AND NOT EXISTS (SELECT {of_topic}) \
-                 THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
-               WHEN NOT ${ignore}::bool AND EXISTS (SELECT {of_topic} AND s.mode <> 'append') \
-                 THEN 'the handler of their topic does more than append, and later records were applied since (--ignore-order)' \
-               END) AS why, \
-               EXISTS (SELECT FROM {events} e WHERE {of_event} AND e.kind = 'reset' AND e.occurred_at < d.last_at \
-                 AND (d.first_at > e.occurred_at OR EXISTS (SELECT FROM {attempts} a \
-                   WHERE a.dead_letter_id = d.dead_letter_id AND a.kind = 'redrive' AND a.error IS NULL \
-                     AND a.attempted_at < e.occurred_at)) \
-                 AND NOT EXISTS (SELECT FROM {events} u WHERE {of_undo} AND u.kind = 'undo' AND u.event_id > e.event_id)) \
-                 AS maybe_twice \
-             FROM fits d LEFT JOIN {payloads} p USING (dead_letter_id) \
-             LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
-             LEFT JOIN {offsets} o ON o.group_id = d.group_id AND o.topic = d.topic AND o.partition = d.partition \
-             LEFT JOIN {statuses} s ON s.group_id = d.group_id AND s.topic = d.topic AND s.partition = d.partition",
+            "WITH judged AS MATERIALIZED ( \
+               SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset, d.key_hash, {parks} AS parks, coalesce({obstacle}, CASE \
+                   WHEN o.next_offset IS NULL THEN 'the group does not read their partition any more' \
+                   WHEN d.record_offset >= o.next_offset THEN 'the group has them before it, and will read them itself' \
+                   WHEN EXISTS (SELECT FROM {items} i JOIN {requests} r USING (request_id) \
+                     WHERE i.dead_letter_id = d.dead_letter_id AND i.outcome IS NULL AND r.state = 'running') \
+                     THEN 'another redrive is at them' \
+                   WHEN {parks} AND d.record_offset >= o.parking_from THEN NULL \
+                   WHEN NOT ${ignore}::bool AND NOT EXISTS (SELECT {of_topic}) \
+                     THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
+                   WHEN NOT ${ignore}::bool AND EXISTS (SELECT {of_topic} AND s.mode <> 'append') \
+                     THEN 'the handler of their topic does more than append, and later records were applied since (--ignore-order)' \
+                   END) AS why, \
+                 EXISTS (SELECT FROM {events} e WHERE {of_event} AND e.kind = 'reset' AND e.occurred_at < d.last_at \
+                   AND (d.first_at > e.occurred_at OR EXISTS (SELECT FROM {attempts} a \
+                     WHERE a.dead_letter_id = d.dead_letter_id AND a.kind = 'redrive' AND a.error IS NULL \
+                       AND a.attempted_at < e.occurred_at)) \
+                   AND NOT EXISTS (SELECT FROM {events} u WHERE {of_undo} AND u.kind = 'undo' AND u.event_id > e.event_id)) \
+                   AS maybe_twice \
+               FROM {letters} d LEFT JOIN {payloads} p USING (dead_letter_id) \
+               LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
+               LEFT JOIN {offsets} o ON o.group_id = d.group_id AND o.topic = d.topic AND o.partition = d.partition \
+               LEFT JOIN {statuses} s ON s.group_id = d.group_id AND s.topic = d.topic AND s.partition = d.partition \
+               WHERE {which}), \
+             blocked AS MATERIALIZED ( \
+               SELECT e.topic, e.partition, e.key_hash, min(e.record_offset) AS first FROM {letters} e \
+               LEFT JOIN {topics} t ON t.group_id = e.group_id AND t.topic = e.topic \
+               WHERE e.group_id = $1 AND e.key_hash IS NOT NULL AND e.{WAITS} AND e.topic_id IN ('', coalesce(t.topic_id, '')) \
+                 AND e.dead_letter_id NOT IN (SELECT j.dead_letter_id FROM judged j WHERE j.why IS NULL) GROUP BY 1, 2, 3) \
+             SELECT j.dead_letter_id, j.topic, j.partition, j.record_offset, j.maybe_twice, CASE \
+                 WHEN j.why IS NOT NULL THEN j.why \
+                 WHEN j.parks AND b.first < j.record_offset \
+                   THEN 'an earlier dead letter of their key waits that is not among them (`list --records --key …`)' \
+               END AS why \
+             FROM judged j LEFT JOIN blocked b USING (topic, partition, key_hash)",
             obstacle = obstacle(self.schema()),
             parks = "s.on_rejected IS NOT DISTINCT FROM 'park_key'",
-            earlier = earlier(),
             of_event = back_over("e"),
             of_undo = back_over("u"),
             ignore = filter::VALUES + 1,

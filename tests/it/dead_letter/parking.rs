@@ -1,6 +1,7 @@
 //! `park_key`: later records of a key wait behind a dead letter of theirs, so that each key's records are applied in their
 //! order, or not yet. The sink here does not commute: it appends to a chain per key.
 
+mod attacked;
 mod broken;
 mod decided;
 
@@ -202,6 +203,10 @@ async fn core_later_records_of_a_key_wait_behind_it_and_are_redriven_in_order() 
     let kinds = world.number("SELECT count(DISTINCT fingerprint) FROM highwater.dead_letter").await?;
     assert_eq!(kinds, 3);
     world.said_to_park().await?;
+    let described = world.offsets("describe", &[]).await?.ended(0).stdout;
+    assert!(described.contains("; the next one is set aside, too, and what comes of its key"), "{described}");
+    let status = world.highwater(&["status", "--group", &world.group]).await?.stdout;
+    assert!(status.contains("on_rejected = park_key") && status.contains("parked"), "{status}");
 
     // Not mended yet: the first of each key is rejected again, and nothing overtakes it.
     let before = world.number("SELECT count(*) FROM sink").await?;

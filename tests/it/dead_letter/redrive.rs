@@ -118,7 +118,7 @@ impl World<'_> {
     }
 
     /// Waits until a worker has been frozen for so long that its failpoint notices it, and lets it go on.
-    pub(super) async fn thawed(&self, process: &Process) -> TestResult {
+    async fn thawed(&self, process: &Process) -> TestResult {
         let still = format!(
             "SELECT count(*) FROM highwater.worker_status WHERE owner = '{}' \
              AND heartbeat_at < clock_timestamp() - interval '3 seconds'",

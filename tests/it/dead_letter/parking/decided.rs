@@ -40,6 +40,47 @@ async fn core_what_is_parked_behind_a_discarded_one_is_redriven() -> TestResult 
     Ok(())
 }
 
+/// In the middle of a redrive: what was parked behind those that were discarded is applied by it.
+#[tokio::test]
+async fn what_is_discarded_in_a_redrive_holds_up_nothing_behind_it() -> TestResult {
+    let world = World::chained("parked-decided", 1).await?;
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    world.said_to_park().await?;
+    world.mend().await?;
+    let kinds =
+        "SELECT fingerprint FROM highwater.dead_letter WHERE state = 'open' ORDER BY record_offset LIMIT 1";
+    let kind: String = world.database.query(kinds, &[]).await?[0].get(0);
+    let ask = ["--kind", &kind, "--rate", "1000", "--reason", "mended", "--execute"];
+    world.dead_letters("redrive", &ask).await?.ended(0);
+    world
+        .database
+        .execute("UPDATE highwater.redrive_request SET free_at = free_at + interval '1 hour'")
+        .await?;
+    world.send_chained(0, 30, &[])?;
+    world.producer.flush().await?;
+    world.verify_parked().await?;
+    // All that is on its list, and what came since is not.
+    let listed = "UPDATE highwater.dead_letter d SET state = 'discarded' FROM highwater.redrive_letter i \
+                  WHERE i.dead_letter_id = d.dead_letter_id AND d.state IN ('open', 'parked')";
+    world.database.execute(listed).await?;
+    world.database.execute("UPDATE highwater.redrive_request SET free_at = clock_timestamp()").await?;
+    let ended = world.redrive_ended().await?;
+    assert_eq!(
+        (&ended["state"], &ended["behind"], &ended["waiting"]),
+        (&"done".into(), &0.into(), &0.into())
+    );
+    let left = format!(
+        "SELECT count(*) FROM highwater.dead_letter WHERE fingerprint = '{kind}' AND state IN ('open', 'parked')"
+    );
+    assert_eq!(world.number(&left).await?, 0, "{ended}");
+    world.verify_parked().await?;
+    world.unparked(&[]).await?;
+    world.verify_chains().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 /// A filter that leaves out the first of a key leaves out what waits behind it, and says so.
 #[tokio::test]
 async fn core_none_is_redriven_before_an_earlier_one_of_its_key() -> TestResult {
