@@ -121,13 +121,7 @@ impl Lane {
                 self.put_back_ahead(&ahead);
             }
             self.sweep();
-            if let Err(why) = self.know_keys().await {
-                if let Some(ahead) = ahead.take() {
-                    self.put_back_ahead(&ahead);
-                }
-                self.pause(&why).await;
-                continue;
-            }
+            self.know_keys().await;
             if let Some(next) = ahead.take() {
                 self.parts.counters.batches.wait.took(Duration::ZERO);
                 ahead = self.process(next).await;

@@ -84,12 +84,13 @@ fn ready(shared: &LaneShared, now: Instant) -> (Vec<Ready>, Option<Instant>) {
     let mut ready: Vec<Ready> = Vec::new();
     for buffer in shared.buffers() {
         let peek = buffer.peek();
-        if buffer.lacks_keys() {
-            continue;
-        }
+        // They are read before the next look.
+        let lacks_keys = buffer.lacks_keys();
+        let mut look_again = |at: Instant| wake = Some(wake.map_or(at, |wake| wake.min(at)));
         match (peek.waiting_since, peek.held_until) {
             (None, _) => {}
-            (Some(_), Some(until)) if until > now => wake = Some(wake.map_or(until, |wake| wake.min(until))),
+            (Some(_), Some(until)) if until > now => look_again(until),
+            (Some(_), _) if lacks_keys => look_again(now),
             (Some(since), _) => ready.push((buffer, peek, since)),
         }
     }

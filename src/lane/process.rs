@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::Instrument as _;
 
@@ -60,24 +60,31 @@ impl Lane {
         grown.for_each(|(_, buffer)| buffer.forget_keys());
     }
 
-    /// Reads which keys wait, of partitions in which records are parked behind them.
-    ///
-    /// # Errors
-    /// In words, if it cannot.
-    pub(super) async fn know_keys(&self) -> Result<(), String> {
+    /// Reads which keys wait, of partitions in which records are parked behind them. Where it cannot, those are held back,
+    /// and no others.
+    pub(super) async fn know_keys(&self) {
+        let now = Instant::now();
+        let wants = |buffer: &Arc<PartitionBuffer>| {
+            let peek = buffer.peek();
+            peek.waiting_since.is_some() && peek.held_until.is_none_or(|until| until <= now)
+        };
         let mut buffers = self.shared.buffers();
-        buffers.retain(|buffer| buffer.lacks_keys() && buffer.peek().waiting_since.is_some());
+        buffers.retain(|buffer| buffer.lacks_keys() && wants(buffer));
         if buffers.is_empty() {
-            return Ok(());
+            return;
         }
-        self.read_keys(&buffers).await.map_err(|error| {
-            self.parts.claims.db().heed(&error);
-            format!("cannot read which keys have dead letters: {error}")
-        })?;
-        match buffers.iter().find(|buffer| buffer.lacks_keys() && !buffer.is_closed()) {
-            None => Ok(()),
+        let why = match self.read_keys(&buffers).await {
             // Its end is on its way.
-            Some(buffer) => Err(format!("the claim of {} is not there", buffer.key)),
+            Ok(()) => "its claim is not there".to_owned(),
+            Err(error) => {
+                self.parts.claims.db().heed(&error);
+                format!("cannot read which keys have dead letters: {error}")
+            }
+        };
+        for buffer in buffers.iter().filter(|buffer| buffer.lacks_keys()) {
+            tracing::debug!(partition = %buffer.key, why, "trying again");
+            buffer.note(Some(format!("trying again: {why}")));
+            buffer.hold_until(Instant::now() + LOCKED_HOLD);
         }
     }
 

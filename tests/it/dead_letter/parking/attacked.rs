@@ -113,6 +113,41 @@ async fn core_a_partition_is_not_starved_by_its_neighbours_backlog() -> TestResu
     Ok(())
 }
 
+/// What cannot be read holds back those that park, says so, and holds up no other topic of the lane.
+#[tokio::test]
+async fn where_keys_cannot_be_read_others_go_on() -> TestResult {
+    let world = World::chained("parked-unread", 1).await?;
+    let other = format!("{}-other", world.topic);
+    world.kafka.create_topic(&other, 1).await?;
+    let role = &world.role.name;
+    world.database.execute(&format!("REVOKE SELECT ON highwater.dead_letter FROM {role}")).await?;
+    let settings = world
+        .settings()
+        .lanes(1_usize)
+        .on_rejected(OnRejected::DeadLetter)
+        .topics(vec![world.topic.clone(), other.clone()]);
+    let built = highwater::Worker::builder()
+        .ignore_environment()
+        .settings(settings)
+        .on_rejected(&*world.topic, highwater::RejectPolicy::park_key())
+        .build(Sink { fault: (), rows_only: true });
+    let worker = built.expect("the settings are valid").spawn();
+    world.producer.send(highwater::testing::Message::to(&other).partition(0).key("a").value("1"))?;
+    world.producer.flush().await?;
+    let applied = format!("SELECT count(*) FROM sink WHERE source_topic = '{other}'");
+    wait_until("the other topic is applied", PATIENCE, async || {
+        Ok((world.number(&applied).await? == 1).then_some(()))
+    })
+    .await?;
+    let why = "SELECT count(*) FROM highwater.partition_status WHERE detail LIKE '%cannot read which keys have dead letters%'";
+    wait_until("it is said", PATIENCE, async || Ok((world.number(why).await? == 1).then_some(()))).await?;
+    assert_eq!(world.next_offset(0).await?, Some(0));
+    world.database.execute(&format!("GRANT SELECT ON highwater.dead_letter TO {role}")).await?;
+    world.caught_up().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 /// One whose content is not kept holds back what is behind it; the redrive ends all the same, canary or not.
 #[tokio::test]
 async fn core_a_redrive_ends_where_a_content_is_not_kept() -> TestResult {
