@@ -2,6 +2,7 @@
 //! what was produced, each once.
 
 mod blameless;
+mod classes;
 mod command;
 mod cost;
 mod found;

@@ -49,6 +49,30 @@ async fn core_killed_while_it_parks_and_while_it_redrives() -> TestResult {
     Ok(())
 }
 
+#[tokio::test]
+async fn killed_anywhere_else_while_it_parks_and_while_it_redrives() -> TestResult {
+    let world = World::chained("parked-killed-else", 2).await?;
+    let everywhere = ["batch_begun", "rows_written", "before_commit", "commit_answered"];
+    for (failpoint, nth) in everywhere.into_iter().zip([4, 5, 4, 6]) {
+        killed(&world, failpoint, nth).await?;
+    }
+    let worker = chain(&world, "worker", None)?;
+    world.verify_parked().await?;
+    assert_eq!(world.waiting().await?, super::expected(2));
+    world.said_to_park().await?;
+    worker.stop().await?;
+    world.mend().await?;
+    world.dead_letters("redrive", &["--reason", "mended", "--execute"]).await?.ended(0);
+    for failpoint in ["batch_begun", "rows_written", "commit_answered"] {
+        killed(&world, failpoint, 1).await?;
+    }
+    let heir = chain(&world, "heir", None)?;
+    world.redrive_ended().await?;
+    world.verify_chains().await?;
+    heir.stop().await?;
+    Ok(())
+}
+
 /// Its heir parks, is mended, and redrives all of it, before the zombie wakes up with what it would have parked.
 #[tokio::test]
 async fn core_a_zombie_parks_nothing() -> TestResult {
