@@ -158,6 +158,14 @@ impl World<'_> {
         Ok(said.json()["redrives"][0].clone())
     }
 
+    /// What was wrong is mended, and everything redriven: nothing waits any more.
+    async fn mended_and_redriven(&self) -> TestResult {
+        self.mend().await?;
+        self.said_to_park().await?;
+        self.unparked(&[]).await?;
+        self.verify_chains().await
+    }
+
     /// Waits until live workers have said that they park, as the command wants to know.
     async fn said_to_park(&self) -> TestResult {
         self.said_policy("park_key").await
@@ -260,10 +268,7 @@ async fn a_hot_key_is_parked_whole_and_counts_towards_the_limits() -> TestResult
     worker.stop().await?;
     let worker = world.chaining();
     world.verify_parked().await?;
-    world.mend().await?;
-    world.said_to_park().await?;
-    world.unparked(&[]).await?;
-    world.verify_chains().await?;
+    world.mended_and_redriven().await?;
     worker.stop().await?;
     Ok(())
 }

@@ -24,11 +24,11 @@ async fn killed(world: &World<'_>, failpoint: &str, nth: usize) -> TestResult {
     world.assert_ordered().await
 }
 
-#[tokio::test]
-async fn core_killed_while_it_parks_and_while_it_redrives() -> TestResult {
-    let world = World::chained("parked-killed", 2).await?;
-    for (failpoint, nth) in [("letters_stored", 2), ("letters_stored", 5), ("commit_sent", 7)] {
-        killed(&world, failpoint, nth).await?;
+/// Killed at each of these, the one after the other: while it parks, and, mended, while it redrives.
+async fn killed_at(hint: &str, parking: &[(&str, usize)], redriving: &[&str]) -> TestResult {
+    let world = World::chained(hint, 2).await?;
+    for (failpoint, nth) in parking {
+        killed(&world, failpoint, *nth).await?;
     }
     let worker = chain(&world, "worker", None)?;
     world.verify_parked().await?;
@@ -37,9 +37,8 @@ async fn core_killed_while_it_parks_and_while_it_redrives() -> TestResult {
     worker.stop().await?;
 
     world.mend().await?;
-    let ask = ["--reason", "mended", "--execute", "--json"];
-    world.dead_letters("redrive", &ask).await?.ended(0);
-    for failpoint in ["redrive_taken", "letters_redriven", "commit_sent"] {
+    world.dead_letters("redrive", &["--reason", "mended", "--execute"]).await?.ended(0);
+    for failpoint in redriving {
         killed(&world, failpoint, 1).await?;
     }
     let heir = chain(&world, "heir", None)?;
@@ -50,27 +49,15 @@ async fn core_killed_while_it_parks_and_while_it_redrives() -> TestResult {
 }
 
 #[tokio::test]
+async fn core_killed_while_it_parks_and_while_it_redrives() -> TestResult {
+    let parking = [("letters_stored", 2), ("letters_stored", 5), ("commit_sent", 7)];
+    killed_at("parked-killed", &parking, &["redrive_taken", "letters_redriven", "commit_sent"]).await
+}
+
+#[tokio::test]
 async fn killed_anywhere_else_while_it_parks_and_while_it_redrives() -> TestResult {
-    let world = World::chained("parked-killed-else", 2).await?;
-    let everywhere = ["batch_begun", "rows_written", "before_commit", "commit_answered"];
-    for (failpoint, nth) in everywhere.into_iter().zip([4, 5, 4, 6]) {
-        killed(&world, failpoint, nth).await?;
-    }
-    let worker = chain(&world, "worker", None)?;
-    world.verify_parked().await?;
-    assert_eq!(world.waiting().await?, super::expected(2));
-    world.said_to_park().await?;
-    worker.stop().await?;
-    world.mend().await?;
-    world.dead_letters("redrive", &["--reason", "mended", "--execute"]).await?.ended(0);
-    for failpoint in ["batch_begun", "rows_written", "commit_answered"] {
-        killed(&world, failpoint, 1).await?;
-    }
-    let heir = chain(&world, "heir", None)?;
-    world.redrive_ended().await?;
-    world.verify_chains().await?;
-    heir.stop().await?;
-    Ok(())
+    let parking = [("batch_begun", 4), ("rows_written", 5), ("before_commit", 4), ("commit_answered", 6)];
+    killed_at("parked-killed-else", &parking, &["batch_begun", "rows_written", "commit_answered"]).await
 }
 
 /// Its heir parks, is mended, and redrives all of it, before the zombie wakes up with what it would have parked.
@@ -81,10 +68,7 @@ async fn core_a_zombie_parks_nothing() -> TestResult {
     zombie.reached("letters_stored").await?;
     let heir = chain(&world, "heir", None)?;
     world.verify_parked().await?;
-    world.said_to_park().await?;
-    world.mend().await?;
-    world.unparked(&[]).await?;
-    world.verify_chains().await?;
+    world.mended_and_redriven().await?;
     zombie.child.thaw()?;
     let owner = zombie.owner().await?;
     wait_until("the zombie has heard that it is one", PATIENCE, async || {

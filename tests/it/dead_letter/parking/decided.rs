@@ -133,10 +133,7 @@ async fn core_a_move_back_leaves_no_gap_in_the_order() -> TestResult {
     let worker = world.chaining();
     world.verify_parked().await?;
     assert_eq!(world.waiting().await?, before);
-    world.mend().await?;
-    world.said_to_park().await?;
-    world.unparked(&[]).await?;
-    world.verify_chains().await?;
+    world.mended_and_redriven().await?;
     worker.stop().await?;
     Ok(())
 }
