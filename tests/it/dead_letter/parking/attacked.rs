@@ -217,6 +217,8 @@ async fn core_at_a_limit_a_redrive_lets_a_hot_key_through() -> TestResult {
     world.mend().await?;
     world.said_to_park().await?;
     world.dead_letters("redrive", &["--reason", "mended", "--execute"]).await?.ended(0);
+    // What is told to try again is what is known to have halted.
+    world.reported(0, &why).await?;
     world.partitions_command("retry", 0, &[]).await?.ended(0);
     world.caught_up().await?;
     wait_until("nothing waits", PATIENCE, async || {
