@@ -160,7 +160,7 @@ CREATE TABLE redrive_request (
     follow          boolean     NOT NULL DEFAULT true,  -- what is parked behind them comes along
     free_at         timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the next may be taken, by per_second
     state           text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'stopped', 'cancelled')),
-    detail          text,                   -- why it has ended early
+    detail          text,                   -- why it has ended early, or what holds it up now
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at        timestamptz
 );
@@ -174,14 +174,13 @@ CREATE TABLE redrive_letter (
     topic           text        NOT NULL,
     partition       integer     NOT NULL,
     record_offset   bigint      NOT NULL,
-    outcome         text        CHECK (outcome IN ('redriven', 'failed', 'gone', 'behind')),  -- gone: it was not open
-                                -- any more; behind: an earlier one of its key waits
+    outcome         text        CHECK (outcome IN ('redriven', 'failed', 'gone', 'ineligible', 'behind')),  -- gone: it was
+                                -- not open any more; ineligible: it cannot be redriven as it is; behind: an earlier one of its key waits
     ended_at        timestamptz,
-    PRIMARY KEY (request_id, dead_letter_id)
+    PRIMARY KEY (dead_letter_id, request_id)
 );
-CREATE INDEX redrive_letter_of ON redrive_letter (dead_letter_id);
+CREATE INDEX redrive_letter_request ON redrive_letter (request_id, place);
 CREATE INDEX redrive_letter_waiting ON redrive_letter (request_id, topic, partition, record_offset) WHERE outcome IS NULL;
-CREATE INDEX redrive_letter_ahead ON redrive_letter (request_id, place) WHERE outcome IS NULL;
 CREATE INDEX redrive_letter_failed ON redrive_letter (request_id, place) WHERE outcome = 'failed';
 
 -- How far a group has come: what an application waits for that reads what the group writes.
@@ -359,15 +358,13 @@ BEGIN
 END $$;
 
 -- Deletes history older than `kept_seconds`, a day at least: events, plans, orders that nobody has obeyed, redrives and
--- dead letters that are over; all that is left of groups that were deleted so long ago; and, to the second, payloads that have
--- expired, of any group. At most `portion` rows of each; says how many. Workers call it, and have no right to delete these
--- rows otherwise: what people did stays on record.
+-- dead letters that are over; all that is left of groups that were deleted so long ago. At most `portion` rows of each; says
+-- how many. Workers call it, and have no right to delete these rows otherwise: what people did stays on record.
 CREATE FUNCTION prune_history(group_id text, kept_seconds bigint, portion bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 #variable_conflict use_column
 DECLARE
-    here_and_now CONSTANT timestamptz := clock_timestamp();
-    oldest CONSTANT timestamptz := here_and_now - greatest(kept_seconds, 86400) * interval '1 second';
+    oldest CONSTANT timestamptz := clock_timestamp() - greatest(kept_seconds, 86400) * interval '1 second';
     pruned bigint := 0;
     here bigint;
     gone text;
@@ -390,9 +387,12 @@ BEGIN
           AND greatest(p.created_at, p.applied_at) < oldest LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
+    -- Not while a redrive is on record that counts it.
     DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
         SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = prune_history.group_id
-          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest LIMIT portion));
+          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest
+          AND NOT EXISTS (SELECT FROM redrive_letter i JOIN redrive_request r USING (request_id)
+            WHERE i.dead_letter_id = l.dead_letter_id AND (r.state = 'running' OR r.ended_at >= oldest)) LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
     DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(
@@ -404,12 +404,6 @@ BEGIN
     DELETE FROM partition_control d WHERE d.control_id = ANY(ARRAY(
         SELECT c.control_id FROM partition_control c WHERE c.group_id = prune_history.group_id AND c.obeyed_at IS NULL
           AND c.requested_at < oldest LIMIT portion));
-    GET DIAGNOSTICS here = ROW_COUNT;
-    pruned := pruned + here;
-    -- Those who prune for other groups do this, too.
-    DELETE FROM dead_letter_payload d WHERE d.dead_letter_id = ANY(ARRAY(
-        SELECT p.dead_letter_id FROM dead_letter_payload p WHERE p.expires_at <= here_and_now
-        ORDER BY p.expires_at LIMIT portion FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
     -- Of a deleted group no worker comes that would. Everything of it is older than the event of its deletion, which goes
@@ -446,9 +440,21 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION prune_history FROM PUBLIC;
 
+-- Deletes payloads that have expired, to the second, of any group: at most `portion`; says how many. Apart from the history:
+-- what is somebody's data goes whatever holds up the rest.
+CREATE FUNCTION expire_payloads(portion bigint) RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY DEFINER AS $$
+    WITH expired AS (DELETE FROM dead_letter_payload d WHERE d.dead_letter_id = ANY(ARRAY(
+        SELECT p.dead_letter_id FROM dead_letter_payload p WHERE p.expires_at <= clock_timestamp()
+        ORDER BY p.expires_at LIMIT portion FOR UPDATE SKIP LOCKED)) RETURNING 1)
+    SELECT count(*) FROM expired;
+$$;
+REVOKE EXECUTE ON FUNCTION expire_payloads FROM PUBLIC;
+
 -- Names in a function are looked up when it runs: here, and nowhere before.
 DO $$
 BEGIN
     EXECUTE format('ALTER FUNCTION wait_for SET search_path = %I, pg_temp', current_schema());
     EXECUTE format('ALTER FUNCTION prune_history SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION expire_payloads SET search_path = %I, pg_temp', current_schema());
 END $$;

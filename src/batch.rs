@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::config::TopicPartition;
-use crate::dead_letter::{Policies, Rejection};
+use crate::dead_letter::{Behind, Policies, Rejection};
 use crate::record::RecordId;
 use crate::record::chunk::Chunk;
 use crate::{NextOffset, Record};
@@ -104,7 +104,7 @@ pub(crate) struct Part {
     pub(crate) letter: Option<Letter>,
     /// Which of the records are parked behind a dead letter of their key, and are no handler's: their offsets, rising, and
     /// behind what.
-    pub(crate) parked: Vec<(i64, Arc<Rejection>)>,
+    pub(crate) parked: Vec<(i64, Behind)>,
 }
 
 impl Part {
@@ -134,11 +134,11 @@ impl Part {
     }
 
     /// The records that are parked, and behind what.
-    pub(crate) fn parked(&self) -> impl Iterator<Item = (Record<'_>, &Rejection)> {
+    pub(crate) fn parked(&self) -> impl Iterator<Item = (Record<'_>, &Behind)> {
         let records = if self.parked.is_empty() { &[] } else { &*self.segments };
         self.of(records.iter()).filter_map(|record| {
             let (_, behind) = &self.parked[self.parked_at(record.offset())?];
-            Some((record, &**behind))
+            Some((record, behind))
         })
     }
 

@@ -166,6 +166,11 @@ impl Commit {
         HandlerThread::new(Arc::clone(&self.abandoned), Arc::clone(&self.meter))
     }
 
+    /// A thread for handlers beside the lanes: what they leave behind is counted apart.
+    pub(crate) fn thread_apart(&self) -> HandlerThread {
+        HandlerThread::new(Arc::default(), Arc::clone(&self.meter))
+    }
+
     /// What ends the work on a batch: everything up to COMMIT is under it, COMMIT itself is not.
     pub(crate) async fn limit(&self, cancelled: impl Future<Output = ()>) -> Ended {
         tokio::select! {
@@ -386,7 +391,7 @@ impl Commit {
         let parked = letters.iter().filter(|set| set.deed == Deed::Park).count();
         let rejected = letters.len() - parked;
         let first = letters.iter().find(|set| set.deed != Deed::Park);
-        let first = first.map(|set| (set.record.id(), set.why.clone()));
+        let first = first.map(|set| (set.record.id(), set.why.clone().into_owned()));
         tx.on_commit(move || {
             if let Some((record, why)) = first {
                 let (kind, reason) = (why.fingerprint, why.reason);

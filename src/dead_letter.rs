@@ -11,9 +11,9 @@ mod rejection;
 mod store;
 mod tally;
 
-pub(crate) use keys::{Keys, PARKED, WAITS, WaitingKeys, hash, same_key};
+pub(crate) use keys::{Behind, Keys, PARKED, WAITS, WaitingKeys, hash, same_key};
 pub use policy::RejectPolicy;
 pub(crate) use policy::{Counted, LIMIT_SAID, Policies};
-pub(crate) use queue::{Queue, Request, Waiting, follow, obstacle};
+pub(crate) use queue::{Passed, Queue, Request, Waiting, follow, obstacle, on_list};
 pub(crate) use rejection::Rejection;
 pub(crate) use store::{Deed, Keep, Letter, Payload, Store, payload_of};

@@ -41,7 +41,7 @@ use tokio_postgres::Client;
 pub use self::advice::{Advice, quoted};
 pub use self::diagnosis::Diagnosis;
 pub use self::events::{Event, EventKind};
-pub use self::group::{DeadLetters, Group, Partition, Worker};
+pub use self::group::{DeadLetters, Group, Partition, WaitingKind, Worker};
 pub use self::history::{History, Point};
 pub use self::letters::{LetterKind, LettersPage};
 pub use self::page::{Claim, Deed, Letter, PartitionPage};

@@ -15,7 +15,7 @@ use highwater::Result;
 use highwater::offsets::{DeadLetterFilter, DeadLetterState, Offsets};
 
 use super::instant::instant;
-use super::operator::{GroupArguments, OperatorArguments, SelectionArguments, usage};
+use super::operator::{ActorArguments, GroupArguments, OperatorArguments, SelectionArguments, usage};
 
 const AFTER_HELP: &str = "\
 A dead letter is a record that was rejected and stored whole, in the transaction that stepped over
@@ -144,6 +144,32 @@ impl StateArguments {
             State::One(state) => Some(*state),
         };
         if self.states.is_empty() { filter } else { filter.states(self.states.iter().map(one).collect()) }
+    }
+}
+
+/// Who decides, and why: nothing is decided without a reason.
+#[derive(Debug, Args)]
+struct ReasonArguments {
+    #[command(flatten)]
+    who: ActorArguments,
+
+    /// Why: kept with each of them
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
+}
+
+impl ReasonArguments {
+    /// Refuses a reason that says nothing.
+    fn check(&self) -> Result<()> {
+        match &self.reason {
+            Some(reason) if reason.trim().is_empty() => Err(usage("why? --reason is empty")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of a dry run there need be none.
+    fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or_default()
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct WhyArguments {
     #[command(flatten)]
     who: ActorArguments,
 
-    /// Why: recorded with what is done [default: none given; `dead-letters` wants one]
+    /// Why: recorded with what is done [default: none given]
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -80,11 +80,6 @@ pub(crate) struct WhyArguments {
 impl WhyArguments {
     pub(crate) async fn actor(&self, offsets: &mut Offsets) -> Result<String> {
         self.who.actor(offsets).await
-    }
-
-    /// Whether no reason is given.
-    pub(crate) fn is_unsaid(&self) -> bool {
-        self.reason.as_ref().is_none_or(|reason| reason.trim().is_empty())
     }
 
     pub(crate) fn reason(&self) -> &str {
@@ -114,14 +109,19 @@ impl GroupArguments {
             let groups = offsets.list().await?;
             return Ok(groups.into_iter().map(|summary| summary.group).collect());
         }
-        if !self.groups.is_empty() {
-            return Ok(self.groups.clone());
+        self.named(operator)?
+            .ok_or_else(|| usage("no group: give --group NAME or --all-groups, or set HIGHWATER_GROUP"))
+    }
+
+    /// Those that are given by name; none: none is, or all are meant.
+    pub(crate) fn named(&self, operator: &OperatorArguments) -> Result<Option<Vec<String>>> {
+        if self.all_groups {
+            return Ok(None);
         }
-        let layer = operator.layer()?;
-        let group = layer
-            .given_group()
-            .ok_or_else(|| usage("no group: give --group NAME or --all-groups, or set HIGHWATER_GROUP"))?;
-        Ok(vec![group.to_owned()])
+        if !self.groups.is_empty() {
+            return Ok(Some(self.groups.clone()));
+        }
+        Ok(operator.layer()?.given_group().map(|group| vec![group.to_owned()]))
     }
 }
 

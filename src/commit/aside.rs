@@ -1,9 +1,10 @@
 //! What a batch sets aside: the records that were rejected before, and those that its handler has rejected now.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::batch::Part;
-use crate::dead_letter::{Counted, Deed, Policies, Rejection};
+use crate::dead_letter::{Behind, Counted, Deed, Policies, Rejection};
 use crate::record::RecordId;
 use crate::verdict::Class;
 use crate::{Batch, HandlerError, Record};
@@ -11,17 +12,17 @@ use crate::{Batch, HandlerError, Record};
 /// A record that is to be stored, and why.
 pub(super) struct Set<'a> {
     pub(super) record: Record<'a>,
-    pub(super) why: &'a Rejection,
+    pub(super) why: Cow<'a, Rejection>,
     pub(super) deed: Deed,
 }
 
 impl<'a> Set<'a> {
     fn rejected((record, why): (Record<'a>, &'a Rejection)) -> Self {
-        Self { record, why, deed: Deed::Reject }
+        Self { record, why: Cow::Borrowed(why), deed: Deed::Reject }
     }
 
-    fn parked((record, why): (Record<'a>, &'a Rejection)) -> Self {
-        Self { record, why, deed: Deed::Park }
+    fn parked((record, behind): (Record<'a>, &'a Behind)) -> Self {
+        Self { record, why: Cow::Owned(behind.rejection()), deed: Deed::Park }
     }
 }
 

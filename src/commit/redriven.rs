@@ -11,7 +11,7 @@ use super::{Attempt, Commit, Ended, LeftBehind};
 use crate::batch::{ClaimId, Part, PartitionKey, Redriven};
 use crate::claim::watch;
 use crate::db::Db;
-use crate::dead_letter::{Rejection, WAITS, follow, same_key};
+use crate::dead_letter::{Rejection, WAITS, follow, on_list, same_key};
 use crate::failpoint::failpoint;
 use crate::record::RecordId;
 use crate::tx::protected;
@@ -52,7 +52,6 @@ impl Redrive {
                      AND o.partition OPERATOR(pg_catalog.=) $3 AND o.epoch OPERATOR(pg_catalog.=) $4 \
                      AND o.claim_token OPERATOR(pg_catalog.=) $5";
         let open = "d.state OPERATOR(pg_catalog.=) ANY ('{open,parked}'::pg_catalog.text[])";
-        let waits = "i.outcome IS NULL";
         let of_key = same_key("e", "k");
         Self {
             // Only what the group is past: what lies ahead it will read itself.
@@ -88,7 +87,8 @@ impl Redrive {
                  attempt AS ( \
                    INSERT INTO {attempts} (dead_letter_id, kind, owner) SELECT dead_letter_id, 'redrive', $3::uuid FROM letter) \
                  UPDATE {items} i SET outcome = 'redriven', ended_at = clock_timestamp() FROM letter, running r \
-                 WHERE i.request_id = r.request_id AND i.dead_letter_id = letter.dead_letter_id AND {waits}"
+                 WHERE {mine} AND i.dead_letter_id = letter.dead_letter_id",
+                mine = on_list("i", "r.request_id"),
             ),
             follow: follow(&db.schema),
             failed: format!(
@@ -97,14 +97,15 @@ impl Redrive {
                    SELECT d.dead_letter_id FROM {letters} d, claim WHERE d.dead_letter_id = $7 AND {open} FOR UPDATE OF d), \
                  item AS ( \
                    UPDATE {items} i SET outcome = 'failed', ended_at = clock_timestamp() FROM locked \
-                   WHERE i.request_id = $6 AND i.dead_letter_id = locked.dead_letter_id AND {waits} \
+                   WHERE {} AND i.dead_letter_id = locked.dead_letter_id \
                    RETURNING i.dead_letter_id), \
                  attempt AS ( \
                    INSERT INTO {attempts} (dead_letter_id, kind, error, owner) \
                    SELECT dead_letter_id, 'redrive', $10::text, $12::uuid FROM item) \
                  UPDATE {letters} d SET state = 'open', attempts = d.attempts + 1, fingerprint = $8, sqlstate = $9, reason = $10, \
                    handler = $11, last_at = clock_timestamp(), request_id = $6 \
-                 FROM item WHERE d.dead_letter_id = item.dead_letter_id"
+                 FROM item WHERE d.dead_letter_id = item.dead_letter_id",
+                on_list("i", "$6"),
             ),
             group: db.identity.group.to_string(),
             owner: db.identity.owner,

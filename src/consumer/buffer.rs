@@ -364,7 +364,7 @@ impl PartitionBuffer {
                     break 'fill;
                 }
                 let behind = waiting.as_ref().and_then(|keys| keys.behind(segment.chunk.key(index), offset));
-                parked.extend(behind.map(|why| (offset, Arc::clone(why))));
+                parked.extend(behind.map(|first| (offset, first.clone())));
             }
             segments.extend(state.sealed.pop_front());
         }

@@ -5,11 +5,11 @@
 //! reads them anew when one of its records was rejected. Whoever discards or redrives a letter takes it away without
 //! telling: so every transaction that parks a record sees to it, by a lock, that its key waits still.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Error;
 
 use super::Rejection;
 use crate::batch::{ClaimId, PartitionKey};
@@ -34,9 +34,27 @@ pub(crate) fn same_key(one: &str, other: &str) -> String {
 /// Of a record's key.
 pub(crate) type KeyHash = [u8; 32];
 
-/// A partition's keys that wait: from which offset on, and what a record that is parked behind that one says.
+/// A partition's keys that wait: which dead letter of each is the first. Some 80 bytes a key, for there may be many.
 #[derive(Debug, Default)]
-pub(crate) struct WaitingKeys(HashMap<KeyHash, (i64, Arc<Rejection>)>);
+pub(crate) struct WaitingKeys(HashMap<KeyHash, Behind>);
+
+/// The first dead letter of a key, as of what is parked behind it.
+#[derive(Debug, Clone)]
+pub(crate) struct Behind {
+    offset: i64,
+    kind: Arc<str>,
+}
+
+impl Behind {
+    /// What a record says that is parked behind it: of its kind, for whoever sees to the kind sees to both.
+    pub(crate) fn rejection(&self) -> Rejection {
+        Rejection {
+            reason: format!("{PARKED}the record at offset {} is a dead letter of its key", self.offset),
+            sqlstate: None,
+            fingerprint: self.kind.to_string(),
+        }
+    }
+}
 
 impl WaitingKeys {
     pub(crate) fn is_empty(&self) -> bool {
@@ -49,15 +67,14 @@ impl WaitingKeys {
 
     /// Behind what the record of this key at this offset is parked. One without a key is in no order with any other, and a
     /// letter that lies ahead, as of a group that begins anew, holds up nothing.
-    pub(crate) fn behind(&self, key: Option<&[u8]>, offset: i64) -> Option<&Arc<Rejection>> {
-        let (first, why) = self.0.get(&hash(key?))?;
-        (*first < offset).then_some(why)
+    pub(crate) fn behind(&self, key: Option<&[u8]>, offset: i64) -> Option<&Behind> {
+        self.0.get(&hash(key?)).filter(|first| first.offset < offset)
     }
 
     #[cfg(test)]
     pub(crate) fn of(keys: &[&[u8]], first: i64) -> Self {
-        let why = Rejection { reason: "parked".to_owned(), sqlstate: None, fingerprint: "kind".to_owned() };
-        Self(keys.iter().map(|key| (hash(key), (first, Arc::new(why.clone())))).collect())
+        let first = Behind { offset: first, kind: "kind".into() };
+        Self(keys.iter().map(|key| (hash(key), first.clone())).collect())
     }
 }
 
@@ -143,12 +160,17 @@ impl Keys {
         let client = db.control().await?;
         let rows = client.query(&self.read, &[&self.group, &topics, &partitions, &epochs, &tokens]).await?;
         let mut found: HashMap<PartitionKey, WaitingKeys> = HashMap::new();
+        // Few, however many keys there are.
+        let mut kinds: HashSet<Arc<str>> = HashSet::new();
         for row in &rows {
             let key = PartitionKey { topic: row.get::<_, &str>(0).into(), partition: row.get(1) };
             let keys = found.entry(key).or_default();
             let hash = row.get::<_, Option<&[u8]>>(2).and_then(|hash| KeyHash::try_from(hash).ok());
             if let Some(hash) = hash {
-                keys.0.insert(hash, (row.get(3), Arc::new(behind(row))));
+                let kind: &str = row.get(4);
+                let kind = kinds.get(kind).cloned().unwrap_or_else(|| kind.into());
+                kinds.insert(Arc::clone(&kind));
+                keys.0.insert(hash, Behind { offset: row.get(3), kind });
             }
         }
         Ok(found)
@@ -194,14 +216,4 @@ fn columns<'a>(held: impl Iterator<Item = (&'a PartitionKey, &'a ClaimId)>) -> C
         columns.3.push(claim.token);
     }
     columns
-}
-
-/// What a record says that is parked behind this one: of its kind, for whoever sees to the kind sees to both.
-fn behind(row: &Row) -> Rejection {
-    let offset: i64 = row.get(3);
-    Rejection {
-        reason: format!("{PARKED}the record at offset {offset} is a dead letter of its key"),
-        sqlstate: None,
-        fingerprint: row.get(4),
-    }
 }

@@ -283,7 +283,8 @@ impl RejectPolicy {
 /// The offsets of a part's records that become dead letters: those that were rejected, and those that are parked.
 fn marks(part: &Part, rejected: &[RecordId]) -> HashSet<i64> {
     let by_handler = rejected.iter().filter(|id| part.is_of(id)).map(|id| id.offset);
-    let before = part.parked().chain(part.rejected()).map(|(record, _)| record.offset());
+    let parked = part.parked().map(|(record, _)| record.offset());
+    let before = parked.chain(part.rejected().map(|(record, _)| record.offset()));
     by_handler.chain(before).collect()
 }
 

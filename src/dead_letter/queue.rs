@@ -31,11 +31,37 @@ pub(crate) struct Request {
 pub(crate) struct Waiting {
     pub(crate) letter: i64,
     pub(crate) offset: i64,
-    /// It is open or parked, and its content is there.
-    pub(crate) fits: bool,
-    /// An earlier one of its key waits, which is not of this redrive (any more), and order is of matter.
-    pub(crate) behind: bool,
+    /// That it is not redriven.
+    pub(crate) passed: Option<Passed>,
     pub(crate) bytes: usize,
+}
+
+/// Why a letter on the list is not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// It is not open any more: somebody has decided otherwise, or it was redriven otherwise.
+    Gone,
+    /// It waits, and cannot be redriven as it is: its content is not kept, for instance.
+    Ineligible,
+    /// An earlier one of its key waits, which is not of this redrive (any more), and order is of matter.
+    Behind,
+}
+
+impl Passed {
+    pub(crate) const ALL: [Self; 3] = [Self::Gone, Self::Ineligible, Self::Behind];
+
+    /// As the tables have it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Ineligible => "ineligible",
+            Self::Behind => "behind",
+        }
+    }
+
+    fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|passed| passed.as_str() == text)
+    }
 }
 
 /// Why a dead letter `d` (with its payload `p` and what is known of its topic, `t`) can never be redriven as it is; NULL if
@@ -55,6 +81,14 @@ pub(crate) fn obstacle(schema: &SchemaName) -> String {
     )
 }
 
+/// That a row of the list, which is looked up by its letter, waits, and is of this redrive.
+///
+/// Written so that no index by redrive fits, nor one of those that wait: a list may have grown by 100,000 since a plan was
+/// made for it, or its statistics, and Postgres would go through all of it for each letter. A letter is on few lists.
+pub(crate) fn on_list(item: &str, request: &str) -> String {
+    format!("{item}.request_id + 0 = {request} AND coalesce({item}.outcome, '') = ''")
+}
+
 /// Puts on the list of redrive `$1` what is parked behind letters `$2`, where they are the last of their keys on it.
 ///
 /// In the transaction that redrives them none is parked meanwhile: a lane that parks locks the partition's offset, and one
@@ -66,18 +100,21 @@ pub(crate) fn follow(schema: &SchemaName) -> String {
     format!(
         "WITH keys AS MATERIALIZED ( \
            SELECT DISTINCT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash FROM {letters} d \
-           WHERE d.dead_letter_id = ANY($2::int8[]) AND NOT EXISTS ( \
+           WHERE d.dead_letter_id = ANY($2::int8[])), \
+         last AS MATERIALIZED ( \
+           SELECT k.* FROM keys k WHERE NOT EXISTS ( \
              SELECT FROM {letters} e JOIN {items} i USING (dead_letter_id) \
-             WHERE i.request_id = $1 AND i.outcome IS NULL AND {of_key} AND e.{WAITS})) \
+             WHERE {mine} AND {of_key} AND e.{WAITS})) \
          INSERT INTO {items} AS f (request_id, place, dead_letter_id, topic, partition, record_offset) \
          SELECT DISTINCT r.request_id, r.records + 1, p.dead_letter_id, p.topic, p.partition, p.record_offset \
-         FROM {requests} r, keys k JOIN {letters} p ON {behind} AND p.{WAITS} \
+         FROM {requests} r, last k JOIN {letters} p ON {behind} AND p.{WAITS} \
          WHERE r.request_id = $1 AND r.follow AND p.state = 'parked' \
            AND EXISTS (SELECT FROM {payloads} c WHERE c.dead_letter_id = p.dead_letter_id) \
          ON CONFLICT (request_id, dead_letter_id) DO UPDATE SET outcome = NULL, ended_at = NULL \
          WHERE f.outcome = 'behind'",
         behind = same_key("p", "k"),
-        of_key = same_key("e", "d"),
+        of_key = same_key("e", "k"),
+        mine = on_list("i", "$1"),
     )
 }
 
@@ -94,6 +131,8 @@ pub(crate) struct Queue {
     turn: String,
     conclude: String,
     stop: String,
+    held_up: String,
+    goes_on: String,
 }
 
 impl Queue {
@@ -105,7 +144,7 @@ impl Queue {
             "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'redriven')"
         );
         let gone = format!(
-            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome IN ('gone', 'behind'))"
+            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome IN ('gone', 'ineligible', 'behind'))"
         );
         let failed = format!(
             "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed')"
@@ -115,12 +154,13 @@ impl Queue {
             "r.canary > 0 AND EXISTS (SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed' \
                AND i.place <= r.canary + {gone})"
         );
-        let waits = "i.request_id = $1 AND i.outcome IS NULL AND i.place <= $2";
+        // By the index of those that wait, in their order, and none by place.
+        let waits = "i.request_id = $1 AND i.outcome IS NULL AND i.place + 0 <= $2";
         Self {
             // Behind the canaries only once so many are redriven.
             running: format!(
                 "SELECT r.request_id, CASE WHEN {failed} >= r.stop_after OR {canary_failed} THEN 0 \
-                   WHEN {redriven} < r.canary THEN r.canary + {gone} ELSE 9223372036854775807 END, r.per_second \
+                   WHEN r.canary > 0 AND {redriven} < r.canary THEN r.canary + {gone} ELSE 9223372036854775807 END, r.per_second \
                  FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' ORDER BY r.request_id"
             ),
             partitions: format!(
@@ -140,21 +180,24 @@ impl Queue {
                  blocked AS MATERIALIZED ( \
                    SELECT k.key_hash, min(e.record_offset) AS first \
                    FROM keys k JOIN {letters} e ON {of_key} AND e.record_offset < k.last AND e.{WAITS} \
-                   WHERE NOT EXISTS (SELECT FROM {items} i WHERE {waits} AND i.dead_letter_id = e.dead_letter_id) GROUP BY 1) \
+                   WHERE NOT EXISTS (SELECT FROM {items} i WHERE {mine} AND i.place <= $2 \
+                     AND i.dead_letter_id = e.dead_letter_id) GROUP BY 1) \
                  SELECT d.dead_letter_id, d.record_offset, \
-                   d.state IN ('open', 'parked') AND ({obstacle}) IS NULL, \
-                   (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8, \
-                   coalesce(b.first < d.record_offset, false) \
+                   CASE WHEN d.state NOT IN ('open', 'parked') THEN 'gone' WHEN ({obstacle}) IS NOT NULL THEN 'ineligible' \
+                     WHEN b.first < d.record_offset THEN 'behind' END, \
+                   (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8 \
                  FROM portion JOIN {letters} d USING (dead_letter_id) LEFT JOIN {payloads} p USING (dead_letter_id) \
                  LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
                  LEFT JOIN blocked b ON b.key_hash = d.key_hash \
                  ORDER BY d.record_offset, d.dead_letter_id",
                 obstacle = obstacle(&db.schema),
                 of_key = same_key("e", "k"),
+                mine = on_list("i", "$1"),
             ),
             passed: format!(
                 "UPDATE {items} i SET outcome = $3, ended_at = clock_timestamp() \
-                 WHERE i.request_id = $1 AND i.dead_letter_id = ANY($2) AND i.outcome IS NULL"
+                 WHERE {mine} AND i.dead_letter_id = ANY($2)",
+                mine = on_list("i", "$1"),
             ),
             follow: follow(&db.schema),
             read: format!(
@@ -182,6 +225,12 @@ impl Queue {
             stop: format!(
                 "UPDATE {requests} SET state = 'stopped', detail = $2, ended_at = clock_timestamp() \
                  WHERE request_id = $1 AND state = 'running'"
+            ),
+            held_up: format!(
+                "UPDATE {requests} SET detail = $2 WHERE request_id = $1 AND state = 'running' AND detail IS DISTINCT FROM $2"
+            ),
+            goes_on: format!(
+                "UPDATE {requests} SET detail = NULL WHERE request_id = $1 AND state = 'running' AND starts_with(detail, $2)"
             ),
             db,
         }
@@ -243,32 +292,25 @@ impl Queue {
         let waiting = |row: &Row| Waiting {
             letter: row.get(0),
             offset: row.get(1),
-            fits: row.get(2),
+            passed: row.get::<_, Option<&str>>(2).and_then(Passed::of),
             bytes: usize::try_from(row.get::<_, i64>(3)).unwrap_or(usize::MAX),
-            behind: row.get(4),
         };
         Ok(rows.iter().map(waiting).collect())
     }
 
-    /// These cannot be redriven any more: somebody has decided otherwise meanwhile, or their content is not kept.
-    /// `parks`: what is parked behind them follows all the same.
-    pub(crate) async fn gone(&self, request: &Request, letters: &[i64], parks: bool) -> Result<(), DbError> {
-        self.passed(request, letters, "gone").await?;
-        if parks {
-            let client = self.db.status().await?;
+    /// These are not redriven. `parks`: what is parked behind one that has gone follows all the same.
+    pub(crate) async fn pass(
+        &self,
+        request: &Request,
+        letters: &[i64],
+        why: Passed,
+        parks: bool,
+    ) -> Result<(), DbError> {
+        let client = self.db.status().await?;
+        client.execute(&self.passed, &[&request.id, &letters, &why.as_str()]).await?;
+        if why == Passed::Gone && parks {
             client.execute(&self.follow, &[&request.id, &letters]).await?;
         }
-        Ok(())
-    }
-
-    /// These are not redriven: an earlier one of their key waits, and stays.
-    pub(crate) async fn behind(&self, request: &Request, letters: &[i64]) -> Result<(), DbError> {
-        self.passed(request, letters, "behind").await
-    }
-
-    async fn passed(&self, request: &Request, letters: &[i64], outcome: &str) -> Result<(), DbError> {
-        let client = self.db.status().await?;
-        client.execute(&self.passed, &[&request.id, &letters, &outcome]).await?;
         Ok(())
     }
 
@@ -335,10 +377,34 @@ impl Queue {
 
     /// Ends it, for no letter's sake.
     pub(crate) async fn stop(&self, request: &Request, why: &str) -> Result<(), DbError> {
+        self.say(&self.stop, request, why).await
+    }
+
+    /// Says why it does not get on, for whoever waits for it.
+    pub(crate) async fn held_up(
+        &self,
+        request: &Request,
+        key: &PartitionKey,
+        why: &str,
+    ) -> Result<(), DbError> {
+        self.say(&self.held_up, request, &format!("{}{why}; trying again", of_partition(key))).await
+    }
+
+    /// That it does, in this partition.
+    pub(crate) async fn goes_on(&self, request: &Request, key: &PartitionKey) -> Result<(), DbError> {
+        self.say(&self.goes_on, request, &of_partition(key)).await
+    }
+
+    async fn say(&self, statement: &str, request: &Request, why: &str) -> Result<(), DbError> {
         let client = self.db.status().await?;
-        client.execute(&self.stop, &[&request.id, &why.replace('\0', "\u{fffd}")]).await?;
+        client.execute(statement, &[&request.id, &why.replace('\0', "\u{fffd}")]).await?;
         Ok(())
     }
+}
+
+/// What a partition has to say begins with this.
+fn of_partition(key: &PartitionKey) -> String {
+    format!("{key}: ")
 }
 
 /// The record as it was, byte for byte.

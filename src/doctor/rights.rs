@@ -170,7 +170,7 @@ async fn missing(
                WHERE n.nspname = $1 AND NOT pg_catalog.has_schema_privilege($2::oid, n.oid, 'USAGE') \
                UNION ALL SELECT 'EXECUTE on ' || p.proname FROM pg_catalog.pg_proc p \
                JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 \
-                 AND p.proname = 'prune_history' AND NOT pg_catalog.has_function_privilege($2::oid, p.oid, 'EXECUTE')";
+                 AND p.proname IN ('prune_history', 'expire_payloads') AND NOT pg_catalog.has_function_privilege($2::oid, p.oid, 'EXECUTE')";
     missing.extend(
         client.query(sql, &[&schema.as_str(), &role]).await?.iter().map(|row| row.get::<_, String>(0)),
     );

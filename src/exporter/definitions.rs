@@ -75,6 +75,11 @@ pub(super) static LETTERS: Definition = gauge(
     &["group", "topic", "state"],
     "Dead letters that wait for somebody; `open` is there with 0, too.",
 );
+pub(super) static LETTER_KINDS: Definition = gauge(
+    "highwater_dead_letters_of_kind",
+    &["group", "kind"],
+    "Dead letters that wait (open, parked or queued), of the 20 kinds with the most; `other`: of all others.",
+);
 pub(super) static LETTERS_OLDEST: Definition = gauge(
     "highwater_dead_letters_oldest_seconds",
     TOPIC,
@@ -150,6 +155,7 @@ pub(super) static ALL: &[&Definition] = &[
     &DRAIN,
     &LOSS,
     &LETTERS,
+    &LETTER_KINDS,
     &LETTERS_OLDEST,
     &LETTER_HALTS,
     &GROUP_HEALTH,

@@ -160,6 +160,7 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
     let mut workers = Family::of(&names::GROUP_WORKERS);
     let mut ready = Family::of(&names::WORKERS_READY);
     let mut seen = Family::of(&names::SURVEY_AGE);
+    let mut kinds = Family::of(&names::LETTER_KINDS);
     let count = |count: usize| Value::Count(count as u64);
     for group in &reading.groups {
         let labels = group_label(group);
@@ -173,11 +174,14 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
         if let Some(as_of_ms) = group.as_of_ms {
             seen.push(labels.clone(), seconds((reading.at_ms - as_of_ms).max(0)));
         }
+        for waiting in group.dead_letter_kinds.iter().flatten() {
+            kinds.push(labels.and("kind", waiting.kind.as_str()), Value::Integer(waiting.count));
+        }
         partitions.push(labels.clone(), count(group.partitions.len()));
         workers.push(labels.clone(), count(group.live_workers));
         ready.push(labels, count(group.ready_workers));
     }
-    vec![health, lag, age, partitions, workers, ready, seen]
+    vec![health, lag, age, partitions, workers, ready, seen, kinds]
 }
 
 fn of_workers(reading: &Reading) -> Vec<Family> {
@@ -211,4 +215,29 @@ fn counted(reading: &Reading, counters: &Counters) -> Vec<Family> {
         fencings.push(labels, Value::Count(counts.fencings));
     }
     vec![records, commits, fencings]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_halt_for_a_limit_is_told_by_its_class_and_its_words() {
+        let partition = |class: &str, detail: Option<&str>, reason: Option<&str>| Partition {
+            class: class.to_owned(),
+            detail: detail.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+            ..Partition::default()
+        };
+        let said = format!("record t[0]@5 was rejected: why; {LIMIT_SAID} 100 dead letters in a row");
+        for (class, detail, reason, is_one) in [
+            ("HALTED", Some(&*said), None, true),
+            ("HALTED", None, Some(&*said), true),
+            ("HALTED", Some("record t[0]@5 was rejected: why"), None, false),
+            ("HALTED", None, None, false),
+            ("OK", Some(&*said), None, false),
+        ] {
+            assert_eq!(has_too_many_letters(&partition(class, detail, reason)), is_one, "{class} {detail:?}");
+        }
+    }
 }

@@ -54,6 +54,8 @@ pub struct Group {
     pub events: Vec<Event>,
     /// Dead letters that wait for somebody, by topic and state; none where they may not be read.
     pub dead_letters: Option<Vec<DeadLetters>>,
+    /// The same by kind: those with the most, and the rest together; none where they may not be read.
+    pub dead_letter_kinds: Option<Vec<WaitingKind>>,
 }
 
 /// Dead letters that wait.
@@ -69,6 +71,17 @@ pub struct DeadLetters {
     pub count: i64,
     /// Since when the one of them is in this state that is longest, in milliseconds since 1970.
     pub since_ms: i64,
+}
+
+/// Dead letters of one kind that wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WaitingKind {
+    /// The kind's fingerprint; `other`: all kinds that are not listed.
+    pub kind: String,
+    /// How many: open, parked and queued ones.
+    #[serde(serialize_with = "json::text")]
+    pub count: i64,
 }
 
 /// A partition of a group.

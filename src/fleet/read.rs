@@ -8,7 +8,7 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use super::events::{self, Event};
-use super::group::{DeadLetters, Group, Worker};
+use super::group::{DeadLetters, Group, WaitingKind, Worker};
 use super::rights::Rights;
 use super::standing;
 use super::{Reading, WINDOW, ms, work};
@@ -21,6 +21,8 @@ const WORKERS: usize = 10_000;
 const EVENTS: usize = 2_000;
 /// Dead letters that are counted. There may be more.
 const LETTERS: usize = 1_000_000;
+/// How many of their kinds are told apart in each group.
+const KINDS: usize = 20;
 /// What happened within so many seconds, by the same hand, is one event.
 const DEED_SECONDS: i32 = 5;
 
@@ -69,7 +71,10 @@ async fn read_in(
         work::add_partitions(&mut group.workers, &group.partitions);
         let deeds = happened.remove(&group.group).unwrap_or_default();
         group.events = events::of_group(&group, deeds, since_ms);
-        group.dead_letters = rights.letters.then(|| letters.remove(&group.group).unwrap_or_default());
+        if rights.letters {
+            let Letters { of_topics, of_kinds } = letters.remove(&group.group).unwrap_or_default();
+            (group.dead_letters, group.dead_letter_kinds) = (Some(of_topics), Some(of_kinds));
+        }
         group.complete();
         group
     });
@@ -209,25 +214,48 @@ async fn oldest_snapshot(snapshot: &Transaction<'_>) -> Result<Option<f64>, toki
     Ok(Some(snapshot.query_one(sql, &[]).await?.get(0)))
 }
 
+/// What waits in a group.
+#[derive(Debug, Default)]
+struct Letters {
+    of_topics: Vec<DeadLetters>,
+    of_kinds: Vec<WaitingKind>,
+}
+
+/// By topic and state, and by kind, in one look at them.
 async fn letters(
     snapshot: &Transaction<'_>,
     rights: &Rights,
     schema: &SchemaName,
-) -> Result<HashMap<String, Vec<DeadLetters>>, tokio_postgres::Error> {
-    let mut found: HashMap<String, Vec<DeadLetters>> = HashMap::new();
+) -> Result<HashMap<String, Letters>, tokio_postgres::Error> {
+    let mut found: HashMap<String, Letters> = HashMap::new();
     if !rights.letters {
         return Ok(found);
     }
+    // What a handler's words make of one trouble may be many kinds: beyond some they are one.
     let sql = format!(
-        "SELECT group_id, topic, state, count(*), {} FROM (SELECT group_id, topic, state, state_changed_at FROM {} \
-           WHERE {WAITS} LIMIT {LETTERS}) w GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-        ms("min(state_changed_at)"),
-        schema.qualified("dead_letter")
+        "WITH w AS (SELECT group_id, topic, state, fingerprint, state_changed_at FROM {letters} WHERE {WAITS} LIMIT {LETTERS}), \
+         counted AS ( \
+           SELECT group_id, topic, state, fingerprint, count(*) AS n, {since} AS since, \
+             row_number() OVER (PARTITION BY group_id, topic IS NULL ORDER BY count(*) DESC, fingerprint) AS rank \
+           FROM w GROUP BY GROUPING SETS ((group_id, topic, state), (group_id, fingerprint))) \
+         SELECT group_id, topic, state, NULL, n, since, 0 FROM counted WHERE topic IS NOT NULL \
+         UNION ALL \
+         SELECT group_id, NULL, NULL, CASE WHEN rank <= {KINDS} THEN fingerprint ELSE 'other' END, sum(n)::int8, NULL, min(rank) \
+         FROM counted WHERE topic IS NULL GROUP BY 1, 4 ORDER BY 1, 7, 2, 3",
+        letters = schema.qualified("dead_letter"),
+        since = ms("min(state_changed_at)"),
     );
     for row in snapshot.query(&sql, &[]).await? {
-        let letters =
-            DeadLetters { topic: row.get(1), state: row.get(2), count: row.get(3), since_ms: row.get(4) };
-        found.entry(row.get(0)).or_default().push(letters);
+        let of_group = found.entry(row.get(0)).or_default();
+        match row.get::<_, Option<String>>(3) {
+            Some(kind) => of_group.of_kinds.push(WaitingKind { kind, count: row.get(4) }),
+            None => of_group.of_topics.push(DeadLetters {
+                topic: row.get(1),
+                state: row.get(2),
+                count: row.get(4),
+                since_ms: row.get(5),
+            }),
+        }
     }
     Ok(found)
 }

@@ -144,12 +144,13 @@ pub fn grants(schema: &SchemaName, role: &str) -> Result<String> {
         schema.quoted(),
     );
     write_grants(&mut text, schema, &role, TABLES);
-    let prune = schema.qualified("prune_history");
+    let [prune, expire] = ["prune_history", "expire_payloads"].map(|function| schema.qualified(function));
     let _ = write!(
         text,
-        "-- deletes what is over and older than `history_retention` (events, plans, orders, dead letters), and payloads\n\
-         -- that have expired\n\
-         GRANT EXECUTE ON FUNCTION {prune} TO {role};\n"
+        "-- deletes what is over and older than `history_retention` (events, plans, orders, dead letters)\n\
+         GRANT EXECUTE ON FUNCTION {prune} TO {role};\n\
+         -- deletes payloads that have expired\n\
+         GRANT EXECUTE ON FUNCTION {expire} TO {role};\n"
     );
     Ok(text)
 }

@@ -28,6 +28,7 @@ pub(super) struct Pruner {
 
 /// Deletes from one table: `$1` the group, `$2` how many seconds are kept, `$3` how many rows are deleted at most.
 struct Prune {
+    /// Its name, or that of the function.
     table: &'static str,
     sql: String,
     retention_seconds: i64,
@@ -63,6 +64,12 @@ impl Pruner {
             );
             Prune { retention_seconds: seconds(after), ..prune("dead_letter_payload", &closed, "") }
         });
+        let by_function = |table: &'static str, call: &str| Prune {
+            table,
+            sql: format!("SELECT {}{call}", db.schema.qualified(table)),
+            retention_seconds,
+            by_function: true,
+        };
         let always = [
             // By its index, lest every portion read what the ones before it have deleted.
             prune(
@@ -83,12 +90,8 @@ impl Pruner {
                 &format!("T.group_id = $1 AND T.obeyed_at < {kept}"),
                 "ORDER BY t.obeyed_at",
             ),
-            Prune {
-                table: "history",
-                sql: format!("SELECT {}($1, $2, $3)", db.schema.qualified("prune_history")),
-                retention_seconds,
-                by_function: true,
-            },
+            by_function("expire_payloads", "($3) WHERE $1::text IS NOT NULL AND $2::int8 IS NOT NULL"),
+            by_function("prune_history", "($1, $2, $3)"),
         ];
         Self {
             tables: always.into_iter().chain(closed).collect(),
@@ -119,31 +122,41 @@ impl Pruner {
         }
     }
 
+    /// Of one table after the other; what fails with one keeps none of the others from it.
     async fn prune(&self) -> Result<(), DbError> {
-        let mut client = self.db.status().await?;
+        let mut failed = None;
         for prune in &self.tables {
-            let mut portion = PORTION.1;
-            let mut pruned = 0;
-            loop {
-                match self.portion(&client, prune, portion).await {
-                    Ok(0) => break,
-                    Ok(rows) => {
-                        pruned += rows;
-                        portion = (2 * portion).min(PORTION.1);
-                    }
-                    // It took too long, on either side's clock: less is quicker.
-                    Err(error) if is_slow(&error) && portion > PORTION.0 => {
-                        tracing::debug!(table = prune.table, portion, %error, "pruning is slow; less at a time");
-                        portion = (portion / 4).max(PORTION.0);
-                        client = self.db.status().await?;
-                    }
-                    Err(error) => return Err(error.into()),
+            if let Err(error) = self.prune_one(prune).await {
+                tracing::debug!(table = prune.table, %error, "could not be pruned");
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn prune_one(&self, prune: &Prune) -> Result<(), DbError> {
+        let mut client = self.db.status().await?;
+        let mut portion = PORTION.1;
+        let mut pruned = 0;
+        loop {
+            match self.portion(&client, prune, portion).await {
+                Ok(0) => break,
+                Ok(rows) => {
+                    pruned += rows;
+                    portion = (2 * portion).min(PORTION.1);
                 }
-                tokio::time::sleep(PAUSE).await;
+                // It took too long, on either side's clock: less is quicker.
+                Err(error) if is_slow(&error) && portion > PORTION.0 => {
+                    tracing::debug!(table = prune.table, portion, %error, "pruning is slow; less at a time");
+                    portion = (portion / 4).max(PORTION.0);
+                    client = self.db.status().await?;
+                }
+                Err(error) => return Err(error.into()),
             }
-            if pruned > 0 {
-                tracing::debug!(table = prune.table, rows = pruned, "pruned");
-            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        if pruned > 0 {
+            tracing::debug!(table = prune.table, rows = pruned, "pruned");
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! and the offset stays. What the judge says of a failure is heard here, too, and carried out on a list of letters: none of
 //! it halts or holds up a partition.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::commit::{Attempt, Commit, FailedAgain};
 use crate::config::Config;
 use crate::consumer::PartitionBuffer;
 use crate::db::{Db, DbError};
-use crate::dead_letter::{Queue, Rejection, Request, Waiting};
+use crate::dead_letter::{Passed, Queue, Rejection, Request, Waiting};
 use crate::due::Trouble;
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread};
@@ -50,6 +50,8 @@ pub(super) struct Redriver {
     thread: HandlerThread,
     queue: Queue,
     standing: HashMap<PartitionKey, Standing>,
+    /// Of which redrives' partitions it is not said that they do not get on.
+    goes_on: HashSet<(i64, PartitionKey)>,
     /// Whose turn it was last.
     last: Option<PartitionKey>,
     most: usize,
@@ -93,11 +95,13 @@ impl Redriver {
     ) -> Self {
         Self {
             held: Arc::clone(held),
-            thread: commit.handler_thread(),
+            // Handlers that block must not cost the lanes what they may leave behind.
+            thread: commit.thread_apart(),
             commit: Arc::clone(commit),
             handler: Arc::clone(handler),
             queue: Queue::new(Arc::clone(db)),
             standing: HashMap::new(),
+            goes_on: HashSet::new(),
             last: None,
             most: config.batch_max_records.min(MOST),
             max_bytes: config.batch_max_bytes,
@@ -145,6 +149,7 @@ impl Redriver {
             return Ok(Round::Nothing);
         }
         let Some(requests) = self.queue.running().await? else { return Ok(Round::NoTables) };
+        self.goes_on.retain(|(id, _)| requests.iter().any(|request| request.id == *id));
         let mut found = Round::Nothing;
         for request in requests {
             match self.work(request, &held).await? {
@@ -172,14 +177,18 @@ impl Redriver {
         let parks = self.commit.policies().parks(&buffer.key.topic);
         let most = evenly.map_or(most, |evenly| most.min(evenly.max(1)));
         let waiting = self.queue.waiting(&request, buffer, most, parks).await?;
-        let (fit, gone): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(|waiting| waiting.fits);
-        let (behind, fit): (Vec<Waiting>, Vec<Waiting>) = fit.into_iter().partition(|waiting| waiting.behind);
-        let letters = |of: &[Waiting]| of.iter().map(|waiting| waiting.letter).collect::<Vec<i64>>();
-        if !gone.is_empty() {
-            self.queue.gone(&request, &letters(&gone), parks).await?;
+        let (fit, passed): (Vec<Waiting>, Vec<Waiting>) =
+            waiting.into_iter().partition(|waiting| waiting.passed.is_none());
+        for why in Passed::ALL {
+            let letters = passed.iter().filter(|waiting| waiting.passed == Some(why));
+            let letters: Vec<i64> = letters.map(|waiting| waiting.letter).collect();
+            if !letters.is_empty() {
+                self.queue.pass(&request, &letters, why, parks).await?;
+            }
         }
-        if !behind.is_empty() {
-            self.queue.behind(&request, &letters(&behind)).await?;
+        // What comes after such a one of its key is behind it from now on.
+        if parks && passed.iter().any(|waiting| waiting.passed == Some(Passed::Ineligible)) {
+            return Ok(Round::Worked);
         }
         let fit = &fit[..within(self.max_bytes, &fit)];
         if fit.is_empty() {
@@ -248,6 +257,10 @@ impl Redriver {
         let Work { request, batch, .. } = &work;
         match attempt {
             Attempt::Applied => {
+                // Said by this worker, or by one before it.
+                if self.goes_on.insert((request.id, work.buffer.key.clone())) {
+                    self.queue.goes_on(request, &work.buffer.key).await?;
+                }
                 let redriven = batch.applied();
                 let failed = batch.len() - redriven;
                 self.commit.meter().redrove(redriven, failed);
@@ -273,18 +286,18 @@ impl Redriver {
                 );
             }
             Attempt::Missed => {
-                self.hold(&work, "its claim is over, or somebody has decided about one of them")
+                self.hold(&work, "its claim is over, or somebody has decided about one of them").await
             }
-            Attempt::Locked(_) => self.hold(&work, "another session holds a lock that it needs"),
+            Attempt::Locked(_) => self.hold(&work, "another session holds a lock that it needs").await,
             // Those that were redriven are not open any more, and are not found again.
-            Attempt::Unknown { why, .. } => self.hold(&work, &why),
+            Attempt::Unknown { why, .. } => self.hold(&work, &why).await,
             // The first of each key: what comes after it waits behind it.
             Attempt::Overtaken(rejected) => {
                 for (record, why) in rejected {
                     self.open_again(&work, record.offset, &why).await?;
                 }
             }
-            Attempt::NotParked => self.hold(&work, "nothing of it is parked"),
+            Attempt::NotParked => self.hold(&work, "nothing of it is parked").await,
             Attempt::Failed { place, error } => {
                 let (class, why) = (error.cause().class, error.to_string());
                 self.judge(&work, (place, class, &why), Some(&error), lost).await?;
@@ -295,7 +308,7 @@ impl Redriver {
             }
             // Who holds the lock is to blame, and no letter.
             Attempt::TimedOut(Some(_)) => {
-                self.hold(&work, "it waited for another session's lock for too long")
+                self.hold(&work, "it waited for another session's lock for too long").await
             }
             Attempt::TimedOut(None) => {
                 let why = "it took longer than max_processing_time and was cancelled";
@@ -324,7 +337,7 @@ impl Redriver {
         lost: u64,
     ) -> Result<(), DbError> {
         if matches!(place, Place::Connect | Place::Begin) {
-            self.hold(work, why);
+            self.hold(work, why).await;
             return Ok(());
         }
         let Some(part) = work.batch.parts.first() else { return Ok(()) };
@@ -362,7 +375,7 @@ impl Redriver {
                 memory.isolate(before);
             }
             Act::Halt => self.queue.stop(&work.request, why).await?,
-            _ => self.hold(work, why),
+            _ => self.hold(work, why).await,
         }
         Ok(())
     }
@@ -402,7 +415,7 @@ impl Redriver {
         self.queue.conclude(&work.request).await
     }
 
-    fn hold(&mut self, work: &Work<'_>, why: &str) {
+    async fn hold(&mut self, work: &Work<'_>, why: &str) {
         let now = Instant::now();
         let standing = self.standing(&work.buffer.key, now);
         standing.memory.separate();
@@ -410,6 +423,11 @@ impl Redriver {
         standing.until = now + wait;
         tracing::warn!(redrive = work.request.id, batch = ?work.batch, why, retry_in = ?wait,
             "dead letters were not redriven; trying again");
+        self.goes_on.remove(&(work.request.id, work.buffer.key.clone()));
+        // Where it cannot be said, it is in the log.
+        if let Err(error) = self.queue.held_up(&work.request, &work.buffer.key, why).await {
+            tracing::debug!(%error, "could not say why a redrive does not get on");
+        }
     }
 
     async fn answers_quickly(&self) -> bool {
@@ -437,9 +455,8 @@ mod tests {
 
     #[test]
     fn a_batch_has_as_many_bytes_as_any_other_and_one_letter_at_least() {
-        let waiting: Vec<Waiting> = [5, 6, 7, 100]
-            .map(|bytes| Waiting { letter: 0, offset: 0, fits: true, behind: false, bytes })
-            .into();
+        let waiting: Vec<Waiting> =
+            [5, 6, 7, 100].map(|bytes| Waiting { letter: 0, offset: 0, passed: None, bytes }).into();
         for (max, fit) in [(0, 1), (5, 1), (11, 2), (17, 2), (18, 3), (usize::MAX, 4)] {
             assert_eq!(within(max, &waiting), fit, "{max}");
         }

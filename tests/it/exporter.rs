@@ -53,6 +53,10 @@ async fn the_exporter_tells_of_every_group_with_the_least_rights() -> TestResult
     let letter = "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, fingerprint, reason) \
                   VALUES ($1, $2, '', 0, 3, 'f', 'why'), ($1, $2, '', 1, 4, 'f', 'why')";
     world.database.query(letter, &[&world.group, &world.topic]).await?;
+    // More kinds than are told apart.
+    let parked = "INSERT INTO highwater.dead_letter (group_id, topic, topic_id, partition, record_offset, fingerprint, reason, state) \
+                  SELECT $1, $2, '', 0, n, 'kind' || n, 'why', 'parked' FROM generate_series(11, 35) n";
+    world.database.query(parked, &[&world.group, &world.topic]).await?;
 
     // Only what `--print-grants --monitor` gives: everything is there all the same.
     let compat = ["--compat", "kafka_exporter,kafka_lag_exporter,burrow,kminion", "--cluster-name", "prod"];
@@ -108,6 +112,10 @@ async fn the_exporter_tells_of_every_group_with_the_least_rights() -> TestResult
         ("highwater_group_lag_records", vec![("group", &*left)], 30.0),
         ("highwater_dead_letters", vec![("group", &*world.group), ("state", "open")], 2.0),
         ("highwater_dead_letters", vec![("group", &*left), ("state", "open")], 0.0),
+        ("highwater_dead_letters", vec![("group", &*world.group), ("state", "parked")], 25.0),
+        ("highwater_dead_letters_of_kind", vec![("group", &*world.group), ("kind", "f")], 2.0),
+        ("highwater_dead_letters_of_kind", vec![("group", &*world.group), ("kind", "kind29")], 1.0),
+        ("highwater_dead_letters_of_kind", vec![("group", &*world.group), ("kind", "other")], 6.0),
         ("highwater_dead_letter_halts", vec![("group", &*world.group), ("topic", &*world.topic)], 0.0),
         ("kafka_consumergroup_lag_sum", vec![("consumergroup", &*left)], 30.0),
         ("kafka_consumergroup_members", vec![("consumergroup", &*world.group)], 1.0),
@@ -125,6 +133,8 @@ async fn the_exporter_tells_of_every_group_with_the_least_rights() -> TestResult
     let oldest =
         sample(&found, "highwater_dead_letters_oldest_seconds", &oldest).expect("since when they wait");
     assert!((0.0..600.0).contains(&oldest), "{oldest} s");
+    let of_its_own = [("group", &*world.group), ("kind", "kind30")];
+    assert_eq!(sample(&found, "highwater_dead_letters_of_kind", &of_its_own), None, "one of the others");
     let none = [("group", &*left)];
     assert_eq!(sample(&found, "highwater_dead_letters_oldest_seconds", &none), None, "there is none");
     assert!(

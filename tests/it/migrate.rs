@@ -218,7 +218,7 @@ async fn the_grants_suffice_and_give_no_more() {
         "INSERT INTO highwater.sink_table (group_id, table_schema, table_name, mode, program, registered_by)
              VALUES ('g', 's', 't', 'append', 'p', gen_random_uuid())
              ON CONFLICT (group_id, table_schema, table_name, mode) DO UPDATE SET program = excluded.program",
-        "SELECT highwater.prune_history('g', 0, 100)",
+        "SELECT highwater.prune_history('g', 0, 100), highwater.expire_payloads(100)",
         "INSERT INTO highwater.offset_event (group_id, topic, partition, kind, to_offset, actor, reason)
              VALUES ('g', 't', 0, 'start', 0, 'a', 'r') RETURNING event_id",
         "INSERT INTO highwater.worker_status
@@ -301,6 +301,7 @@ async fn a_monitor_may_look_and_no_more() {
         "INSERT INTO highwater.partition_control DEFAULT VALUES",
         "DELETE FROM highwater.partition_survey",
         "SELECT highwater.prune_history('g', 0, 1)",
+        "SELECT highwater.expire_payloads(1)",
     ] {
         let error = monitor.batch_execute(forbidden).await.unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{forbidden}: {error:?}");

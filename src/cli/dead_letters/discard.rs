@@ -5,14 +5,15 @@ use highwater::Result;
 use highwater::offsets::{DeadLetterState, Discard};
 use serde::Serialize;
 
-use super::{FilterArguments, records};
+use super::{FilterArguments, ReasonArguments, records};
 use crate::cli::confirm::ConfirmArguments;
-use crate::cli::operator::{WhyArguments, json, usage};
+use crate::cli::operator::json;
 
 /// Decide that open dead letters will not be applied
 ///
-/// Counts first, by kind. What is parked behind them (`park_key`) was not rejected, and stays: redrive it. Who did it and why is kept with each. The records are deleted with the rest of the history, when
-/// they are older than `history_retention`.
+/// Counts first, by kind. What is parked behind them (`park_key`) was not rejected, and stays: redrive it. Who did it and
+/// why is kept with each. The records are deleted with the rest of the history, when they are older than
+/// `history_retention`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
     parked: bool,
 
     #[command(flatten)]
-    why: WhyArguments,
+    why: ReasonArguments,
 
     #[command(flatten)]
     confirm: ConfirmArguments,
@@ -49,11 +50,9 @@ struct Kind {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     arguments.confirm.check()?;
-    if arguments.why.is_unsaid() && !arguments.confirm.dry_run {
-        return Err(usage("why? Give --reason TEXT: it is kept with each of them"));
-    }
+    arguments.why.check()?;
     let mut offsets = arguments.filter.operator.connect().await?;
-    let actor = arguments.why.actor(&mut offsets).await?;
+    let actor = arguments.why.who.actor(&mut offsets).await?;
     let how = Discard::by(&actor, arguments.why.reason()).with_parked(arguments.parked);
     let (mut filters, mut kinds, mut parked) = (Vec::new(), Vec::new(), 0);
     for filter in arguments.filter.filters(&mut offsets).await? {

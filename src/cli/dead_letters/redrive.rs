@@ -8,10 +8,10 @@ use highwater::offsets::{DeadLetterFilter, Offsets, Redrivable, Redrive, Redrive
 use serde::Serialize;
 
 use super::redrives::table;
-use super::{FilterArguments, records};
+use super::{FilterArguments, ReasonArguments, records};
 use crate::cli::confirm::ConfirmArguments;
 use crate::cli::instant::duration;
-use crate::cli::operator::{WhyArguments, json, show, usage};
+use crate::cli::operator::{json, show, usage};
 use crate::cli::progress::Progress;
 
 const AFTER_HELP: &str = "\
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     filter: FilterArguments,
 
     #[command(flatten)]
-    why: WhyArguments,
+    why: ReasonArguments,
 
     #[command(flatten)]
     confirm: ConfirmArguments,
@@ -67,8 +67,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     ignore_order: bool,
 
-    /// Wait until it has ended, and show how far it is; exit code 1 if some were rejected again, or it has not gone
-    /// to its end. It goes on if this ends
+    /// Wait until it has ended, and show how far it is; exit code 1 if some were rejected again or wait still, or it has
+    /// not gone to its end. It goes on if this ends
     #[arg(long)]
     wait: bool,
 
@@ -94,11 +94,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
         return cancel(arguments, id).await;
     }
     arguments.confirm.check()?;
-    if arguments.why.is_unsaid() && !arguments.confirm.dry_run {
-        return Err(usage("why? Give --reason TEXT: it is kept with the redrive"));
-    }
+    arguments.why.check()?;
     let mut offsets = arguments.filter.operator.connect().await?;
-    let actor = arguments.why.actor(&mut offsets).await?;
+    let actor = arguments.why.who.actor(&mut offsets).await?;
     let how = Redrive::by(actor, arguments.why.reason())
         .canary(arguments.canary)
         .per_second(arguments.rate)
@@ -149,11 +147,19 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
 }
 
 async fn cancel(arguments: &Arguments, id: i64) -> Result<String> {
-    if arguments.why.is_unsaid() {
-        return Err(usage("why? Give --reason TEXT: it is kept with the redrive"));
-    }
+    arguments.why.check()?;
     let mut offsets = arguments.filter.operator.connect().await?;
-    let actor = arguments.why.actor(&mut offsets).await?;
+    // A mistyped number must not end another group's.
+    if let Some(named) = arguments.filter.groups.named(&arguments.filter.operator)? {
+        let group = offsets.redrive_status(id).await?.group;
+        if !named.contains(&group) {
+            let named = named.join(", ");
+            return Err(usage(&format!(
+                "redrive {id} is of group {group}, not of {named}: nothing was done"
+            )));
+        }
+    }
+    let actor = arguments.why.who.actor(&mut offsets).await?;
     let status = offsets.cancel_redrive(id, &actor, arguments.why.reason()).await?;
     if arguments.filter.operator.json {
         return json(&Said { executed: true, found: Vec::new(), redrives: vec![status] });
@@ -198,8 +204,9 @@ async fn wait(offsets: &mut Offsets, id: i64, limit: Duration) -> Result<Redrive
                 0 => String::new(),
                 unheld => format!(", {unheld} of partitions that no live worker holds"),
             };
+            let why = status.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
             format!(
-                "redrive {id}: {} of {} redriven, {} rejected again, {} wait{unheld}",
+                "redrive {id}: {} of {} redriven, {} rejected again, {} wait{unheld}{why}",
                 status.redriven, status.records, status.failed, status.waiting
             )
         });

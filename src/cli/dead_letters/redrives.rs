@@ -38,8 +38,20 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
 
 pub(super) fn table(all: &[RedriveStatus]) -> String {
     let mut table = Table::new(&[
-        "ID", "GROUP", "STATE", "RECORDS", "REDRIVEN", "REJECTED", "GONE", "BEHIND", "WAITING", "UNHELD",
-        "BEGUN", "BY", "WHY",
+        "ID",
+        "GROUP",
+        "STATE",
+        "RECORDS",
+        "REDRIVEN",
+        "REJECTED",
+        "GONE",
+        "INELIGIBLE",
+        "BEHIND",
+        "WAITING",
+        "UNHELD",
+        "BEGUN",
+        "BY",
+        "WHY",
     ]);
     for one in all {
         let why = match &one.why {
@@ -54,6 +66,7 @@ pub(super) fn table(all: &[RedriveStatus]) -> String {
             one.redriven.to_string(),
             one.failed.to_string(),
             one.gone.to_string(),
+            or_dash(Some(one.ineligible).filter(|ineligible| *ineligible > 0)),
             or_dash(Some(one.behind).filter(|behind| *behind > 0)),
             one.waiting.to_string(),
             or_dash(Some(one.unheld).filter(|unheld| *unheld > 0)),

@@ -110,7 +110,7 @@ pub struct RedriveStatus {
     pub group: String,
     /// `running`, `done`, `stopped`: enough has failed; `cancelled`.
     pub state: String,
-    /// Why it has ended early.
+    /// Why it has ended early, or what holds it up now.
     pub why: Option<String>,
     /// How many dead letters are on its list: those it began with, and what followed them.
     pub records: i64,
@@ -120,6 +120,8 @@ pub struct RedriveStatus {
     pub failed: i64,
     /// How many were not open any more when their turn came.
     pub gone: i64,
+    /// How many were left where they are, for they cannot be redriven as they are: their content is not kept, for instance.
+    pub ineligible: i64,
     /// How many were left where they are, for an earlier one of their key waits.
     pub behind: i64,
     /// How many wait; those of a redrive that has ended are as they were.
@@ -153,25 +155,25 @@ impl RedriveStatus {
         self.state == "running"
     }
 
-    /// Whether it went to its end, and nothing was rejected again, or waits behind an earlier one of its key. (What has gone
-    /// may have been redriven by another.)
+    /// Whether it went to its end, and nothing of it was rejected again, or waits still. (What has gone may have been
+    /// redriven by another.)
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.state == "done" && self.failed == 0 && self.behind == 0
+        self.state == "done" && self.failed == 0 && self.behind == 0 && self.ineligible == 0
     }
 
     /// What a script is told by its exit code.
     ///
     /// # Errors
     ///
-    /// [`Difference`](ErrorKind::Difference) if something was rejected again, or it has not gone to its end.
+    /// [`Difference`](ErrorKind::Difference) if something was rejected again, or waits still, or it has not gone to its end.
     pub fn check(&self) -> Result<()> {
         if self.is_well() {
             return Ok(());
         }
         let mut text = format!(
-            "redrive {} {}: {} of {} redriven, {} rejected again, {} were decided about or redriven otherwise, or are not kept \
-             any more, {} wait behind an earlier one of their key",
+            "redrive {} {}: {} of {} redriven, {} rejected again, {} were decided about or redriven otherwise, {} wait and cannot \
+             be redriven as they are (`dead-letters redrive --dry-run` says why), {} wait behind an earlier one of their key",
             self.id,
             match self.state.as_str() {
                 "running" => "goes on",
@@ -183,6 +185,7 @@ impl RedriveStatus {
             self.records,
             self.failed,
             self.gone,
+            self.ineligible,
             self.behind
         );
         if let Some(why) = &self.why {
@@ -216,6 +219,7 @@ impl RedriveStatus {
             created_at: row.get(17),
             ended_at: row.get(18),
             behind: row.get(19),
+            ineligible: row.get(20),
         }
     }
 }
@@ -478,10 +482,10 @@ impl Offsets {
         format!(
             "SELECT r.request_id, r.group_id, r.state, r.detail, greatest(r.records, c.records), c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
                r.filter, r.actor, r.reason, r.canary, r.per_second, r.stop_after, r.ignore_order, {created}, {ended}, \
-               c.behind \
+               c.behind, c.ineligible \
              FROM {requests} r CROSS JOIN LATERAL ( \
                SELECT count(i.dead_letter_id) AS records, {redriven} AS redriven, {failed} AS failed, {gone} AS gone, \
-                 {behind} AS behind, {waiting} AS waiting, \
+                 {ineligible} AS ineligible, {behind} AS behind, {waiting} AS waiting, \
                  count(i.dead_letter_id) FILTER (WHERE i.outcome IS NULL AND w.owner IS NULL) AS unheld \
                FROM {items} i \
                LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
@@ -498,6 +502,7 @@ impl Offsets {
             redriven = of("= 'redriven'"),
             failed = of("= 'failed'"),
             gone = of("= 'gone'"),
+            ineligible = of("= 'ineligible'"),
             behind = of("= 'behind'"),
             waiting = of("IS NULL"),
         )

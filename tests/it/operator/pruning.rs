@@ -139,6 +139,16 @@ fn cases() -> Vec<Case> {
             vec![(redrives, 1), (redriven, 1)],
         ),
         (
+            "what it has redriven long before it ended",
+            vec![letter("g", 1, "redriven", OLD, "NULL"), redrive("g", "done", YOUNG)],
+            vec![(redrives, 1), (redriven, 1), (letters, 1)],
+        ),
+        (
+            "and once it is forgotten itself",
+            vec![letter("g", 1, "redriven", OLD, "NULL"), redrive("g", "done", OLD)],
+            vec![(redrives, 0), (redriven, 0), (letters, 0)],
+        ),
+        (
             "one that goes on",
             vec![letter("g", 1, "open", OLD, "NULL"), redrive("g", "running", "NULL")],
             vec![(redrives, 1), (redriven, 1)],
@@ -201,7 +211,7 @@ async fn history_goes_in_time_and_what_is_open_stays() -> TestResult {
     migrate::migrate(&mut database.client().await?, &SchemaName::default()).await?;
     database.execute(GROUPS).await?;
     let mut client = database.client().await?;
-    let prune = format!("SELECT highwater.prune_history('g', {RETENTION}, 1)");
+    let prune = format!("SELECT highwater.prune_history('g', {RETENTION}, 1) + highwater.expire_payloads(1)");
     let mut wrong = Vec::new();
     for (what, rows, left) in cases() {
         let transaction = client.transaction().await?;
@@ -242,7 +252,10 @@ async fn a_day_of_history_is_left_whoever_prunes() -> TestResult {
         ];
         database.execute(&rows.join("; ")).await?;
     }
-    let act = format!("SET ROLE \"{}\"; SELECT highwater.prune_history('g', 0, 100); RESET ROLE", role.name);
+    let act = format!(
+        "SET ROLE \"{}\"; SELECT highwater.prune_history('g', 0, 100), highwater.expire_payloads(100); RESET ROLE",
+        role.name
+    );
     database.execute(&act).await?;
     for (table, left) in [
         ("partition_control", 1),

@@ -257,7 +257,7 @@ async fn figures_of_a_hot_key() -> TestResult {
         .batch_max_records(2_000_usize);
     let fault = Arc::new(Worthless::default());
     let worker = world.worker_with(settings, Sink { fault: Arc::clone(&fault), rows_only: true });
-    for count in [1_000, 10_000, 30_000] {
+    for count in [1_000, 10_000, 100_000] {
         fault.0.store(false, Ordering::SeqCst);
         let key = format!("hot{count}");
         for n in 0..count {

@@ -144,9 +144,14 @@ async fn what_is_no_records_fault_is_waited_for() -> TestResult {
         Ok((tried >= 3).then_some(()))
     })
     .await?;
+    // Whoever looks at the redrive learns why it stands still, without the worker's log.
+    let place = format!("{}[0]: ", world.topic);
+    let why = world.redrives().await?[0]["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.starts_with(&place) && why.contains("lock") && why.ends_with("; trying again"), "{why}");
     lock.rollback().await?;
     let ended = world.redrive_ended().await?;
     assert_eq!((&ended["redriven"], &ended["failed"]), (&5.into(), &0.into()));
+    assert_eq!(ended["why"], serde_json::Value::Null, "it is over");
     world.verify_redriven().await?;
     assert_eq!(world.number("SELECT max(attempts)::int8 FROM highwater.dead_letter").await?, 1);
     worker.stop().await?;

@@ -39,6 +39,10 @@ async fn core_one_that_is_cancelled_loses_nothing() -> TestResult {
     let id = begun["id"].to_string();
     world.highwater(&["dead-letters", "redrive", "--cancel", &id]).await?.ended(2);
     let cancel = ["dead-letters", "redrive", "--cancel", &id, "--reason", "too much", "--json"];
+    // A number of another group's is a slip.
+    let other = world.highwater(&[&cancel[..], &["--group", "another"]].concat()).await?.ended(2);
+    assert!(other.stderr.contains(&format!("of group {}, not of another", world.group)), "{}", other.stderr);
+    assert_eq!(world.redrives().await?[0]["state"], "running");
     let said = world.highwater(&cancel).await?.ended(0).json();
     check(&said, &documented("dead-letters redrive"), "redrive --cancel");
     let cancelled = &said["redrives"][0];
@@ -51,6 +55,32 @@ async fn core_one_that_is_cancelled_loses_nothing() -> TestResult {
     world.verify_redriven().await?;
     let ids = world.redrives().await?;
     assert_eq!(ids.as_array().map(Vec::len), Some(2));
+    worker.stop().await?;
+    Ok(())
+}
+
+/// One whose content is not kept when its turn comes was not decided about: it waits, and the redrive does not say that all is
+/// well.
+#[tokio::test]
+async fn core_what_cannot_be_redriven_any_more_is_said() -> TestResult {
+    let world = World::with_letters("redrive-ineligible", 1, 50, false).await?;
+    world.redrive(&[]).await?.ended(0);
+    let expired = "DELETE FROM highwater.dead_letter_payload p USING highwater.dead_letter d \
+                   WHERE d.dead_letter_id = p.dead_letter_id AND d.record_offset IN (4, 24)";
+    world.database.execute(expired).await?;
+    let worker = world.mended();
+    let ended = world.redrive_ended().await?;
+    assert_eq!(
+        (&ended["state"], &ended["redriven"], &ended["ineligible"], &ended["gone"]),
+        (&"done".into(), &3.into(), &2.into(), &0.into())
+    );
+    assert_eq!(world.letters_in("open").await?, 2);
+    let shown = world.dead_letters("redrives", &[]).await?.ended(0).stdout;
+    assert!(shown.contains("INELIGIBLE"), "{shown}");
+    // They are nothing that a second one could do anything about, and it says so.
+    let said = world.redrive(&["--wait"]).await?.ended(0).stdout;
+    assert!(said.contains("2 records: their content is not kept"), "{said}");
+    world.verify_with_letters().await?;
     worker.stop().await?;
     Ok(())
 }
