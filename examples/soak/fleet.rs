@@ -11,7 +11,7 @@ use highwater::testing::{Child, wait_until};
 use crate::options::{Options, Protocol};
 use crate::servers::Servers;
 use crate::worker::{FREEZE, IN_A_BATCH, KEEP, ORDERS};
-use crate::{GROUP, Result, TOPIC, WORKERS};
+use crate::{GROUP, PARTITIONS, Result, TOPIC, WORKERS};
 
 /// How long anything may take on a busy machine, in the middle of other faults.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,8 +35,8 @@ pub(crate) const TOLD: [(&str, &str); 4] = [
 pub(crate) struct Fleet<'a> {
     servers: &'a Servers,
     protocol: Protocol,
-    /// Rejected payments become dead letters.
-    poison: bool,
+    /// What becomes of rejected payments, where they do not halt their partition.
+    on_rejected: Option<&'static str>,
     orders: tempfile::TempDir,
     workers: Mutex<BTreeMap<usize, Arc<Child>>>,
     told: Mutex<[usize; TOLD.len()]>,
@@ -47,7 +47,7 @@ impl<'a> Fleet<'a> {
         let fleet = Self {
             servers,
             protocol: options.protocol,
-            poison: options.poison,
+            on_rejected: options.poison.then_some(if options.park { "park_key" } else { "dead_letter" }),
             orders: tempfile::Builder::new().prefix("highwater-soak-").tempdir()?,
             workers: Mutex::default(),
             told: Mutex::default(),
@@ -87,8 +87,8 @@ impl<'a> Fleet<'a> {
             .env("HIGHWATER_BATCH_MAX_RECORDS", "500")
             .env(KEEP, "1")
             .env(ORDERS, orders);
-        if self.poison {
-            command.env("HIGHWATER_ON_REJECTED", "dead_letter");
+        if let Some(policy) = self.on_rejected {
+            command.env("HIGHWATER_ON_REJECTED", policy);
             for limit in ["IN_A_ROW", "PER_MILLION", "PER_MINUTE"] {
                 command.env(format!("HIGHWATER_DEAD_LETTER_MAX_{limit}"), "off");
             }
@@ -165,6 +165,17 @@ impl<'a> Fleet<'a> {
             self.explain().await?;
         }
         Ok(waited?)
+    }
+
+    /// Waits until something of every partition was applied: before that a fault would find nobody at work.
+    pub(crate) async fn at_work(&self) -> Result {
+        let waited = wait_until("every partition has moved", PATIENCE, async || {
+            let sql =
+                "SELECT count(*) FROM highwater.consumer_offset WHERE group_id = $1 AND next_offset > 0";
+            let rows = self.servers.database().query(sql, &[&GROUP]).await?;
+            Ok((rows[0].get::<_, i64>(0) == i64::from(PARTITIONS)).then_some(()))
+        });
+        Ok(waited.await?)
     }
 
     /// Who holds what, and what everybody says of himself: for the reader of a fault that was not seen to happen.

@@ -8,7 +8,7 @@ pub(crate) const HELP: &str = "\
 Runs Highwater's soak: Kafka, PostgreSQL, four workers, faults drawn from a seed, then the check.
 
 Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mixed]
-            [--only KIND,KIND] [--poison] [-v]
+            [--only KIND,KIND] [--poison | --park] [-v]
 
   --minutes N   how long faults go on (30); draining and the check come after
   --seed N      the schedule's seed (a random one, which is printed): the same seed gives the same schedule
@@ -17,6 +17,8 @@ Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mix
   --only KINDS  only these kinds of faults, separated by commas: to try one, or to keep others out
   --poison      one payment in a hundred is refused in three of four spans of ten seconds: it becomes a dead letter, is
                 redriven with all others every few seconds, and must be applied once in the end
+  --park        the same, and later payments of its account are parked behind it (`park_key`): in the end every account's
+                must have been applied in the order of their offsets
   -v            show what the workers log at the end
 
 Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (SIGSTOP in the middle of a batch until
@@ -68,6 +70,8 @@ pub(crate) struct Options {
     /// The kinds of faults to draw; empty for all.
     pub(crate) only: Only,
     pub(crate) poison: bool,
+    /// With poison, and what comes after it waits behind it.
+    pub(crate) park: bool,
 }
 
 impl Options {
@@ -84,6 +88,7 @@ impl Options {
             protocol: Protocol::Classic,
             only: Only::new(),
             poison: false,
+            park: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -98,6 +103,7 @@ impl Options {
                 "--rate" => options.rate = number(&argument, arguments.next())?,
                 "--protocol" => options.protocol = protocol(arguments.next().as_deref())?,
                 "--poison" => options.poison = true,
+                "--park" => (options.poison, options.park) = (true, true),
                 "--only" => options.only = only(arguments.next().as_deref())?,
                 other => return Err(format!("unknown argument {other:?}\n\n{HELP}")),
             }

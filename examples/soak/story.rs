@@ -37,7 +37,7 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
     );
     let servers = Servers::start().await?;
     if options.poison {
-        poison::prepare(&servers).await?;
+        poison::prepare(&servers, options.park).await?;
     }
     let fleet = Fleet::start(&servers, options)?;
     let told = act(options, &servers, &fleet).await;
@@ -64,7 +64,8 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
         findings: &findings,
     };
     println!("\n{report}");
-    Ok(seen.in_vain.is_empty() && late.is_empty() && findings.is_exact())
+    let in_order = letters.as_ref().is_none_or(Letters::in_order);
+    Ok(seen.in_vain.is_empty() && late.is_empty() && in_order && findings.is_exact())
 }
 
 /// What there is to report on.
@@ -87,6 +88,7 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
     let (stop, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let transactions =
         transactions::produce(&servers.kafka, in_transactions, Arc::clone(&stop), Arc::clone(&committed));
+    fleet.at_work().await?;
     let faults = Faults::new(servers, fleet, began);
     let until = began + options.duration;
     let trouble = async {
@@ -94,7 +96,7 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
             done = all_faults(&faults, options, until) => done?,
             never = faults.moving.watch(servers) => match never? {},
             never = tally::show(&faults, &production, &committed, began) => match never? {},
-            never = poison::redrive(servers), if options.poison => match never? {},
+            never = poison::redrive(servers, options.park), if options.poison => match never? {},
         }
         println!("\nno more faults: {}", tally::faults_line(&faults.seen()));
         servers.heal();
@@ -107,7 +109,8 @@ async fn act(options: &Options, servers: &Servers, fleet: &Fleet<'_>) -> Result<
 
     let behind = Instant::now();
     drain(servers, fleet).await?;
-    let letters = if options.poison { Some(poison::finish(servers, fleet).await?) } else { None };
+    let letters =
+        if options.poison { Some(poison::finish(servers, fleet, options.park).await?) } else { None };
     println!(
         "lag is 0 on every partition, {:.1?} later; stopping the workers with SIGTERM",
         behind.elapsed()
