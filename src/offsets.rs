@@ -48,7 +48,7 @@ mod tail;
 mod takeover;
 mod target;
 mod undo;
-mod waiting;
+mod waiting_letters;
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub use self::status::{
 pub use self::tail::{Content, RecordState, TailFrom, TailOptions, TailedRecord, TimestampKind};
 pub use self::target::{Clamp, Target};
 pub use self::undo::{Undo, UndoTable, Undoing};
-pub use self::waiting::WaitingLetters;
+pub use self::waiting_letters::WaitingLetters;
 
 /// From this version on there are tables for plans.
 const PLANS_SINCE: i32 = 2;

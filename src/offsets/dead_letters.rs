@@ -8,7 +8,7 @@ mod export;
 mod filter;
 mod redrive;
 mod show;
-mod topic;
+mod to_topic;
 
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -18,7 +18,7 @@ pub use self::export::ExportedDeadLetter;
 pub use self::filter::{DeadLetterFilter, DeadLetterState};
 pub use self::redrive::{NotEligible, Redrivable, Redrive, RedriveStatus};
 pub use self::show::{DeadLetterAttempt, DeadLetterHeader, DeadLetterPayload, PayloadState, ShownDeadLetter};
-pub use self::topic::{ExportedToTopic, LeftOut};
+pub use self::to_topic::{ExportedToTopic, LeftOut};
 use super::near::unknown_topic;
 use super::{Offsets, utc};
 use crate::dead_letter::PARKED;

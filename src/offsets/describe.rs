@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::near::unknown_topic;
-use super::waiting::WaitingLetters;
+use super::waiting_letters::WaitingLetters;
 use super::{Activity, Offsets, Position, Selection, utc};
 use crate::batch::PartitionKey;
 use crate::consumer::catalog::Survey;

@@ -18,7 +18,7 @@ use crate::commit::{Attempt, Commit, FailedAgain};
 use crate::config::Config;
 use crate::consumer::PartitionBuffer;
 use crate::db::{Db, DbError};
-use crate::dead_letter::{Passed, Queue, Rejection, Request, Waiting};
+use crate::dead_letter::{Passed, Redrives, Rejection, Request, Waiting};
 use crate::due::Trouble;
 use crate::failpoint::failpoint;
 use crate::handler::{ErasedHandler, HandlerThread};
@@ -48,7 +48,7 @@ pub(super) struct Redriver {
     commit: Arc<Commit>,
     handler: Arc<dyn ErasedHandler>,
     thread: HandlerThread,
-    queue: Queue,
+    redrives: Redrives,
     standing: HashMap<PartitionKey, Standing>,
     /// Of which redrives' partitions it is not said that they do not get on.
     goes_on: HashSet<(i64, PartitionKey)>,
@@ -99,7 +99,7 @@ impl Redriver {
             thread: commit.thread_apart(),
             commit: Arc::clone(commit),
             handler: Arc::clone(handler),
-            queue: Queue::new(Arc::clone(db)),
+            redrives: Redrives::new(Arc::clone(db)),
             standing: HashMap::new(),
             goes_on: HashSet::new(),
             last: None,
@@ -148,7 +148,7 @@ impl Redriver {
         if held.is_empty() {
             return Ok(Round::Nothing);
         }
-        let Some(requests) = self.queue.running().await? else { return Ok(Round::NoTables) };
+        let Some(requests) = self.redrives.running().await? else { return Ok(Round::NoTables) };
         self.goes_on.retain(|(id, _)| requests.iter().any(|request| request.id == *id));
         let mut found = Round::Nothing;
         for request in requests {
@@ -163,9 +163,9 @@ impl Redriver {
 
     /// Does a batch of a redrive's letters.
     async fn work(&mut self, request: Request, held: &[Arc<PartitionBuffer>]) -> Result<Round, DbError> {
-        let partitions = self.queue.partitions(&request, held).await?;
+        let partitions = self.redrives.partitions(&request, held).await?;
         if partitions.is_empty() {
-            self.queue.conclude(&request).await?;
+            self.redrives.conclude(&request).await?;
             return Ok(Round::Nothing);
         }
         let now = Instant::now();
@@ -176,14 +176,14 @@ impl Redriver {
         let evenly = request.per_second.and_then(|per_second| usize::try_from(per_second / 5).ok());
         let parks = self.commit.policies().parks(&buffer.key.topic);
         let most = evenly.map_or(most, |evenly| most.min(evenly.max(1)));
-        let waiting = self.queue.waiting(&request, buffer, most, parks).await?;
+        let waiting = self.redrives.waiting(&request, buffer, most, parks).await?;
         let (fit, passed): (Vec<Waiting>, Vec<Waiting>) =
             waiting.into_iter().partition(|waiting| waiting.passed.is_none());
         for why in Passed::ALL {
             let letters = passed.iter().filter(|waiting| waiting.passed == Some(why));
             let letters: Vec<i64> = letters.map(|waiting| waiting.letter).collect();
             if !letters.is_empty() {
-                self.queue.pass(&request, &letters, why, parks).await?;
+                self.redrives.pass(&request, &letters, why, parks).await?;
             }
         }
         // What comes after such a one of its key is behind it from now on.
@@ -194,10 +194,10 @@ impl Redriver {
         if fit.is_empty() {
             return Ok(Round::Worked);
         }
-        if !self.queue.turn(&request, fit.len()).await? {
+        if !self.redrives.turn(&request, fit.len()).await? {
             return Ok(Round::Waits);
         }
-        let Some(mut batch) = self.queue.batch(&request, buffer, fit).await? else {
+        let Some(mut batch) = self.redrives.batch(&request, buffer, fit).await? else {
             return Ok(Round::Worked);
         };
         if self.commit.policies().is_any() {
@@ -259,7 +259,7 @@ impl Redriver {
             Attempt::Applied => {
                 // Said by this worker, or by one before it.
                 if self.goes_on.insert((request.id, work.buffer.key.clone())) {
-                    self.queue.goes_on(request, &work.buffer.key).await?;
+                    self.redrives.goes_on(request, &work.buffer.key).await?;
                 }
                 let redriven = batch.applied();
                 let failed = batch.len() - redriven;
@@ -275,7 +275,7 @@ impl Redriver {
                 );
                 if failed > 0 {
                     memory.halve(2 * FIRST);
-                    self.queue.conclude(request).await?;
+                    self.redrives.conclude(request).await?;
                 }
             }
             Attempt::Cancelled => {
@@ -315,14 +315,16 @@ impl Redriver {
                 self.judge(&work, (Place::Statement, Class::OwnTimeout, why), None, lost).await?;
             }
             Attempt::Crowded => {
-                self.queue.stop(request, "too many handlers that were given up block their threads").await?;
+                self.redrives
+                    .stop(request, "too many handlers that were given up block their threads")
+                    .await?;
             }
             Attempt::Smuggled => {
                 let why = format!(
                     "the handler has ended the transaction that it was given: rows of {batch:?} may be durable though their dead \
                      letters are open; remove them, and fix the handler"
                 );
-                self.queue.stop(request, &why).await?;
+                self.redrives.stop(request, &why).await?;
             }
         }
         Ok(())
@@ -374,7 +376,7 @@ impl Redriver {
                 let before = part.records().take_while(|record| Some(record.offset()) < named).count();
                 memory.isolate(before);
             }
-            Act::Halt => self.queue.stop(&work.request, why).await?,
+            Act::Halt => self.redrives.stop(&work.request, why).await?,
             _ => self.hold(work, why).await,
         }
         Ok(())
@@ -412,7 +414,7 @@ impl Redriver {
             tracing::warn!(redrive = request, partition = %key, offset, letter, reason, "a dead letter was rejected again");
         }
         self.standing(key, Instant::now()).memory.found();
-        self.queue.conclude(&work.request).await
+        self.redrives.conclude(&work.request).await
     }
 
     async fn hold(&mut self, work: &Work<'_>, why: &str) {
@@ -425,7 +427,7 @@ impl Redriver {
             "dead letters were not redriven; trying again");
         self.goes_on.remove(&(work.request.id, work.buffer.key.clone()));
         // Where it cannot be said, it is in the log.
-        if let Err(error) = self.queue.held_up(&work.request, &work.buffer.key, why).await {
+        if let Err(error) = self.redrives.held_up(&work.request, &work.buffer.key, why).await {
             tracing::debug!(%error, "could not say why a redrive does not get on");
         }
     }

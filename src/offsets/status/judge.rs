@@ -8,7 +8,7 @@ use super::{GroupStatus, Lag, PartitionLetters, StatusOptions, Trouble, TroubleK
 use crate::due::span;
 use crate::health::{Class, group_class};
 use crate::offsets::WaitingLetters;
-use crate::offsets::waiting::OfPartitions;
+use crate::offsets::waiting_letters::OfPartitions;
 
 pub(super) fn judge(group: &str, mut sight: Sight, options: &StatusOptions) -> GroupStatus {
     let nobody = sight.workers.is_empty();

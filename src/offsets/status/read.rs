@@ -9,7 +9,7 @@ use crate::config::epoch_ms;
 use crate::error::{Error, Result};
 use crate::health::Class;
 use crate::offsets::healths::readable;
-use crate::offsets::waiting::OfPartitions;
+use crate::offsets::waiting_letters::OfPartitions;
 use crate::offsets::{Offsets, utc};
 
 /// How long Kafka may take to show the next records of partitions that nobody holds.

@@ -120,7 +120,7 @@ pub(crate) fn follow(schema: &SchemaName) -> String {
 
 /// The statements.
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(crate) struct Redrives {
     db: Arc<Db>,
     running: String,
     partitions: String,
@@ -135,7 +135,7 @@ pub(crate) struct Queue {
     goes_on: String,
 }
 
-impl Queue {
+impl Redrives {
     pub(crate) fn new(db: Arc<Db>) -> Self {
         let [letters, payloads, topics, requests, items] =
             ["dead_letter", "dead_letter_payload", "group_topic", "redrive_request", "redrive_letter"]
