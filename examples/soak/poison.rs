@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::servers::Servers;
 use crate::{GROUP, Result};
 
-/// One payment in a hundred, by its number.
+/// One payment in a hundred, of any account.
 const POISON: &str = "\
     INSERT INTO public.soak_trap (name, is_armed) VALUES ('poison', true); \
     CREATE FUNCTION public.soak_poison() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ \
@@ -24,7 +24,7 @@ const POISON: &str = "\
         RETURN NEW; \
     END $$; \
     CREATE TRIGGER soak_poison BEFORE INSERT ON public.fraud_scores \
-        FOR EACH ROW WHEN (NEW.tx_id LIKE 'tx-%07') EXECUTE FUNCTION public.soak_poison();";
+        FOR EACH ROW WHEN (abs(hashtext(NEW.tx_id) % 100) = 7) EXECUTE FUNCTION public.soak_poison();";
 /// Who comes before whom: what of an account is applied after a later one of it, in its partition, is counted. What is undone
 /// was not applied.
 const ORDER: &str = "\
