@@ -170,7 +170,7 @@ CREATE INDEX redrive_request_running ON redrive_request (group_id) WHERE state =
 CREATE TABLE redrive_letter (
     request_id      bigint      NOT NULL REFERENCES redrive_request ON DELETE CASCADE,
     place           bigint      NOT NULL,   -- in the order of topic, partition and offset
-    dead_letter_id  bigint      NOT NULL REFERENCES dead_letter ON DELETE CASCADE,
+    dead_letter_id  bigint      NOT NULL,   -- of a letter that may be pruned before this is
     topic           text        NOT NULL,
     partition       integer     NOT NULL,
     record_offset   bigint      NOT NULL,
@@ -387,12 +387,9 @@ BEGIN
           AND greatest(p.created_at, p.applied_at) < oldest LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
-    -- Not while a redrive is on record that counts it.
     DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
         SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = prune_history.group_id
-          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest
-          AND NOT EXISTS (SELECT FROM redrive_letter i JOIN redrive_request r USING (request_id)
-            WHERE i.dead_letter_id = l.dead_letter_id AND (r.state = 'running' OR r.ended_at >= oldest)) LIMIT portion));
+          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
     DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(

@@ -11,7 +11,7 @@ use super::{Attempt, Commit, Ended, LeftBehind};
 use crate::batch::{ClaimId, Part, PartitionKey, Redriven};
 use crate::claim::watch;
 use crate::db::Db;
-use crate::dead_letter::{Rejection, WAITS, follow, on_list, same_key};
+use crate::dead_letter::{Rejection, WAITS, follow, of_topic, on_list, same_key};
 use crate::failpoint::failpoint;
 use crate::record::RecordId;
 use crate::tx::protected;
@@ -70,10 +70,10 @@ impl Redrive {
             done: format!(
                 "WITH running AS (SELECT r.request_id FROM {requests} r WHERE r.request_id = $1 AND r.state = 'running' FOR SHARE), \
                  keys AS MATERIALIZED ( \
-                   SELECT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash, max(d.record_offset) AS last FROM {letters} d \
-                   WHERE $4::bool AND d.dead_letter_id = ANY($2::int8[]) GROUP BY 1, 2, 3, 4, 5), \
+                   SELECT d.group_id, d.topic, d.partition, d.key_hash, max(d.record_offset) AS last FROM {letters} d \
+                   WHERE $4::bool AND d.dead_letter_id = ANY($2::int8[]) GROUP BY 1, 2, 3, 4), \
                  overtaken AS MATERIALIZED ( \
-                   SELECT FROM keys k JOIN {letters} e ON {of_key} AND e.record_offset < k.last AND e.{WAITS} \
+                   SELECT FROM keys k JOIN {letters} e ON {of_key} AND e.record_offset < k.last AND e.{WAITS} AND {of_topic} \
                    LEFT JOIN unnest($2::int8[]) AS mine(dead_letter_id) USING (dead_letter_id) \
                    WHERE mine.dead_letter_id IS NULL LIMIT 1), \
                  locked AS ( \
@@ -88,6 +88,7 @@ impl Redrive {
                    INSERT INTO {attempts} (dead_letter_id, kind, owner) SELECT dead_letter_id, 'redrive', $3::uuid FROM letter) \
                  UPDATE {items} i SET outcome = 'redriven', ended_at = clock_timestamp() FROM letter, running r \
                  WHERE {mine} AND i.dead_letter_id = letter.dead_letter_id",
+                of_topic = of_topic(&db.schema, "e"),
                 mine = on_list("i", "r.request_id"),
             ),
             follow: follow(&db.schema),

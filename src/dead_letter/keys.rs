@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Error;
 
-use super::Rejection;
+use super::{Rejection, up_to};
 use crate::batch::{ClaimId, PartitionKey};
 use crate::db::{Db, DbError};
 use crate::{Batch, Tx};
@@ -22,12 +22,11 @@ pub(crate) const WAITS: &str = "state IN ('open', 'parked', 'queued')";
 /// With this begins the reason of what is parked.
 pub(crate) const PARKED: &str = "parked: ";
 
-/// That two dead letters are of one key of a partition. A topic may have had no id when one of them was stored.
+/// That two dead letters are of one key of a partition; see [`of_topic`](super::of_topic), too.
 pub(crate) fn same_key(one: &str, other: &str) -> String {
     format!(
         "{one}.group_id = {other}.group_id AND {one}.topic = {other}.topic AND {one}.partition = {other}.partition \
-         AND {one}.key_hash = {other}.key_hash \
-         AND ({one}.topic_id = {other}.topic_id OR {one}.topic_id = '' OR {other}.topic_id = '')"
+         AND {one}.key_hash = {other}.key_hash"
     )
 }
 
@@ -134,7 +133,8 @@ impl Keys {
             redriven: format!(
                 "SELECT FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' AND EXISTS ( \
                    SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.topic = $2 AND i.partition = $3 \
-                     AND i.outcome IS NULL)"
+                     AND i.outcome IS NULL AND i.place <= {})",
+                up_to(&items)
             ),
             group: db.identity.group.to_string(),
         }
@@ -197,7 +197,7 @@ impl Keys {
         Ok(found.len() == keys.len())
     }
 
-    /// Whether letters of the partition are on the list of a redrive that goes on.
+    /// Whether letters of the partition are on the list of a redrive that goes on, and may be taken now.
     pub(crate) async fn is_redriven(&self, db: &Db, key: &PartitionKey) -> Result<bool, DbError> {
         let client = db.control().await?;
         let rows = client.query(&self.redriven, &[&self.group, &&*key.topic, &key.partition]).await?;

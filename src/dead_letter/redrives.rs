@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
+use super::rejection::storable;
 use super::{WAITS, same_key};
 use crate::batch::{Part, PartitionKey, Redriven, Segment};
 use crate::consumer::PartitionBuffer;
@@ -16,14 +17,33 @@ use crate::record::chunk::{Chunk, RawRecord};
 use crate::schema::SchemaName;
 use crate::{Batch, NextOffset};
 
+/// How many that are parked follow at a time, over all keys of a batch: while they are listed, the partition's offset is locked.
+const FOLLOW: i64 = 5_000;
+/// And of a key at least.
+const FOLLOW_OF_KEY: i64 = 50;
+
 /// A redrive that goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) id: i64,
     /// None behind this place may be taken now.
     up_to: i64,
     /// Of the whole group.
     pub(crate) per_second: Option<i64>,
+    /// What is said of why it does not get on.
+    detail: Option<String>,
+}
+
+impl Request {
+    /// The statement for the first ones, or for all.
+    fn of<'a>(&self, [first, all]: &'a [String; 2]) -> &'a str {
+        if self.up_to < i64::MAX { first } else { all }
+    }
+
+    /// Whether it is said that it does not get on in this partition.
+    pub(crate) fn is_held_up(&self, key: &PartitionKey) -> bool {
+        self.detail.as_ref().is_some_and(|detail| detail.starts_with(&of_partition(key)))
+    }
 }
 
 /// A dead letter that waits.
@@ -89,7 +109,40 @@ pub(crate) fn on_list(item: &str, request: &str) -> String {
     format!("{item}.request_id + 0 = {request} AND coalesce({item}.outcome, '') = ''")
 }
 
-/// Puts on the list of redrive `$1` what is parked behind letters `$2`, where they are the last of their keys on it.
+/// Up to which place letters of a redrive `r` may be taken: while it has canaries, the first that wait, as many as are missing.
+pub(crate) fn up_to(items: &str) -> String {
+    let (redriven, phase) = (canaries_redriven(items), canaries_go(items));
+    format!(
+        "CASE WHEN {phase} THEN coalesce((SELECT max(n.place) FROM ( \
+           SELECT i.place FROM {items} i WHERE i.request_id = r.request_id AND i.outcome IS NULL \
+           ORDER BY i.place LIMIT r.canary - {redriven}) n), 0) ELSE 9223372036854775807 END"
+    )
+}
+
+/// That the canaries of a redrive `r` are at it: nothing else of it is begun.
+fn canaries_go(items: &str) -> String {
+    format!("(r.canary > 0 AND {} < r.canary)", canaries_redriven(items))
+}
+
+fn canaries_redriven(items: &str) -> String {
+    format!(
+        "(SELECT count(*) FROM (SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'redriven' \
+           ORDER BY i.place LIMIT r.canary) n)"
+    )
+}
+
+/// That a dead letter is of the topic that has its name now, and not of one that was deleted. A topic may have had no id when
+/// the letter was stored.
+pub(crate) fn of_topic(schema: &SchemaName, letter: &str) -> String {
+    format!(
+        "{letter}.topic_id IN ('', coalesce((SELECT t.topic_id FROM {} t WHERE t.group_id = {letter}.group_id \
+           AND t.topic = {letter}.topic), ''))",
+        schema.qualified("group_topic")
+    )
+}
+
+/// Puts on the list of redrive `$1` what is parked behind letters `$2`, where they are the last of their keys on it: so many,
+/// and the next ones once these are through.
 ///
 /// In the transaction that redrives them none is parked meanwhile: a lane that parks locks the partition's offset, and one
 /// that waits.
@@ -99,21 +152,31 @@ pub(crate) fn follow(schema: &SchemaName) -> String {
             .map(|table| schema.qualified(table));
     format!(
         "WITH keys AS MATERIALIZED ( \
-           SELECT DISTINCT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash FROM {letters} d \
-           WHERE d.dead_letter_id = ANY($2::int8[])), \
+           SELECT DISTINCT d.group_id, d.topic, d.partition, d.key_hash FROM {letters} d \
+           WHERE d.dead_letter_id = ANY($2::int8[]) AND d.key_hash IS NOT NULL), \
          last AS MATERIALIZED ( \
            SELECT k.* FROM keys k WHERE NOT EXISTS ( \
              SELECT FROM {letters} e JOIN {items} i USING (dead_letter_id) \
-             WHERE {mine} AND {of_key} AND e.{WAITS})) \
+             WHERE {mine} AND {of_key} AND e.{WAITS})), \
+         next AS MATERIALIZED ( \
+           SELECT p.* FROM {requests} r CROSS JOIN last k CROSS JOIN LATERAL ( \
+             SELECT p.dead_letter_id, p.topic, p.partition, p.record_offset FROM {letters} p \
+             WHERE {behind} AND p.{WAITS} AND p.state = 'parked' AND {of_topic} \
+               AND EXISTS (SELECT FROM {payloads} c WHERE c.dead_letter_id = p.dead_letter_id) \
+               AND NOT EXISTS (SELECT FROM {items} f WHERE f.dead_letter_id = p.dead_letter_id \
+                 AND f.request_id + 0 = $1 AND f.outcome <> 'behind') \
+             ORDER BY p.record_offset, p.dead_letter_id \
+             LIMIT greatest({FOLLOW} / (SELECT count(*) FROM last), {FOLLOW_OF_KEY})) p \
+           WHERE r.request_id = $1 AND r.follow) \
          INSERT INTO {items} AS f (request_id, place, dead_letter_id, topic, partition, record_offset) \
-         SELECT DISTINCT r.request_id, r.records + 1, p.dead_letter_id, p.topic, p.partition, p.record_offset \
-         FROM {requests} r, last k JOIN {letters} p ON {behind} AND p.{WAITS} \
-         WHERE r.request_id = $1 AND r.follow AND p.state = 'parked' \
-           AND EXISTS (SELECT FROM {payloads} c WHERE c.dead_letter_id = p.dead_letter_id) \
+         SELECT $1, (SELECT coalesce(max(m.place), 0) FROM {items} m WHERE m.request_id = $1) \
+             + row_number() OVER (ORDER BY n.record_offset, n.dead_letter_id), \
+           n.dead_letter_id, n.topic, n.partition, n.record_offset FROM next n \
          ON CONFLICT (request_id, dead_letter_id) DO UPDATE SET outcome = NULL, ended_at = NULL \
          WHERE f.outcome = 'behind'",
         behind = same_key("p", "k"),
         of_key = same_key("e", "k"),
+        of_topic = of_topic(schema, "p"),
         mine = on_list("i", "$1"),
     )
 }
@@ -123,8 +186,9 @@ pub(crate) fn follow(schema: &SchemaName) -> String {
 pub(crate) struct Redrives {
     db: Arc<Db>,
     running: String,
-    partitions: String,
-    waiting: String,
+    /// Of those that go first, and of all.
+    partitions: [String; 2],
+    waiting: [String; 2],
     passed: String,
     follow: String,
     read: String,
@@ -137,63 +201,75 @@ pub(crate) struct Redrives {
 
 impl Redrives {
     pub(crate) fn new(db: Arc<Db>) -> Self {
-        let [letters, payloads, topics, requests, items] =
-            ["dead_letter", "dead_letter_payload", "group_topic", "redrive_request", "redrive_letter"]
-                .map(|table| db.schema.qualified(table));
-        let redriven = format!(
-            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'redriven')"
-        );
-        let gone = format!(
-            "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome IN ('gone', 'ineligible', 'behind'))"
-        );
+        let [letters, payloads, topics, offsets, requests, items] = [
+            "dead_letter",
+            "dead_letter_payload",
+            "group_topic",
+            "consumer_offset",
+            "redrive_request",
+            "redrive_letter",
+        ]
+        .map(|table| db.schema.qualified(table));
         let failed = format!(
             "(SELECT count(*) FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed')"
         );
-        // One that has gone proves nothing: another goes first in its place.
-        let canary_failed = format!(
-            "r.canary > 0 AND EXISTS (SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.outcome = 'failed' \
-               AND i.place <= r.canary + {gone})"
-        );
-        // By the index of those that wait, in their order, and none by place.
-        let waits = "i.request_id = $1 AND i.outcome IS NULL AND i.place + 0 <= $2";
+        // While canaries go, nothing else can have failed.
+        let canary_failed = format!("({} AND {failed} > 0)", canaries_go(&items));
+        // The first ones by their places, all by the index of those that wait.
+        let waits = ["AND i.place <= $2", "AND $2::int8 IS NOT NULL"]
+            .map(|places| format!("i.request_id = $1 AND i.outcome IS NULL {places}"));
         Self {
             // Behind the canaries only once so many are redriven.
             running: format!(
-                "SELECT r.request_id, CASE WHEN {failed} >= r.stop_after OR {canary_failed} THEN 0 \
-                   WHEN r.canary > 0 AND {redriven} < r.canary THEN r.canary + {gone} ELSE 9223372036854775807 END, r.per_second \
-                 FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' ORDER BY r.request_id"
+                "SELECT r.request_id, CASE WHEN {failed} >= r.stop_after OR {canary_failed} THEN 0 ELSE {up_to} END, \
+                   r.per_second, r.detail \
+                 FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' ORDER BY r.request_id",
+                up_to = up_to(&items),
             ),
-            partitions: format!(
-                "SELECT h.topic, h.partition FROM unnest($3::text[], $4::int4[], $5::int8[]) AS h(topic, partition, next_offset) \
-                 WHERE EXISTS (SELECT FROM {items} i WHERE {waits} AND i.topic = h.topic AND i.partition = h.partition \
-                   AND i.record_offset < h.next_offset)"
-            ),
-            // A letter is behind one that waits before it, unless that one is on the list and comes before it now, too.
-            waiting: format!(
-                "WITH portion AS MATERIALIZED ( \
-                   SELECT i.dead_letter_id FROM {items} i \
-                   WHERE {waits} AND i.topic = $3 AND i.partition = $4 AND i.record_offset < $5 \
-                   ORDER BY i.record_offset, i.dead_letter_id LIMIT $6), \
-                 keys AS MATERIALIZED ( \
-                   SELECT d.group_id, d.topic, d.topic_id, d.partition, d.key_hash, max(d.record_offset) AS last \
-                   FROM portion JOIN {letters} d USING (dead_letter_id) WHERE $7::bool GROUP BY 1, 2, 3, 4, 5), \
-                 blocked AS MATERIALIZED ( \
-                   SELECT k.key_hash, min(e.record_offset) AS first \
-                   FROM keys k JOIN {letters} e ON {of_key} AND e.record_offset < k.last AND e.{WAITS} \
-                   WHERE NOT EXISTS (SELECT FROM {items} i WHERE {mine} AND i.place <= $2 \
-                     AND i.dead_letter_id = e.dead_letter_id) GROUP BY 1) \
-                 SELECT d.dead_letter_id, d.record_offset, \
-                   CASE WHEN d.state NOT IN ('open', 'parked') THEN 'gone' WHEN ({obstacle}) IS NOT NULL THEN 'ineligible' \
-                     WHEN b.first < d.record_offset THEN 'behind' END, \
-                   (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8 \
-                 FROM portion JOIN {letters} d USING (dead_letter_id) LEFT JOIN {payloads} p USING (dead_letter_id) \
-                 LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
-                 LEFT JOIN blocked b ON b.key_hash = d.key_hash \
-                 ORDER BY d.record_offset, d.dead_letter_id",
-                obstacle = obstacle(&db.schema),
-                of_key = same_key("e", "k"),
-                mine = on_list("i", "$1"),
-            ),
+            partitions: waits.each_ref().map(|waits| {
+                format!(
+                    "SELECT h.topic, h.partition \
+                     FROM unnest($3::text[], $4::int4[], $5::int8[]) AS h(topic, partition, next_offset) \
+                     WHERE EXISTS (SELECT FROM {items} i WHERE {waits} AND i.topic = h.topic AND i.partition = h.partition \
+                       AND i.record_offset < h.next_offset)"
+                )
+            }),
+            // A letter is behind one that waits before it, unless that one is on the list and comes before it now, too. The
+            // first such one of each key is enough. One that is not there any more was over.
+            waiting: waits.each_ref().map(|waits| {
+                format!(
+                    "WITH portion AS MATERIALIZED ( \
+                       SELECT i.dead_letter_id, i.record_offset FROM {items} i \
+                       WHERE {waits} AND i.topic = $3 AND i.partition = $4 AND i.record_offset < $5 \
+                       ORDER BY i.record_offset, i.dead_letter_id LIMIT $6), \
+                     keys AS MATERIALIZED ( \
+                       SELECT d.group_id, d.topic, d.partition, d.key_hash, max(d.record_offset) AS last \
+                       FROM portion JOIN {letters} d USING (dead_letter_id) \
+                       WHERE $7::bool AND d.key_hash IS NOT NULL AND {of_topic} GROUP BY 1, 2, 3, 4), \
+                     blocked AS MATERIALIZED ( \
+                       SELECT k.key_hash, e.record_offset AS first FROM keys k CROSS JOIN LATERAL ( \
+                         SELECT e.record_offset FROM {letters} e \
+                         WHERE {of_key} AND e.record_offset < k.last AND e.{WAITS} AND {other_of_topic} \
+                           AND NOT EXISTS (SELECT FROM {items} i WHERE {mine} AND i.place <= $2 \
+                             AND i.dead_letter_id = e.dead_letter_id) \
+                         ORDER BY e.record_offset LIMIT 1) e) \
+                     SELECT i.dead_letter_id, i.record_offset, \
+                       CASE WHEN d.state IS NULL OR d.state NOT IN ('open', 'parked') THEN 'gone' \
+                         WHEN ({obstacle}) IS NOT NULL THEN 'ineligible' \
+                         WHEN b.first < d.record_offset THEN 'behind' END, \
+                       (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8 \
+                     FROM portion i LEFT JOIN {letters} d USING (dead_letter_id) \
+                     LEFT JOIN {payloads} p USING (dead_letter_id) \
+                     LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
+                     LEFT JOIN blocked b ON b.key_hash = d.key_hash \
+                     ORDER BY i.record_offset, i.dead_letter_id",
+                    obstacle = obstacle(&db.schema),
+                    of_key = same_key("e", "k"),
+                    of_topic = of_topic(&db.schema, "d"),
+                    other_of_topic = of_topic(&db.schema, "e"),
+                    mine = on_list("i", "$1"),
+                )
+            }),
             passed: format!(
                 "UPDATE {items} i SET outcome = $3, ended_at = clock_timestamp() \
                  WHERE {mine} AND i.dead_letter_id = ANY($2)",
@@ -205,10 +281,11 @@ impl Redrives {
                  FROM {payloads} WHERE dead_letter_id = ANY($1)"
             ),
             // One row for the whole group: the rate holds however many workers there are.
+            // A turn that is minutes away was taken by a clock that has gone back since.
             turn: format!(
-                "UPDATE {requests} SET free_at = greatest(free_at, clock_timestamp()) \
-                   + $2::int8 * interval '1 second' / per_second \
-                 WHERE request_id = $1 AND state = 'running' AND free_at <= clock_timestamp()"
+                "UPDATE {requests} SET free_at = clock_timestamp() + $2::int8 * interval '1 second' / per_second \
+                 WHERE request_id = $1 AND state = 'running' \
+                   AND (free_at <= clock_timestamp() OR free_at > clock_timestamp() + interval '5 minutes')"
             ),
             conclude: format!(
                 "WITH found AS ( \
@@ -227,7 +304,9 @@ impl Redrives {
                  WHERE request_id = $1 AND state = 'running'"
             ),
             held_up: format!(
-                "UPDATE {requests} SET detail = $2 WHERE request_id = $1 AND state = 'running' AND detail IS DISTINCT FROM $2"
+                "UPDATE {requests} r SET detail = $2 WHERE r.request_id = $1 AND r.state = 'running' \
+                   AND r.detail IS DISTINCT FROM $2 AND EXISTS (SELECT FROM {offsets} o WHERE o.group_id = r.group_id \
+                     AND o.topic = $3 AND o.partition = $4 AND o.epoch = $5 AND o.claim_token = $6)"
             ),
             goes_on: format!(
                 "UPDATE {requests} SET detail = NULL WHERE request_id = $1 AND state = 'running' AND starts_with(detail, $2)"
@@ -245,8 +324,12 @@ impl Redrives {
         };
         match asked.await {
             Ok(rows) => {
-                let request =
-                    |row: &Row| Request { id: row.get(0), up_to: row.get(1), per_second: row.get(2) };
+                let request = |row: &Row| Request {
+                    id: row.get(0),
+                    up_to: row.get(1),
+                    per_second: row.get(2),
+                    detail: row.get(3),
+                };
                 Ok(Some(rows.iter().map(request).collect()))
             }
             // A right that is missing is to be said: a redrive would stand still.
@@ -267,7 +350,7 @@ impl Redrives {
         let partitions: Vec<i32> = held.iter().map(|buffer| buffer.key.partition).collect();
         let next: Vec<i64> = held.iter().map(|buffer| buffer.committed()).collect();
         let client = self.db.status().await?;
-        let statement = client.prepare_cached(&self.partitions).await?;
+        let statement = client.prepare_cached(request.of(&self.partitions)).await?;
         let rows =
             client.query(&statement, &[&request.id, &request.up_to, &topics, &partitions, &next]).await?;
         let key = |row: &Row| PartitionKey { topic: row.get::<_, &str>(0).into(), partition: row.get(1) };
@@ -285,7 +368,7 @@ impl Redrives {
         let (key, next) = (&held.key, held.committed());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let client = self.db.status().await?;
-        let statement = client.prepare_cached(&self.waiting).await?;
+        let statement = client.prepare_cached(request.of(&self.waiting)).await?;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
             [&request.id, &request.up_to, &&*key.topic, &key.partition, &next, &limit, &parks];
         let rows = client.query(&statement, &parameters).await?;
@@ -307,10 +390,11 @@ impl Redrives {
         parks: bool,
     ) -> Result<(), DbError> {
         let client = self.db.status().await?;
-        client.execute(&self.passed, &[&request.id, &letters, &why.as_str()]).await?;
+        // First: who is killed in between does it again.
         if why == Passed::Gone && parks {
             client.execute(&self.follow, &[&request.id, &letters]).await?;
         }
+        client.execute(&self.passed, &[&request.id, &letters, &why.as_str()]).await?;
         Ok(())
     }
 
@@ -380,14 +464,20 @@ impl Redrives {
         self.say(&self.stop, request, why).await
     }
 
-    /// Says why it does not get on, for whoever waits for it.
+    /// Says why it does not get on, for whoever waits for it; under the claim alone.
     pub(crate) async fn held_up(
         &self,
         request: &Request,
-        key: &PartitionKey,
+        held: &PartitionBuffer,
         why: &str,
     ) -> Result<(), DbError> {
-        self.say(&self.held_up, request, &format!("{}{why}; trying again", of_partition(key))).await
+        let why = storable(&format!("{}{why}; trying again", of_partition(&held.key)));
+        let (key, claim) = (&held.key, &held.claim);
+        let client = self.db.status().await?;
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&request.id, &why, &&*key.topic, &key.partition, &claim.epoch, &claim.token];
+        client.execute(&self.held_up, &parameters).await?;
+        Ok(())
     }
 
     /// That it does, in this partition.
@@ -397,7 +487,7 @@ impl Redrives {
 
     async fn say(&self, statement: &str, request: &Request, why: &str) -> Result<(), DbError> {
         let client = self.db.status().await?;
-        client.execute(statement, &[&request.id, &why.replace('\0', "\u{fffd}")]).await?;
+        client.execute(statement, &[&request.id, &storable(why)]).await?;
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ impl Rejection {
 }
 
 /// As Postgres takes it: no U+0000, and not without end.
-fn storable(reason: &str) -> String {
+pub(super) fn storable(reason: &str) -> String {
     let mut end = reason.len().min(MAX_REASON_BYTES);
     while !reason.is_char_boundary(end) {
         end -= 1;

@@ -2,8 +2,11 @@
 //! have ended and payloads that have expired, too; and it is looked whether the database's clock has gone back. In a task
 //! and on a connection of its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
 
 use crate::config::Config;
 use crate::db::{Db, DbError, Lease, from_the_future};
@@ -110,9 +113,10 @@ impl Pruner {
         let mut prune = tokio::time::interval(INTERVAL);
         let mut clock = tokio::time::interval(CLOCK_INTERVAL);
         let mut ahead = 0;
+        let mut told = HashSet::new();
         loop {
             let done = tokio::select! {
-                _ = prune.tick() => self.prune().await,
+                _ = prune.tick() => self.prune(&mut told).await,
                 _ = clock.tick() => self.look_at_clock(&mut ahead).await,
             };
             if let Err(error) = done {
@@ -123,11 +127,17 @@ impl Pruner {
     }
 
     /// Of one table after the other; what fails with one keeps none of the others from it.
-    async fn prune(&self) -> Result<(), DbError> {
+    async fn prune(&self, told: &mut HashSet<&'static str>) -> Result<(), DbError> {
         let mut failed = None;
         for prune in &self.tables {
             if let Err(error) = self.prune_one(prune).await {
-                tracing::debug!(table = prune.table, %error, "could not be pruned");
+                // Nothing but a person changes that, and what is not deleted may be somebody's data.
+                if is_denied(&error) && told.insert(prune.table) {
+                    tracing::warn!(what = prune.table, %error,
+                        "what is over is not deleted; run `highwater migrate --print-grants` and what it prints, again");
+                } else {
+                    tracing::debug!(what = prune.table, %error, "could not be pruned");
+                }
                 failed.get_or_insert(error);
             }
         }
@@ -190,6 +200,10 @@ impl Pruner {
         *known = found;
         Ok(())
     }
+}
+
+fn is_denied(error: &DbError) -> bool {
+    matches!(error, DbError::Postgres(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
 }
 
 fn is_slow(error: &tokio_postgres::Error) -> bool {

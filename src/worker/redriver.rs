@@ -5,7 +5,7 @@
 //! and the offset stays. What the judge says of a failure is heard here, too, and carried out on a list of letters: none of
 //! it halts or holds up a partition.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,6 @@ pub(super) struct Redriver {
     thread: HandlerThread,
     redrives: Redrives,
     standing: HashMap<PartitionKey, Standing>,
-    /// Of which redrives' partitions it is not said that they do not get on.
-    goes_on: HashSet<(i64, PartitionKey)>,
     /// Whose turn it was last.
     last: Option<PartitionKey>,
     most: usize,
@@ -101,7 +99,6 @@ impl Redriver {
             handler: Arc::clone(handler),
             redrives: Redrives::new(Arc::clone(db)),
             standing: HashMap::new(),
-            goes_on: HashSet::new(),
             last: None,
             most: config.batch_max_records.min(MOST),
             max_bytes: config.batch_max_bytes,
@@ -149,7 +146,6 @@ impl Redriver {
             return Ok(Round::Nothing);
         }
         let Some(requests) = self.redrives.running().await? else { return Ok(Round::NoTables) };
-        self.goes_on.retain(|(id, _)| requests.iter().any(|request| request.id == *id));
         let mut found = Round::Nothing;
         for request in requests {
             match self.work(request, &held).await? {
@@ -164,6 +160,10 @@ impl Redriver {
     /// Does a batch of a redrive's letters.
     async fn work(&mut self, request: Request, held: &[Arc<PartitionBuffer>]) -> Result<Round, DbError> {
         let partitions = self.redrives.partitions(&request, held).await?;
+        // What was in the way of a partition of which nothing waits any more is over.
+        for buffer in held.iter().filter(|buffer| !partitions.contains(&buffer.key)) {
+            self.goes_on(&request, &buffer.key).await;
+        }
         if partitions.is_empty() {
             self.redrives.conclude(&request).await?;
             return Ok(Round::Nothing);
@@ -176,7 +176,8 @@ impl Redriver {
         let evenly = request.per_second.and_then(|per_second| usize::try_from(per_second / 5).ok());
         let parks = self.commit.policies().parks(&buffer.key.topic);
         let most = evenly.map_or(most, |evenly| most.min(evenly.max(1)));
-        let waiting = self.redrives.waiting(&request, buffer, most, parks).await?;
+        let waiting = self.redrives.waiting(&request, buffer, self.most, parks).await?;
+        self.last = Some(buffer.key.clone());
         let (fit, passed): (Vec<Waiting>, Vec<Waiting>) =
             waiting.into_iter().partition(|waiting| waiting.passed.is_none());
         for why in Passed::ALL {
@@ -186,11 +187,14 @@ impl Redriver {
                 self.redrives.pass(&request, &letters, why, parks).await?;
             }
         }
+        if !passed.is_empty() {
+            self.goes_on(&request, &buffer.key).await;
+        }
         // What comes after such a one of its key is behind it from now on.
         if parks && passed.iter().any(|waiting| waiting.passed == Some(Passed::Ineligible)) {
             return Ok(Round::Worked);
         }
-        let fit = &fit[..within(self.max_bytes, &fit)];
+        let fit = &fit[..within(self.max_bytes, &fit).min(most)];
         if fit.is_empty() {
             return Ok(Round::Worked);
         }
@@ -204,7 +208,6 @@ impl Redriver {
             batch.set_policies(self.commit.policies());
         }
         failpoint!("redrive_taken");
-        self.last = Some(buffer.key.clone());
         let work = Work { request, buffer, batch: Arc::new(batch) };
         let lost = self.db.lost_sessions();
         let attempt = self.attempt(&work).await;
@@ -257,10 +260,6 @@ impl Redriver {
         let Work { request, batch, .. } = &work;
         match attempt {
             Attempt::Applied => {
-                // Said by this worker, or by one before it.
-                if self.goes_on.insert((request.id, work.buffer.key.clone())) {
-                    self.redrives.goes_on(request, &work.buffer.key).await?;
-                }
                 let redriven = batch.applied();
                 let failed = batch.len() - redriven;
                 self.commit.meter().redrove(redriven, failed);
@@ -275,6 +274,9 @@ impl Redriver {
                 );
                 if failed > 0 {
                     memory.halve(2 * FIRST);
+                }
+                self.goes_on(request, &work.buffer.key).await;
+                if failed > 0 {
                     self.redrives.conclude(request).await?;
                 }
             }
@@ -371,7 +373,10 @@ impl Redriver {
         let memory = &mut self.standing(&part.key, Instant::now()).memory;
         match act {
             Act::Name => return self.again(work, named.unwrap_or(from), why, error).await,
-            Act::Halve => memory.halve(records),
+            Act::Halve => {
+                memory.halve(records);
+                self.tell(work, &format!("fewer at a time: {why}")).await;
+            }
             Act::Isolate => {
                 let before = part.records().take_while(|record| Some(record.offset()) < named).count();
                 memory.isolate(before);
@@ -414,6 +419,7 @@ impl Redriver {
             tracing::warn!(redrive = request, partition = %key, offset, letter, reason, "a dead letter was rejected again");
         }
         self.standing(key, Instant::now()).memory.found();
+        self.goes_on(&work.request, key).await;
         self.redrives.conclude(&work.request).await
     }
 
@@ -425,10 +431,22 @@ impl Redriver {
         standing.until = now + wait;
         tracing::warn!(redrive = work.request.id, batch = ?work.batch, why, retry_in = ?wait,
             "dead letters were not redriven; trying again");
-        self.goes_on.remove(&(work.request.id, work.buffer.key.clone()));
-        // Where it cannot be said, it is in the log.
-        if let Err(error) = self.redrives.held_up(&work.request, &work.buffer.key, why).await {
+        self.tell(work, why).await;
+    }
+
+    /// Says in the database what holds it up. Where it cannot be said, it is in the log.
+    async fn tell(&self, work: &Work<'_>, why: &str) {
+        if let Err(error) = self.redrives.held_up(&work.request, work.buffer, why).await {
             tracing::debug!(%error, "could not say why a redrive does not get on");
+        }
+    }
+
+    /// That nothing holds it up in this partition any more, if it is said: by this worker, or one before it.
+    async fn goes_on(&self, request: &Request, key: &PartitionKey) {
+        if request.is_held_up(key)
+            && let Err(error) = self.redrives.goes_on(request, key).await
+        {
+            tracing::debug!(%error, "could not say that a redrive goes on");
         }
     }
 

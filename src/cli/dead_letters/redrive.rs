@@ -154,9 +154,7 @@ async fn cancel(arguments: &Arguments, id: i64) -> Result<String> {
         let group = offsets.redrive_status(id).await?.group;
         if !named.contains(&group) {
             let named = named.join(", ");
-            return Err(usage(&format!(
-                "redrive {id} is of group {group}, not of {named}: nothing was done"
-            )));
+            return Err(usage(format!("redrive {id} is of group {group}, not of {named}: nothing was done")));
         }
     }
     let actor = arguments.why.who.actor(&mut offsets).await?;
@@ -204,7 +202,8 @@ async fn wait(offsets: &mut Offsets, id: i64, limit: Duration) -> Result<Redrive
                 0 => String::new(),
                 unheld => format!(", {unheld} of partitions that no live worker holds"),
             };
-            let why = status.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+            let why =
+                status.why.as_ref().map_or_else(String::new, |why| format!("; {}", why.replace('\n', " ")));
             format!(
                 "redrive {id}: {} of {} redriven, {} rejected again, {} wait{unheld}{why}",
                 status.redriven, status.records, status.failed, status.waiting

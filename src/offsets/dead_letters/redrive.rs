@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::super::{Offsets, utc};
 use super::{DeadLetterFilter, filter};
-use crate::dead_letter::{WAITS, obstacle};
+use crate::dead_letter::{WAITS, obstacle, up_to};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often it is looked how far one is.
@@ -479,8 +479,23 @@ impl Offsets {
     fn redrive_sql(&self, which: &str) -> String {
         let schema = self.schema();
         let of = |outcome: &str| format!("count(i.dead_letter_id) FILTER (WHERE i.outcome {outcome})");
+        let [items, offsets, workers] =
+            ["redrive_letter", "consumer_offset", "worker_status"].map(|table| schema.qualified(table));
+        let alive = "w.owner = o.owner AND w.stopped_at IS NULL AND w.heartbeat_at \
+                     BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second'";
+        // The others wait for these, wherever they are.
+        let first_unheld = format!(
+            "CASE WHEN r.state = 'running' AND r.canary > 0 AND EXISTS ( \
+               SELECT FROM {items} i \
+               LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
+               LEFT JOIN {workers} w ON {alive} \
+               WHERE i.request_id = r.request_id AND i.outcome IS NULL AND w.owner IS NULL AND i.place <= {up_to} \
+                 AND {up_to} < 9223372036854775807) \
+             THEN 'those that go first are of partitions that no live worker holds' END",
+            up_to = up_to(&items),
+        );
         format!(
-            "SELECT r.request_id, r.group_id, r.state, r.detail, greatest(r.records, c.records), c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
+            "SELECT r.request_id, r.group_id, r.state, coalesce(r.detail, {first_unheld}), greatest(r.records, c.records), c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
                r.filter, r.actor, r.reason, r.canary, r.per_second, r.stop_after, r.ignore_order, {created}, {ended}, \
                c.behind, c.ineligible \
              FROM {requests} r CROSS JOIN LATERAL ( \
@@ -489,16 +504,12 @@ impl Offsets {
                  count(i.dead_letter_id) FILTER (WHERE i.outcome IS NULL AND w.owner IS NULL) AS unheld \
                FROM {items} i \
                LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
-               LEFT JOIN {workers} w ON w.owner = o.owner AND w.stopped_at IS NULL AND w.heartbeat_at \
-                 BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second' \
+               LEFT JOIN {workers} w ON {alive} \
                WHERE i.request_id = r.request_id) c \
              WHERE {which}",
             created = utc("r.created_at"),
             ended = utc("r.ended_at"),
             requests = schema.qualified("redrive_request"),
-            items = schema.qualified("redrive_letter"),
-            offsets = schema.qualified("consumer_offset"),
-            workers = schema.qualified("worker_status"),
             redriven = of("= 'redriven'"),
             failed = of("= 'failed'"),
             gone = of("= 'gone'"),

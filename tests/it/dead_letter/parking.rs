@@ -20,7 +20,7 @@ const TABLES: &str = "
     CREATE TABLE refused (record_offset bigint, CONSTRAINT refused_always CHECK (false));";
 
 /// Appends each record to the chain of its key, and to `sink`. Until the table `mended` says so, it rejects records by their
-/// value: `tx` by [`Tx::reject`], `name` by an error that names it, `sql` by what the database says.
+/// value: `tx` by [`Tx::reject`], `name` by an error that names it, `sql` by what the database says. `never` it rejects then, too.
 #[derive(Debug, Default)]
 pub(crate) struct Chain;
 
@@ -28,8 +28,8 @@ impl Handler for Chain {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         let is_mended: bool = tx.query_one("SELECT is_mended FROM mended", &[]).await?.get(0);
         for record in batch {
-            match record.value().filter(|_| !is_mended) {
-                Some(b"tx") => {
+            match record.value().filter(|value| !is_mended || *value == b"never") {
+                Some(b"tx" | b"never") => {
                     tx.reject(&record, "of no use to anybody")?;
                     continue;
                 }

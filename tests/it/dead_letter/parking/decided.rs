@@ -3,6 +3,8 @@
 use highwater::config::OnRejected;
 
 use super::{Chain, expected};
+use serde_json::Value;
+
 use crate::operator::shapes::{check, documented};
 use crate::support::{TestResult, World};
 
@@ -113,6 +115,39 @@ async fn core_none_is_redriven_before_an_earlier_one_of_its_key() -> TestResult 
     world.verify_parked().await?;
     let said = world.dead_letters("redrives", &["--json"]).await?.ended(0).json();
     check(&said, &documented("dead-letters redrives"), "redrives");
+    world.unparked(&[]).await?;
+    world.verify_chains().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// A canary that was applied is one, whatever happens to those behind it, and however many are passed over for that.
+#[tokio::test]
+async fn core_a_failure_behind_the_canaries_is_none_of_theirs() -> TestResult {
+    let world = World::chained("parked-canary", 1).await?;
+    for value in ["tx", "good", "good", "good", "never", "good", "good", "good", "good", "good"] {
+        world.producer.send(world.message(0).key("c").value(value))?;
+    }
+    world.producer.flush().await?;
+    let worker = world.chaining();
+    world.verify_parked().await?;
+    world.said_to_park().await?;
+    world.mend().await?;
+    let done = world.unparked(&["--key", "c", "--canary", "2"]).await?;
+    assert_eq!(
+        (&done["state"], &done["why"], &done["redriven"], &done["failed"], &done["behind"]),
+        (&"done".into(), &Value::Null, &4.into(), &1.into(), &5.into())
+    );
+    world.verify_parked().await?;
+    // Where it is theirs, nothing follows.
+    let done = world.unparked(&["--key", "c", "--canary", "1"]).await?;
+    assert_eq!(
+        (&done["state"], &done["redriven"], &done["failed"]),
+        (&"stopped".into(), &0.into(), &1.into())
+    );
+    world.verify_parked().await?;
+    let discard = ["--key", "c", "--reason", "no good", "--execute"];
+    world.dead_letters("discard", &discard).await?.ended(0);
     world.unparked(&[]).await?;
     world.verify_chains().await?;
     worker.stop().await?;
