@@ -196,6 +196,10 @@ impl Care {
             if !key.target_columns.iter().all(is_key) {
                 // What one record takes away another may give again before the statement ends.
                 self.always.get_or_insert_with(|| format!("{why}, and not to its key"));
+            } else if written.positions(&key.target_columns).iter().any(|&at| !written.exact[at]) {
+                // A key that is written in another spelling is another to those who restrict or follow an update.
+                self.repeated
+                    .get_or_insert_with(|| format!("{why}, whose equal keys may be spelled in several ways"));
             }
             self.deletions.get_or_insert(why);
         }
@@ -340,6 +344,12 @@ mod tests {
         };
         let care = of(incoming.clone());
         assert!(care.deletions.is_some() && care.repeated.is_none());
+        let facts = Facts { constraints: vec![incoming.clone()], ..Facts::default() };
+        let spelled = Written { exact: &[false, true, true], ..written(Mode::Upsert) };
+        let care = Care::new(&spelled, &facts);
+        assert!(care.repeated.is_some() && care.always.is_none(), "1 and 1.0 are one key, and an update");
+        let care = Care::new(&Written { key_is_exact: false, ..spelled }, &facts);
+        assert!(care.always.is_some(), "nor can it be told here which keys are equal");
         assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).always.is_some());
         let itself = Constraint { target: 1, incoming: true, ..constraint(ForeignKey, &["parent"]) };
         assert!(of(itself).always.is_some());

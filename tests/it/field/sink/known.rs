@@ -30,7 +30,7 @@ const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>)
     (Some(key), None)
 }
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 20] = [
     Case {
         name: "a check on a value that is overwritten",
         sql: "CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v <> 13))",
@@ -96,6 +96,22 @@ const CASES: [Case; 18] = [
         table: upsert,
         records: &[put(r#"{"id":1.0,"v":1}"#), put(r#"{"id":1.00,"v":2}"#), put(r#"{"id":10,"v":2}"#)],
         applied: 3,
+    },
+    Case {
+        name: "a key whose spelling changes and changes back, and to which another table refers",
+        sql: "CREATE TABLE t (id numeric PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1); \
+              CREATE TABLE kid (t numeric REFERENCES t ON UPDATE RESTRICT); INSERT INTO kid VALUES (1)",
+        table: upsert,
+        records: &[put(r#"{"id":1.0,"v":1}"#), put(r#"{"id":1,"v":2}"#)],
+        applied: 0,
+    },
+    Case {
+        name: "the same, where what refers to it lets go",
+        sql: "CREATE TABLE t (id numeric PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1); \
+              CREATE TABLE kid (t numeric REFERENCES t ON UPDATE SET NULL); INSERT INTO kid VALUES (1)",
+        table: upsert,
+        records: &[put(r#"{"id":1.0,"v":1}"#), put(r#"{"id":1,"v":2}"#)],
+        applied: 2,
     },
     Case {
         name: "a trigger that numbers what it sees",
