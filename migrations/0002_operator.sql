@@ -197,7 +197,8 @@ ALTER TABLE partition_status
     ADD COLUMN produced_per_second double precision,
     ADD COLUMN uncommitted_since timestamptz,   -- since when the last stable offset stands before what is not committed
     ADD COLUMN loss_at timestamptz,         -- when Kafka may delete the next record; 'infinity': never
-    ADD COLUMN on_rejected text;            -- what becomes of a record that is rejected: 'halt', 'dead_letter', 'park_key'
+    ADD COLUMN on_rejected text,            -- what becomes of a record that is rejected: 'halt', 'dead_letter', 'park_key'
+    ADD COLUMN writes text;                 -- what its handler says of its tables: 'append', 'more', 'unsaid'
 
 -- The same of partitions that no live process holds, by whoever is there to look: a live worker of the group, or the
 -- exporter. Where a live owner reports, this is old and does not count.

@@ -96,6 +96,10 @@ struct FilterArguments {
     /// Of records with this key
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
+
+    /// This one alone, by its number in `list --records`; may be repeated
+    #[arg(long = "id", value_name = "ID")]
+    ids: Vec<i64>,
 }
 
 /// In which states.
@@ -132,6 +136,7 @@ impl FilterArguments {
                 .since(self.since)
                 .until(self.until)
                 .key(self.key.as_ref().map(String::as_bytes))
+                .ids(self.ids.iter().copied())
         };
         Ok(groups.into_iter().map(filter).collect())
     }
@@ -153,7 +158,7 @@ struct ReasonArguments {
     #[command(flatten)]
     who: ActorArguments,
 
-    /// Why: kept with each of them
+    /// Why: kept with each of them; needed, unless for a --dry-run
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     reason: Option<String>,
 }

@@ -48,7 +48,7 @@ impl Behind {
     /// What a record says that is parked behind it: of its kind, for whoever sees to the kind sees to both.
     pub(crate) fn rejection(&self) -> Rejection {
         Rejection {
-            reason: format!("{PARKED}the record at offset {} is a dead letter of its key", self.offset),
+            reason: format!("{PARKED}the record at offset {} was a dead letter of its key", self.offset),
             sqlstate: None,
             fingerprint: self.kind.to_string(),
         }

@@ -296,6 +296,9 @@ impl Redrives {
                    state = CASE WHEN f.canary_failed OR f.failed >= r.stop_after THEN 'stopped' ELSE 'done' END, \
                    detail = CASE WHEN f.canary_failed THEN 'one of those that went first was rejected again' \
                      WHEN f.failed >= r.stop_after THEN f.failed || ' were rejected again' END \
+                   || coalesce(', the last of them: ' || (SELECT left(d.reason, 500) FROM {items} i \
+                     JOIN {letters} d USING (dead_letter_id) WHERE i.request_id = $1 AND i.outcome = 'failed' \
+                     ORDER BY i.ended_at DESC LIMIT 1), '') \
                  FROM found f WHERE r.request_id = $1 AND r.state = 'running' \
                    AND (f.canary_failed OR f.failed >= r.stop_after OR NOT f.waits)"
             ),

@@ -23,6 +23,7 @@ use super::near::unknown_topic;
 use super::{Offsets, utc};
 use crate::dead_letter::PARKED;
 use crate::error::{Error, Result};
+use crate::schema::SchemaName;
 
 /// Dead letters of one kind: of the same handler, SQLSTATE, table, column and constraint, and the same text but for what
 /// differs from record to record.
@@ -96,19 +97,23 @@ pub struct DeadLetter {
     /// How many bytes its key, value and headers have, where they were too many to be stored (the setting
     /// `dead_letter_max_payload_bytes`): they are in Kafka, at its offset, as long as that holds them. None: they were stored.
     pub omitted_bytes: Option<i64>,
+    /// Whether its content is kept; without it, it cannot be redriven.
+    pub kept: bool,
 }
 
 /// How many columns of `d` a [`DeadLetter`] is made of.
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 17;
 
 /// The columns of a [`DeadLetter`], of `d`.
-fn columns() -> String {
+fn columns(schema: &SchemaName) -> String {
     format!(
         "d.dead_letter_id, d.group_id, d.topic, d.partition, d.record_offset, d.fingerprint, d.state, d.attempts, {}, {}, {}, \
-         d.sqlstate, d.reason, d.handler, d.worker::text, d.omitted_bytes",
+         d.sqlstate, d.reason, d.handler, d.worker::text, d.omitted_bytes, \
+         EXISTS (SELECT FROM {} c WHERE c.dead_letter_id = d.dead_letter_id)",
         utc("d.first_at"),
         utc("d.last_at"),
-        utc("d.state_changed_at")
+        utc("d.state_changed_at"),
+        schema.qualified("dead_letter_payload")
     )
 }
 
@@ -131,6 +136,7 @@ impl DeadLetter {
             handler: row.get(13),
             worker: row.get(14),
             omitted_bytes: row.get(15),
+            kept: row.get(16),
         }
     }
 }
@@ -207,7 +213,7 @@ impl Offsets {
         self.reconnect().await?;
         let sql = format!(
             "SELECT {} FROM {} d WHERE {} AND d.dead_letter_id > ${after} ORDER BY d.dead_letter_id LIMIT ${limit}",
-            columns(),
+            columns(self.schema()),
             self.schema().qualified("dead_letter"),
             filter::WHICH,
             after = filter::VALUES + 1,

@@ -250,7 +250,8 @@ impl Control {
         let vigil = AbortOnDropHandle::new(tokio::spawn(vigil.run()));
         let members = AbortOnDropHandle::new(tokio::spawn(members.run()));
         let policies = Arc::clone(&self.lanes.policies);
-        let reporter = Reporter::new(Arc::clone(self.claims.db()), Arc::clone(&self.board), policies);
+        let (db, board) = (Arc::clone(self.claims.db()), Arc::clone(&self.board));
+        let reporter = Reporter::new(db, board, policies, registrar.writes());
         let reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
         let orders = AbortOnDropHandle::new(tokio::spawn(orders.run()));
         let registrar = AbortOnDropHandle::new(tokio::spawn(registrar.run()));

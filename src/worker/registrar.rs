@@ -32,7 +32,32 @@ struct Line {
     sources: [Option<String>; 4],
 }
 
+/// What the handler says of its tables: their topics, and whether it only appends.
+#[derive(Debug, Default)]
+pub(super) struct Writes(Vec<(Option<Vec<String>>, bool)>);
+
+impl Writes {
+    /// As `partition_status` has it, of a topic's records: `append`, `more`, or `unsaid`. What an earlier program said is in
+    /// `sink_table` still.
+    pub(super) fn of(&self, topic: &str) -> &'static str {
+        let is_its = |topics: &Option<Vec<String>>| {
+            topics.as_ref().is_none_or(|topics| topics.iter().any(|its| its == topic))
+        };
+        let its: Vec<bool> =
+            self.0.iter().filter(|(topics, _)| is_its(topics)).map(|(_, appends)| *appends).collect();
+        match its.as_slice() {
+            [] => "unsaid",
+            appends if appends.iter().all(|appends| *appends) => "append",
+            _ => "more",
+        }
+    }
+}
+
 impl Registrar {
+    pub(super) fn writes(&self) -> Writes {
+        Writes(self.tables.iter().map(|line| (line.topics.clone(), line.mode == "append")).collect())
+    }
+
     pub(super) fn new(db: Arc<Db>, program: &str, written: Vec<Written>) -> Self {
         // A row says which record it is of only if all of them do.
         let of_all = |column: &str| {
@@ -192,6 +217,10 @@ mod tests {
         let sources = [None, Some("p".to_owned()), Some("o".to_owned()), None];
         assert_eq!(append.sources, sources, "rows of topic b do not say their topic");
         assert_eq!((found[1].mode, &found[1].topics), ("upsert", &None));
+        let said = Writes(vec![(Some(vec!["a".to_owned()]), true), (Some(vec!["b".to_owned()]), false)]);
+        assert_eq!(["a", "b", "c"].map(|topic| said.of(topic)), ["append", "more", "unsaid"]);
+        assert_eq!(Writes(vec![(None, true), (Some(vec!["b".to_owned()]), false)]).of("b"), "more");
+        assert_eq!(Writes::default().of("a"), "unsaid");
         assert_eq!(lines(vec![of(Some("a"), table()), of(None, table())])[0].topics, None);
     }
 }

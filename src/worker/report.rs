@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
+use super::registrar::Writes;
 use super::status::{PartitionStatus, StatusBoard};
 use crate::batch::PartitionKey;
 use crate::db::{Db, DbError, Lease};
@@ -34,6 +35,7 @@ const NEW: &[(&str, &str, &str)] = &[
     ("uncommitted_since", "int8", "timestamptz 'epoch' + r.uncommitted_since * interval '1 millisecond'"),
     ("loss_at", "text", "r.loss_at::timestamptz"),
     ("on_rejected", "text", "r.on_rejected"),
+    ("writes", "text", "r.writes"),
 ];
 
 /// Reports the partitions.
@@ -41,6 +43,7 @@ pub(super) struct Reporter {
     db: Arc<Db>,
     board: Arc<StatusBoard>,
     policies: Arc<Policies>,
+    writes: Writes,
     /// What the database has, as far as this worker knows.
     reported: HashMap<PartitionKey, Line>,
     report: String,
@@ -67,12 +70,14 @@ struct Line {
     uncommitted_since_ms: Option<i64>,
     loss_at: Option<String>,
     on_rejected: &'static str,
+    writes: &'static str,
 }
 
 impl Line {
-    fn of(status: &PartitionStatus, policies: &Policies) -> Self {
+    fn of(status: &PartitionStatus, policies: &Policies, writes: &Writes) -> Self {
         Self {
             on_rejected: policies.on_rejected(&status.topic),
+            writes: writes.of(&status.topic),
             epoch: status.epoch,
             state: status.state.as_str(),
             detail: status.detail.as_deref().map(printable),
@@ -91,7 +96,7 @@ impl Line {
 }
 
 impl Reporter {
-    pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>, policies: Arc<Policies>) -> Self {
+    pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>, policies: Arc<Policies>, writes: Writes) -> Self {
         let partitions = db.schema.qualified("partition_status");
         let offsets = db.schema.qualified("consumer_offset");
         // Only under the present claim; a zombie's report is dropped. A partition whose row has vanished is reported,
@@ -130,7 +135,16 @@ impl Reporter {
         };
         let report = statement(NEW);
         let report_to_older = statement(&[]);
-        Self { db, board, policies, reported: HashMap::new(), report, report_to_older, is_older: false }
+        Self {
+            db,
+            board,
+            policies,
+            writes,
+            reported: HashMap::new(),
+            report,
+            report_to_older,
+            is_older: false,
+        }
     }
 
     /// Reports until aborted.
@@ -158,7 +172,7 @@ impl Reporter {
     }
 
     async fn turn(&mut self, kept: Option<Lease>) -> Result<Option<Lease>, DbError> {
-        let line = |status| line(status, &self.policies);
+        let line = |status| line(status, &self.policies, &self.writes);
         let now: HashMap<PartitionKey, Line> = self.board.get().partitions.iter().map(line).collect();
         // What was assigned to somebody else meanwhile is his to report: then ours is another report than before.
         self.reported.retain(|key, _| now.contains_key(key));
@@ -221,6 +235,7 @@ impl Reporter {
         let uncommitted: Vec<Option<i64>> = lines().map(|line| line.uncommitted_since_ms).collect();
         let losses: Vec<Option<&str>> = lines().map(|line| line.loss_at.as_deref()).collect();
         let on_rejected: Vec<&str> = lines().map(|line| line.on_rejected).collect();
+        let writes: Vec<&str> = lines().map(|line| line.writes).collect();
         let identity = &self.db.identity;
         let group = &*identity.group;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
@@ -238,8 +253,17 @@ impl Reporter {
         let report = if self.is_older {
             &self.report_to_older
         } else {
-            let new: [&(dyn ToSql + Sync); NEW.len()] =
-                [&log_starts, &classes, &reasons, &applied, &produced, &uncommitted, &losses, &on_rejected];
+            let new: [&(dyn ToSql + Sync); NEW.len()] = [
+                &log_starts,
+                &classes,
+                &reasons,
+                &applied,
+                &produced,
+                &uncommitted,
+                &losses,
+                &on_rejected,
+                &writes,
+            ];
             parameters.extend(new);
             &self.report
         };
@@ -249,9 +273,9 @@ impl Reporter {
     }
 }
 
-fn line(status: &PartitionStatus, policies: &Policies) -> (PartitionKey, Line) {
+fn line(status: &PartitionStatus, policies: &Policies, writes: &Writes) -> (PartitionKey, Line) {
     let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
-    (key, Line::of(status, policies))
+    (key, Line::of(status, policies, writes))
 }
 
 /// A text as the tables may hold it, whoever wrote it: Postgres refuses U+0000, a terminal obeys other control characters.
@@ -295,7 +319,10 @@ mod tests {
             .unwrap();
         let identity = Identity { owner: Uuid::new_v4(), group: "g".into(), instance_id: None };
         let db = Arc::new(Db::new(&config, identity).unwrap());
-        (database, Reporter::new(db, Arc::new(StatusBoard::new()), Arc::new(Policies::halting())))
+        (
+            database,
+            Reporter::new(db, Arc::new(StatusBoard::new()), Arc::new(Policies::halting()), Writes::default()),
+        )
     }
 
     fn status(state: PartitionState, epoch: Option<i64>) -> PartitionStatus {

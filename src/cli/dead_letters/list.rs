@@ -60,9 +60,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
             letter.state,
             letter.attempts.to_string(),
             letter.last_at,
-            match letter.omitted_bytes {
-                Some(bytes) => format!("{} ({bytes} bytes, in its topic only)", letter.reason),
-                None => letter.reason,
+            match (letter.omitted_bytes, letter.kept) {
+                (Some(bytes), _) => format!("{} ({bytes} bytes, in its topic only)", letter.reason),
+                (None, false) => format!("{} (its content is not kept any more)", letter.reason),
+                (None, true) => letter.reason,
             },
         ]);
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use highwater::Result;
 use highwater::offsets::{DeadLetterFilter, Offsets, Redrivable, Redrive, RedriveStatus};
+use highwater::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::redrives::table;
@@ -34,7 +34,7 @@ Examples:
   highwater dead-letters redrives --group fraud-rules-v2
   highwater dead-letters redrive --cancel 17 --reason 'too much for the database'";
 
-/// Apply open dead letters once more, by the group's own workers
+/// Apply open and parked dead letters once more, by the group's own workers
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -76,8 +76,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PnDTnHnMnS", default_value = "PT10M", value_parser = duration, requires = "wait")]
     timeout: Duration,
 
-    /// End this redrive instead: what was not applied by then is open, as before
-    #[arg(long, value_name = "ID", conflicts_with_all = ["kinds", "since", "until", "key", "dry_run", "wait"])]
+    /// End this redrive instead: what was not applied by then is open, as before. With --group (or HIGHWATER_GROUP) only
+    /// one of that group
+    #[arg(long, value_name = "ID", conflicts_with_all = ["kinds", "since", "until", "key", "ids", "topics", "all_topics", "canary", "rate", "max", "ignore_order", "dry_run", "wait"])]
     cancel: Option<i64>,
 }
 
@@ -129,7 +130,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
         }
     }
     let text = if arguments.filter.operator.json {
-        json(&Said { executed, found, redrives: redrives.clone() })?
+        json(&Said { executed, found: found.clone(), redrives: redrives.clone() })?
     } else if wanted == 0 {
         format!("{shown}no open dead letters fit that are eligible\n")
     } else if !executed {
@@ -137,6 +138,13 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     } else {
         format!("{shown}{}", table(&redrives))
     };
+    // It was asked for, and nothing of what waits can be.
+    let refused: i64 = found.iter().flat_map(|one| &one.not_eligible).map(|one| one.records).sum();
+    if arguments.wait && wanted == 0 && refused > 0 {
+        show(&text)?;
+        let said = format!("{} wait, and none of them is eligible", records(refused));
+        return Err(Error::new(ErrorKind::Difference, said));
+    }
     if arguments.wait
         && let Some(ill) = redrives.iter().find(|redrive| !redrive.is_well())
     {
@@ -158,11 +166,14 @@ async fn cancel(arguments: &Arguments, id: i64) -> Result<String> {
         }
     }
     let actor = arguments.why.who.actor(&mut offsets).await?;
+    let executed = offsets.redrive_status(id).await?.is_running();
     let status = offsets.cancel_redrive(id, &actor, arguments.why.reason()).await?;
     if arguments.filter.operator.json {
-        return json(&Said { executed: true, found: Vec::new(), redrives: vec![status] });
+        return json(&Said { executed, found: Vec::new(), redrives: vec![status] });
     }
-    Ok(table(&[status]))
+    let told =
+        if executed { String::new() } else { format!("redrive {id} has ended before; nothing was done\n") };
+    Ok(format!("{}{told}", table(&[status])))
 }
 
 async fn kinds(offsets: &mut Offsets, filter: &DeadLetterFilter) -> Result<String> {
@@ -200,13 +211,21 @@ async fn wait(offsets: &mut Offsets, id: i64, limit: Duration) -> Result<Redrive
         progress.show((done, number(status.records)), format!("redrive {id}"), || {
             let unheld = match status.unheld {
                 0 => String::new(),
-                unheld => format!(", {unheld} of partitions that no live worker holds"),
+                unheld => format!(", {unheld} of partitions that no live worker holds (halted, paused, or nobody is there)"),
             };
             let why =
                 status.why.as_ref().map_or_else(String::new, |why| format!("; {}", why.replace('\n', " ")));
             format!(
-                "redrive {id}: {} of {} redriven, {} rejected again, {} wait{unheld}{why}",
-                status.redriven, status.records, status.failed, status.waiting
+                "redrive {id}: {} of {} redriven, {} rejected again, {} left ({} gone, {} not eligible, {} behind another), \
+                 {} wait{unheld}{why}",
+                status.redriven,
+                status.records,
+                status.failed,
+                status.gone + status.ineligible + status.behind,
+                status.gone,
+                status.ineligible,
+                status.behind,
+                status.waiting
             )
         });
     };

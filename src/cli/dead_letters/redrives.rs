@@ -7,8 +7,20 @@ use highwater::offsets::RedriveStatus;
 use crate::cli::operator::{GroupArguments, OperatorArguments, json, or_dash};
 use crate::cli::table::Table;
 
+const AFTER_HELP: &str = "\
+RECORDS     on its list: it grows while what is parked behind a redriven one follows
+REDRIVEN    applied
+REJECTED    rejected again, and open; parked ones that are tried for the first time, too
+GONE        not open any more when their turn came: decided about, or redriven by another
+INELIGIBLE  they wait, and cannot be redriven as they are: their content is not kept, for instance
+BEHIND      left where they are, for an earlier one of their key waits
+WAITING     not tried yet; of a redrive that has ended: never
+UNHELD      of these, those of partitions that no live worker holds: halted, paused, or nobody is there
+WHY         why it was asked for; then what holds it up now, or why it has ended early";
+
 /// Show what was asked to be redriven, and how far it is
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(flatten)]
     operator: OperatorArguments,

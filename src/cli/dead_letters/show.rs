@@ -53,7 +53,11 @@ fn text(shown: &ShownDeadLetter, payload: bool) -> String {
             line(name, value);
         }
     }
-    let times = if letter.attempts == 0 { "parked".to_owned() } else { format!("{} times", letter.attempts) };
+    let times = match letter.attempts {
+        0 => "parked".to_owned(),
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
     line("stored", &format!("{times}, first {}, last {}", letter.first_at, letter.last_at));
     let bytes =
         |bytes: Option<i32>| bytes.map_or_else(|| "null".to_owned(), |bytes| format!("{bytes} bytes"));

@@ -77,7 +77,7 @@ impl Offsets {
         };
         let sql = format!(
             "SELECT {}{content} FROM {} d {payloads} WHERE {} AND d.dead_letter_id > ${} ORDER BY d.dead_letter_id LIMIT {limit}",
-            columns(),
+            columns(self.schema()),
             self.schema().qualified("dead_letter"),
             filter::WHICH,
             filter::VALUES + 1,

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use super::super::Selection;
 
 /// How many parameters [`WHICH`] has.
-pub(super) const VALUES: usize = 8;
+pub(super) const VALUES: usize = 9;
 /// The condition on `d`, with the parameters of [`Values`].
 pub(super) const WHICH: &str = "d.group_id = $1 \
     AND ($2::text[] IS NULL OR EXISTS (SELECT FROM unnest($2::text[], $3::int4[]) AS w(topic, partition) \
@@ -18,7 +18,7 @@ pub(super) const WHICH: &str = "d.group_id = $1 \
     AND ($4::text[] IS NULL OR EXISTS (SELECT FROM unnest($4::text[]) AS k(kind) WHERE starts_with(d.fingerprint, k.kind))) \
     AND ($5::text[] IS NULL OR d.state = ANY($5::text[])) \
     AND ($6::timestamptz IS NULL OR d.last_at >= $6) AND ($7::timestamptz IS NULL OR d.last_at < $7) \
-    AND ($8::bytea IS NULL OR d.key_hash = $8)";
+    AND ($8::bytea IS NULL OR d.key_hash = $8) AND ($9::int8[] IS NULL OR d.dead_letter_id = ANY($9::int8[]))";
 
 /// Which dead letters of a group: those that fit all that is said.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ pub struct DeadLetterFilter {
     since: Option<SystemTime>,
     until: Option<SystemTime>,
     key_hash: Option<Vec<u8>>,
+    ids: Option<Vec<i64>>,
 }
 
 /// Where a dead letter stands.
@@ -97,6 +98,7 @@ impl DeadLetterFilter {
             since: None,
             until: None,
             key_hash: None,
+            ids: None,
         }
     }
 
@@ -146,6 +148,12 @@ impl DeadLetterFilter {
         self
     }
 
+    /// With these numbers alone; none: with any.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = i64>) -> Self {
+        self.ids = Some(ids.into_iter().collect::<Vec<i64>>()).filter(|ids| !ids.is_empty());
+        self
+    }
+
     /// The topics that are named.
     pub(super) fn topics(&self) -> impl Iterator<Item = &str> {
         let topics = match &self.selection {
@@ -179,6 +187,7 @@ impl DeadLetterFilter {
             since: self.since,
             until: self.until,
             key_hash: self.key_hash.as_deref(),
+            ids: self.ids.as_deref(),
         }
     }
 }
@@ -193,6 +202,7 @@ pub(super) struct Values<'a> {
     since: Option<SystemTime>,
     until: Option<SystemTime>,
     pub(super) key_hash: Option<&'a [u8]>,
+    pub(super) ids: Option<&'a [i64]>,
 }
 
 impl Values<'_> {
@@ -206,6 +216,7 @@ impl Values<'_> {
             &self.since,
             &self.until,
             &self.key_hash,
+            &self.ids,
         ];
         all.into()
     }

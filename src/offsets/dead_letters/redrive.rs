@@ -192,7 +192,11 @@ impl RedriveStatus {
             let _ = write!(text, "; {why}");
         }
         if self.is_running() && self.unheld > 0 {
-            let _ = write!(text, "; {} are of partitions that no live worker holds", self.unheld);
+            let _ = write!(
+                text,
+                "; {} are of partitions that no live worker holds: halted, paused, or nobody is there (`highwater status`)",
+                self.unheld
+            );
         }
         Err(Error::new(ErrorKind::Difference, text))
     }
@@ -429,7 +433,7 @@ impl Offsets {
         ]
         .map(|table| self.schema().qualified(table));
         let of_topic = format!(
-            "FROM {tables} s WHERE s.group_id = d.group_id AND (s.topics IS NULL OR d.topic = ANY(s.topics))"
+            "FROM {tables} w WHERE w.group_id = d.group_id AND (w.topics IS NULL OR d.topic = ANY(w.topics))"
         );
         format!(
             "WITH judged AS MATERIALIZED ( \
@@ -440,9 +444,10 @@ impl Offsets {
                      WHERE i.dead_letter_id = d.dead_letter_id AND i.outcome IS NULL AND r.state = 'running') \
                      THEN 'another redrive is at them' \
                    WHEN {parks} AND d.record_offset >= o.parking_from THEN NULL \
-                   WHEN NOT ${ignore}::bool AND NOT EXISTS (SELECT {of_topic}) \
+                   WHEN ${ignore}::bool OR s.writes = 'append' THEN NULL \
+                   WHEN s.writes = 'unsaid' OR s.writes IS NULL AND NOT EXISTS (SELECT {of_topic}) \
                      THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
-                   WHEN NOT ${ignore}::bool AND EXISTS (SELECT {of_topic} AND s.mode <> 'append') \
+                   WHEN s.writes = 'more' OR EXISTS (SELECT {of_topic} AND w.mode <> 'append') \
                      THEN 'the handler of their topic does more than append, and later records were applied since (--ignore-order)' \
                    END) AS why, \
                  EXISTS (SELECT FROM {events} e WHERE {of_event} AND e.kind = 'reset' AND e.occurred_at < d.last_at \
@@ -483,6 +488,12 @@ impl Offsets {
             ["redrive_letter", "consumer_offset", "worker_status"].map(|table| schema.qualified(table));
         let alive = "w.owner = o.owner AND w.stopped_at IS NULL AND w.heartbeat_at \
                      BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second'";
+        // What a worker has said of a partition that nobody holds any more is not so any more.
+        let detail = format!(
+            "CASE WHEN r.state <> 'running' OR EXISTS ( \
+               SELECT FROM {offsets} o JOIN {workers} w ON {alive} WHERE o.group_id = r.group_id \
+                 AND starts_with(r.detail, o.topic || '[' || o.partition || ']: ')) THEN r.detail END"
+        );
         // The others wait for these, wherever they are.
         let first_unheld = format!(
             "CASE WHEN r.state = 'running' AND r.canary > 0 AND EXISTS ( \
@@ -495,7 +506,7 @@ impl Offsets {
             up_to = up_to(&items),
         );
         format!(
-            "SELECT r.request_id, r.group_id, r.state, coalesce(r.detail, {first_unheld}), greatest(r.records, c.records), c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
+            "SELECT r.request_id, r.group_id, r.state, coalesce({detail}, {first_unheld}), greatest(r.records, c.records), c.redriven, c.failed, c.gone, c.waiting, c.unheld, \
                r.filter, r.actor, r.reason, r.canary, r.per_second, r.stop_after, r.ignore_order, {created}, {ended}, \
                c.behind, c.ineligible \
              FROM {requests} r CROSS JOIN LATERAL ( \
@@ -543,6 +554,9 @@ impl DeadLetterFilter {
         }
         for kind in values.kinds.iter().flatten() {
             let _ = write!(words, "kind {kind}, ");
+        }
+        for id in values.ids.into_iter().flatten() {
+            let _ = write!(words, "id {id}, ");
         }
         if values.key_hash.is_some() {
             words += "of one key, ";

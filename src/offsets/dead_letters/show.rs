@@ -169,7 +169,7 @@ impl Offsets {
         };
         let sql = format!(
             "SELECT {}, {sizes}{content} FROM {} d {payloads} WHERE d.dead_letter_id = $1",
-            columns(),
+            columns(schema),
             schema.qualified("dead_letter"),
         );
         let made = format!(

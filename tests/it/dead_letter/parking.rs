@@ -260,7 +260,7 @@ async fn a_hot_key_is_parked_whole_and_counts_towards_the_limits() -> TestResult
     let worker = world.worker_with(world.parking().dead_letter_max_in_a_row(Some(50)), Chain);
     let why = halted(&worker, 0).await?;
     assert!(
-        why.contains("[0]@251 waits for another: the record at offset 201 is a dead letter of its key"),
+        why.contains("[0]@251 waits for another: the record at offset 201 was a dead letter of its key"),
         "{why}"
     );
     assert!(why.contains("more than 50 dead letters in a row"), "{why}");

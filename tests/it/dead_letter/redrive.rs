@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use highwater::testing::wait_until;
-use highwater::{Batch, HandlerError, Record, Tx, WorkerHandle};
+use highwater::{Batch, Handler, HandlerError, Record, Tx, WorkerHandle};
 use serde_json::Value;
 
 use super::{BAD, Named};
@@ -34,6 +34,15 @@ impl Mendable {
 impl Fault for Mendable {
     fn record(&self, record: &Record<'_>) -> Result<(), HandlerError> {
         if self.mended.load(Ordering::SeqCst) { Ok(()) } else { Named::default().record(record) }
+    }
+}
+
+/// Says of no table that it writes it.
+struct Silent;
+
+impl Handler for Silent {
+    async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        Sink { fault: (), rows_only: true }.handle(batch, tx).await
     }
 }
 
@@ -77,6 +86,16 @@ impl World<'_> {
 
     fn mended(&self) -> WorkerHandle {
         self.worker_with(self.setting_aside(), Sink::<()>::default())
+    }
+
+    /// Waits until the worker says so of every partition's handler.
+    async fn said_to_write(&self, what: &str) -> TestResult {
+        let said = format!("SELECT count(*) FROM highwater.partition_status WHERE writes = '{what}'");
+        wait_until("what its handler writes is told", PATIENCE, async || {
+            Ok((self.number(&said).await? == i64::from(self.partitions)).then_some(()))
+        })
+        .await?;
+        Ok(())
     }
 
     async fn tables_registered(&self) -> TestResult {
@@ -214,7 +233,17 @@ async fn core_two_people_at_once_redrive_each_once() -> TestResult {
 #[tokio::test]
 async fn whoever_appends_needs_no_leave() -> TestResult {
     let world = World::with_letters("redrive-append", 1, 50, true).await?;
+    // What an earlier program has said counts no more.
+    let worker = world.worker_with(world.setting_aside(), Silent);
+    world.said_to_write("unsaid").await?;
+    let dry = world.dead_letters("redrive", &["--dry-run"]).await?.ended(0).stdout;
+    assert!(
+        dry.contains("5 records: the handler of their topic does not say which tables it writes"),
+        "{dry}"
+    );
+    worker.stop().await?;
     let worker = world.worker_with(world.setting_aside(), Sink { fault: (), rows_only: true });
+    world.said_to_write("append").await?;
     let arguments = ["--reason", "mended", "--execute", "--wait", "--json"];
     let said = world.dead_letters("redrive", &arguments).await?.ended(0).json();
     assert_eq!(said["redrives"][0]["redriven"], 5);

@@ -48,6 +48,8 @@ async fn core_one_that_is_cancelled_loses_nothing() -> TestResult {
     let cancelled = &said["redrives"][0];
     assert_eq!(cancelled["state"], "cancelled");
     assert!(cancelled["why"].as_str().is_some_and(|why| why.ends_with("too much")), "{cancelled}");
+    let again = world.highwater(&cancel[..cancel.len() - 1]).await?.ended(0).stdout;
+    assert!(again.contains("has ended before; nothing was done"), "{again}");
     let open = world.verify_with_letters().await?.len();
     assert!((1..40).contains(&open), "{open} are open");
     let rest = world.redriven(&[]).await?;
@@ -78,8 +80,19 @@ async fn core_what_cannot_be_redriven_any_more_is_said() -> TestResult {
     let shown = world.dead_letters("redrives", &[]).await?.ended(0).stdout;
     assert!(shown.contains("INELIGIBLE"), "{shown}");
     // They are nothing that a second one could do anything about, and it says so.
-    let said = world.redrive(&["--wait"]).await?.ended(0).stdout;
+    let said = world.redrive(&["--wait"]).await?.ended(1).stdout;
     assert!(said.contains("2 records: their content is not kept"), "{said}");
+    // Each of them can be found, and decided about by itself.
+    let shown = world.dead_letters("list", &["--records"]).await?.ended(0).stdout;
+    assert_eq!(shown.matches("(its content is not kept any more)").count(), 2, "{shown}");
+    let id = "SELECT dead_letter_id FROM highwater.dead_letter WHERE record_offset = 24";
+    let id = world.number(id).await?.to_string();
+    let discard = ["--id", &id, "--reason", "resent", "--execute"];
+    let said = world.dead_letters("discard", &discard).await?.ended(0).stdout;
+    assert!(said.contains("1 record discarded"), "{said}");
+    assert_eq!((world.letters_in("open").await?, world.letters_in("discarded").await?), (1, 1));
+    let back = "UPDATE highwater.dead_letter SET state = 'open' WHERE state = 'discarded'";
+    world.database.execute(back).await?;
     world.verify_with_letters().await?;
     worker.stop().await?;
     Ok(())
