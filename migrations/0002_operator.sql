@@ -438,7 +438,7 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION prune_history FROM PUBLIC;
 
--- Deletes payloads that have expired, to the second, of any group: at most `portion`; says how many. Apart from the history:
+-- Deletes payloads that are past their `expires_at`, of any group, with no day of grace: at most `portion`; says how many. Apart from the history:
 -- what is somebody's data goes whatever holds up the rest.
 CREATE FUNCTION expire_payloads(portion bigint) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER AS $$

@@ -14,6 +14,9 @@ mod tally;
 pub(crate) use keys::{Behind, Keys, PARKED, WAITS, WaitingKeys, hash, same_key};
 pub use policy::RejectPolicy;
 pub(crate) use policy::{Counted, LIMIT_SAID, Policies};
-pub(crate) use redrives::{Passed, Redrives, Request, Waiting, follow, obstacle, of_topic, on_list, up_to};
+pub(crate) use redrives::{
+    Passed, Redrives, Request, Waiting, canaries_go, follow, obstacle, of_partition_sql, of_topic, on_list,
+    up_to,
+};
 pub(crate) use rejection::Rejection;
 pub(crate) use store::{Deed, Keep, Letter, Payload, Store, payload_of};

@@ -75,6 +75,10 @@ async fn benchmark(options: Options) -> Result {
     let records = options.number("records", 50_000)?;
     let rounds = options.number("rounds", if options.flag("quick") { 2 } else { 5 })?;
     let only: Option<Vec<&str>> = options.value("only").map(|list| list.split(',').collect());
+    if let Some(name) = only.iter().flatten().find(|name| !KEYS.iter().any(|key| key.name == **name)) {
+        let known: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        return Err(format!("--only: {name:?} is none of {}", known.join(", ")).into());
+    }
     let is_meant =
         |key: &&Key| key.name == "text" || only.as_ref().is_none_or(|only| only.contains(&key.name));
     let postgres = Postgres::start_with(POSTGRES_SETTINGS).await?;

@@ -97,7 +97,7 @@ struct FilterArguments {
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
 
-    /// This one alone, by its number in `list --records`; may be repeated
+    /// Only this one, by its number in `list --records`; may be repeated
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<i64>,
 }
@@ -136,7 +136,7 @@ impl FilterArguments {
                 .since(self.since)
                 .until(self.until)
                 .key(self.key.as_ref().map(String::as_bytes))
-                .ids(self.ids.iter().copied())
+                .ids(Some(self.ids.clone()).filter(|ids| !ids.is_empty()))
         };
         Ok(groups.into_iter().map(filter).collect())
     }
@@ -172,7 +172,7 @@ impl ReasonArguments {
         }
     }
 
-    /// Of a dry run there need be none.
+    /// Of a dry run there need be none: then it is empty.
     fn reason(&self) -> &str {
         self.reason.as_deref().unwrap_or_default()
     }

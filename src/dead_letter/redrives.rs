@@ -51,7 +51,7 @@ impl Request {
 pub(crate) struct Waiting {
     pub(crate) letter: i64,
     pub(crate) offset: i64,
-    /// That it is not redriven.
+    /// Why it is not tried; none: it is.
     pub(crate) passed: Option<Passed>,
     pub(crate) bytes: usize,
 }
@@ -120,7 +120,7 @@ pub(crate) fn up_to(items: &str) -> String {
 }
 
 /// That the canaries of a redrive `r` are at it: nothing else of it is begun.
-fn canaries_go(items: &str) -> String {
+pub(crate) fn canaries_go(items: &str) -> String {
     format!("(r.canary > 0 AND {} < r.canary)", canaries_redriven(items))
 }
 
@@ -254,15 +254,18 @@ impl Redrives {
                              AND i.dead_letter_id = e.dead_letter_id) \
                          ORDER BY e.record_offset LIMIT 1) e) \
                      SELECT i.dead_letter_id, i.record_offset, \
-                       CASE WHEN d.state IS NULL OR d.state NOT IN ('open', 'parked') THEN 'gone' \
-                         WHEN ({obstacle}) IS NOT NULL THEN 'ineligible' \
-                         WHEN b.first < d.record_offset THEN 'behind' END, \
+                       CASE WHEN d.state IS NULL OR d.state NOT IN ('open', 'parked') THEN '{gone}' \
+                         WHEN ({obstacle}) IS NOT NULL THEN '{ineligible}' \
+                         WHEN b.first < d.record_offset THEN '{behind}' END, \
                        (coalesce(octet_length(p.record_key), 0) + coalesce(octet_length(p.record_value), 0))::int8 \
                      FROM portion i LEFT JOIN {letters} d USING (dead_letter_id) \
                      LEFT JOIN {payloads} p USING (dead_letter_id) \
                      LEFT JOIN {topics} t ON t.group_id = d.group_id AND t.topic = d.topic \
                      LEFT JOIN blocked b ON b.key_hash = d.key_hash \
                      ORDER BY i.record_offset, i.dead_letter_id",
+                    gone = Passed::Gone.as_str(),
+                    ineligible = Passed::Ineligible.as_str(),
+                    behind = Passed::Behind.as_str(),
                     obstacle = obstacle(&db.schema),
                     of_key = same_key("e", "k"),
                     of_topic = of_topic(&db.schema, "d"),
@@ -498,6 +501,11 @@ impl Redrives {
 /// What a partition has to say begins with this.
 fn of_partition(key: &PartitionKey) -> String {
     format!("{key}: ")
+}
+
+/// The same, of a row that has its topic and its number.
+pub(crate) fn of_partition_sql(row: &str) -> String {
+    format!("{row}.topic || '[' || {row}.partition || ']: '")
 }
 
 /// The record as it was, byte for byte.

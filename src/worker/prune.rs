@@ -31,8 +31,8 @@ pub(super) struct Pruner {
 
 /// Deletes from one table: `$1` the group, `$2` how many seconds are kept, `$3` how many rows are deleted at most.
 struct Prune {
-    /// Its name, or that of the function.
-    table: &'static str,
+    /// The table, or the function that deletes.
+    what: &'static str,
     sql: String,
     retention_seconds: i64,
     /// What a worker may not delete by itself: a function does it, and says how many rows.
@@ -55,7 +55,7 @@ impl Pruner {
                 old = old.replace("T.", "t."),
                 old_here = old.replace("T.", "d."),
             );
-            Prune { table, sql, retention_seconds, by_function: false }
+            Prune { what: table, sql, retention_seconds, by_function: false }
         };
         let kept = "clock_timestamp() - $2::int8 * interval '1 second'";
         // The content of what somebody has decided about: the facts stay.
@@ -68,7 +68,7 @@ impl Pruner {
             Prune { retention_seconds: seconds(after), ..prune("dead_letter_payload", &closed, "") }
         });
         let by_function = |table: &'static str, call: &str| Prune {
-            table,
+            what: table,
             sql: format!("SELECT {}{call}", db.schema.qualified(table)),
             retention_seconds,
             by_function: true,
@@ -87,7 +87,6 @@ impl Pruner {
                 "NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = T.pid) AND $2::int8 IS NOT NULL",
                 "",
             ),
-            // Last: tables of version 1 do not have these, and nothing that they would delete.
             prune(
                 "partition_control",
                 &format!("T.group_id = $1 AND T.obeyed_at < {kept}"),
@@ -132,11 +131,11 @@ impl Pruner {
         for prune in &self.tables {
             if let Err(error) = self.prune_one(prune).await {
                 // Nothing but a person changes that, and what is not deleted may be somebody's data.
-                if is_denied(&error) && told.insert(prune.table) {
-                    tracing::warn!(what = prune.table, %error,
+                if is_denied(&error) && told.insert(prune.what) {
+                    tracing::warn!(what = prune.what, %error,
                         "what is over is not deleted; run `highwater migrate --print-grants` and what it prints, again");
                 } else {
-                    tracing::debug!(what = prune.table, %error, "could not be pruned");
+                    tracing::debug!(what = prune.what, %error, "could not be pruned");
                 }
                 failed.get_or_insert(error);
             }
@@ -157,7 +156,7 @@ impl Pruner {
                 }
                 // It took too long, on either side's clock: less is quicker.
                 Err(error) if is_slow(&error) && portion > PORTION.0 => {
-                    tracing::debug!(table = prune.table, portion, %error, "pruning is slow; less at a time");
+                    tracing::debug!(what = prune.what, portion, %error, "pruning is slow; less at a time");
                     portion = (portion / 4).max(PORTION.0);
                     client = self.db.status().await?;
                 }
@@ -166,7 +165,7 @@ impl Pruner {
             tokio::time::sleep(PAUSE).await;
         }
         if pruned > 0 {
-            tracing::debug!(table = prune.table, rows = pruned, "pruned");
+            tracing::debug!(what = prune.what, rows = pruned, "pruned");
         }
         Ok(())
     }

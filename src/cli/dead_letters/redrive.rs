@@ -166,8 +166,7 @@ async fn cancel(arguments: &Arguments, id: i64) -> Result<String> {
         }
     }
     let actor = arguments.why.who.actor(&mut offsets).await?;
-    let executed = offsets.redrive_status(id).await?.is_running();
-    let status = offsets.cancel_redrive(id, &actor, arguments.why.reason()).await?;
+    let (status, executed) = offsets.cancel_redrive(id, &actor, arguments.why.reason()).await?;
     if arguments.filter.operator.json {
         return json(&Said { executed, found: Vec::new(), redrives: vec![status] });
     }

@@ -148,9 +148,9 @@ impl DeadLetterFilter {
         self
     }
 
-    /// With these numbers alone; none: with any.
-    pub fn ids(mut self, ids: impl IntoIterator<Item = i64>) -> Self {
-        self.ids = Some(ids.into_iter().collect::<Vec<i64>>()).filter(|ids| !ids.is_empty());
+    /// With one of these numbers; `None`: with any.
+    pub fn ids(mut self, ids: Option<Vec<i64>>) -> Self {
+        self.ids = ids;
         self
     }
 

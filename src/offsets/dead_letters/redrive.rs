@@ -9,7 +9,8 @@ use tokio_postgres::types::ToSql;
 
 use super::super::{Offsets, utc};
 use super::{DeadLetterFilter, filter};
-use crate::dead_letter::{WAITS, obstacle, up_to};
+use crate::db::live;
+use crate::dead_letter::{WAITS, canaries_go, obstacle, of_partition_sql, up_to};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often it is looked how far one is.
@@ -396,13 +397,18 @@ impl Offsets {
         }
     }
 
-    /// Ends a redrive: nothing of it is begun any more, and what was not applied by then is open, as before. One that has
-    /// ended is left as it is.
+    /// Ends a redrive: nothing of it is begun any more, and what was not applied by then is open, as before. `false`: it had
+    /// ended before, and is left as it was.
     ///
     /// # Errors
     ///
     /// As [`redrive_status`](Self::redrive_status).
-    pub async fn cancel_redrive(&mut self, id: i64, actor: &str, reason: &str) -> Result<RedriveStatus> {
+    pub async fn cancel_redrive(
+        &mut self,
+        id: i64,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(RedriveStatus, bool)> {
         self.reconnect().await?;
         let sql = format!(
             "UPDATE {} SET state = 'cancelled', detail = $2, ended_at = clock_timestamp() \
@@ -411,8 +417,8 @@ impl Offsets {
         );
         let why = format!("cancelled by {actor}: {reason}");
         let done = self.client.execute(&sql, &[&id, &why]).await;
-        done.map_err(|source| Error::postgres(format!("cancel redrive {id}"), source))?;
-        self.redrive_status(id).await
+        let done = done.map_err(|source| Error::postgres(format!("cancel redrive {id}"), source))?;
+        Ok((self.redrive_status(id).await?, done == 1))
     }
 
     /// Those that fit, each with why it is not eligible, or NULL, and whether it may have rows already: it was applied
@@ -432,6 +438,7 @@ impl Offsets {
             "redrive_request",
         ]
         .map(|table| self.schema().qualified(table));
+        // Where no worker has said what its handler writes, as one of an older release, what was ever registered counts.
         let of_topic = format!(
             "FROM {tables} w WHERE w.group_id = d.group_id AND (w.topics IS NULL OR d.topic = ANY(w.topics))"
         );
@@ -445,7 +452,7 @@ impl Offsets {
                      THEN 'another redrive is at them' \
                    WHEN {parks} AND d.record_offset >= o.parking_from THEN NULL \
                    WHEN ${ignore}::bool OR s.writes = 'append' THEN NULL \
-                   WHEN s.writes = 'unsaid' OR s.writes IS NULL AND NOT EXISTS (SELECT {of_topic}) \
+                   WHEN s.writes = 'unsaid' OR (s.writes IS NULL AND NOT EXISTS (SELECT {of_topic})) \
                      THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
                    WHEN s.writes = 'more' OR EXISTS (SELECT {of_topic} AND w.mode <> 'append') \
                      THEN 'the handler of their topic does more than append, and later records were applied since (--ignore-order)' \
@@ -484,25 +491,23 @@ impl Offsets {
     fn redrive_sql(&self, which: &str) -> String {
         let schema = self.schema();
         let of = |outcome: &str| format!("count(i.dead_letter_id) FILTER (WHERE i.outcome {outcome})");
-        let [items, offsets, workers] =
-            ["redrive_letter", "consumer_offset", "worker_status"].map(|table| schema.qualified(table));
-        let alive = "w.owner = o.owner AND w.stopped_at IS NULL AND w.heartbeat_at \
-                     BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second'";
+        let [items, offsets] = ["redrive_letter", "consumer_offset"].map(|table| schema.qualified(table));
+        let held = live(schema, "o.owner");
         // What a worker has said of a partition that nobody holds any more is not so any more.
         let detail = format!(
             "CASE WHEN r.state <> 'running' OR EXISTS ( \
-               SELECT FROM {offsets} o JOIN {workers} w ON {alive} WHERE o.group_id = r.group_id \
-                 AND starts_with(r.detail, o.topic || '[' || o.partition || ']: ')) THEN r.detail END"
+               SELECT FROM {offsets} o WHERE o.group_id = r.group_id AND starts_with(r.detail, {of_partition}) AND {held}) \
+             THEN r.detail END",
+            of_partition = of_partition_sql("o"),
         );
         // The others wait for these, wherever they are.
         let first_unheld = format!(
-            "CASE WHEN r.state = 'running' AND r.canary > 0 AND EXISTS ( \
+            "CASE WHEN r.state = 'running' AND {canaries_go} AND EXISTS ( \
                SELECT FROM {items} i \
                LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
-               LEFT JOIN {workers} w ON {alive} \
-               WHERE i.request_id = r.request_id AND i.outcome IS NULL AND w.owner IS NULL AND i.place <= {up_to} \
-                 AND {up_to} < 9223372036854775807) \
+               WHERE i.request_id = r.request_id AND i.outcome IS NULL AND i.place <= {up_to} AND NOT {held}) \
              THEN 'those that go first are of partitions that no live worker holds' END",
+            canaries_go = canaries_go(&items),
             up_to = up_to(&items),
         );
         format!(
@@ -512,10 +517,10 @@ impl Offsets {
              FROM {requests} r CROSS JOIN LATERAL ( \
                SELECT count(i.dead_letter_id) AS records, {redriven} AS redriven, {failed} AS failed, {gone} AS gone, \
                  {ineligible} AS ineligible, {behind} AS behind, {waiting} AS waiting, \
-                 count(i.dead_letter_id) FILTER (WHERE i.outcome IS NULL AND w.owner IS NULL) AS unheld \
-               FROM {items} i \
-               LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
-               LEFT JOIN {workers} w ON {alive} \
+                 count(i.dead_letter_id) FILTER (WHERE i.outcome IS NULL AND o.held IS NOT TRUE) AS unheld \
+               FROM {items} i LEFT JOIN ( \
+                 SELECT o.topic, o.partition, {held} AS held FROM {offsets} o WHERE o.group_id = r.group_id) o \
+                 USING (topic, partition) \
                WHERE i.request_id = r.request_id) c \
              WHERE {which}",
             created = utc("r.created_at"),

@@ -148,6 +148,15 @@ async fn what_is_no_records_fault_is_waited_for() -> TestResult {
     let place = format!("{}[0]: ", world.topic);
     let why = world.redrives().await?[0]["why"].as_str().unwrap_or_default().to_owned();
     assert!(why.starts_with(&place) && why.contains("lock") && why.ends_with("; trying again"), "{why}");
+    // Nobody tries again when it is dead.
+    worker.child.kill()?;
+    wait_until("its word counts no more", PATIENCE, async || {
+        let redrive =
+            &world.redrives().await.map_err(|error| highwater::testing::Error::caused("look", error))?[0];
+        Ok((redrive["why"].is_null() && redrive["unheld"] == 5).then_some(()))
+    })
+    .await?;
+    let worker = Process::start_with(&world, "goes on", "plain", &settings)?;
     lock.rollback().await?;
     let ended = world.redrive_ended().await?;
     assert_eq!((&ended["redriven"], &ended["failed"]), (&5.into(), &0.into()));

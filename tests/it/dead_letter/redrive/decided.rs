@@ -61,6 +61,26 @@ async fn core_one_that_is_cancelled_loses_nothing() -> TestResult {
     Ok(())
 }
 
+/// Canaries of a partition that nobody holds hold up all others, and that is said.
+#[tokio::test]
+async fn canaries_that_nobody_can_try_are_told_of() -> TestResult {
+    let world = World::with_letters("redrive-unheld", 2, 50, false).await?;
+    let begun = world.redrive_begun(&["--canary", "1"]).await?;
+    assert_eq!(
+        (&begun["why"], &begun["unheld"]),
+        (&"those that go first are of partitions that no live worker holds".into(), &10.into())
+    );
+    let worker = world.mended();
+    let ended = world.redrive_ended().await?;
+    assert_eq!(
+        (&ended["state"], &ended["redriven"], &ended["why"]),
+        (&"done".into(), &10.into(), &serde_json::Value::Null)
+    );
+    world.verify_redriven().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 /// One whose content is not kept when its turn comes was not decided about: it waits, and the redrive does not say that all is
 /// well.
 #[tokio::test]
