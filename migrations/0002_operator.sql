@@ -181,6 +181,7 @@ CREATE TABLE redrive_letter (
 );
 CREATE INDEX redrive_letter_request ON redrive_letter (request_id, place);
 CREATE INDEX redrive_letter_waiting ON redrive_letter (request_id, topic, partition, record_offset) WHERE outcome IS NULL;
+CREATE INDEX redrive_letter_redriven ON redrive_letter (request_id, place) WHERE outcome = 'redriven';
 CREATE INDEX redrive_letter_failed ON redrive_letter (request_id, place) WHERE outcome = 'failed';
 
 -- How far a group has come: what an application waits for that reads what the group writes.
@@ -388,9 +389,12 @@ BEGIN
           AND greatest(p.created_at, p.applied_at) < oldest LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
+    -- Not what a redrive has yet to come to: by it, it finds what is parked behind it.
     DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
         SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = prune_history.group_id
-          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest LIMIT portion));
+          AND l.state IN ('redriven', 'discarded', 'superseded') AND l.state_changed_at < oldest
+          AND NOT EXISTS (SELECT FROM redrive_letter i JOIN redrive_request r USING (request_id)
+            WHERE i.dead_letter_id = l.dead_letter_id AND i.outcome IS NULL AND r.state = 'running') LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
     DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(

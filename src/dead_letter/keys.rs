@@ -131,10 +131,11 @@ impl Keys {
                  ORDER BY d.dead_letter_id FOR SHARE"
             ),
             redriven: format!(
-                "SELECT FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' AND EXISTS ( \
+                "SELECT FROM {requests} r CROSS JOIN LATERAL (SELECT {up_to} AS up_to OFFSET 0) u \
+                 WHERE r.group_id = $1 AND r.state = 'running' AND EXISTS ( \
                    SELECT FROM {items} i WHERE i.request_id = r.request_id AND i.topic = $2 AND i.partition = $3 \
-                     AND i.outcome IS NULL AND i.place <= {})",
-                up_to(&items)
+                     AND i.outcome IS NULL AND i.place <= u.up_to)",
+                up_to = up_to(&items)
             ),
             group: db.identity.group.to_string(),
         }

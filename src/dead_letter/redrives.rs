@@ -32,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) per_second: Option<i64>,
     /// What is said of why it does not get on.
     detail: Option<String>,
+    /// Whether what was applied since may be overwritten.
+    pub(crate) ignores_order: bool,
 }
 
 impl Request {
@@ -153,7 +155,7 @@ pub(crate) fn follow(schema: &SchemaName) -> String {
     format!(
         "WITH keys AS MATERIALIZED ( \
            SELECT DISTINCT d.group_id, d.topic, d.partition, d.key_hash FROM {letters} d \
-           WHERE d.dead_letter_id = ANY($2::int8[]) AND d.key_hash IS NOT NULL), \
+           WHERE d.dead_letter_id = ANY($2::int8[]) AND d.key_hash IS NOT NULL AND {its_topic}), \
          last AS MATERIALIZED ( \
            SELECT k.* FROM keys k WHERE NOT EXISTS ( \
              SELECT FROM {letters} e JOIN {items} i USING (dead_letter_id) \
@@ -176,6 +178,7 @@ pub(crate) fn follow(schema: &SchemaName) -> String {
          WHERE f.outcome = 'behind'",
         behind = same_key("p", "k"),
         of_key = same_key("e", "k"),
+        its_topic = of_topic(schema, "d"),
         of_topic = of_topic(schema, "p"),
         mine = on_list("i", "$1"),
     )
@@ -222,7 +225,7 @@ impl Redrives {
             // Behind the canaries only once so many are redriven.
             running: format!(
                 "SELECT r.request_id, CASE WHEN {failed} >= r.stop_after OR {canary_failed} THEN 0 ELSE {up_to} END, \
-                   r.per_second, r.detail \
+                   r.per_second, r.detail, r.ignore_order \
                  FROM {requests} r WHERE r.group_id = $1 AND r.state = 'running' ORDER BY r.request_id",
                 up_to = up_to(&items),
             ),
@@ -335,6 +338,7 @@ impl Redrives {
                     up_to: row.get(1),
                     per_second: row.get(2),
                     detail: row.get(3),
+                    ignores_order: row.get(4),
                 };
                 Ok(Some(rows.iter().map(request).collect()))
             }

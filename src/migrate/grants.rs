@@ -37,6 +37,7 @@ const MONITORED: &[(&str, &str, &str)] = &[
          worker, state, attempts, first_at, last_at, state_changed_at, request_id, omitted_bytes)",
         "rejected records: how many, and why; neither what is in them nor the hashes of their keys",
     ),
+    ("dead_letter_payload", "SELECT (dead_letter_id)", "of which of them the content is kept; nothing of it"),
     ("dead_letter_attempt", "SELECT", "attempts at them"),
     ("redrive_request", "SELECT", "what people want applied once more"),
     ("redrive_letter", "SELECT", "the dead letters that these are about"),

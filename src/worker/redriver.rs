@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::Instrument as _;
 
 use super::heartbeat::HeldClaims;
+use super::registrar::Writes;
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 use crate::commit::{Attempt, Commit, FailedAgain};
@@ -49,6 +50,7 @@ pub(super) struct Redriver {
     handler: Arc<dyn ErasedHandler>,
     thread: HandlerThread,
     redrives: Redrives,
+    writes: Writes,
     standing: HashMap<PartitionKey, Standing>,
     /// Whose turn it was last.
     last: Option<PartitionKey>,
@@ -98,6 +100,7 @@ impl Redriver {
             commit: Arc::clone(commit),
             handler: Arc::clone(handler),
             redrives: Redrives::new(Arc::clone(db)),
+            writes: Writes::new(&handler.writes()),
             standing: HashMap::new(),
             last: None,
             most: config.batch_max_records.min(MOST),
@@ -175,6 +178,16 @@ impl Redriver {
         // So that they come evenly.
         let evenly = request.per_second.and_then(|per_second| usize::try_from(per_second / 5).ok());
         let parks = self.commit.policies().parks(&buffer.key.topic);
+        // Another program may have held the partition when it was asked for.
+        if !request.ignores_order && !parks && self.writes.of(&buffer.key.topic) != "append" {
+            let why = format!(
+                "the handler of {} does more than append, or does not say what it writes, and later records were applied since: \
+                 ask again, with --ignore-order",
+                buffer.key.topic
+            );
+            self.redrives.stop(&request, &why).await?;
+            return Ok(Round::Worked);
+        }
         let most = evenly.map_or(most, |evenly| most.min(evenly.max(1)));
         let waiting = self.redrives.waiting(&request, buffer, self.most, parks).await?;
         self.last = Some(buffer.key.clone());

@@ -19,6 +19,7 @@ pub(super) struct Registrar {
     db: Arc<Db>,
     program: String,
     tables: Vec<Line>,
+    pub(super) writes: Writes,
     register: String,
 }
 
@@ -33,10 +34,14 @@ struct Line {
 }
 
 /// What the handler says of its tables: their topics, and whether it only appends.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Writes(Vec<(Option<Vec<String>>, bool)>);
 
 impl Writes {
+    pub(super) fn new(written: &[Written]) -> Self {
+        Self(written.iter().map(|one| (one.topics.clone(), one.table.mode == Mode::Append)).collect())
+    }
+
     /// As `partition_status` has it, of a topic's records: `append`, `more`, or `unsaid`. What an earlier program said is in
     /// `sink_table` still.
     pub(super) fn of(&self, topic: &str) -> &'static str {
@@ -54,10 +59,6 @@ impl Writes {
 }
 
 impl Registrar {
-    pub(super) fn writes(&self) -> Writes {
-        Writes(self.tables.iter().map(|line| (line.topics.clone(), line.mode == "append")).collect())
-    }
-
     pub(super) fn new(db: Arc<Db>, program: &str, written: Vec<Written>) -> Self {
         // A row says which record it is of only if all of them do.
         let of_all = |column: &str| {
@@ -98,7 +99,8 @@ impl Registrar {
                       THEN ARRAY(SELECT DISTINCT u FROM unnest(t.topics || excluded.topics) u ORDER BY u) END",
             tables = db.schema.qualified("sink_table"),
         );
-        Self { db, program: program.to_owned(), tables: lines(written), register }
+        let writes = Writes::new(&written);
+        Self { db, program: program.to_owned(), tables: lines(written), writes, register }
     }
 
     /// Until aborted.

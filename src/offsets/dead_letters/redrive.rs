@@ -438,7 +438,11 @@ impl Offsets {
             "redrive_request",
         ]
         .map(|table| self.schema().qualified(table));
-        // Where no worker has said what its handler writes, as one of an older release, what was ever registered counts.
+        // What the handler writes that will be called. Where no live worker says so, what was ever registered counts.
+        let said = format!(
+            "(CASE WHEN s.owner = o.owner AND s.epoch = o.epoch AND {} THEN s.writes END)",
+            live(self.schema(), "o.owner")
+        );
         let of_topic = format!(
             "FROM {tables} w WHERE w.group_id = d.group_id AND (w.topics IS NULL OR d.topic = ANY(w.topics))"
         );
@@ -451,10 +455,10 @@ impl Offsets {
                      WHERE i.dead_letter_id = d.dead_letter_id AND i.outcome IS NULL AND r.state = 'running') \
                      THEN 'another redrive is at them' \
                    WHEN {parks} AND d.record_offset >= o.parking_from THEN NULL \
-                   WHEN ${ignore}::bool OR s.writes = 'append' THEN NULL \
-                   WHEN s.writes = 'unsaid' OR (s.writes IS NULL AND NOT EXISTS (SELECT {of_topic})) \
+                   WHEN ${ignore}::bool OR {said} = 'append' THEN NULL \
+                   WHEN {said} = 'unsaid' OR ({said} IS NULL AND NOT EXISTS (SELECT {of_topic})) \
                      THEN 'the handler of their topic does not say which tables it writes, so that order may matter (--ignore-order)' \
-                   WHEN s.writes = 'more' OR EXISTS (SELECT {of_topic} AND w.mode <> 'append') \
+                   WHEN {said} = 'more' OR EXISTS (SELECT {of_topic} AND w.mode <> 'append') \
                      THEN 'the handler of their topic does more than append, and later records were applied since (--ignore-order)' \
                    END) AS why, \
                  EXISTS (SELECT FROM {events} e WHERE {of_event} AND e.kind = 'reset' AND e.occurred_at < d.last_at \
@@ -503,9 +507,9 @@ impl Offsets {
         // The others wait for these, wherever they are.
         let first_unheld = format!(
             "CASE WHEN r.state = 'running' AND {canaries_go} AND EXISTS ( \
-               SELECT FROM {items} i \
+               SELECT FROM (SELECT {up_to} AS up_to OFFSET 0) u JOIN {items} i ON i.place <= u.up_to \
                LEFT JOIN {offsets} o ON o.group_id = r.group_id AND o.topic = i.topic AND o.partition = i.partition \
-               WHERE i.request_id = r.request_id AND i.outcome IS NULL AND i.place <= {up_to} AND NOT {held}) \
+               WHERE i.request_id = r.request_id AND i.outcome IS NULL AND NOT {held}) \
              THEN 'those that go first are of partitions that no live worker holds' END",
             canaries_go = canaries_go(&items),
             up_to = up_to(&items),

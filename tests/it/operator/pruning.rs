@@ -144,6 +144,11 @@ fn cases() -> Vec<Case> {
             vec![(redrives, 1), (redriven, 1), (letters, 0)],
         ),
         (
+            "what it has yet to come to, by which it finds what is behind it",
+            vec![letter("g", 1, "discarded", OLD, "NULL"), redrive("g", "running", "NULL")],
+            vec![(redrives, 1), (redriven, 1), (letters, 1)],
+        ),
+        (
             "and once it is forgotten itself",
             vec![letter("g", 1, "redriven", OLD, "NULL"), redrive("g", "done", OLD)],
             vec![(redrives, 0), (redriven, 0), (letters, 0)],
