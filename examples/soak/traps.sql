@@ -22,7 +22,7 @@ CREATE FUNCTION public.soak_slow() RETURNS trigger LANGUAGE plpgsql SECURITY DEF
 BEGIN
     IF (SELECT is_armed FROM public.soak_trap WHERE name = 'slow-commit') THEN
         PERFORM nextval('public.soak_slowed');
-        PERFORM pg_sleep(0.05);
+        PERFORM pg_sleep(0.1);
     END IF;
     RETURN NULL;
 END $$;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use highwater::testing::Result;
+use highwater::testing::{Kafka, Postgres, Result};
 
 use super::{Named, Unnamed, calls};
-use crate::support::{Fault, Sink, TestResult, World};
+use crate::support::{Fault, PATIENCE, Setup, Sink, TestResult, World};
 
 /// Where bad records are, by partition: one in 500, ten, the edges of batches, all of them.
 fn is_bad(partition: i32, n: usize) -> bool {
@@ -175,5 +175,41 @@ async fn core_a_dead_letter_is_the_record_whole() -> TestResult {
             "the hash of the key, the worker, the topic's id"
         );
     }
+    Ok(())
+}
+
+/// As large as a topic may be told to let records be: stored whole, and redriven as it was.
+#[tokio::test]
+async fn core_ten_megabytes_are_stored_whole() -> TestResult {
+    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::shared())?;
+    let config = [("max.message.bytes", "20000000")];
+    let world =
+        World::with("ten-mb", Setup { kafka, postgres, partitions: 1, topic_config: &config }).await?;
+    world.send_with_bad(0, 3, |_| false)?;
+    world.producer.flush().await?;
+    // More bytes than texts may have: zeros, too.
+    let value: Vec<u8> = (0..10_000_000_u32).flat_map(|n| n.to_le_bytes()[..1].to_vec()).collect();
+    let (bootstrap, topic, sent) = (kafka.bootstrap().to_owned(), world.topic.clone(), value.clone());
+    let sent = tokio::task::spawn_blocking(move || {
+        use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+        let mut config = highwater::testing::quiet_client_config(&bootstrap);
+        let producer: BaseProducer = config.set("message.max.bytes", "20000000").create()?;
+        let record = BaseRecord::to(&topic).partition(0).key("bad").payload(&sent);
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.flush(PATIENCE)
+    });
+    sent.await??;
+    world.producer.ledger().record(&world.topic, 0, 3);
+    world.send_with_bad(0, 5, |n| n == 2)?;
+    world.producer.flush().await?;
+    let settings = world.setting_aside().buffer_budget(1_usize << 20).batch_max_bytes(64_usize << 10);
+    let worker = world.worker_with(settings, Sink { fault: Named::default(), rows_only: false });
+    let letters = world.verify_with_letters().await?;
+    assert_eq!(letters.into_iter().collect::<Vec<_>>(), [(0, 3), (0, 6)]);
+    worker.stop().await?;
+    let kept = "SELECT record_value FROM highwater.dead_letter JOIN highwater.dead_letter_payload USING (dead_letter_id) \
+                WHERE record_offset = 3";
+    let kept: Option<Vec<u8>> = world.database.query(kept, &[]).await?[0].get(0);
+    assert!(kept == Some(value), "byte for byte");
     Ok(())
 }
