@@ -86,6 +86,26 @@ impl EventQueue {
         &self.client
     }
 
+    /// Whether the client knows that it is a member of its group: in the classic protocol it has an id then, under KIP-848
+    /// an epoch. Not to be asked of a client that is closed.
+    pub(crate) fn is_member(&self, classic: bool) -> bool {
+        // SAFETY: the client is valid; what it answers is ours to destroy, once; the id lives as long as that.
+        unsafe {
+            let member = rdsys::rd_kafka_consumer_group_metadata(self.client.client().native_ptr());
+            if member.is_null() {
+                return false;
+            }
+            let is_member = if classic {
+                let id = rdsys::rd_kafka_consumer_group_metadata_member_id(member);
+                !id.is_null() && *id != 0
+            } else {
+                rdsys::rd_kafka_consumer_group_metadata_generation_id(member) > 0
+            };
+            rdsys::rd_kafka_consumer_group_metadata_destroy(member);
+            is_member
+        }
+    }
+
     /// What ended the client for good; `None` while it is well.
     fn fatal_code(&self) -> Option<RDKafkaErrorCode> {
         // SAFETY: the client is valid; no text is asked for.

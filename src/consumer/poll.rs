@@ -5,6 +5,7 @@ mod assignment;
 mod clock;
 mod command;
 mod flow;
+mod leave;
 mod validate;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use command::{Command, MirrorEntry, Mirrored, StartFetch};
+pub(crate) use leave::Membership;
 
 use super::ffi::{Client, EventKind, EventQueue, Message, Place};
 use super::{Budget, PartitionBuffer, buffer::Pushed};
@@ -94,7 +96,7 @@ impl Poller {
     /// `by_hand` is what counts as assigned.
     pub(crate) fn start(
         queue: EventQueue,
-        cooperative: bool,
+        membership: Membership,
         by_hand: Vec<PartitionKey>,
         budget: Arc<Budget>,
         counters: Arc<PollCounters>,
@@ -105,7 +107,8 @@ impl Poller {
         let thread_queue = Arc::clone(&queue);
         let thread = thread::Builder::new().name("highwater-poll".into()).spawn(move || {
             let mut loop_ = PollLoop {
-                assignment: Assignment::new(Arc::clone(thread_queue.client()), cooperative),
+                membership,
+                assignment: Assignment::new(Arc::clone(thread_queue.client()), membership.cooperative),
                 commands: received,
                 notices,
                 budget,
@@ -170,6 +173,7 @@ impl std::fmt::Debug for Poller {
 }
 
 struct PollLoop {
+    membership: Membership,
     assignment: Assignment,
     commands: Receiver<Command>,
     notices: mpsc::UnboundedSender<Notice>,

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::control::{Control, Inboxes, Parts, RunningLanes, Tasks};
-use super::heartbeat::{Heartbeat, HeldClaims};
+use super::heartbeat::{Heartbeat, HeldClaims, TakenClaim};
 use super::members::{Members, Us};
 use super::monitor::About;
 use super::orders::Orders;
@@ -24,10 +24,10 @@ use crate::claim::mark::Marks;
 use crate::claim::start::Start;
 use crate::claim::{Arbiter, Claims, Guard, Obtain};
 use crate::commit::Commit;
-use crate::config::{Config, KafkaSecrets, client_properties, is_pattern};
+use crate::config::{Config, GroupProtocol, KafkaSecrets, client_properties, is_pattern};
 use crate::consumer::access::{Cause, Issuer, OwnTokens};
 use crate::consumer::ffi::EventQueue;
-use crate::consumer::poll::{Notice, Poller};
+use crate::consumer::poll::{Membership, Notice, Poller};
 use crate::consumer::{Access, Budget, Catalog, Waker};
 use crate::db::{Db, DbError, Identity};
 use crate::due::{Trouble, span};
@@ -48,9 +48,22 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
     tokio::pin!(shutdown);
     let launched = tokio::select! {
         biased;
-        // Nothing was claimed or joined yet: there is nothing to give back.
+        // Nothing was written, claimed or joined yet: there is nothing to give back.
         () = &mut shutdown => Ok(None),
-        launched = launch(&worker, owner) => launched.map(Some),
+        prepared = prepare(&worker, owner) => prepared.map(Some),
+    };
+    let launched = match launched {
+        Ok(Some(prepared)) => tokio::select! {
+            biased;
+            // A row says that it lives, and nobody should count it as one that does.
+            () = &mut shutdown => {
+                prepared.heartbeat.say_farewell().await;
+                Ok(None)
+            }
+            entered = prepared.enter() => entered.and_then(|()| launch(&worker, prepared)).map(Some),
+        },
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
     };
     let ended = match launched {
         Ok(Some(Launched { control, tasks })) => control.run(shutdown, tasks).await,
@@ -69,7 +82,20 @@ struct Launched {
     tasks: Tasks,
 }
 
-async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
+/// What stands before anybody can know of this worker.
+struct Prepared {
+    database_id: Uuid,
+    db: Arc<Db>,
+    access: Arc<Access>,
+    catalog: Catalog,
+    start: Arc<Start>,
+    held: Arc<HeldClaims>,
+    heartbeat: Heartbeat,
+    taken: mpsc::UnboundedReceiver<TakenClaim>,
+    backoff: Backoff,
+}
+
+async fn prepare(worker: &Worker, owner: Uuid) -> Result<Prepared> {
     let config = &worker.config;
     let board = &worker.board;
     let identity = Identity {
@@ -96,14 +122,26 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
     let (taken_sender, taken) = mpsc::unbounded_channel();
     let heartbeat =
         Heartbeat::new(Arc::clone(&db), Arc::clone(board), Arc::clone(&held), taken_sender, config);
-    // Before any other statement that takes a lock: a process without a row counts as gone.
-    first_heartbeat(&db, &heartbeat, backoff.clone()).await?;
-    if let Err(refused) = start.ensure_all().await {
-        // It is no worker of the group any more, and nobody should count it as one.
-        heartbeat.say_farewell().await;
-        return Err(refused);
-    }
+    Ok(Prepared { database_id, db, access, catalog, start, held, heartbeat, taken, backoff })
+}
 
+impl Prepared {
+    /// Becomes a worker of the group.
+    async fn enter(&self) -> Result<()> {
+        // Before any other statement that takes a lock: a process without a row counts as gone.
+        first_heartbeat(&self.db, &self.heartbeat, self.backoff.clone()).await?;
+        if let Err(refused) = self.start.ensure_all().await {
+            // It is no worker of the group any more, and nobody should count it as one.
+            self.heartbeat.say_farewell().await;
+            return Err(refused);
+        }
+        Ok(())
+    }
+}
+
+fn launch(worker: &Worker, prepared: Prepared) -> Result<Launched> {
+    let Prepared { database_id, db, access, catalog, start, held, heartbeat, taken, backoff } = prepared;
+    let (config, board, owner) = (&worker.config, &worker.board, db.identity.owner);
     let budget = Arc::new(Budget::new(config.buffer_budget));
     board.works_with(&db, &budget);
     let arbiter = if config.is_assigned_by_hand() { Arbiter::Nobody } else { Arbiter::Kafka };
@@ -138,7 +176,7 @@ async fn launch(worker: &Worker, owner: Uuid) -> Result<Launched> {
         guard,
         start,
         Arc::new(Marks::new(Arc::clone(&db), database_id, mark_sender)),
-        backoff.clone(),
+        backoff,
         config.on_offset_lost,
         outcome_sender,
     );
@@ -318,8 +356,12 @@ pub(super) fn start_poller(
     let queue = EventQueue::of(Arc::new(client))
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the Kafka client has no consumer queue"))?;
     // Without a group there is no protocol that would ask for whole lists.
-    let cooperative = config.is_cooperative() || config.is_assigned_by_hand();
-    Poller::start(queue, cooperative, by_hand, Arc::clone(budget), Arc::clone(&board.poll), notices).map_err(
+    let membership = Membership {
+        cooperative: config.is_cooperative() || config.is_assigned_by_hand(),
+        classic: config.group_protocol == GroupProtocol::Classic,
+        leaves: config.instance_id.is_none() && !config.is_assigned_by_hand(),
+    };
+    Poller::start(queue, membership, by_hand, Arc::clone(budget), Arc::clone(&board.poll), notices).map_err(
         |error| Error::new(ErrorKind::Internal, "could not start the poll thread").with_source(error),
     )
 }

@@ -3,6 +3,7 @@
 //! Each test asks Kafka's own tool what the group really is: a protocol that silently fell back to another would
 //! otherwise pass for itself.
 
+mod joining;
 mod matrix;
 mod members;
 mod rollout;

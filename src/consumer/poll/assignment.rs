@@ -52,6 +52,10 @@ impl Assignment {
         self.granted.contains_key(key)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.granted.is_empty()
+    }
+
     pub(super) fn is_current(&self, key: &PartitionKey, id: AssignmentId) -> bool {
         self.granted.get(key) == Some(&id)
     }

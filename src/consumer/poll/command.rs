@@ -205,6 +205,7 @@ impl PollLoop {
                 },
             }
         }
+        self.leave_if_joining(queue);
         self.assignment.clear();
     }
 }
