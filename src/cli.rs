@@ -7,12 +7,14 @@ mod dashboard;
 mod dead_letters;
 mod doctor;
 mod exporter;
+mod import_connect;
 mod instant;
 mod man;
 mod migrate;
 mod offsets;
 mod operator;
 mod partitions;
+mod pipeline;
 mod probe;
 mod progress;
 mod reconcile;
@@ -60,6 +62,9 @@ Examples:
   # Give the workers' role what it needs, and no more
   highwater migrate --print-grants --role fraud_worker | psql postgres://owner@db/payments
 
+  # Topics into tables, by a file of fifteen lines (docs/pipeline.md)
+  highwater run pipeline.toml
+
   # Where does a group stand, and who holds its partitions?
   highwater offsets describe --group fraud-rules-v2
 
@@ -93,6 +98,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Arguments),
+    Run(pipeline::RunArguments),
+    Test(pipeline::TestArguments),
+    Schema(pipeline::SchemaArguments),
+    ImportConnect(import_connect::Arguments),
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
     DeadLetters(dead_letters::Arguments),
@@ -147,7 +156,8 @@ pub(crate) fn main() -> ExitCode {
     CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let arguments = Arguments::parse();
     // Logs to standard error, so that standard output stays fit for pipes. Kept to the end, for its last spans.
-    let _logs = match log::Options::default().filter("warn").stderr().service("highwater-command").init() {
+    let filter = if matches!(arguments.command, Command::Run(_)) { "info" } else { "warn" };
+    let _logs = match log::Options::default().filter(filter).stderr().service("highwater-command").init() {
         Ok(logs) => logs,
         Err(error) => {
             eprintln!("error: {}", error.report());
@@ -169,13 +179,21 @@ fn command() -> clap::Command {
 }
 
 fn run(arguments: &Arguments) -> Result<String> {
-    // One connection and nothing to do beside it: threads of our own would be idle.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
+    let mut runtime = match arguments.command {
+        Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        // One connection and nothing to do beside it: threads of our own would be idle.
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build().map_err(|source| {
         Error::new(ErrorKind::Internal, "could not start the async runtime").with_source(source)
     })?;
     runtime.block_on(async {
         match &arguments.command {
             Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Run(arguments) => pipeline::run(arguments).await,
+            Command::Test(arguments) => pipeline::test(arguments),
+            Command::Schema(_) => pipeline::schema(),
+            Command::ImportConnect(arguments) => import_connect::run(arguments),
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
             Command::DeadLetters(arguments) => dead_letters::run(arguments).await,

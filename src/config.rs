@@ -59,6 +59,8 @@ pub(crate) use self::properties::{refusal, refused};
 pub use self::reference::reference;
 pub(crate) use self::secrets::{KafkaSecrets, files_of, warnings};
 pub use self::settings::{Config, PartialConfig};
+#[cfg(feature = "cli")]
+pub(crate) use self::sources::{line_at, place_in};
 pub use self::start::StartPolicy;
 pub(crate) use self::subscription::ONE_OFF_GROUP;
 pub(crate) use self::tokens::check_own_tokens;
@@ -273,6 +275,18 @@ impl PartialConfig {
         self.exporter_compat.as_ref().map(|given| given.value.as_slice()).unwrap_or_default()
     }
 
+    /// Whether this layer says which topics.
+    #[cfg(feature = "cli")]
+    pub(crate) fn names_topics(&self) -> bool {
+        self.topics.is_some()
+    }
+
+    /// Whether this layer names the program.
+    #[cfg(feature = "cli")]
+    pub(crate) fn names_program(&self) -> bool {
+        self.program.is_some()
+    }
+
     /// How long a batch may take, if this layer says so.
     #[must_use]
     pub fn given_max_processing_time(&self) -> Option<Duration> {
@@ -294,8 +308,20 @@ fn executable_name() -> String {
         .unwrap_or_else(|| "highwater".to_owned())
 }
 
+/// Every setting's name, and the first sentence of what it is.
+#[cfg(feature = "cli")]
+pub(crate) fn described_settings() -> impl Iterator<Item = (&'static str, String)> {
+    settings::SETTINGS.iter().map(|setting| {
+        let doc = setting.doc.split_whitespace().collect::<Vec<_>>().join(" ");
+        let first = doc
+            .split_once(". ")
+            .map_or_else(|| doc.trim_end_matches('.').to_owned(), |(first, _)| first.to_owned());
+        (setting.name, first)
+    })
+}
+
 /// The known name nearest to a mistyped one, if one is near enough to be meant.
-fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 4).max(2))

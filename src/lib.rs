@@ -69,6 +69,8 @@ pub mod offsets;
 #[cfg(feature = "otel")]
 pub mod otel;
 mod partition;
+#[cfg(feature = "cli")]
+pub mod pipeline;
 mod record;
 pub mod report;
 pub mod schema;

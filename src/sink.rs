@@ -36,11 +36,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "cli")]
+pub(crate) use row::Failure;
 pub use row::Row;
 pub use rows::{Rows, TableRows};
 pub(crate) use table::{Mode, Source};
 pub use table::{Table, Tables};
 pub use target::{Bytea, Nul};
+#[cfg(feature = "cli")]
+pub(crate) use target::{Defect, Kind, Put, Target, Written};
 pub use value::{Json, Sql, ToColumn};
 
 use crate::verdict::Class;

@@ -80,6 +80,11 @@ impl Worker {
         WorkerBuilder::new()
     }
 
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Runs until SIGTERM or SIGINT, then stops softly: finishes the batches in flight within the drain deadline,
     /// releases its claims, copies its positions to Kafka, leaves the group. A second signal, half a
     /// second later or more, stops hard.

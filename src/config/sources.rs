@@ -56,16 +56,17 @@ impl PartialConfig {
             Error::configuration(format!("could not read the configuration file {}", path.display()))
                 .with_source(source)
         })?;
-        // The parser's own Display quotes the line, which may hold a password.
-        let table: toml::Table = toml::from_str(&text).map_err(|error: toml::de::Error| {
-            let offset = error.span().map_or(0, |span| span.start);
-            let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
+        let table = parse_toml(&text).map_err(|(line, what)| {
             Error::configuration(format!(
-                "the configuration file {} is not TOML, line {line}: {}",
-                path.display(),
-                error.message()
+                "the configuration file {} is not TOML, line {line}: {what}",
+                path.display()
             ))
         })?;
+        Self::from_table(table, path, &[])
+    }
+
+    /// Reads the table of a TOML file. `others`: keys that are no settings, and were taken out of it.
+    pub(crate) fn from_table(table: toml::Table, path: &Path, others: &[&str]) -> Result<Self> {
         let origin = Origin::File(Arc::from(path));
         let mut layer = Self::default();
         for (key, value) in table {
@@ -74,6 +75,7 @@ impl PartialConfig {
             } else {
                 let setting = SETTINGS.iter().find(|setting| setting.name == key).ok_or_else(|| {
                     let known = SETTINGS.iter().map(|setting| setting.name).chain(["kafka"]);
+                    let known = known.chain(others.iter().copied());
                     unknown(&format!("key `{key}` in the configuration file {}", path.display()), &key, known)
                 })?;
                 let raw = raw(value)
@@ -203,6 +205,23 @@ fn raw(value: toml::Value) -> Option<Raw> {
             .map(Raw::List),
         toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
     }
+}
+
+/// A TOML document; or the line that is none, and why. The parser's own `Display` quotes the line, which may hold a
+/// password.
+fn parse_toml(text: &str) -> std::result::Result<toml::Table, (usize, String)> {
+    toml::from_str(text).map_err(|error: toml::de::Error| place_in(text, &error))
+}
+
+/// The line of a TOML document that an error is about, and its words without the line's.
+pub(crate) fn place_in(text: &str, error: &toml::de::Error) -> (usize, String) {
+    let offset = error.span().map_or(0, |span| span.start);
+    (line_at(text, offset), error.message().to_owned())
+}
+
+/// The number of the line in which a byte stands.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or_default().matches('\n').count() + 1
 }
 
 /// The error for a name that is in no table.

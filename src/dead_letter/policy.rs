@@ -52,6 +52,12 @@ impl RejectPolicy {
         Self { on_rejected: OnRejected::ParkKey, ..Self::dead_letter() }
     }
 
+    /// The same limits, with another outcome.
+    #[cfg(feature = "cli")]
+    pub(crate) fn acting(self, on_rejected: OnRejected) -> Self {
+        Self { on_rejected, ..self }
+    }
+
     /// How many of a partition in a row; as the setting `dead_letter_max_in_a_row`. `None`: no limit.
     pub fn max_in_a_row(mut self, records: Option<usize>) -> Self {
         self.in_a_row = limit(records);

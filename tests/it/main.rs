@@ -26,6 +26,7 @@ mod metrics;
 mod migrate;
 mod operator;
 mod outage;
+mod pipeline;
 mod protocol;
 mod quickstart;
 mod rebalance;

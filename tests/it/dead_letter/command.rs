@@ -7,7 +7,7 @@ use crate::operator::shapes::{check, documented};
 use crate::support::{PATIENCE, Sink, TestResult, World};
 
 impl World<'_> {
-    pub(super) async fn dead_letters(
+    pub(crate) async fn dead_letters(
         &self,
         verb: &str,
         arguments: &[&str],

@@ -1,0 +1,127 @@
+//! `highwater run`, `highwater test` and `highwater schema`: the no-code sink.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use highwater::pipeline::{Pipeline, json_schema};
+use highwater::{PartialConfig, Result};
+
+use super::found;
+
+const RUN_HELP: &str = "\
+The file says which topics go into which tables; docs/pipeline.md has it whole, and `highwater schema`
+prints its JSON Schema for editors. Its settings are those of docs/configuration.md; environment
+variables (HIGHWATER_POSTGRES_URL, ...) go before them. The process is a worker like any other: start as
+many as you like, stop them with SIGTERM, watch them with `highwater status`.
+
+  brokers = [\"kafka-1:9092\"]
+  group = \"payments-v1\"
+  start = \"earliest\"
+
+  [[sink]]
+  topic = \"payments\"
+  table = \"payments\"
+  columns = { id = \"value.id\", amount = \"value.amount\", paid_at = { from = \"value.ts\", unit = \"ms\" } }
+
+Examples:
+  highwater run --check pipeline.toml
+  HIGHWATER_POSTGRES_URL=postgres://worker@db/payments highwater run pipeline.toml";
+
+/// Run a pipeline: topics into tables, by a file, exactly once
+///
+/// Rows and offsets are committed in one Postgres transaction, over all tables of the file. The tables are there already,
+/// and Highwater's own (`highwater migrate`).
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub(super) struct RunArguments {
+    /// The pipeline's file, in TOML
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Only check the file and the settings, and run its tests; nothing is connected to
+    #[arg(long)]
+    check: bool,
+}
+
+const TEST_HELP: &str = "\
+A test is a record, and what is to become of it:
+
+  [[test]]
+  name = \"a payment\"
+  value = '{\"id\": \"t-1\", \"amount\": 9.90, \"ts\": 1790000000000}'
+  rows.payments = [{ id = \"t-1\", amount = \"9.90\", paid_at = 2026-09-21T14:13:20Z }]
+
+Columns that are left out are expected to be NULL. A string is compared with a number's digits as they
+stand. `deletes.TABLE`, `rejects = \"words of the reason\"` and `nothing = true` say what else may come of it.
+No server is asked: whether a value fits its column is the table's to say.
+
+Examples:
+  highwater test pipeline.toml";
+
+/// Run the tests that are in a pipeline's file
+///
+/// Exit code 1 if one fails. Nothing is connected to.
+#[derive(Debug, Args)]
+#[command(after_help = TEST_HELP)]
+pub(super) struct TestArguments {
+    /// The pipeline's file, in TOML
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+const SCHEMA_HELP: &str = "\
+Editors that know it complete and check a pipeline's file while it is written: name it in the first line,
+#:schema ./pipeline.schema.json, or in the editor's settings.
+
+Examples:
+  highwater schema > pipeline.schema.json";
+
+/// Print the JSON Schema of a pipeline's file, for editors
+#[derive(Debug, Args)]
+#[command(after_help = SCHEMA_HELP)]
+pub(super) struct SchemaArguments {}
+
+pub(super) async fn run(arguments: &RunArguments) -> Result<String> {
+    let pipeline = Pipeline::from_file(&arguments.file)?;
+    let worker = pipeline.worker(PartialConfig::from_env()?)?;
+    if !arguments.check {
+        worker.run().await?;
+        return Ok(String::new());
+    }
+    let mut text = String::new();
+    for sink in pipeline.summary() {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{} into {} ({} columns)", sink.topics.join(", "), sink.table, sink.columns);
+    }
+    let tested = tests(&pipeline)?;
+    Ok(format!("{text}{tested}"))
+}
+
+pub(super) fn test(arguments: &TestArguments) -> Result<String> {
+    let pipeline = Pipeline::from_file(&arguments.file)?;
+    let tested = tests(&pipeline)?;
+    Ok(if tested.is_empty() { "the file has no [[test]]\n".to_owned() } else { tested })
+}
+
+pub(super) fn schema() -> Result<String> {
+    super::operator::json(&json_schema())
+}
+
+/// A line for each; exit code 1 if one fails.
+fn tests(pipeline: &Pipeline) -> Result<String> {
+    let (mut text, mut failed) = (String::new(), 0);
+    let results = pipeline.test();
+    for result in &results {
+        let verdict = if result.differences.is_empty() { "ok    " } else { "FAILED" };
+        let _ = writeln!(text, "{verdict} {}", result.name);
+        for difference in &result.differences {
+            let _ = writeln!(text, "       {difference}");
+        }
+        failed += usize::from(!result.differences.is_empty());
+    }
+    if failed > 0 {
+        return Err(found(&text, format!("{failed} of {} tests failed", results.len())));
+    }
+    Ok(text)
+}

@@ -1,0 +1,264 @@
+//! The no-code sink: topics into tables by a file, with the promise of a worker that was written (docs/pipeline.md).
+//!
+//! One pipeline is one group and one transaction over all its tables, which are written in the order of its sinks, so
+//! that foreign keys hold.
+
+mod condition;
+mod debezium;
+mod expect;
+mod extract;
+mod file;
+pub mod import;
+mod map;
+mod path;
+mod schema;
+mod sink;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use self::expect::TestResult;
+use self::file::{File, OnBadRecord, TestEntry};
+use self::map::{Input, Mapped, Outcome};
+pub use self::schema::json_schema;
+use self::sink::Sink;
+use crate::config::{OnRejected, line_at, place_in, suggest};
+use crate::error::{Error, Result};
+use crate::sink::{Failure, Rows};
+use crate::{HandlerError, PartialConfig, Record, RejectPolicy, TableSink, Worker};
+
+/// A pipeline file that was read and checked. Nothing is connected to yet.
+#[derive(Debug)]
+pub struct Pipeline {
+    name: String,
+    settings: PartialConfig,
+    sinks: Arc<[Sink]>,
+    policies: Vec<(String, OnRejected)>,
+    tests: Vec<TestEntry>,
+}
+
+/// A line of [`Pipeline::summary`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SinkSummary {
+    /// Names and patterns.
+    pub topics: Vec<String>,
+    /// As the file has it.
+    pub table: String,
+    /// How many of its columns are filled, provenance included.
+    pub columns: usize,
+}
+
+impl Pipeline {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration), with the line, if it cannot be read, is no TOML, or says what
+    /// cannot be.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| {
+            Error::configuration(format!("could not read the pipeline file {}", path.display()))
+                .with_source(source)
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// As [`from_file`](Self::from_file), of its text; `path` is for messages, and its stem is the pipeline's name.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let at = |line: usize, what: &str| {
+            Error::configuration(format!("the pipeline file {}, line {line}: {what}", path.display()))
+        };
+        let wrong = |error: &toml::de::Error| {
+            let (line, what) = place_in(text, error);
+            at(line, &with_suggestion(what))
+        };
+        let mut settings: toml::Table = toml::from_str(text).map_err(|error| wrong(&error))?;
+        for key in file::KEYS {
+            settings.remove(key);
+        }
+        let File { sink: entries, test: tests } = toml::from_str(text).map_err(|error| wrong(&error))?;
+        if entries.is_empty() {
+            return Err(Error::configuration(format!(
+                "the pipeline file {} has no [[sink]]: which topic goes into which table?",
+                path.display()
+            )));
+        }
+        let settings = PartialConfig::from_table(settings, path, &file::KEYS)?;
+        let (mut sinks, mut policies) = (Vec::<Sink>::new(), Vec::new());
+        for entry in entries {
+            let line = line_at(text, entry.span().start);
+            let entry = entry.into_inner();
+            let refused = |what: &str| at(line, &format!("[[sink]] into table {}: {what}", entry.table));
+            let sink = Sink::compile(&entry).map_err(|what| refused(&what))?;
+            if sinks.iter().any(|other| other.table.name == sink.table.name) {
+                return Err(refused(
+                    "another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
+                     that its rows are written in the records' order",
+                ));
+            }
+            if let Some(policy) = entry.on_bad_record {
+                for topic in &sink.topics {
+                    let policy = policy_of(policy);
+                    match policies.iter().find(|(other, _)| other == topic) {
+                        Some((_, other)) if *other != policy => {
+                            return Err(refused(&format!(
+                                "another sink says otherwise of `on_bad_record` for topic {topic}"
+                            )));
+                        }
+                        Some(_) => {}
+                        None => policies.push((topic.clone(), policy)),
+                    }
+                }
+            }
+            sinks.push(sink);
+        }
+        let name = path
+            .file_stem()
+            .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let pipeline = Self { name, settings, sinks: sinks.into(), policies, tests };
+        pipeline
+            .check_tests()
+            .map_err(|what| Error::configuration(format!("the pipeline file {}: {what}", path.display())))?;
+        Ok(pipeline)
+    }
+
+    /// What it does, sink by sink.
+    #[must_use]
+    pub fn summary(&self) -> Vec<SinkSummary> {
+        let of = |sink: &Sink| SinkSummary {
+            topics: sink.topics.clone(),
+            table: sink.table.name.clone(),
+            columns: sink.columns.len() + sink.table.sources.len(),
+        };
+        self.sinks.iter().map(of).collect()
+    }
+
+    /// The names and patterns of all sinks.
+    fn topics(&self) -> Vec<String> {
+        let mut topics: Vec<String> = Vec::new();
+        for topic in self.sinks.iter().flat_map(|sink| &sink.topics) {
+            if !topics.contains(topic) {
+                topics.push(topic.clone());
+            }
+        }
+        topics
+    }
+
+    /// The worker, with `settings` going before the file's: those of flags and the environment.
+    ///
+    /// # Errors
+    /// If a setting is missing, out of range, or contradicts the file.
+    pub fn worker(&self, settings: PartialConfig) -> Result<Worker> {
+        let mut settings = settings.or(self.settings.clone());
+        if settings.names_topics() {
+            return Err(Error::configuration(
+                "the topics of a pipeline are those of its sinks: leave `topics` (HIGHWATER_TOPICS) out",
+            ));
+        }
+        if !settings.names_program() {
+            settings = settings.program(&self.name);
+        }
+        let settings = settings.topics(self.topics());
+        let limits = RejectPolicy::of(&settings.clone().finish()?);
+        let mut builder = Worker::builder().ignore_environment().settings(settings);
+        for (topic, policy) in &self.policies {
+            builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
+        }
+        builder.build(self.handler())
+    }
+
+    fn handler(&self) -> TableSink {
+        let router = Router { sinks: Arc::clone(&self.sinks), known: RwLock::default() };
+        let tables: Vec<_> = self.sinks.iter().map(|sink| sink.table.clone()).collect();
+        TableSink::new(tables, move |record, rows| {
+            for sink in &*router.of(record.topic()) {
+                push(*sink, &router.sinks[*sink], record, rows)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Which sinks a topic's records go into.
+struct Router {
+    sinks: Arc<[Sink]>,
+    /// Patterns are not matched anew for each record.
+    known: RwLock<HashMap<Box<str>, Arc<[usize]>>>,
+}
+
+impl Router {
+    fn of(&self, topic: &str) -> Arc<[usize]> {
+        if let Some(sinks) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
+            return Arc::clone(sinks);
+        }
+        let taking = self.sinks.iter().enumerate().filter(|(_, sink)| sink.takes(topic)).map(|(at, _)| at);
+        let taking: Arc<[usize]> = taking.collect();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(topic.into()).or_insert(taking))
+    }
+}
+
+/// What follows from a record, for one sink.
+fn push(
+    at: usize,
+    sink: &Sink,
+    record: &Record<'_>,
+    rows: &mut Rows<'_>,
+) -> std::result::Result<(), HandlerError> {
+    let reject = |what: &str| HandlerError::reject(record, format!("table {}: {what}", sink.table.name));
+    let mapped = Mapped::new(sink, Input::of(record)).map_err(|what| reject(&what))?;
+    // Which column cannot be said goes past the row's own errors, which are about values.
+    let mut unsaid = None;
+    let mut note = |what: String| {
+        unsaid = Some(what);
+        Failure::Arity
+    };
+    let done = match mapped.outcome {
+        Outcome::Nothing => return Ok(()),
+        Outcome::Row => rows.push_to(at, |fields| {
+            (0..sink.columns.len())
+                .try_for_each(|column| fields.put(&mapped.cell(column).map_err(&mut note)?))
+        }),
+        Outcome::Delete => {
+            let key: Vec<usize> = rows.key(at).to_vec();
+            rows.delete_from(at, |fields| {
+                let alone = key.len() == 1;
+                key.iter()
+                    .try_for_each(|&column| fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?))
+            })
+        }
+    };
+    match unsaid {
+        Some(what) => Err(reject(&what)),
+        None => done,
+    }
+}
+
+fn policy_of(policy: OnBadRecord) -> OnRejected {
+    match policy {
+        OnBadRecord::Halt => OnRejected::Halt,
+        OnBadRecord::DeadLetter => OnRejected::DeadLetter,
+        OnBadRecord::ParkKey => OnRejected::ParkKey,
+    }
+}
+
+/// serde's words for an unknown key list all that are known: the likely one is enough.
+fn with_suggestion(what: String) -> String {
+    let Some((unknown, known)) =
+        what.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "))
+    else {
+        return what;
+    };
+    let names: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    match suggest(unknown, names.iter().copied()) {
+        Some(near) => format!("unknown key `{unknown}`: did you mean `{near}`?"),
+        None => format!("unknown key `{unknown}`: there are {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

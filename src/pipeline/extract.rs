@@ -1,0 +1,301 @@
+//! The values at several paths of a JSON document, in one walk through it; nothing is copied.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::path::Step;
+
+/// The paths, compiled: a tree of steps.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    /// Takes the whole value.
+    slots: Vec<usize>,
+    fields: Vec<(Box<str>, Self)>,
+    elements: Vec<(usize, Self)>,
+}
+
+/// Why there is nothing to take values from.
+#[derive(Debug)]
+pub(crate) enum Misfit {
+    Json(serde_json::Error),
+    /// A path goes on where there is a number, a string or a boolean, or the wrong kind of container.
+    Inside(String),
+}
+
+impl From<serde_json::Error> for Misfit {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+/// Fields that no path names, of the outermost object.
+pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+impl Tree {
+    /// The value at `steps` goes into the slot of this number.
+    pub(crate) fn add(&mut self, steps: &[Step], slot: usize) {
+        let Some((first, rest)) = steps.split_first() else {
+            self.slots.push(slot);
+            return;
+        };
+        let child = match first {
+            Step::Field(name) => {
+                let at = self.fields.iter().position(|(known, _)| **known == **name).unwrap_or_else(|| {
+                    self.fields.push((name.as_str().into(), Self::default()));
+                    self.fields.len() - 1
+                });
+                &mut self.fields[at].1
+            }
+            Step::Element(index) => {
+                let at = self.elements.iter().position(|(known, _)| known == index).unwrap_or_else(|| {
+                    self.elements.push((*index, Self::default()));
+                    self.elements.len() - 1
+                });
+                &mut self.elements[at].1
+            }
+        };
+        child.add(rest, slot);
+    }
+
+    /// Whether nothing is wanted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.fields.is_empty() && self.elements.is_empty()
+    }
+
+    /// Fills `slots` from a document; those for which it has nothing stay as they are. `rest`: where the outermost
+    /// object's other fields go.
+    pub(crate) fn fill<'de>(
+        &self,
+        document: &'de [u8],
+        slots: &mut [Option<&'de RawValue>],
+        rest: Option<&mut Rest<'de>>,
+    ) -> Result<(), Misfit> {
+        let mut json = serde_json::Deserializer::from_slice(document);
+        if self.slots.is_empty()
+            && self.elements.is_empty()
+            && document.trim_ascii_start().first() == Some(&b'{')
+        {
+            let walk = Walk { tree: self, slots, rest, misfit: None };
+            let misfit = walk.deserialize(&mut json)?;
+            json.end()?;
+            return misfit.map_or(Ok(()), Err);
+        }
+        let whole = <&RawValue>::deserialize(&mut json)?;
+        json.end()?;
+        self.take(whole, slots, rest)
+    }
+
+    fn take<'de>(
+        &self,
+        raw: &'de RawValue,
+        slots: &mut [Option<&'de RawValue>],
+        rest: Option<&mut Rest<'de>>,
+    ) -> Result<(), Misfit> {
+        for &slot in &self.slots {
+            slots[slot] = Some(raw);
+        }
+        let goes_on = !self.fields.is_empty() || !self.elements.is_empty() || rest.is_some();
+        let first = raw.get().as_bytes().first().copied().unwrap_or(b'n');
+        if !goes_on || first == b'n' {
+            return Ok(());
+        }
+        let mut json = serde_json::Deserializer::from_str(raw.get());
+        let misfit = match first {
+            b'{' if self.elements.is_empty() => {
+                Walk { tree: self, slots, rest, misfit: None }.deserialize(&mut json)?
+            }
+            b'[' if self.fields.is_empty() && rest.is_none() => {
+                Elements { tree: self, slots, misfit: None }.deserialize(&mut json)?
+            }
+            _ => Some(Misfit::Inside(self.wanted())),
+        };
+        misfit.map_or(Ok(()), Err)
+    }
+
+    /// What is looked for here, in the file's words.
+    fn wanted(&self) -> String {
+        match (self.fields.first(), self.elements.first()) {
+            (Some((name, _)), _) => format!("an object with a field {name}"),
+            (None, Some((index, _))) => format!("an array with an element [{index}]"),
+            (None, None) => "an object".to_owned(),
+        }
+    }
+}
+
+/// Through an object.
+struct Walk<'t, 's, 'de> {
+    tree: &'t Tree,
+    slots: &'s mut [Option<&'de RawValue>],
+    rest: Option<&'s mut Rest<'de>>,
+    misfit: Option<Misfit>,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
+    type Value = Option<Misfit>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
+    type Value = Option<Misfit>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<Self::Value, M::Error> {
+        let fields = &self.tree.fields;
+        // Where the next field most likely is: objects of a topic mostly have one order.
+        let mut next = 0;
+        while let Some(Name(name)) = map.next_key()? {
+            let guessed = fields.get(next).is_some_and(|(known, _)| **known == *name);
+            let found =
+                if guessed { Some(next) } else { fields.iter().position(|(known, _)| **known == *name) };
+            match (found, &mut self.rest) {
+                (Some(at), _) => {
+                    let value: &'de RawValue = map.next_value()?;
+                    next = at + 1;
+                    if let Err(misfit) = fields[at].1.take(value, self.slots, None) {
+                        self.misfit.get_or_insert(misfit);
+                    }
+                }
+                (None, Some(rest)) => rest.push((name, map.next_value()?)),
+                (None, None) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(self.misfit)
+    }
+}
+
+/// A field's name; borrowed, unless there is an escape in it.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field's name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Through an array.
+struct Elements<'t, 's, 'de> {
+    tree: &'t Tree,
+    slots: &'s mut [Option<&'de RawValue>],
+    misfit: Option<Misfit>,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_, '_, 'de> {
+    type Value = Option<Misfit>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_, '_, 'de> {
+    type Value = Option<Misfit>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(mut self, mut array: S) -> Result<Self::Value, S::Error> {
+        let mut index = 0;
+        while let Some(value) = array.next_element::<&'de RawValue>()? {
+            for (_, tree) in self.tree.elements.iter().filter(|(wanted, _)| *wanted == index) {
+                if let Err(misfit) = tree.take(value, self.slots, None) {
+                    self.misfit.get_or_insert(misfit);
+                }
+            }
+            index += 1;
+        }
+        Ok(self.misfit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::path::Path;
+    use super::*;
+
+    fn taken(paths: &[&str], document: &str) -> Result<Vec<Option<String>>, Misfit> {
+        let mut tree = Tree::default();
+        for (slot, path) in paths.iter().enumerate() {
+            tree.add(&path.parse::<Path>().unwrap().steps, slot);
+        }
+        let mut slots = vec![None; paths.len()];
+        tree.fill(document.as_bytes(), &mut slots, None)?;
+        Ok(slots.into_iter().map(|slot| slot.map(|raw| raw.get().to_owned())).collect())
+    }
+
+    #[test]
+    fn values_are_taken_as_they_stand() {
+        let document =
+            r#" {"a": 1.10, "b": {"c": [true, {"d": "x"}], "e\u0041": null}, "a": 12345678901234567890} "#;
+        let paths =
+            ["value.a", "value.b.c[1].d", "value.b.c", "value.b.eA", "value.b.none", "value.x", "value"];
+        let taken = taken(&paths, document).unwrap();
+        let expected = [
+            Some("12345678901234567890"),
+            Some(r#""x""#),
+            Some(r#"[true, {"d": "x"}]"#),
+            Some("null"),
+            None,
+            None,
+            Some(document.trim()),
+        ];
+        assert_eq!(taken, expected.map(|text| text.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_null_on_the_way_is_no_value_and_anything_else_is_a_misfit() {
+        assert_eq!(taken(&["value.a.b"], r#"{"a": null}"#).unwrap(), [None]);
+        assert_eq!(taken(&["value.a"], "null").unwrap(), [None]);
+        for (path, document) in [
+            ("value.a.b", r#"{"a": 1}"#),
+            ("value.a[0]", r#"{"a": {}}"#),
+            ("value.a", "[1]"),
+            ("value.a", r#""text""#),
+        ] {
+            assert!(matches!(taken(&[path], document), Err(Misfit::Inside(_))), "{path} in {document}");
+        }
+        for document in ["", "{", r#"{"a": 1} x"#, r#"{"a": 01}"#, "\u{1}"] {
+            assert!(matches!(taken(&["value.a"], document), Err(Misfit::Json(_))), "{document}");
+        }
+    }
+
+    #[test]
+    fn what_no_path_names_is_the_rest() {
+        let mut tree = Tree::default();
+        tree.add(&"value.a.x".parse::<Path>().unwrap().steps, 0);
+        let (mut slots, mut rest) = ([None], Rest::new());
+        let document = br#"{"b": 1, "a": {"x": 2, "y": 3}, "c": {"d": []}}"#;
+        tree.fill(document, &mut slots, Some(&mut rest)).unwrap();
+        let rest: Vec<_> = rest.iter().map(|(name, raw)| (&**name, raw.get())).collect();
+        assert_eq!(rest, [("b", "1"), ("c", r#"{"d": []}"#)]);
+    }
+}

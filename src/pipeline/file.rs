@@ -1,0 +1,292 @@
+//! The pipeline file as it is written: `[[sink]]` and `[[test]]`; everything else at its top are settings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+
+/// The keys that are not settings.
+pub(crate) const KEYS: [&str; 2] = ["sink", "test"];
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct File {
+    #[serde(default)]
+    pub(crate) sink: Vec<toml::Spanned<SinkEntry>>,
+    #[serde(default)]
+    pub(crate) test: Vec<TestEntry>,
+}
+
+/// Topics into a table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SinkEntry {
+    pub(crate) topic: Topics,
+    pub(crate) table: String,
+    pub(crate) columns: Columns,
+    #[serde(default)]
+    pub(crate) key_format: KeyFormat,
+    #[serde(default)]
+    pub(crate) value: Format,
+    #[serde(default)]
+    pub(crate) envelope: Envelope,
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    pub(crate) key: Option<Vec<String>>,
+    pub(crate) rest: Option<String>,
+    #[serde(default)]
+    pub(crate) missing: Missing,
+    #[serde(default)]
+    pub(crate) extra: Extra,
+    pub(crate) deletes: Option<Deletes>,
+    pub(crate) r#where: Option<String>,
+    #[serde(default)]
+    pub(crate) nul: Nul,
+    pub(crate) bytea: Option<Bytea>,
+    #[serde(default)]
+    pub(crate) provenance: Provenance,
+    pub(crate) on_bad_record: Option<OnBadRecord>,
+}
+
+/// One name or pattern, or several.
+#[derive(Debug)]
+pub(crate) struct Topics(pub(crate) Vec<String>);
+
+/// Where each column's value is.
+#[derive(Debug)]
+pub(crate) struct Columns(pub(crate) Vec<(String, ColumnEntry)>);
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ColumnEntry {
+    pub(crate) from: String,
+    pub(crate) unit: Option<Unit>,
+}
+
+/// Since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum Unit {
+    #[serde(rename = "d")]
+    Days,
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "ms")]
+    Milliseconds,
+    #[serde(rename = "us")]
+    Microseconds,
+    #[serde(rename = "ns")]
+    Nanoseconds,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeyFormat {
+    #[default]
+    None,
+    String,
+    Json,
+    Bytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    String,
+    #[default]
+    Json,
+    Bytes,
+}
+
+/// What is around the row in a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Envelope {
+    #[default]
+    None,
+    Debezium,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    #[default]
+    Append,
+    InsertIgnore,
+    Upsert,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Missing {
+    #[default]
+    Null,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Extra {
+    #[default]
+    Ignore,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Deletes {
+    Apply,
+    Ignore,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Nul {
+    #[default]
+    Reject,
+    Strip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bytea {
+    Hex,
+    Base64,
+    Utf8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnBadRecord {
+    Halt,
+    DeadLetter,
+    ParkKey,
+}
+
+/// Columns for where a record has come from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Provenance {
+    pub(crate) topic: Option<String>,
+    pub(crate) partition: Option<String>,
+    pub(crate) offset: Option<String>,
+    pub(crate) timestamp: Option<String>,
+}
+
+/// A record, and what is to become of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TestEntry {
+    pub(crate) name: String,
+    pub(crate) topic: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// By table.
+    #[serde(default)]
+    pub(crate) rows: BTreeMap<String, Vec<Expected>>,
+    #[serde(default)]
+    pub(crate) deletes: BTreeMap<String, Vec<Expected>>,
+    /// Words of the reason.
+    pub(crate) rejects: Option<String>,
+    /// Nothing comes of it.
+    #[serde(default)]
+    pub(crate) nothing: bool,
+}
+
+/// A row's columns; those that are left out are NULL.
+pub(crate) type Expected = BTreeMap<String, toml::Value>;
+
+impl<'de> Deserialize<'de> for Topics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Topics;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a topic, a ^pattern, or a list of them")
+            }
+
+            fn visit_str<E>(self, topic: &str) -> Result<Topics, E> {
+                Ok(Topics(vec![topic.to_owned()]))
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Topics, S::Error> {
+                let mut topics = Vec::new();
+                while let Some(topic) = list.next_element()? {
+                    topics.push(topic);
+                }
+                Ok(Topics(topics))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrTable;
+
+        impl<'de> Visitor<'de> for ListOrTable {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a list of columns that have their fields' names, or a table: column = \"value.path\"",
+                )
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Columns, S::Error> {
+                let mut columns = Vec::new();
+                while let Some(name) = list.next_element::<String>()? {
+                    if name.contains('"') {
+                        return Err(S::Error::custom("a column with a quote in its name needs a path"));
+                    }
+                    let from = super::path::Path::field(&name).to_string();
+                    columns.push((name, ColumnEntry { from, unit: None }));
+                }
+                Ok(Columns(columns))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Columns, M::Error> {
+                let mut columns = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let PathOrTable(column) = map.next_value()?;
+                    columns.push((name, column));
+                }
+                Ok(Columns(columns))
+            }
+        }
+
+        deserializer.deserialize_any(ListOrTable)
+    }
+}
+
+struct PathOrTable(ColumnEntry);
+
+impl<'de> Deserialize<'de> for PathOrTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = PathOrTable;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path such as \"value.amount\", or { from = \"value.amount\", unit = \"ms\" }")
+            }
+
+            fn visit_str<E>(self, from: &str) -> Result<PathOrTable, E> {
+                Ok(PathOrTable(ColumnEntry { from: from.to_owned(), unit: None }))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PathOrTable, M::Error> {
+                ColumnEntry::deserialize(MapAccessDeserializer::new(map)).map(PathOrTable)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}

@@ -1,0 +1,306 @@
+//! What becomes of a record: mode, key, columns, deletes.
+
+use super::connector::{Connector, Source};
+use super::findings::Findings;
+use super::formats::{self, Format};
+use super::target::Target;
+use crate::pipeline::path::Root;
+
+/// A column and where its value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) unit: Option<&'static str>,
+}
+
+/// The keys of a sink that say what becomes of its records.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) value: Format,
+    /// None: the record's key is not read.
+    pub(super) key_format: Option<Format>,
+    pub(super) mode: &'static str,
+    /// The table's key columns, as far as the connector names them.
+    pub(super) key: Vec<String>,
+    pub(super) columns: Vec<Column>,
+    /// Whether these are all.
+    pub(super) complete: bool,
+    /// Of Debezium's change events.
+    pub(super) unwrapped: bool,
+    pub(super) deletes: Option<&'static str>,
+    /// Columns of topic, partition and offset.
+    pub(super) provenance: Option<[String; 3]>,
+    pub(super) on_bad_record: &'static str,
+}
+
+/// Which fields are the table's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyMode {
+    None,
+    Kafka,
+    RecordKey,
+    RecordValue,
+}
+
+/// Where the options have other names.
+struct Names {
+    key_mode: &'static str,
+    key_fields: &'static str,
+    fields: &'static str,
+}
+
+fn names(connector: Connector) -> Names {
+    match connector {
+        Connector::Debezium => Names {
+            key_mode: "primary.key.mode",
+            key_fields: "primary.key.fields",
+            fields: "field.include.list",
+        },
+        _ => Names { key_mode: "pk.mode", key_fields: "pk.fields", fields: "fields.whitelist" },
+    }
+}
+
+const COORDINATES: [&str; 3] = ["__connect_topic", "__connect_partition", "__connect_offset"];
+
+impl Rows {
+    pub(super) fn of(source: &Source, target: &Target, unwrapped: bool, findings: &mut Findings) -> Self {
+        let (topics, folds) = (&target.topics, target.folds);
+        let names = names(source.connector);
+        let key_mode = key_mode(source, names.key_mode, findings);
+        let mut value = formats::read(source, "value.converter", findings);
+        if unwrapped {
+            if value.name != "json" {
+                findings.refuse("transforms", "change events are read in JSON only");
+            }
+            value.payload = false; // paths are those of the row
+        }
+        let key_format =
+            (key_mode == KeyMode::RecordKey).then(|| formats::read(source, "key.converter", findings));
+        let fold = |name: &str| if folds { name.to_lowercase() } else { name.to_owned() };
+        let key_fields = source.list(names.key_fields);
+        let mode = mode(source, key_mode, names.key_mode, findings);
+        let mut this = Self {
+            value,
+            key_format,
+            mode,
+            key: Vec::new(),
+            columns: Vec::new(),
+            complete: true,
+            unwrapped,
+            deletes: deletes(source, key_mode, mode, names.key_mode, findings),
+            provenance: None,
+            on_bad_record: if source
+                .get("errors.tolerance")
+                .is_some_and(|all| all.eq_ignore_ascii_case("all"))
+            {
+                "dead_letter"
+            } else {
+                "halt"
+            },
+        };
+        if unwrapped && this.deletes != Some("apply") {
+            this.deletes = Some("ignore"); // the transform drops them
+        }
+        match key_mode {
+            KeyMode::None => {}
+            KeyMode::Kafka => {
+                let given = if source.connector == Connector::Debezium { &[] } else { key_fields.as_slice() };
+                let columns = match given {
+                    [] => COORDINATES.map(fold),
+                    [topic, partition, offset] => [fold(topic), fold(partition), fold(offset)],
+                    _ => {
+                        findings.refuse(names.key_fields, "names three columns with this mode, or none");
+                        COORDINATES.map(fold)
+                    }
+                };
+                this.key = columns.to_vec();
+                this.provenance = Some(columns);
+            }
+            KeyMode::RecordKey => {
+                if let Some(format) = key_format {
+                    this.key_from_record_key(format, &key_fields, names.key_fields, fold, findings);
+                }
+            }
+            KeyMode::RecordValue => {
+                this.key = key_fields.iter().map(|field| fold(field)).collect();
+                this.fields(&key_fields, source, fold);
+                if key_fields.is_empty() {
+                    findings.note(
+                        names.key_fields,
+                        "is empty: all fields are the key; name the columns in `key`",
+                    );
+                }
+            }
+        }
+        this.value_columns(source, topics, names.fields, fold, findings);
+        this
+    }
+
+    fn key_from_record_key(
+        &mut self,
+        format: Format,
+        fields: &[String],
+        option: &str,
+        fold: impl Fn(&str) -> String,
+        findings: &mut Findings,
+    ) {
+        if fields.is_empty() {
+            self.complete = false;
+            findings
+                .note(option, "is empty: all fields of the record's key are columns; list them in `columns`");
+            return;
+        }
+        if format.name != "json" && fields.len() > 1 {
+            findings
+                .refuse(option, "names several fields, but this converter's key has none: name one column");
+        }
+        if format.name == "json" && fields.len() == 1 {
+            let whole = if format.payload { "key.payload" } else { "key" };
+            findings.note(
+                option,
+                format!(
+                    "the key is read as an object with the field {}; if it is a bare value, write columns.{} = \
+                     \"{whole}\"",
+                    fields[0],
+                    fold(&fields[0])
+                ),
+            );
+        }
+        if format.name == "bytes" && self.deletes == Some("apply") {
+            findings
+                .refuse("delete.enabled", "a key of bytes names no row yet: only one of text or JSON does");
+        }
+        for field in fields {
+            let column = Column { name: fold(field), path: format.path(Root::Key, field), unit: None };
+            self.key.push(column.name.clone());
+            self.columns.push(column);
+        }
+    }
+
+    /// Fields of the value, unless their columns are there.
+    fn fields(&mut self, fields: &[String], source: &Source, fold: impl Fn(&str) -> String) {
+        let times = source.list("timestamp.fields.list");
+        let nanoseconds = source
+            .get("timestamp.precision.mode")
+            .is_some_and(|mode| mode.eq_ignore_ascii_case("nanoseconds"));
+        for field in fields {
+            let name = fold(field);
+            if !self.columns.iter().any(|column| column.name == name) {
+                let unit = times.contains(field).then_some(if nanoseconds { "ns" } else { "us" });
+                self.columns.push(Column { name, path: self.value.path(Root::Value, field), unit });
+            }
+        }
+    }
+
+    fn value_columns(
+        &mut self,
+        source: &Source,
+        topics: &[String],
+        option: &str,
+        fold: impl Fn(&str) -> String + Copy,
+        findings: &mut Findings,
+    ) {
+        if self.value.name == "string" {
+            if source.connector != Connector::Confluent {
+                findings.refuse("value.converter", "this connector writes no texts: is it Confluent's?");
+            }
+            let name = fold(source.get("string.output.value.column.name").unwrap_or("record_value"));
+            self.columns.push(Column { name, path: "value".to_owned(), unit: None });
+            return;
+        }
+        // Debezium's may name the topic.
+        let fields: Vec<String> = source
+            .list(option)
+            .into_iter()
+            .filter_map(|entry| match entry.split_once(':') {
+                Some((topic, field)) if source.connector == Connector::Debezium => {
+                    topics.iter().any(|one| one == topic.trim()).then(|| field.trim().to_owned())
+                }
+                _ => Some(entry),
+            })
+            .collect();
+        if fields.is_empty() {
+            self.complete = false;
+            findings.note(option, "is empty: all fields are written; list the table's columns in `columns`");
+            self.fields(&source.list("timestamp.fields.list"), source, fold);
+        } else {
+            self.fields(&fields, source, fold);
+        }
+    }
+}
+
+fn key_mode(source: &Source, option: &str, findings: &mut Findings) -> KeyMode {
+    match source.get(option).unwrap_or("none").to_lowercase().as_str() {
+        "none" => KeyMode::None,
+        "kafka" => KeyMode::Kafka,
+        "record_key" => KeyMode::RecordKey,
+        "record_value" => KeyMode::RecordValue,
+        "record_header" => {
+            findings.refuse(option, "`record_header`: keys from headers are not taken over yet");
+            KeyMode::None
+        }
+        _ => {
+            findings.refuse(
+                option,
+                "has a value that the connector does not know: none, kafka, record_key, record_value",
+            );
+            KeyMode::None
+        }
+    }
+}
+
+fn mode(source: &Source, key: KeyMode, key_option: &str, findings: &mut Findings) -> &'static str {
+    const OPTION: &str = "insert.mode";
+    match source.get(OPTION).unwrap_or("insert").to_lowercase().as_str() {
+        // A row with the same coordinates is the same record.
+        "insert" | "upsert" | "multi" if key == KeyMode::Kafka => "insert_ignore",
+        "insert" => "append",
+        "multi" if source.connector == Connector::Aiven => "append",
+        "upsert" => {
+            if key == KeyMode::None {
+                findings.refuse(OPTION, format!("`upsert` needs a key: say in `{key_option}` which"));
+            }
+            "upsert"
+        }
+        "update" => {
+            findings.refuse(OPTION, "`update` (rows that are not there are not made) is not supported yet");
+            "upsert"
+        }
+        _ => {
+            findings.refuse(OPTION, "has a value that the connector does not know: insert, upsert, update");
+            "append"
+        }
+    }
+}
+
+fn deletes(
+    source: &Source,
+    key: KeyMode,
+    mode: &str,
+    key_option: &str,
+    findings: &mut Findings,
+) -> Option<&'static str> {
+    const OPTION: &str = "delete.enabled";
+    if source.is(OPTION, false) {
+        if key != KeyMode::RecordKey {
+            findings.refuse(
+                OPTION,
+                format!("needs the key from the record's key: `{key_option}` = `record_key`"),
+            );
+        } else if mode != "upsert" {
+            findings.refuse(
+                OPTION,
+                "deletes beside `insert.mode` = `insert` are not supported yet: only with `upsert`",
+            );
+        }
+        return Some("apply");
+    }
+    match (source.connector, mode) {
+        // It steps over them.
+        (Connector::Debezium, _) => Some("ignore"),
+        // They fail on them.
+        (_, "upsert") => Some("reject"),
+        _ => None,
+    }
+}

@@ -1,0 +1,114 @@
+//! The JSON Schema of a pipeline file, for editors.
+
+use serde_json::{Value, json};
+
+use crate::config::described_settings;
+
+/// As JSON Schema, draft 2020-12: `docs/pipeline.schema.json`.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut properties = serde_json::Map::new();
+    for (name, doc) in described_settings() {
+        let kinds = ["string", "integer", "boolean", "array"];
+        properties.insert(
+            name.to_owned(),
+            json!({ "description": doc, "type": kinds, "items": { "type": "string" } }),
+        );
+    }
+    properties.insert(
+        "kafka".to_owned(),
+        json!({ "description": "Properties of librdkafka, such as \"fetch.min.bytes\" = 1", "type": "object" }),
+    );
+    let sinks = json!({ "description": "Topics into a table; tables are written in this order", "type": "array",
+                        "minItems": 1, "items": sink() });
+    properties.insert("sink".to_owned(), sinks);
+    let tests = json!({ "description": "Records, and what is to become of them: highwater test", "type": "array",
+                        "items": test() });
+    properties.insert("test".to_owned(), tests);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Highwater pipeline",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["sink"],
+        "properties": properties,
+    })
+}
+
+fn sink() -> Value {
+    let text = |description: &str| json!({ "description": description, "type": "string" });
+    let one_of = |description: &str, values: &[&str]| json!({ "description": description, "enum": values });
+    let names = json!({ "type": "array", "items": { "type": "string" } });
+    let column = json!({ "anyOf": [
+        { "type": "string" },
+        { "type": "object", "additionalProperties": false, "required": ["from"], "properties": {
+            "from": text("A path, such as value.paid_at"),
+            "unit": one_of("What a number in it counts, since 1970-01-01T00:00:00Z", &["d", "s", "ms", "us", "ns"]),
+        } },
+    ] });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["topic", "table", "columns"],
+        "properties": {
+            "topic": { "description": "A topic, a ^pattern, or a list of them",
+                       "anyOf": [{ "type": "string" }, names] },
+            "table": text("The table, as SQL names it"),
+            "columns": { "description": "A list of columns that have their fields' names, or column = \"value.path\"",
+                         "anyOf": [names, { "type": "object", "additionalProperties": column }] },
+            "key_format": one_of("What a record's key is. Default: none, it is not looked at",
+                                 &["none", "string", "json", "bytes"]),
+            "value": one_of("What a record's value is. Default: json", &["json", "string", "bytes"]),
+            "envelope": one_of("What is around the row in a value. Default: none", &["none", "debezium"]),
+            "mode": one_of("How rows get into the table. Default: append", &["append", "insert_ignore", "upsert"]),
+            "key": { "description": "The table's columns by which an upsert finds a row. Default: its primary key",
+                     "type": "array", "items": { "type": "string" } },
+            "rest": text("A json or jsonb column for the value's fields that no path names"),
+            "missing": one_of("A path for which a record has nothing. Default: null", &["null", "reject"]),
+            "extra": one_of("A field that no path names. Default: ignore", &["ignore", "reject"]),
+            "deletes": one_of("A record without a value. Default: apply in an upsert that knows the key, else reject",
+                              &["apply", "ignore", "reject"]),
+            "where": text("Which records are meant: value.status != 'test' && key.id == 5"),
+            "nul": one_of("U+0000, which Postgres cannot hold. Default: reject", &["reject", "strip"]),
+            "bytea": one_of("What text means in bytea columns. Default: hex", &["hex", "base64", "utf8"]),
+            "provenance": {
+                "description": "Columns for where a record has come from",
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "topic": text("A text column"),
+                    "partition": text("An integer column"),
+                    "offset": text("A bigint column"),
+                    "timestamp": text("A timestamptz, timestamp or bigint column"),
+                },
+            },
+            "on_bad_record": one_of("A record that is rejected. Default: the setting on_rejected",
+                                    &["halt", "dead_letter", "park_key"]),
+        },
+    })
+}
+
+fn test() -> Value {
+    let text = |description: &str| json!({ "description": description, "type": "string" });
+    let rows = |description: &str| {
+        json!({ "description": description, "type": "object",
+                "additionalProperties": { "type": "array", "items": { "type": "object" } } })
+    };
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["name"],
+        "properties": {
+            "name": text("What is tested"),
+            "topic": text("The record's topic. Default: the only one"),
+            "key": text("The record's key. Default: none"),
+            "value": text("The record's value. Default: none, a tombstone"),
+            "headers": { "description": "The record's headers", "type": "object",
+                         "additionalProperties": { "type": "string" } },
+            "rows": rows("By table, the rows that are written; columns that are left out are NULL"),
+            "deletes": rows("By table, the keys that are deleted"),
+            "rejects": text("It is rejected, for a reason with these words"),
+            "nothing": { "description": "Nothing comes of it", "type": "boolean" },
+        },
+    })
+}

@@ -1,0 +1,251 @@
+//! A `[[sink]]`, checked and compiled: which topics, which table, and where each column's value is.
+
+use super::condition::{Comparison, Condition};
+use super::extract::Tree;
+use super::file::{
+    Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SinkEntry, Unit,
+};
+use super::path::{Path, Root, Step};
+use crate::Table;
+use crate::config::{TopicPattern, is_pattern};
+use crate::sink::{Bytea as TableBytea, Nul as TableNul};
+
+/// Topics into a table.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) topics: Vec<String>,
+    patterns: Vec<TopicPattern>,
+    pub(crate) table: Table,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) key_format: KeyFormat,
+    pub(crate) value: Format,
+    pub(crate) envelope: Envelope,
+    pub(crate) missing: Missing,
+    pub(crate) extra: Extra,
+    pub(crate) deletes: Deletes,
+    pub(crate) condition: Vec<(Source, Comparison)>,
+    /// Of the key and the value, into one row of slots.
+    pub(crate) key_tree: Tree,
+    pub(crate) value_tree: Tree,
+    pub(crate) event_tree: Tree,
+    pub(crate) slots: usize,
+    /// What a tombstone's key says of columns whose values are in the value otherwise.
+    pub(crate) tombstone_tree: Tree,
+    /// Whether what no path names is of interest.
+    pub(crate) has_rest: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    /// For messages; of the rest there is none.
+    pub(crate) path: Option<Path>,
+    /// Where a tombstone's key has it.
+    pub(crate) in_key: Option<usize>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From JSON, taken before.
+    Slot(usize, Option<Unit>),
+    /// As the record has it, text or bytes.
+    Value,
+    Key,
+    Header(String),
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+    /// Fields that no path names, as a JSON object.
+    Rest,
+}
+
+impl Sink {
+    /// # Errors
+    /// What is wrong with the entry; the caller says which one it is.
+    pub(crate) fn compile(entry: &SinkEntry) -> Result<Self, String> {
+        let topics = &entry.topic.0;
+        if topics.is_empty() {
+            return Err("`topic` is empty: name one, or a ^pattern".to_owned());
+        }
+        let patterns: Vec<_> = topics.iter().filter(|topic| is_pattern(topic)).collect();
+        let patterns =
+            patterns.into_iter().map(|topic| TopicPattern::new(topic)).collect::<Result<_, _>>()?;
+        let mut sink = Self {
+            topics: topics.clone(),
+            patterns,
+            table: table(entry)?,
+            columns: Vec::new(),
+            key_format: entry.key_format,
+            value: entry.value,
+            envelope: entry.envelope,
+            missing: entry.missing,
+            extra: entry.extra,
+            deletes: deletes(entry)?,
+            condition: Vec::new(),
+            key_tree: Tree::default(),
+            value_tree: Tree::default(),
+            event_tree: Tree::default(),
+            slots: 0,
+            tombstone_tree: Tree::default(),
+            has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
+        };
+        if entry.envelope != Envelope::None && entry.value != Format::Json {
+            return Err("an envelope is JSON: value = \"json\"".to_owned());
+        }
+        for (name, column) in &entry.columns.0 {
+            sink.add(name, column).map_err(|what| format!("column {name}: {what}"))?;
+        }
+        if let Some(name) = &entry.rest {
+            sink.columns.push(Column { name: name.clone(), source: Source::Rest, path: None, in_key: None });
+        }
+        if sink.has_rest && entry.value != Format::Json {
+            return Err(
+                "`rest` and `extra` are about the fields of a JSON value: value = \"json\"".to_owned()
+            );
+        }
+        let condition = entry.r#where.as_deref().map_or_else(|| Ok(Condition::default()), Condition::parse);
+        for comparison in condition.map_err(|what| format!("where: {what}"))?.0 {
+            let source = sink.source(&comparison.path, None).map_err(|what| format!("where: {what}"))?;
+            sink.condition.push((source, comparison));
+        }
+        Ok(sink)
+    }
+
+    pub(crate) fn takes(&self, topic: &str) -> bool {
+        self.topics.iter().any(|name| name == topic)
+            || self.patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    fn add(&mut self, name: &str, ColumnEntry { from, unit }: &ColumnEntry) -> Result<(), String> {
+        let path: Path = from.parse()?;
+        let source = self.source(&path, *unit)?;
+        if unit.is_some() && !matches!(source, Source::Slot(..)) {
+            return Err(format!("`unit` is about a number in JSON, and {path} is none"));
+        }
+        let in_key = match (&path.root, path.last_field(), self.key_format) {
+            (Root::Value, Some(field), KeyFormat::Json) if self.deletes == Deletes::Apply => {
+                let slot = self.slots;
+                self.slots += 1;
+                self.tombstone_tree.add(&[Step::Field(field.to_owned())], slot);
+                Some(slot)
+            }
+            _ => None,
+        };
+        self.columns.push(Column { name: name.to_owned(), source, path: Some(path), in_key });
+        Ok(())
+    }
+
+    fn source(&mut self, path: &Path, unit: Option<Unit>) -> Result<Source, String> {
+        let is_json = match path.root {
+            Root::Event if self.envelope == Envelope::None => {
+                return Err("there is no event without an envelope: envelope = \"debezium\"".to_owned());
+            }
+            Root::Event => true,
+            Root::Value => self.value == Format::Json,
+            Root::Key => self.key_format == KeyFormat::Json,
+            _ => false,
+        };
+        if !is_json && !path.steps.is_empty() {
+            let key = if path.root == Root::Key { "key_format" } else { "value" };
+            return Err(format!("{path} goes into JSON, and {key} is not \"json\""));
+        }
+        Ok(match &path.root {
+            Root::Value | Root::Event | Root::Key if is_json => {
+                let tree = match path.root {
+                    Root::Key => &mut self.key_tree,
+                    Root::Event => &mut self.event_tree,
+                    _ => &mut self.value_tree,
+                };
+                tree.add(&path.steps, self.slots);
+                self.slots += 1;
+                Source::Slot(self.slots - 1, unit)
+            }
+            Root::Key if self.key_format == KeyFormat::None => {
+                return Err(
+                    "nothing is said of the record's key: key_format = \"string\", \"json\" or \"bytes\""
+                        .to_owned(),
+                );
+            }
+            Root::Value | Root::Event => Source::Value,
+            Root::Key => Source::Key,
+            Root::Header(name) => Source::Header(name.clone()),
+            Root::Topic => Source::Topic,
+            Root::Partition => Source::Partition,
+            Root::Offset => Source::Offset,
+            Root::Timestamp => Source::Timestamp,
+        })
+    }
+}
+
+fn table(entry: &SinkEntry) -> Result<Table, String> {
+    let mut names: Vec<&str> = entry.columns.0.iter().map(|(name, _)| name.as_str()).collect();
+    names.extend(entry.rest.as_deref());
+    let provenance = &entry.provenance;
+    let sources = [&provenance.topic, &provenance.partition, &provenance.offset, &provenance.timestamp];
+    let all: Vec<&str> =
+        names.iter().copied().chain(sources.into_iter().flatten().map(String::as_str)).collect();
+    if names.is_empty() {
+        return Err("`columns` is empty: list the table's columns".to_owned());
+    }
+    if let Some(at) = (1..all.len()).find(|&at| all[..at].contains(&all[at])) {
+        return Err(format!("column {} is named twice", all[at]));
+    }
+    if entry.table.contains('{') {
+        return Err("`table` is one name: names made of the topic's are not supported yet".to_owned());
+    }
+    let mut table = match entry.mode {
+        Mode::Append => Table::append(&entry.table, names.iter().copied()),
+        Mode::InsertIgnore => Table::insert_ignore(&entry.table, names.iter().copied()),
+        Mode::Upsert => Table::upsert(&entry.table, names.iter().copied()),
+    };
+    if let Some(key) = &entry.key {
+        if let Some(other) = key.iter().find(|column| !names.contains(&column.as_str())) {
+            return Err(format!("`key` names {other}, which is not among `columns`"));
+        }
+        table = table.key(key.iter().cloned());
+    }
+    if entry.nul == Nul::Strip {
+        table = table.nul(TableNul::Strip);
+    }
+    table = match entry.bytea {
+        None => table,
+        Some(Bytea::Hex) => table.bytea(TableBytea::Hex),
+        Some(Bytea::Base64) => table.bytea(TableBytea::Base64),
+        Some(Bytea::Utf8) => table.bytea(TableBytea::Utf8),
+    };
+    if let Some(column) = &provenance.topic {
+        table = table.source_topic(column);
+    }
+    if let Some(column) = &provenance.partition {
+        table = table.source_partition(column);
+    }
+    if let Some(column) = &provenance.offset {
+        table = table.source_offset(column);
+    }
+    if let Some(column) = &provenance.timestamp {
+        table = table.source_timestamp(column);
+    }
+    Ok(table)
+}
+
+/// What becomes of a record without a value, or of an event that tells of a deletion.
+fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
+    let key = matches!(entry.key_format, KeyFormat::String | KeyFormat::Json);
+    let can = entry.mode == Mode::Upsert && (key || entry.envelope == Envelope::Debezium);
+    match entry.deletes {
+        Some(Deletes::Apply) if entry.mode != Mode::Upsert => {
+            Err("`deletes = \"apply\"` needs mode = \"upsert\": in the others no row is known by its key"
+                .to_owned())
+        }
+        Some(Deletes::Apply) if !can => {
+            Err("`deletes = \"apply\"` needs the record's key: key_format = \"string\" or \"json\""
+                .to_owned())
+        }
+        Some(said) => Ok(said),
+        None if can => Ok(Deletes::Apply),
+        None => Ok(Deletes::Reject),
+    }
+}

@@ -1,0 +1,118 @@
+//! A pipeline is a worker like any other: what is checked before it runs, dead letters, moves of offsets.
+
+use std::path::Path;
+
+use super::{PARTITIONS, SINKS, TABLES, payment};
+use crate::operator::command::Said;
+use crate::support::{PATIENCE, TestResult, World};
+
+impl World<'_> {
+    async fn command(&self, arguments: &[&str], file: &Path) -> highwater::testing::Result<Said> {
+        self.highwater_at(&self.role.url, &[arguments, &[file.to_str().unwrap_or_default()]].concat()).await
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_checked_and_its_tests_are_run_without_any_server() -> TestResult {
+    let world = World::new("pipeline-check", 1).await?;
+    let test = "[[test]]\nname = 'a payment'\nkey = 'a'\n\
+                value = '{\"id\": \"t\", \"ts\": 0, \"payment\": {\"account\": \"a\", \"amount\": 1.10}}'\n\
+                rows.accounts = [{ account = 'a' }]\n\
+                rows.payments = [{ id = 't', account = 'a', amount = '1.10', paid_at = 1970-01-01T00:00:00Z, body = '{}' }]\n\
+                rows.latest = [{ account = 'a', id = 't' }]\n";
+    let file = world.pipeline_file(&format!("{SINKS}{test}"))?;
+    let said = world.command(&["run", "--check"], &file).await?.ended(0);
+    let expected = format!(
+        "{0} into accounts (1 columns)\n{0} into payments (7 columns)\n{0} into latest (3 columns)\nok     a payment\n",
+        world.topic
+    );
+    assert_eq!(said.stdout, expected);
+    assert_eq!(world.command(&["test"], &file).await?.ended(0).stdout, "ok     a payment\n");
+    let file = world.pipeline_file(&format!("{SINKS}{}", test.replace("1.10'", "1.1'")))?;
+    let said = world.command(&["test"], &file).await?.ended(1);
+    assert!(
+        said.stdout
+            .contains("FAILED a payment\n       table payments, column amount: 1.10 instead of \"1.1\""),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("1 of 1 tests failed"), "{said:?}");
+    let file = world.pipeline_file(&SINKS.replace("mode =", "modus ="))?;
+    let said = world.command(&["run"], &file).await?.ended(2);
+    assert!(said.stderr.contains("shop.toml, line 8: unknown key `modus`: did you mean `mode`?"), "{said:?}");
+    let schema = world.highwater(&["schema"]).await?.ended(0).json();
+    assert_eq!(schema["title"], "Highwater pipeline");
+    Ok(())
+}
+
+/// Records that the file cannot place are stored; with a mended file they are redriven, by the same command.
+#[tokio::test]
+async fn core_bad_records_are_stored_and_redriven_by_a_mended_file() -> TestResult {
+    const RECORDS: usize = 40;
+    let world = World::with_tables("pipeline-letters", PARTITIONS, TABLES).await?;
+    let mended = |n: usize| n % 10 == 4;
+    let record = |partition: i32, n: usize| {
+        let (account, value) = payment(partition, n);
+        (account, if mended(n) { value.replace("\"amount\"", "\"Amount\"") } else { value })
+    };
+    world.producer.fill(&world.topic, PARTITIONS, RECORDS, record).await?;
+    let strict = SINKS.replace("rest = 'body'", "rest = 'body'\non_bad_record = 'dead_letter'");
+    let process = world.run("strict", &world.pipeline_file(&strict)?).await?;
+    world.caught_up().await?;
+    let letters = "SELECT count(*) FROM highwater.dead_letter WHERE state = 'open'";
+    assert_eq!(world.number(letters).await?, 12);
+    let reason = world.database.query("SELECT DISTINCT reason FROM highwater.dead_letter", &[]).await?;
+    let reason: String = reason[0].get(0);
+    assert!(reason.contains("table payments, column amount (numeric"), "{reason}");
+    // Nothing of a rejected record is in any table.
+    assert_eq!(world.number("SELECT count(*) FROM payments").await?, 108);
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+
+    let lenient = strict.replace("'value.payment.amount'", "'value.payment.Amount'");
+    let process = world.run("lenient", &world.pipeline_file(&lenient)?).await?;
+    let arguments = ["--ignore-order", "--reason", "mended", "--execute", "--wait", "--json"];
+    let said = world.dead_letters("redrive", &arguments).await?.ended(0).json();
+    assert_eq!(said["redrives"][0]["redriven"], 12, "{said}");
+    let sums = "SELECT count(*) FROM payments p JOIN running r USING (account) \
+                WHERE r.payments <> (SELECT count(*) FROM payments q WHERE q.account = p.account)";
+    assert_eq!((world.number("SELECT count(*) FROM payments").await?, world.number(sums).await?), (120, 0));
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    Ok(())
+}
+
+/// The tables are registered, so that a move back can take their rows with it.
+#[tokio::test]
+async fn offsets_are_moved_back_with_the_rows_of_a_pipeline() -> TestResult {
+    const RECORDS: usize = 50;
+    let world = World::with_tables("pipeline-undo", PARTITIONS, "\
+        CREATE TABLE payments (id text NOT NULL, source_partition int NOT NULL, source_offset bigint NOT NULL)").await?;
+    let sink = "[[sink]]\ntopic = 'TOPIC'\ntable = 'payments'\ncolumns = ['id']\n\
+                provenance = { partition = 'source_partition', offset = 'source_offset' }\n";
+    let file = world.pipeline_file(sink)?;
+    world.producer.fill(&world.topic, PARTITIONS, RECORDS, payment).await?;
+    let process = world.run("before", &file).await?;
+    world.caught_up().await?;
+    highwater::testing::wait_until("the table is registered", PATIENCE, async || {
+        Ok((world.number("SELECT count(*) FROM highwater.sink_table").await? > 0).then_some(()))
+    })
+    .await?;
+    let program = world.database.query("SELECT program FROM highwater.worker_status", &[]).await?;
+    assert_eq!(program[0].get::<_, &str>(0), "shop");
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    let undo = ["--all-topics", "--to-offset", "20", "--undo-rows", "--execute"];
+    world.offsets("reset", &undo).await?.ended(0);
+    assert_eq!(world.number("SELECT count(*) FROM payments").await?, 60);
+    let process = world.run("after", &file).await?;
+    world.caught_up().await?;
+    let client = world.database.client().await?;
+    let rows = "SELECT source_partition, source_offset FROM payments";
+    highwater::testing::Oracle::new(world.producer.ledger(), &world.topic)
+        .compare(&client, rows)
+        .await?
+        .assert_exact();
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    Ok(())
+}
