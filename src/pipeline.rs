@@ -171,7 +171,9 @@ impl Pipeline {
         builder.build(self.handler())
     }
 
-    fn handler(&self) -> TableSink {
+    /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.
+    #[must_use]
+    pub fn handler(&self) -> TableSink {
         let router = Router { sinks: Arc::clone(&self.sinks), known: RwLock::default() };
         let tables: Vec<_> = self.sinks.iter().map(|sink| sink.table.clone()).collect();
         TableSink::new(tables, move |record, rows| {

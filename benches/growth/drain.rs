@@ -123,6 +123,13 @@ impl<'a> Drain<'a> {
             |partition: u64| self.records / partitions + u64::from(partition < self.records % partitions);
         let ends =
             (0..partitions).map(|partition| i64::try_from(end(partition))).collect::<Result<Vec<_>, _>>()?;
-        table::verify_in(&self.servers.client, self.table, self.records, &ends).await
+        table::verify_in(
+            &self.servers.client,
+            self.table,
+            self.records,
+            &ends,
+            crate::support::payments::Contents::add,
+        )
+        .await
     }
 }

@@ -63,11 +63,20 @@ pub(crate) struct Contents {
 impl Contents {
     /// Adds payment `number`.
     pub(crate) fn add(&mut self, number: u64) {
+        self.add_scored(number, |payment| payment.score());
+    }
+
+    /// Adds payment `number`, whose amount is its score.
+    pub(crate) fn add_amount(&mut self, number: u64) {
+        self.add_scored(number, |payment| payment.amount_cents as f64);
+    }
+
+    fn add_scored(&mut self, number: u64, score: fn(&Payment<'_>) -> f64) {
         let random = scrambled(number);
         let amount_cents = i64::try_from(100 + scrambled(random) % 250_000).unwrap_or(0);
         self.transactions ^= random;
         self.merchants += random % MERCHANTS;
-        self.scores += Payment { tx_id: "", merchant_id: "", amount_cents }.score();
+        self.scores += score(&Payment { tx_id: "", merchant_id: "", amount_cents });
     }
 }
 

@@ -1,7 +1,11 @@
 //! Highwater with the ready table sink.
 
+use std::path::Path;
+
+use highwater::pipeline::Pipeline;
 use highwater::{Handler, HandlerError, Table, TableSink};
 
+use super::Result;
 use super::payments::Payment;
 
 const COLUMNS: [&str; 3] = ["merchant_id", "tx_id", "score"];
@@ -9,6 +13,19 @@ const COLUMNS: [&str; 3] = ["merchant_id", "tx_id", "score"];
 /// A row per payment, by plain COPY.
 pub(crate) fn append() -> impl Handler {
     into(Table::append("scores", COLUMNS))
+}
+
+/// As [`append`], by a pipeline's file; a payment's amount is its score, for nothing is computed there.
+///
+/// # Errors
+/// When the file is none.
+pub(crate) fn pipeline(topic: &str) -> Result<impl Handler> {
+    let file = format!(
+        "[[sink]]\ntopic = '{topic}'\ntable = 'scores'\ncolumns.merchant_id = 'value.merchant_id'\n\
+         columns.tx_id = 'value.tx_id'\ncolumns.score = 'value.amount_cents'\n\
+         provenance = {{ partition = 'source_partition', offset = 'source_offset' }}\n"
+    );
+    Ok(Pipeline::parse(&file, Path::new("bench.toml"))?.handler())
 }
 
 /// Of so many records one is rejected.

@@ -44,7 +44,15 @@ pub(crate) async fn fresh(client: &Client, partitions: i32) -> Result {
 /// # Errors
 /// When the table is not what was produced.
 pub(crate) async fn verify(client: &Client, produced: u64, ends: &[i64]) -> Result {
-    verify_in(client, "scores", produced, ends).await
+    verify_in(client, "scores", produced, ends, Contents::add).await
+}
+
+/// As [`verify`], where a payment's amount is its score.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn verify_amounts(client: &Client, produced: u64, ends: &[i64]) -> Result {
+    verify_in(client, "scores", produced, ends, Contents::add_amount).await
 }
 
 /// As [`verify`], where the records at these offsets are dead letters, and no others are.
@@ -77,16 +85,22 @@ pub(crate) async fn verify_but(
     verify_contents(client, "scores", expected).await
 }
 
-/// As [`verify`], of another table.
+/// As [`verify`], of another table, or of other contents.
 ///
 /// # Errors
 /// As there.
-pub(crate) async fn verify_in(client: &Client, table: &str, produced: u64, ends: &[i64]) -> Result {
+pub(crate) async fn verify_in(
+    client: &Client,
+    table: &str,
+    produced: u64,
+    ends: &[i64],
+    add: fn(&mut Contents, u64),
+) -> Result {
     let mut expected = Contents::default();
     for (partition, offsets) in verify_offsets(client, table, produced, ends).await? {
         // Payments were sent to the partitions in turn.
         let partitions = u64::try_from(ends.len())?;
-        offsets.for_each(|offset| expected.add(offset * partitions + partition));
+        offsets.for_each(|offset| add(&mut expected, offset * partitions + partition));
     }
     verify_contents(client, table, expected).await
 }

@@ -18,6 +18,7 @@ pub(crate) enum Contender {
     Bare,
     Sorted,
     Append,
+    Pipeline,
     Poison,
     Handler,
     Unsorted,
@@ -56,11 +57,12 @@ pub(crate) struct Measured {
 }
 
 impl Contender {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Consume,
         Self::Copy,
         Self::Bare,
         Self::Append,
+        Self::Pipeline,
         Self::Poison,
         Self::Sorted,
         Self::Handler,
@@ -76,7 +78,7 @@ impl Contender {
     /// # Errors
     /// When a name is none of them.
     pub(crate) fn chosen(list: Option<&str>) -> Result<Vec<Self>> {
-        let by_name_only = |contender: &Self| *contender == Self::Poison;
+        let by_name_only = |contender: &Self| matches!(contender, Self::Pipeline | Self::Poison);
         let Some(list) = list else {
             return Ok(Self::ALL.into_iter().filter(|contender| !by_name_only(contender)).collect());
         };
@@ -94,6 +96,7 @@ impl Contender {
             Self::Bare => "bare",
             Self::Sorted => "sorted",
             Self::Append => "append",
+            Self::Pipeline => "pipeline",
             Self::Poison => "poison",
             Self::Handler => "handler",
             Self::Unsorted => "unsorted",
@@ -112,6 +115,7 @@ impl Contender {
             Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
             Self::Merge => stage.bare(50_000, Mode::Merge).drain().await,
             Self::Append => stage.highwater(sink::append()).await,
+            Self::Pipeline => stage.highwater(sink::pipeline(&stage.topic)?).await,
             Self::Poison => stage.poisoned().await,
             Self::Handler => stage.highwater(Scores::into("scores").sorted()).await,
             Self::Unsorted => stage.highwater(Scores::into("scores")).await,
@@ -133,6 +137,7 @@ impl Contender {
                 Self::Poison => {
                     table::verify_but(&stage.servers.client, records, &stage.ends, sink::is_poison).await
                 }
+                Self::Pipeline => table::verify_amounts(&stage.servers.client, records, &stage.ends).await,
                 _ => table::verify(&stage.servers.client, records, &stage.ends).await,
             };
             verified.map_err(|error| format!("{}: {error}", self.name()))?;

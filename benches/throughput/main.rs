@@ -47,6 +47,7 @@ A rate counts from the first record that was fetched to the last commit; the sta
                bare       the hand-written ceiling: COPY of 20,000 rows as they come, two connections
                sorted     the same loop with 50,000 rows sorted by the table's key
                append     Highwater's table sink, appending
+               pipeline   the same rows by a pipeline's file, without a program; only by its name: append,pipeline
                poison     the same with one record in 1,000 that becomes a dead letter; only by its name: append,poison
                handler    Highwater with a handler that uses serde_json and Tx::copy_in_binary, sorted by the key
                unsorted   the same handler, with its rows as they come

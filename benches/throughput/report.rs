@@ -38,6 +38,7 @@ pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
         ("ceiling_ratio unsorted", Contender::Unsorted, Contender::Bare),
         ("ceiling_ratio insert_ignore", Contender::InsertIgnore, Contender::Merge),
         ("ceiling_ratio upsert", Contender::Upsert, Contender::Merge),
+        ("typed_ratio pipeline", Contender::Pipeline, Contender::Append),
         ("clean_ratio poison", Contender::Poison, Contender::Append),
         ("textbook_speedup append", Contender::Append, Contender::Textbook),
     ];
