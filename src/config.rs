@@ -51,6 +51,8 @@ use std::time::Duration;
 
 pub use self::group::{Assignor, GroupProtocol};
 pub(crate) use self::instant::{epoch_ms, show_instant};
+#[cfg(feature = "cli")]
+pub(crate) use self::items::check_topics;
 pub use self::kafka::{CLIENT_ID_PREFIX, client_properties};
 pub use self::parse::parse_duration as duration;
 pub(crate) use self::pattern::{INTERNAL_TOPICS, TopicPattern, is_pattern};

@@ -3,6 +3,7 @@
 //! One pipeline is one group and one transaction over all its tables, which are written in the order of its sinks, so
 //! that foreign keys hold.
 
+mod cell;
 mod condition;
 mod debezium;
 mod expect;
@@ -23,7 +24,7 @@ use self::file::{File, OnBadRecord, TestEntry};
 use self::map::{Input, Mapped, Outcome};
 pub use self::schema::json_schema;
 use self::sink::Sink;
-use crate::config::{OnRejected, line_at, place_in, suggest};
+use crate::config::{OnRejected, is_pattern, line_at, place_in, suggest};
 use crate::error::{Error, Result};
 use crate::sink::{Failure, Rows};
 use crate::{HandlerError, PartialConfig, Record, RejectPolicy, TableSink, Worker};
@@ -94,7 +95,7 @@ impl Pipeline {
             let entry = entry.into_inner();
             let refused = |what: &str| at(line, &format!("[[sink]] into table {}: {what}", entry.table));
             let sink = Sink::compile(&entry).map_err(|what| refused(&what))?;
-            if sinks.iter().any(|other| other.table.name == sink.table.name) {
+            if sinks.iter().any(|other| plain(&other.table.name) == plain(&sink.table.name)) {
                 return Err(refused(
                     "another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
                      that its rows are written in the records' order",
@@ -115,6 +116,19 @@ impl Pipeline {
                 }
             }
             sinks.push(sink);
+        }
+        // A name goes before a pattern.
+        for (topic, policy) in policies.iter().filter(|(topic, _)| !is_pattern(topic)) {
+            let mut others = policies.iter().filter(|(other, said)| is_pattern(other) && said != policy);
+            let matches = |other: &str| {
+                sinks.iter().any(|sink| sink.topics.iter().any(|one| one == other) && sink.takes(topic))
+            };
+            if let Some((other, _)) = others.find(|(other, _)| matches(other)) {
+                return Err(Error::configuration(format!(
+                    "the pipeline file {}: {other} says otherwise of `on_bad_record` for topic {topic}",
+                    path.display()
+                )));
+            }
         }
         let name = path
             .file_stem()
@@ -227,6 +241,13 @@ fn push(
         }),
         Outcome::Delete => {
             let key: Vec<usize> = rows.key(at).to_vec();
+            if key.iter().any(|column| *column >= sink.columns.len()) {
+                return Err(HandlerError::fatal(format!(
+                    "table {}: its key has a column of `provenance`, which no deletion can name: deletes = \"ignore\" or \
+                     \"reject\"",
+                    sink.table.name
+                )));
+            }
             rows.delete_from(at, |fields| {
                 let alone = key.len() == 1;
                 key.iter()
@@ -238,6 +259,12 @@ fn push(
         Some(what) => Err(reject(&what)),
         None => done,
     }
+}
+
+/// A table's name as SQL reads it, without the schema that most have.
+fn plain(name: &str) -> String {
+    let name = if name.contains('"') { name.to_owned() } else { name.to_lowercase() };
+    name.strip_prefix("public.").map_or_else(|| name.clone(), str::to_owned)
 }
 
 fn policy_of(policy: OnBadRecord) -> OnRejected {

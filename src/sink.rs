@@ -37,6 +37,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[cfg(feature = "cli")]
+pub(crate) use json::unquoted;
+#[cfg(feature = "cli")]
 pub(crate) use row::Failure;
 pub use row::Row;
 pub use rows::{Rows, TableRows};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use highwater::testing::unique;
 
 use crate::support::member::{Group, stop};
+use crate::support::payments::Contents;
 use crate::support::servers::Servers;
 use crate::support::stats::{float, median};
 use crate::support::{Result, payments, process, table};
@@ -123,13 +124,6 @@ impl<'a> Drain<'a> {
             |partition: u64| self.records / partitions + u64::from(partition < self.records % partitions);
         let ends =
             (0..partitions).map(|partition| i64::try_from(end(partition))).collect::<Result<Vec<_>, _>>()?;
-        table::verify_in(
-            &self.servers.client,
-            self.table,
-            self.records,
-            &ends,
-            crate::support::payments::Contents::add,
-        )
-        .await
+        table::verify_in(&self.servers.client, self.table, self.records, &ends, Contents::add).await
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn check_brokers(brokers: &[String]) -> Result<(), String> {
     }
 }
 
-pub(super) fn check_topics(topics: &[String]) -> Result<(), String> {
+pub(crate) fn check_topics(topics: &[String]) -> Result<(), String> {
     check_items(topics, "topic")?;
     let mut seen = BTreeSet::new();
     for topic in topics {

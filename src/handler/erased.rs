@@ -34,6 +34,9 @@ impl<H: Handler> ErasedHandler for H {
     }
 
     fn writes(&self) -> Vec<Written> {
-        Handler::writes(self).into_iter().map(|table| Written { table, topics: None }).collect()
+        Handler::writes(self)
+            .into_iter()
+            .map(|table| Written { topics: table.topics.clone(), table })
+            .collect()
     }
 }

@@ -101,7 +101,10 @@ impl ErasedHandler for Router {
             // Which topics a pattern comes to match is not known yet.
             let topics = route.pattern.is_none().then(|| vec![route.topic.clone()]);
             let tables = route.handler.writes().into_iter();
-            tables.map(move |written| Written { topics: topics.clone(), ..written })
+            tables.map(move |written| Written {
+                topics: written.topics.or_else(|| topics.clone()),
+                table: written.table,
+            })
         };
         self.routes.iter().flat_map(of_route).collect()
     }

@@ -56,15 +56,21 @@ fn comparison(text: &str) -> Result<Comparison, String> {
         "null" => Literal::Null,
         "true" | "false" => Literal::Plain(literal.to_owned()),
         quoted if quoted.len() >= 2 && quoted.starts_with('\'') && quoted.ends_with('\'') => {
-            Literal::Text(quoted[1..quoted.len() - 1].to_owned())
+            let text = &quoted[1..quoted.len() - 1];
+            if text.contains('\'') {
+                return Err(wrong("more than one literal stands behind the comparison"));
+            }
+            Literal::Text(text.to_owned())
         }
         // Fractions have many spellings.
-        number if number.parse::<i64>().is_ok() => Literal::Plain(number.to_owned()),
-        _ => {
-            return Err(wrong(
-                "behind the comparison stands neither 'text', an integer, true, false nor null",
-            ));
-        }
+        number => match number.parse::<i64>() {
+            Ok(number) => Literal::Plain(number.to_string()),
+            Err(_) => {
+                return Err(wrong(
+                    "behind the comparison stands neither 'text', an integer, true, false nor null",
+                ));
+            }
+        },
     };
     Ok(Comparison { path, equal: text[at..].starts_with("=="), literal })
 }
@@ -75,9 +81,10 @@ mod tests {
 
     #[test]
     fn conditions_are_read() {
-        let Condition(read) =
-            Condition::parse("value.status != 'a && b' && key.id == 5&&header.h == null && value.b == true")
-                .unwrap();
+        let Condition(read) = Condition::parse(
+            "value.status != 'a && b' && key.id == +05&&header.h == null && value.b == true",
+        )
+        .unwrap();
         let comparison =
             |path: &str, equal, literal| Comparison { path: path.parse().unwrap(), equal, literal };
         assert_eq!(
@@ -102,6 +109,13 @@ mod tests {
             "a == 1",
             "value.a == 'x",
             "value.a == 1 &&",
+            "value.a == 'x' || value.b == 'y'",
+            "value.a == 'x' or value.b == 'y'",
+            "value.a || value.b == true",
+            "value.a == 1 || value.b == 2",
+            "value.a >= 5",
+            "value.a === 5",
+            "value.a == 'it's'",
         ] {
             assert!(Condition::parse(text).unwrap_err().contains("is no condition"), "{text}");
         }

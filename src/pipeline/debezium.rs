@@ -9,10 +9,17 @@ use serde_json::value::RawValue;
 use super::extract::{Misfit, Tree};
 use super::path::Path;
 
-/// What stands in a row for a large value that has not changed, and so is not in the event (Debezium's
-/// `unavailable.value.placeholder`); of a `bytea`, in base64.
-const UNAVAILABLE: [&str; 2] =
-    ["\"__debezium_unavailable_value\"", "\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\""];
+/// What stands in a row, or in an array or a map of it, for a large value that has not changed, and so is not in the event
+/// (Debezium's `unavailable.value.placeholder`): as text, in base64, in hexadecimal, and as the numbers of its bytes.
+const UNAVAILABLE: [&str; 5] = [
+    "__debezium_unavailable_value",
+    "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ",
+    "5f5f646562657a69756d5f756e617661696c61626c655f76616c7565",
+    "95,95,100,101,98,101,122,105,117,109,95",
+    "95, 95, 100, 101, 98, 101, 122, 105, 117, 109, 95",
+];
+/// Nothing shorter is one.
+const SHORTEST: usize = UNAVAILABLE[0].len();
 
 /// An event, taken apart.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ fn tree<const N: usize>(paths: [&str; N]) -> Tree {
     let mut tree = Tree::default();
     for (slot, path) in paths.into_iter().enumerate() {
         let path: Path = path.parse().expect("a path");
-        tree.add(&path.steps, slot);
+        tree.add(&path.steps, slot, true);
     }
     tree
 }
@@ -81,7 +88,20 @@ impl<'a> Event<'a> {
     }
 }
 
+/// A key without Connect's schema.
+///
+/// # Errors
+/// If it is no JSON.
+pub(crate) fn unwrapped(key: &[u8]) -> Result<&[u8], String> {
+    let mut outer = [None; 2];
+    PAYLOAD.fill(key, &mut outer, None).map_err(|misfit| super::map::explain("key", &misfit))?;
+    let inner = outer[1].filter(|payload| payload.get().starts_with('{'));
+    Ok(inner.map_or(key, |payload| payload.get().as_bytes()))
+}
+
 /// Whether a value is not in the event.
 pub(crate) fn is_unavailable(raw: &RawValue) -> bool {
-    UNAVAILABLE.contains(&raw.get())
+    let text = raw.get().as_bytes();
+    text.len() > SHORTEST
+        && UNAVAILABLE.iter().any(|placeholder| memchr::memmem::find(text, placeholder.as_bytes()).is_some())
 }

@@ -4,8 +4,9 @@
 use serde_json::value::RawValue;
 
 use super::Pipeline;
+use super::cell::{Cell, date, instant};
 use super::file::{Expected, TestEntry, Unit};
-use super::map::{Cell, Headers, Input, Mapped, Outcome, date, instant};
+use super::map::{Headers, Input, Mapped, Outcome};
 use super::sink::Sink;
 
 /// What became of one `[[test]]`.
@@ -42,9 +43,25 @@ impl Pipeline {
                     }
                 }
             }
-            let topic = self.topic_of(test);
-            if let Err(what) = topic {
-                return refused(what);
+            let topic = match self.topic_of(test) {
+                Ok(topic) => topic,
+                Err(what) => return refused(what),
+            };
+            let rows = test.rows.keys().chain(test.deletes.keys());
+            if let Some(table) = rows
+                .clone()
+                .find(|table| !self.sinks.iter().any(|sink| sink.table.name == **table && sink.takes(&topic)))
+            {
+                return refused(format!("the records of topic {topic} do not go into table {table}"));
+            }
+            let said = [rows.count() > 0, test.rejects.is_some(), test.nothing];
+            if said.into_iter().filter(|said| *said).count() > 1 {
+                return refused(
+                    "rows or deletions, a rejection, or nothing: it can expect one of these".to_owned(),
+                );
+            }
+            if test.rejects.as_deref().is_some_and(|words| words.trim().is_empty()) {
+                return refused("`rejects` says some words of the reason".to_owned());
             }
         }
         Ok(())
@@ -158,8 +175,11 @@ fn compare(
         (Some(_), []) => differences.push(format!("{what}: a row that is not expected")),
         (None, _) => differences.push(format!("{what}: no row")),
         (Some(row), [wanted]) => {
+            for name in wanted.keys().filter(|name| !row.iter().any(|(known, _)| known == name)) {
+                differences.push(format!("{what}, column {name}: the key does not say it"));
+            }
             for (name, cell) in row {
-                match (wanted.get(*name), is_null(cell)) {
+                match (wanted.get(*name), cell.is_null()) {
                     (None, true) => {}
                     (None, _) if !whole => {}
                     (None, false) => {
@@ -177,14 +197,6 @@ fn compare(
     }
 }
 
-fn is_null(cell: &Cell<'_>) -> bool {
-    match cell {
-        Cell::Null => true,
-        Cell::Json(raw, _) => raw.get() == "null",
-        _ => false,
-    }
-}
-
 fn shown(cell: &Cell<'_>) -> String {
     match cell {
         Cell::Null => "NULL".to_owned(),
@@ -194,7 +206,7 @@ fn shown(cell: &Cell<'_>) -> String {
         Cell::Json(raw, Some(unit)) => {
             timestamp(raw, *unit).map_or_else(|| raw.get().to_owned(), |at| at.to_string())
         }
-        Cell::Json(raw, None) => raw.get().to_owned(),
+        Cell::Json(raw, None) | Cell::OfEvent(raw) => raw.get().to_owned(),
         Cell::Text(text) => format!("{text:?}"),
         Cell::Bytes(bytes) => hex(bytes),
         Cell::Number(number) | Cell::Instant(number) => number.to_string(),
@@ -215,12 +227,14 @@ fn is_same(cell: &Cell<'_>, value: &toml::Value) -> bool {
             };
             matches!((timestamp(raw, *unit), wanted), (Some(at), Ok(wanted)) if at == wanted)
         }
-        (Cell::Json(raw, _), toml::Value::String(text)) => match serde_json::from_str::<String>(raw.get()) {
-            Ok(string) => string == *text,
-            // As it stands, with every digit.
-            Err(_) => raw.get() == text,
-        },
-        (Cell::Json(raw, _), value) => is_json(raw.get(), value),
+        (Cell::Json(raw, _) | Cell::OfEvent(raw), toml::Value::String(text)) => {
+            match serde_json::from_str::<String>(raw.get()) {
+                Ok(string) => string == *text,
+                // As it stands, with every digit.
+                Err(_) => raw.get() == text,
+            }
+        }
+        (Cell::Json(raw, _) | Cell::OfEvent(raw), value) => is_json(raw.get(), value),
         (Cell::Text(text), toml::Value::String(wanted)) => text == wanted,
         (Cell::Bytes(bytes), toml::Value::String(wanted)) => {
             *bytes == wanted.as_bytes() || hex(bytes) == *wanted

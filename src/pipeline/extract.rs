@@ -11,6 +11,8 @@ use super::path::Step;
 /// The paths, compiled: a tree of steps.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
+    /// Whether a column takes it, or something in it: else it belongs to the rest.
+    is_taken: bool,
     /// Takes the whole value.
     slots: Vec<usize>,
     fields: Vec<(Box<str>, Self)>,
@@ -35,8 +37,9 @@ impl From<serde_json::Error> for Misfit {
 pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, &'de RawValue)>;
 
 impl Tree {
-    /// The value at `steps` goes into the slot of this number.
-    pub(crate) fn add(&mut self, steps: &[Step], slot: usize) {
+    /// The value at `steps` goes into the slot of this number. `takes`: for a column, and so out of the rest.
+    pub(crate) fn add(&mut self, steps: &[Step], slot: usize, takes: bool) {
+        self.is_taken |= takes;
         let Some((first, rest)) = steps.split_first() else {
             self.slots.push(slot);
             return;
@@ -57,7 +60,21 @@ impl Tree {
                 &mut self.elements[at].1
             }
         };
-        child.add(rest, slot);
+        child.add(rest, slot, takes);
+    }
+
+    /// Forgets what an earlier field of the same name has left: of several the last one counts.
+    fn clear(&self, slots: &mut [Option<&RawValue>]) {
+        for &slot in &self.slots {
+            slots[slot] = None;
+        }
+        let inner =
+            self.fields.iter().map(|(_, tree)| tree).chain(self.elements.iter().map(|(_, tree)| tree));
+        inner.for_each(|tree| tree.clear(slots));
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.fields.is_empty() || !self.elements.is_empty()
     }
 
     /// Whether nothing is wanted.
@@ -97,7 +114,7 @@ impl Tree {
         for &slot in &self.slots {
             slots[slot] = Some(raw);
         }
-        let goes_on = !self.fields.is_empty() || !self.elements.is_empty() || rest.is_some();
+        let goes_on = self.goes_on() || rest.is_some();
         let first = raw.get().as_bytes().first().copied().unwrap_or(b'n');
         if !goes_on || first == b'n' {
             return Ok(());
@@ -156,11 +173,18 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
             let guessed = fields.get(next).is_some_and(|(known, _)| **known == *name);
             let found =
                 if guessed { Some(next) } else { fields.iter().position(|(known, _)| **known == *name) };
-            match (found, &mut self.rest) {
+            match (found, self.rest.as_mut()) {
                 (Some(at), _) => {
                     let value: &'de RawValue = map.next_value()?;
                     next = at + 1;
-                    if let Err(misfit) = fields[at].1.take(value, self.slots, None) {
+                    let tree = &fields[at].1;
+                    if tree.goes_on() {
+                        tree.clear(self.slots);
+                    }
+                    if let (false, Some(rest)) = (tree.is_taken, &mut self.rest) {
+                        rest.push((name, value));
+                    }
+                    if let Err(misfit) = tree.take(value, self.slots, None) {
                         self.misfit.get_or_insert(misfit);
                     }
                 }
@@ -245,7 +269,7 @@ mod tests {
     fn taken(paths: &[&str], document: &str) -> Result<Vec<Option<String>>, Misfit> {
         let mut tree = Tree::default();
         for (slot, path) in paths.iter().enumerate() {
-            tree.add(&path.parse::<Path>().unwrap().steps, slot);
+            tree.add(&path.parse::<Path>().unwrap().steps, slot, true);
         }
         let mut slots = vec![None; paths.len()];
         tree.fill(document.as_bytes(), &mut slots, None)?;
@@ -272,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn of_several_fields_of_a_name_the_last_one_counts() {
+        let paths = ["value.a.x", "value.a.y", "value.a"];
+        let last = taken(&paths, r#"{"a":{"x":1,"y":2},"a":{"y":3}}"#).unwrap();
+        assert_eq!(last, [None, Some("3".to_owned()), Some(r#"{"y":3}"#.to_owned())]);
+        assert_eq!(taken(&paths, r#"{"a":{"x":1},"a":null}"#).unwrap()[0], None);
+    }
+
+    #[test]
     fn a_null_on_the_way_is_no_value_and_anything_else_is_a_misfit() {
         assert_eq!(taken(&["value.a.b"], r#"{"a": null}"#).unwrap(), [None]);
         assert_eq!(taken(&["value.a"], "null").unwrap(), [None]);
@@ -291,8 +323,10 @@ mod tests {
     #[test]
     fn what_no_path_names_is_the_rest() {
         let mut tree = Tree::default();
-        tree.add(&"value.a.x".parse::<Path>().unwrap().steps, 0);
-        let (mut slots, mut rest) = ([None], Rest::new());
+        tree.add(&"value.a.x".parse::<Path>().unwrap().steps, 0, true);
+        // A condition takes nothing away.
+        tree.add(&"value.b".parse::<Path>().unwrap().steps, 1, false);
+        let (mut slots, mut rest) = ([None; 2], Rest::new());
         let document = br#"{"b": 1, "a": {"x": 2, "y": 3}, "c": {"d": []}}"#;
         tree.fill(document, &mut slots, Some(&mut rest)).unwrap();
         let rest: Vec<_> = rest.iter().map(|(name, raw)| (&**name, raw.get())).collect();

@@ -34,8 +34,7 @@ pub(crate) struct SinkEntry {
     pub(crate) mode: Mode,
     pub(crate) key: Option<Vec<String>>,
     pub(crate) rest: Option<String>,
-    #[serde(default)]
-    pub(crate) missing: Missing,
+    pub(crate) missing: Option<Missing>,
     #[serde(default)]
     pub(crate) extra: Extra,
     pub(crate) deletes: Option<Deletes>,
@@ -115,10 +114,9 @@ pub(crate) enum Mode {
     Upsert,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Missing {
-    #[default]
     Null,
     Reject,
 }

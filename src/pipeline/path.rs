@@ -72,6 +72,9 @@ impl FromStr for Path {
             steps.push(step);
             rest = behind;
         }
+        if steps.len() > MAX_STEPS {
+            return Err("a path of more than 64 steps".to_owned());
+        }
         let root = match root {
             "value" => Root::Value,
             "event" => Root::Event,
@@ -89,6 +92,12 @@ impl FromStr for Path {
     }
 }
 
+/// Each is a call within another.
+const MAX_STEPS: usize = 64;
+
+/// What a field's name has only in quotes.
+const SPECIAL: [char; 13] = [' ', '\t', '"', '\'', '|', '&', '=', '!', '<', '>', '(', ')', ','];
+
 /// The first step of what is left, and what comes behind it.
 fn step(rest: &str) -> Result<(Step, &str), &'static str> {
     if let Some(inside) = rest.strip_prefix('[') {
@@ -104,6 +113,9 @@ fn step(rest: &str) -> Result<(Step, &str), &'static str> {
     let (name, behind) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
     if name.is_empty() {
         return Err("a field without a name");
+    }
+    if name.contains(SPECIAL) {
+        return Err("a name with such signs in it stands in quotes");
     }
     Ok((Step::Field(name.to_owned()), behind))
 }
@@ -122,7 +134,9 @@ impl fmt::Display for Path {
         }
         for step in &self.steps {
             match step {
-                Step::Field(name) if name.contains(['.', '[', ' ']) => write!(f, ".\"{name}\"")?,
+                Step::Field(name) if name.contains(['.', '[']) || name.contains(SPECIAL) => {
+                    write!(f, ".\"{name}\"")?
+                }
                 Step::Field(name) => write!(f, ".{name}")?,
                 Step::Element(index) => write!(f, "[{index}]")?,
             }
@@ -166,6 +180,8 @@ mod tests {
             ("value[0", "a [ without its ]"),
             ("value[0]a", "a dot or a [ is missing"),
             ("value.\"a", "a quote is not closed"),
+            ("value.a b", "stands in quotes"),
+            ("value.a || value", "stands in quotes"),
             ("header", "a header has a name"),
             ("topic.a", "nothing is inside it"),
             ("", "begins with no part"),

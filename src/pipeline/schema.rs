@@ -8,7 +8,8 @@ use crate::config::described_settings;
 #[must_use]
 pub fn json_schema() -> Value {
     let mut properties = serde_json::Map::new();
-    for (name, doc) in described_settings() {
+    // The topics are those of the sinks.
+    for (name, doc) in described_settings().filter(|(name, _)| *name != "topics") {
         let kinds = ["string", "integer", "boolean", "array"];
         properties.insert(
             name.to_owned(),
@@ -64,7 +65,7 @@ fn sink() -> Value {
             "key": { "description": "The table's columns by which an upsert finds a row. Default: its primary key",
                      "type": "array", "items": { "type": "string" } },
             "rest": text("A json or jsonb column for the value's fields that no path names"),
-            "missing": one_of("A path for which a record has nothing. Default: null", &["null", "reject"]),
+            "missing": one_of("A path for which a record has nothing. Default: null, but not for all of them", &["null", "reject"]),
             "extra": one_of("A field that no path names. Default: ignore", &["ignore", "reject"]),
             "deletes": one_of("A record without a value. Default: apply in an upsert that knows the key, else reject",
                               &["apply", "ignore", "reject"]),

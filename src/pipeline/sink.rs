@@ -1,13 +1,13 @@
 //! A `[[sink]]`, checked and compiled: which topics, which table, and where each column's value is.
 
-use super::condition::{Comparison, Condition};
+use super::condition::{Comparison, Condition, Literal};
 use super::extract::Tree;
 use super::file::{
     Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SinkEntry, Unit,
 };
 use super::path::{Path, Root, Step};
 use crate::Table;
-use crate::config::{TopicPattern, is_pattern};
+use crate::config::{TopicPattern, check_topics, is_pattern};
 use crate::sink::{Bytea as TableBytea, Nul as TableNul};
 
 /// Topics into a table.
@@ -20,7 +20,8 @@ pub(crate) struct Sink {
     pub(crate) key_format: KeyFormat,
     pub(crate) value: Format,
     pub(crate) envelope: Envelope,
-    pub(crate) missing: Missing,
+    /// `None`: NULL, unless the value has none of its columns.
+    pub(crate) missing: Option<Missing>,
     pub(crate) extra: Extra,
     pub(crate) deletes: Deletes,
     pub(crate) condition: Vec<(Source, Comparison)>,
@@ -30,7 +31,7 @@ pub(crate) struct Sink {
     pub(crate) event_tree: Tree,
     pub(crate) slots: usize,
     /// What a tombstone's key says of columns whose values are in the value otherwise.
-    pub(crate) tombstone_tree: Tree,
+    pub(crate) deletion_tree: Tree,
     /// Whether what no path names is of interest.
     pub(crate) has_rest: bool,
 }
@@ -70,6 +71,7 @@ impl Sink {
         if topics.is_empty() {
             return Err("`topic` is empty: name one, or a ^pattern".to_owned());
         }
+        check_topics(topics).map_err(|what| format!("topic: {what}; a pattern begins with ^"))?;
         let patterns: Vec<_> = topics.iter().filter(|topic| is_pattern(topic)).collect();
         let patterns =
             patterns.into_iter().map(|topic| TopicPattern::new(topic)).collect::<Result<_, _>>()?;
@@ -89,7 +91,7 @@ impl Sink {
             value_tree: Tree::default(),
             event_tree: Tree::default(),
             slots: 0,
-            tombstone_tree: Tree::default(),
+            deletion_tree: Tree::default(),
             has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
         };
         if entry.envelope != Envelope::None && entry.value != Format::Json {
@@ -108,7 +110,12 @@ impl Sink {
         }
         let condition = entry.r#where.as_deref().map_or_else(|| Ok(Condition::default()), Condition::parse);
         for comparison in condition.map_err(|what| format!("where: {what}"))?.0 {
-            let source = sink.source(&comparison.path, None).map_err(|what| format!("where: {what}"))?;
+            let source =
+                sink.source(&comparison.path, None, false).map_err(|what| format!("where: {what}"))?;
+            let is_number = matches!(source, Source::Partition | Source::Offset | Source::Timestamp);
+            if is_number && matches!(comparison.literal, Literal::Text(_)) {
+                return Err(format!("where: {} is a number, and no text", comparison.path));
+            }
             sink.condition.push((source, comparison));
         }
         Ok(sink)
@@ -121,15 +128,25 @@ impl Sink {
 
     fn add(&mut self, name: &str, ColumnEntry { from, unit }: &ColumnEntry) -> Result<(), String> {
         let path: Path = from.parse()?;
-        let source = self.source(&path, *unit)?;
+        let source = self.source(&path, *unit, true)?;
         if unit.is_some() && !matches!(source, Source::Slot(..)) {
             return Err(format!("`unit` is about a number in JSON, and {path} is none"));
         }
         let in_key = match (&path.root, path.last_field(), self.key_format) {
             (Root::Value, Some(field), KeyFormat::Json) if self.deletes == Deletes::Apply => {
+                let namesake = |column: &&Column| {
+                    column.in_key.is_some() && column.path.as_ref().and_then(Path::last_field) == Some(field)
+                };
+                if let Some(other) = self.columns.iter().find(namesake) {
+                    return Err(format!(
+                        "a deletion's key has one {field}, and column {} looks for it, too: deletes = \"ignore\" or \
+                         \"reject\", or take one of them from the key",
+                        other.name
+                    ));
+                }
                 let slot = self.slots;
                 self.slots += 1;
-                self.tombstone_tree.add(&[Step::Field(field.to_owned())], slot);
+                self.deletion_tree.add(&[Step::Field(field.to_owned())], slot, true);
                 Some(slot)
             }
             _ => None,
@@ -138,7 +155,8 @@ impl Sink {
         Ok(())
     }
 
-    fn source(&mut self, path: &Path, unit: Option<Unit>) -> Result<Source, String> {
+    /// `takes`: for a column, and not only for a condition.
+    fn source(&mut self, path: &Path, unit: Option<Unit>, takes: bool) -> Result<Source, String> {
         let is_json = match path.root {
             Root::Event if self.envelope == Envelope::None => {
                 return Err("there is no event without an envelope: envelope = \"debezium\"".to_owned());
@@ -159,7 +177,7 @@ impl Sink {
                     Root::Event => &mut self.event_tree,
                     _ => &mut self.value_tree,
                 };
-                tree.add(&path.steps, self.slots);
+                tree.add(&path.steps, self.slots, takes);
                 self.slots += 1;
                 Source::Slot(self.slots - 1, unit)
             }
@@ -187,6 +205,9 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
     let sources = [&provenance.topic, &provenance.partition, &provenance.offset, &provenance.timestamp];
     let all: Vec<&str> =
         names.iter().copied().chain(sources.into_iter().flatten().map(String::as_str)).collect();
+    if entry.table.trim().is_empty() || all.iter().any(|name| name.is_empty()) {
+        return Err("a table and its columns have names".to_owned());
+    }
     if names.is_empty() {
         return Err("`columns` is empty: list the table's columns".to_owned());
     }
@@ -205,6 +226,9 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
         if let Some(other) = key.iter().find(|column| !names.contains(&column.as_str())) {
             return Err(format!("`key` names {other}, which is not among `columns`"));
         }
+        if key.is_empty() || (1..key.len()).any(|at| key[..at].contains(&key[at])) {
+            return Err("`key` names the columns of the table's key, each once".to_owned());
+        }
         table = table.key(key.iter().cloned());
     }
     if entry.nul == Nul::Strip {
@@ -216,6 +240,10 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
         Some(Bytea::Base64) => table.bytea(TableBytea::Base64),
         Some(Bytea::Utf8) => table.bytea(TableBytea::Utf8),
     };
+    // Which topics a pattern comes to match is not known yet.
+    if !entry.topic.0.iter().any(|topic| is_pattern(topic)) {
+        table = table.from_topics(entry.topic.0.iter().cloned());
+    }
     if let Some(column) = &provenance.topic {
         table = table.source_topic(column);
     }

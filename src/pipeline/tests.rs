@@ -65,6 +65,24 @@ fn what_cannot_be_is_refused_with_the_line() {
         ("columns = [\"id\"]\nmode = \"upsert\"\ndeletes = \"apply\"", 4, "needs the record's key"),
         ("columns.id = \"event.id\"", 4, "no event without an envelope"),
         ("columns.id = \"value\"\nvalue = \"bytes\"\nenvelope = \"debezium\"", 4, "an envelope is JSON"),
+        (
+            "columns = { a = \"value.a.id\", b = \"value.b.id\" }\nmode = \"upsert\"\nkey_format = \"json\"",
+            4,
+            "a deletion's key has one id",
+        ),
+        ("columns = [\"id\"]\nwhere = \"partition == '0'\"", 4, "partition is a number"),
+        ("columns = [\"id\", \"\"]", 4, "have names"),
+        (
+            "columns = [\"id\"]\n[[sink]]\ntopic = \"ord.*\"\ntable = \"o\"\ncolumns = [\"id\"]",
+            8,
+            "a pattern begins with ^",
+        ),
+        ("columns = [\"id\"]\nkey = []", 4, "`key` names the columns"),
+        (
+            "columns = [\"id\"]\n[[sink]]\ntopic = \"o\"\ntable = \"public.Payments\"\ncolumns = [\"id\"]",
+            8,
+            "in one sink",
+        ),
         ("columns = [\"id\"]\nwhere = \"value.a\"", 4, "where: `value.a` is no condition"),
         ("columns = [\"id\"]\nwhere = \"key == 'a'\"", 4, "where: nothing is said of the record's key"),
         (
@@ -85,6 +103,13 @@ fn what_cannot_be_is_refused_with_the_line() {
         assert!(said.contains(&format!("shop.toml, line {line}:")), "{keys}: {said}");
     }
     for (text, why) in [
+        (
+            format!(
+                "{SINK}columns = [\"id\"]\non_bad_record = \"dead_letter\"\n[[sink]]\ntopic = \"^pay.*\"\ntable = \"o\"\n\
+                 columns = [\"id\"]\non_bad_record = \"halt\"\n"
+            ),
+            "^pay.* says otherwise of `on_bad_record` for topic payments",
+        ),
         (String::new(), "has no [[sink]]"),
         (format!("groop = \"g\"\n{SINK}columns = [\"id\"]"), "did you mean `group`?"),
         (format!("sinks = 1\n{SINK}columns = [\"id\"]"), "did you mean `sink`?"),
@@ -155,7 +180,12 @@ fn what_is_missing_or_too_much_is_rejected_where_the_file_says_so() {
     assert_eq!(tested(&missing, &test("{\"id\": 1}", "column note: there is no value.note")), [""; 0]);
     let extra = format!("{columns}extra = \"reject\"");
     assert_eq!(tested(&extra, &test("{\"id\": 1, \"x\": 1}", "a field that no column takes")), [""; 0]);
-    assert_eq!(tested(columns, &test("{\"Id\": 1}", "none of the columns id, note")), [""; 0]);
+    assert_eq!(tested(columns, &test("{\"Id\": 1}", "the value has none of the columns id, note")), [""; 0]);
+    let keyed = "columns = { k = \"key\", note = \"value.note\" }\nkey_format = \"string\"\n";
+    let none = test("{\"payload\": {\"note\": 1}}", "the value has none of the columns note");
+    assert_eq!(tested(keyed, &none), [""; 0]);
+    let meant = "[[test]]\nname = \"t\"\nkey = \"k\"\nvalue = '{}'\nrows.payments = [{ k = \"k\" }]\n";
+    assert_eq!(tested(&format!("{keyed}missing = \"null\""), meant), [""; 0]);
     // A null is a value that was said.
     let null =
         "[[test]]\nname = \"t\"\nvalue = '{\"id\": 1, \"note\": null}'\nrows.payments = [{ id = 1 }]\n";
@@ -200,6 +230,9 @@ fn an_events_row_is_the_row() {
             format!("{{\"schema\":{{\"type\":\"struct\"}},\"payload\":{}}}", event(op, "null", row));
         assert_eq!(tested(keys, &test(&in_connects, written)), [""; 0], "{op}");
     }
+    let by_key = format!("key_format = \"json\"\n{keys}");
+    let key = "key = '{\"schema\":{},\"payload\":{\"id\":5}}'\ndeletes.payments = [{ id = 5 }]";
+    assert_eq!(tested(&by_key, &test(&event("d", "null", "null"), key)), [""; 0]);
     let deleted = test(&event("d", "{\"id\":5,\"day\":null}", "null"), "deletes.payments = [{ id = 5 }]");
     assert_eq!(tested(keys, &deleted), [""; 0]);
     assert_eq!(tested(keys, &test("{\"op\":\"m\",\"message\":{}}", "nothing = true")), [""; 0]);
@@ -212,6 +245,8 @@ fn an_events_row_is_the_row() {
             "column id: a large value",
         ),
         (event("t", "null", "null"), "truncated"),
+        (event("c", "null", "{\"id\":5,\"x\":[\"__debezium_unavailable_value\"]}"), "would go into `rest`"),
+        (event("d", "{\"id\":\"__debezium_unavailable_value\"}", "null"), "the event does not say it"),
         (event("d", "null", "null"), "which row to delete"),
         (event("c", "null", "null"), "without `after`"),
         (event("z", "null", "null"), "none of c, r, u, d, t, m"),
@@ -250,6 +285,58 @@ fn the_json_schema_knows_the_keys_that_are_read() {
         std::fs::read_to_string(path).unwrap_or_default(),
         text,
         "HIGHWATER_TEST_BLESS=1 writes it anew"
+    );
+}
+
+/// What is not meant is stepped over, whatever it is; what is meant and does not fit is rejected.
+#[test]
+fn records_that_are_not_meant_are_not_looked_at() {
+    let keys = "columns.id = \"value.data.id\"\nwhere = \"header.kind == 'p' && value.type == 'p'\"\nrest = \"body\"\n";
+    let test = |kind: &str, value: &str, wanted: &str| {
+        format!("[[test]]\nname = \"t\"\nheaders.kind = \"{kind}\"\nvalue = '{value}'\n{wanted}\n")
+    };
+    assert_eq!(tested(keys, &test("q", "no JSON", "nothing = true")), [""; 0]);
+    assert_eq!(tested(keys, &test("p", "{\"type\":\"q\",\"data\":5}", "nothing = true")), [""; 0]);
+    let rejects = "rejects = \"a path wants an object with a field id\"";
+    assert_eq!(tested(keys, &test("p", "{\"type\":\"p\",\"data\":5}", rejects)), [""; 0]);
+    // What a condition looks at is nobody's, and so it is of the rest.
+    let row = "rows.payments = [{ id = 1, body = '{\"type\":\"p\"}' }]";
+    assert_eq!(tested(keys, &test("p", "{\"type\":\"p\",\"data\":{\"id\":1}}", row)), [""; 0]);
+    let event = "envelope = \"debezium\"\ncolumns = [\"id\"]\nwhere = \"header.kind == 'p'\"\n";
+    assert_eq!(tested(event, &test("q", "{\"op\":\"t\"}", "nothing = true")), [""; 0]);
+    // A JSON null is no value.
+    let null =
+        "[[test]]\nname = \"t\"\nkey = \"k\"\nvalue = \" null\"\ndeletes.payments = [{ id = \"k\" }]\n";
+    let upsert = "columns = { id = \"key\", x = \"value.x\" }\nmode = \"upsert\"\nkey = [\"id\"]\nkey_format = \"string\"\n";
+    assert_eq!(tested(upsert, null), [""; 0]);
+}
+
+/// A test that cannot fail is none.
+#[test]
+fn what_a_test_expects_is_looked_for() {
+    let upsert = "columns = [\"id\", \"x\"]\nmode = \"upsert\"\nenvelope = \"debezium\"\n";
+    let deleted = "[[test]]\nname = \"t\"\nvalue = '{\"op\": \"d\", \"before\": {\"y\": 1}}'\ndeletes.payments = [{ id = 7 }]\n";
+    assert_eq!(tested(upsert, deleted), ["deleted from table payments, column id: the key does not say it"]);
+    let other = format!(
+        "{HEAD}{SINK}columns = [\"id\"]\n[[sink]]\ntopic = \"orders\"\ntable = \"orders\"\ncolumns = [\"id\"]\n\
+         [[test]]\nname = \"t\"\ntopic = \"orders\"\n"
+    );
+    for (expected, why) in [
+        ("rows.payments = []", "do not go into table payments"),
+        ("rows.orders = []\nnothing = true", "it can expect one of these"),
+        ("rejects = \" \"", "says some words"),
+    ] {
+        let said = parse(&format!("{other}{expected}\n")).unwrap_err().to_string();
+        assert!(said.contains(why), "{expected}: {said}");
+    }
+    let row = "[[test]]\nname = \"t\"\nvalue = '{\"id\": 1}'\n";
+    assert_eq!(
+        tested("columns = [\"id\"]", &format!("{row}nothing = true\n")),
+        ["table payments: a row that is not expected"]
+    );
+    assert_eq!(
+        tested("columns = [\"id\"]", &format!("{row}rows.payments = [{{ id = 2 }}]\n")),
+        ["table payments, column id: 1 instead of 2"]
     );
 }
 

@@ -276,6 +276,9 @@ fn explain(plan: &TablePlan, record: &Record<'_>, failure: &Failure) -> HandlerE
                  {rust} name the column in Table::binary"
             ));
         }
+        Defect::Setup(why) => {
+            return HandlerError::fatal(format!("table {table}, column {name} ({sql_type}): {why}"));
+        }
         Defect::Invalid(why) => why.to_owned(),
         Defect::Json(what) => format!("JSON has {what} here"),
         Defect::Nul => "U+0000, which Postgres cannot hold there".to_owned(),

@@ -51,6 +51,8 @@ pub struct Table {
     bytea: Option<Bytea>,
     pub(crate) binary: Vec<String>,
     pub(crate) sources: Vec<(Source, String)>,
+    /// `None`: of any topic.
+    pub(crate) topics: Option<Vec<String>>,
     /// Which columns no JSON object has had.
     pub(crate) absent: Arc<Absent>,
 }
@@ -74,6 +76,7 @@ impl Table {
             bytea: None,
             binary: Vec::new(),
             sources: Vec::new(),
+            topics: None,
         }
     }
 
@@ -154,6 +157,13 @@ impl Table {
             bytea: self.bytea.unwrap_or(default),
             binary: self.binary.iter().any(|name| name == column),
         }
+    }
+
+    /// The topics whose records make its rows, where a worker reads others, too: then a move back, a redrive or a proof that
+    /// is about those leaves this table alone. Nothing is checked. Default: any.
+    pub fn from_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics = Some(topics.into_iter().map(T::into).collect());
+        self
     }
 
     fn source(mut self, source: Source, column: String) -> Self {

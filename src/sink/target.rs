@@ -183,6 +183,8 @@ pub enum Defect {
     Mismatch(&'static str),
     /// A value that the driver encodes, of this type, for a column that takes text.
     Binary(&'static str),
+    /// No value of this kind does, as somebody has set it up: the program's fault, in these words.
+    Setup(&'static str),
     /// This value does not: the record's.
     Invalid(&'static str),
     /// A JSON value of this kind does not: the record's, too.

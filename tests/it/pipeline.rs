@@ -5,7 +5,7 @@ mod operated;
 
 use std::path::{Path, PathBuf};
 
-use highwater::testing::{Child, Oracle, Result};
+use highwater::testing::{Child, Oracle, Result, wait_until};
 
 use crate::support::{PATIENCE, TestResult, World};
 
@@ -85,13 +85,17 @@ impl World<'_> {
         Ok(path)
     }
 
-    /// `highwater run` of a file.
+    /// `highwater run` of a file, once it has claimed something.
     async fn run(&self, name: &str, file: &Path) -> Result<Child> {
-        let file = file.to_str().unwrap_or_default();
-        let mut command = self.highwater_command(&self.role.url, &["run", file]);
-        let process = Child::spawn(name, command.as_std_mut())?;
+        let process = self.begin(name, file)?;
         process.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await?;
         Ok(process)
+    }
+
+    fn begin(&self, name: &str, file: &Path) -> Result<Child> {
+        let file = file.to_str().unwrap_or_default();
+        let mut command = self.highwater_command(&self.role.url, &["run", file]);
+        Child::spawn(name, command.as_std_mut())
     }
 
     /// Each record has its payment, once; balances and latest payments are those of applying each once, in order.
@@ -126,30 +130,29 @@ impl World<'_> {
     }
 }
 
+/// Five times the one of two processes that has been there longest is killed while it works.
 #[tokio::test]
 async fn core_three_tables_exactly_once_under_kills() -> TestResult {
-    const RECORDS: usize = 300;
+    const EACH: usize = 200;
+    const KILLS: usize = 5;
     let world = World::with_tables("pipeline", PARTITIONS, TABLES).await?;
-    let file = world.pipeline_file(SINKS)?;
-    world.producer.fill(&world.topic, PARTITIONS, RECORDS / 3, payment).await?;
-    let first = world.run("first", &file).await?;
-    let second = world.run("second", &file).await;
-    let some = "SELECT count(*) FROM payments";
-    world.producer.fill(&world.topic, PARTITIONS, RECORDS / 3, |p, n| payment(p, n + RECORDS / 3)).await?;
-    highwater::testing::wait_until("some are applied", PATIENCE, async || {
-        Ok((world.number(some).await? > 0).then_some(()))
-    })
-    .await?;
-    first.kill()?;
-    let third = world.run("third", &file).await?;
-    world
-        .producer
-        .fill(&world.topic, PARTITIONS, RECORDS / 3, |p, n| payment(p, n + RECORDS / 3 * 2))
+    let small = "batch_target_records = 10\nbatch_max_records = 10\nlinger = '1ms'\n";
+    let file = world.pipeline_file(&format!("{small}{SINKS}"))?;
+    let mut older = world.run("process-0", &file).await?;
+    for round in 0..KILLS {
+        let younger = world.begin(&format!("process-{}", round + 1), &file)?;
+        let before = world.number("SELECT count(*) FROM payments").await?;
+        world.producer.fill(&world.topic, PARTITIONS, EACH, |p, n| payment(p, n + EACH * round)).await?;
+        wait_until("some of them are applied", PATIENCE, async || {
+            Ok((world.number("SELECT count(*) FROM payments").await? > before).then_some(()))
+        })
         .await?;
-    world.verify_payments(RECORDS).await?;
-    for process in [Some(third), second.ok()].into_iter().flatten() {
-        process.term()?;
-        assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+        older.kill()?;
+        younger.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await?;
+        older = younger;
     }
+    world.verify_payments(EACH * KILLS).await?;
+    older.term()?;
+    assert_eq!(older.wait(PATIENCE).await?, 0, "{older}");
     Ok(())
 }

@@ -205,7 +205,7 @@ impl PollLoop {
                 },
             }
         }
-        self.leave_if_joining(queue);
+        self.leave_without_partitions(queue);
         self.assignment.clear();
     }
 }

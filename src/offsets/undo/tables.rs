@@ -242,7 +242,7 @@ fn judge(row: &Row) -> Result<SinkTable, Refusal> {
     if topic.is_none() && row.get::<_, i64>(10) > 1 {
         return Err(refuse(format!(
             "rows of {name} do not say of which topic they are, and the group reads several: name a text column by \
-             `Table::source_topic`"
+             `Table::source_topic` (in a pipeline: provenance = {{ topic = \"…\" }})"
         )));
     }
     if row.get(9) {

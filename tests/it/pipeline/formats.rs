@@ -1,4 +1,4 @@
-//! Every format of key and value, in every mode.
+//! The formats of key and value, and the modes, each at least once; change events.
 
 use std::time::SystemTime;
 
@@ -117,7 +117,8 @@ async fn core_each_format_and_mode() -> TestResult {
 /// the same snapshot row. (Events as Debezium's PostgreSQL connector writes them; no connector runs here.)
 #[tokio::test]
 async fn core_debezium_events_make_the_table_what_it_is_at_the_source() -> TestResult {
-    const TABLE: &str = "CREATE TABLE customers (id int PRIMARY KEY, name text, born date, changed_at timestamptz, lsn bigint);";
+    const TABLE: &str = "CREATE TABLE customers (id int PRIMARY KEY, name text, born date, changed_at timestamptz, lsn bigint, doc jsonb, \
+         doc_text text);";
     const SINK: &str = "\
         [[sink]]
         topic = 'TOPIC'
@@ -129,9 +130,13 @@ async fn core_debezium_events_make_the_table_what_it_is_at_the_source() -> TestR
         columns.born = { from = 'value.born', unit = 'd' }
         columns.changed_at = { from = 'event.ts_ms', unit = 'ms' }
         columns.lsn = 'event.source.lsn'
+        columns.doc = 'value.doc'
+        columns.doc_text = 'value.doc'
     ";
     let world = World::with_tables("debezium", 1, TABLE).await?;
-    let row = |id: i32, name: &str| format!(r#"{{"id":{id},"name":"{name}","born":{}}}"#, 10_000 + id);
+    let row = |id: i32, name: &str| {
+        format!(r#"{{"id":{id},"name":"{name}","born":{},"doc":"{{\"n\": 1.10}}"}}"#, 10_000 + id)
+    };
     let event = |op: &str, before: &str, after: &str, lsn: i32| {
         let payload = format!(
             r#"{{"before":{before},"after":{after},"source":{{"connector":"postgresql","lsn":{lsn}}},"op":"{op}","ts_ms":1790000000000}}"#
@@ -164,10 +169,16 @@ async fn core_debezium_events_make_the_table_what_it_is_at_the_source() -> TestR
     world.producer.flush().await?;
     let process = world.run("debezium", &world.pipeline_file(SINK)?).await?;
     world.caught_up().await?;
-    let sql = "SELECT concat_ws('|', id, name, born, changed_at AT TIME ZONE 'UTC', lsn) FROM customers ORDER BY id";
+    let sql = "SELECT concat_ws('|', id, name, born, changed_at AT TIME ZONE 'UTC', lsn, doc ->> 'n', doc_text) FROM customers ORDER BY id";
     let found: Vec<String> = world.database.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
     let at = "2026-09-21 14:13:20";
-    assert_eq!(found, [format!("2|Benedikt|1997-05-21|{at}|4"), format!("3|Ana|1997-05-22|{at}|6")]);
+    assert_eq!(
+        found,
+        [
+            format!("2|Benedikt|1997-05-21|{at}|4|1.10|{{\"n\": 1.10}}"),
+            format!("3|Ana|1997-05-22|{at}|6|1.10|{{\"n\": 1.10}}")
+        ]
+    );
     // What cannot be done is said, and stands still.
     world.producer.send(world.message(0).key("{}").value(event("t", "null", "null", 9)))?;
     world.producer.flush().await?;

@@ -13,7 +13,7 @@ impl World<'_> {
 }
 
 #[tokio::test]
-async fn a_file_is_checked_and_its_tests_are_run_without_any_server() -> TestResult {
+async fn a_file_is_checked_and_its_tests_are_run() -> TestResult {
     let world = World::new("pipeline-check", 1).await?;
     let test = "[[test]]\nname = 'a payment'\nkey = 'a'\n\
                 value = '{\"id\": \"t\", \"ts\": 0, \"payment\": {\"account\": \"a\", \"amount\": 1.10}}'\n\
@@ -49,10 +49,10 @@ async fn a_file_is_checked_and_its_tests_are_run_without_any_server() -> TestRes
 async fn core_bad_records_are_stored_and_redriven_by_a_mended_file() -> TestResult {
     const RECORDS: usize = 40;
     let world = World::with_tables("pipeline-letters", PARTITIONS, TABLES).await?;
-    let mended = |n: usize| n % 10 == 4;
+    let is_bad = |n: usize| n % 10 == 4;
     let record = |partition: i32, n: usize| {
         let (account, value) = payment(partition, n);
-        (account, if mended(n) { value.replace("\"amount\"", "\"Amount\"") } else { value })
+        (account, if is_bad(n) { value.replace("\"amount\"", "\"Amount\"") } else { value })
     };
     world.producer.fill(&world.topic, PARTITIONS, RECORDS, record).await?;
     let strict = SINKS.replace("rest = 'body'", "rest = 'body'\non_bad_record = 'dead_letter'");
@@ -78,6 +78,39 @@ async fn core_bad_records_are_stored_and_redriven_by_a_mended_file() -> TestResu
     assert_eq!((world.number("SELECT count(*) FROM payments").await?, world.number(sums).await?), (120, 0));
     process.term()?;
     assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    Ok(())
+}
+
+/// What is wrong with the file is no record's fault: nothing is set aside for it.
+#[tokio::test]
+async fn a_fault_of_the_file_makes_no_dead_letters() -> TestResult {
+    let world =
+        World::with_tables("pipeline-fault", 1, "CREATE TABLE payments (id text, at text, body int)").await?;
+    world.producer.fill(&world.topic, 1, 20, payment).await?;
+    for (columns, words) in [
+        (
+            "columns = { id = 'value.id', at = { from = 'value.ts', unit = 'ms' } }",
+            "column at (text): a unit is for",
+        ),
+        ("columns = ['id']\nrest = 'body'", "column body (integer): `rest` goes into"),
+        (
+            "columns = { id = 'value.id', body = 'timestamp' }",
+            "column body (integer): a record's timestamp goes",
+        ),
+    ] {
+        let sink = format!(
+            "[[sink]]\ntopic = 'TOPIC'\ntable = 'payments'\non_bad_record = 'dead_letter'\n{columns}\n"
+        );
+        let process = world.run("at fault", &world.pipeline_file(&sink)?).await?;
+        process.wait_for_line(|text| text.contains(words), PATIENCE).await?;
+        process.term()?;
+        assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+        assert_eq!(world.number("SELECT count(*) FROM highwater.dead_letter").await?, 0);
+        assert_eq!(world.number("SELECT count(*) FROM payments").await?, 0);
+        world
+            .highwater(&["partitions", "retry", "--group", &world.group, "--all", "--reason", "mended"])
+            .await?;
+    }
     Ok(())
 }
 

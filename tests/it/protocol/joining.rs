@@ -8,7 +8,7 @@ use highwater::offsets::{Activity, Lines, Offsets, Selection};
 
 use crate::support::{Sink, TestResult, World};
 
-/// Stops at ever another moment: as soon as it has said that it lives, and as soon as the group has it.
+/// One of two stops, in turn as soon as the second has said that it lives, and as soon as the group has it.
 async fn has_left(hint: &str, settings: impl Fn(PartialConfig) -> PartialConfig) -> TestResult {
     let world = World::new(hint, 2).await?;
     world.produce(100).await?;
@@ -17,18 +17,20 @@ async fn has_left(hint: &str, settings: impl Fn(PartialConfig) -> PartialConfig)
         let settings = settings(world.settings().session_timeout(Some(Duration::from_secs(45))));
         world.worker_with(settings, Sink::<()>::default())
     };
-    let worker = begin();
+    let mut worker = begin();
     world.caught_up().await?;
     let mut offsets = world.operator(world.database.url()).await?;
     for round in 0..16 {
         let joining = begin();
-        loop {
-            let Activity { workers, members, .. } = activity(&world, &mut offsets).await?;
-            if if round % 2 == 0 { workers.len() } else { members.len() } == 2 {
-                break;
-            }
+        let mut looks = 0;
+        // In the midst of it, which waiting politely would miss.
+        while seen(&activity(&world, &mut offsets).await?, round) < 2 {
+            looks += 1;
+            assert!(looks < 10_000, "it never came");
         }
-        joining.stop().await?;
+        // The one that begins; or the one that is there, while the other joins.
+        let leaving = if round % 4 < 2 { joining } else { std::mem::replace(&mut worker, joining) };
+        leaving.stop().await?;
         let left = activity(&world, &mut offsets).await?;
         assert_eq!((left.workers.len(), left.members.len()), (1, 1), "in round {round}: {left:?}");
     }
@@ -36,6 +38,11 @@ async fn has_left(hint: &str, settings: impl Fn(PartialConfig) -> PartialConfig)
     world.verify().await?;
     worker.stop().await?;
     Ok(())
+}
+
+/// In turn how many workers, or how many members there are.
+fn seen(Activity { workers, members, .. }: &Activity, round: usize) -> usize {
+    if round.is_multiple_of(2) { workers.len() } else { members.len() }
 }
 
 async fn activity(world: &World<'_>, offsets: &mut Offsets) -> TestResult<Activity> {
