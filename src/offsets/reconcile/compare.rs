@@ -302,6 +302,10 @@ impl<'a> Comparison<'a> {
                 self.claim(told, counted, was_read);
             }
         }
+        if read.is_none() {
+            self.findings.uncounted +=
+                (0..counts.len()).filter(|&claim| !self.coverage.is_alone(claim)).count();
+        }
         for table in &mut self.findings.tables {
             table.with_value.end_run();
             table.tombstones.end_run();
