@@ -98,6 +98,16 @@ impl Kafka {
     /// # Errors
     /// When it cannot be started here.
     pub async fn start_listening(listeners: &[(&str, &str)], properties: &[(&str, &str)]) -> Result<Self> {
+        // Another process may have taken a port in the seconds until the broker asks for it.
+        match Self::try_listening(listeners, properties).await {
+            Err(error) if error.to_string().contains("Address already in use") => {
+                Self::try_listening(listeners, properties).await
+            }
+            started => started,
+        }
+    }
+
+    async fn try_listening(listeners: &[(&str, &str)], properties: &[(&str, &str)]) -> Result<Self> {
         let (port, controller_port) = (free_port()?, free_port()?);
         let mut named = Vec::new();
         let mut listen = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}");

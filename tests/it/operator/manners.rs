@@ -160,6 +160,7 @@ async fn the_page_lists_every_verb_and_each_has_a_manual_page() -> TestResult {
         // `offsets-forget-topic`: the first hyphen parts verb and verb.
         let verb = match (verb.strip_prefix("dead-letters"), verb.split_once('-')) {
             (Some(rest), _) => format!("dead-letters{}", rest.replace('-', " ")),
+            (None, Some(("import", _))) => verb.to_owned(),
             (None, Some((first, rest))) => format!("{first} {rest}"),
             (None, None) => verb.to_owned(),
         };
