@@ -127,7 +127,10 @@ pub(crate) async fn finish(servers: &Servers, fleet: &Fleet<'_>, park: bool) -> 
     wait_until("every dead letter is redriven", REST, async || {
         let failed = |error| highwater::testing::Error::caused("redrive", error);
         fleet.all_well().map_err(failed)?;
-        ask(servers, park).await.map_err(failed)?;
+        // On a busy machine it may take longer than its statements may: asked again, until the time is over.
+        if let Err(error) = ask(servers, park).await {
+            println!("a redrive was not asked for: {error}");
+        }
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok((servers.number(open).await.map_err(failed)? == 0).then_some(()))
     })
