@@ -117,18 +117,11 @@ impl Pipeline {
             }
             sinks.push(sink);
         }
-        // A name goes before a pattern.
-        for (topic, policy) in policies.iter().filter(|(topic, _)| !is_pattern(topic)) {
-            let mut others = policies.iter().filter(|(other, said)| is_pattern(other) && said != policy);
-            let matches = |other: &str| {
-                sinks.iter().any(|sink| sink.topics.iter().any(|one| one == other) && sink.takes(topic))
-            };
-            if let Some((other, _)) = others.find(|(other, _)| matches(other)) {
-                return Err(Error::configuration(format!(
-                    "the pipeline file {}: {other} says otherwise of `on_bad_record` for topic {topic}",
-                    path.display()
-                )));
-            }
+        if let Some((topic, other)) = contradicting(&policies, &sinks) {
+            return Err(Error::configuration(format!(
+                "the pipeline file {}: {other} says otherwise of `on_bad_record` for topic {topic}",
+                path.display()
+            )));
         }
         let name = path
             .file_stem()
@@ -261,10 +254,22 @@ fn push(
     }
 }
 
+/// A topic and a pattern that matches it, of which different things are said: the name would go before the pattern.
+fn contradicting<'a>(policies: &'a [(String, OnRejected)], sinks: &[Sink]) -> Option<(&'a str, &'a str)> {
+    let (patterns, names): (Vec<_>, Vec<_>) = policies.iter().partition(|(topic, _)| is_pattern(topic));
+    names.into_iter().find_map(|(topic, policy)| {
+        let others = |sink: &Sink, other: &String| sink.topics.contains(other) && sink.takes(topic);
+        let other = patterns
+            .iter()
+            .find(|(other, said)| said != policy && sinks.iter().any(|sink| others(sink, other)))?;
+        Some((topic.as_str(), other.0.as_str()))
+    })
+}
+
 /// A table's name as SQL reads it, without the schema that most have.
 fn plain(name: &str) -> String {
     let name = if name.contains('"') { name.to_owned() } else { name.to_lowercase() };
-    name.strip_prefix("public.").map_or_else(|| name.clone(), str::to_owned)
+    name.strip_prefix("public.").unwrap_or(&name).to_owned()
 }
 
 fn policy_of(policy: OnBadRecord) -> OnRejected {

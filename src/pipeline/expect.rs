@@ -8,6 +8,7 @@ use super::cell::{Cell, date, instant};
 use super::file::{Expected, TestEntry, Unit};
 use super::map::{Headers, Input, Mapped, Outcome};
 use super::sink::Sink;
+use crate::config::is_pattern;
 
 /// What became of one `[[test]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Pipeline {
         match (&test.topic, &*self.topics()) {
             (Some(topic), _) if self.sinks.iter().any(|sink| sink.takes(topic)) => Ok(topic.clone()),
             (Some(topic), _) => Err(format!("no sink takes topic {topic}")),
-            (None, [only]) if !only.starts_with('^') => Ok(only.clone()),
+            (None, [only]) if !is_pattern(only) => Ok(only.clone()),
             (None, _) => Err("say of which topic the record is".to_owned()),
         }
     }

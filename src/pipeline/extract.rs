@@ -33,7 +33,7 @@ impl From<serde_json::Error> for Misfit {
     }
 }
 
-/// Fields that no path names, of the outermost object.
+/// Fields of the outermost object that no column takes, nor anything in them.
 pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, &'de RawValue)>;
 
 impl Tree {

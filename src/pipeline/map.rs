@@ -207,10 +207,9 @@ impl<'a> Mapped<'a> {
         }
         // An envelope, or names that are spelled in another way, would be rows of NULLs over good ones.
         let of_value = |column: &&Column| column.path.as_ref().is_some_and(|path| path.root == Root::Value);
-        let of_value: Vec<&Column> = self.sink.columns.iter().filter(of_value).collect();
-        let none = !of_value.is_empty() && of_value.iter().all(|column| absent(column));
-        if self.sink.missing.is_none() && none {
-            let names: Vec<&str> = of_value.iter().map(|column| column.name.as_str()).collect();
+        let of_value = || self.sink.columns.iter().filter(of_value);
+        if self.sink.missing.is_none() && of_value().next().is_some() && of_value().all(absent) {
+            let names: Vec<&str> = of_value().map(|column| column.name.as_str()).collect();
             return Err(format!(
                 "the value has none of the columns {}: is the row inside an envelope, or are its fields named in another way \
                  (camelCase)? If NULLs are meant, missing = \"null\"",

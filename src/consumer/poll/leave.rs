@@ -28,10 +28,11 @@ pub(crate) struct Membership {
 
 impl PollLoop {
     /// Leaves if it has been given nothing: one that has partitions leaves when it is closed. Takes a few milliseconds, and
-    /// five seconds at most. A client that is closed
-    /// in the middle of joining sends no LeaveGroup (librdkafka 2.12, `rd_kafka_cgrp_terminate0`): the group, and every
-    /// successor, would wait for this member until its session time-out. Without a subscription it leaves, but only if
-    /// it knows already that it is a member, and only when the rebalance that is under way is over
+    /// five seconds at most.
+    ///
+    /// A client that is closed in the middle of joining sends no LeaveGroup (librdkafka 2.12, `rd_kafka_cgrp_terminate0`):
+    /// the group, and every successor, would wait for this member until its session time-out. Without a subscription it
+    /// leaves, but only if it knows already that it is a member, and only when the rebalance that is under way is over
     /// (`rd_kafka_cgrp_subscribe` postpones it). For both it must be served.
     pub(super) fn leave_without_partitions(&mut self, queue: &EventQueue) {
         if !self.membership.leaves || !self.assignment.is_empty() {

@@ -48,6 +48,10 @@ const AIVEN: &[Connector] = &[Aiven];
 const DEBEZIUM: &[Connector] = &[Debezium];
 const NOT_DEBEZIUM: &[Connector] = &[Confluent, Aiven];
 
+/// Why options about repeated attempts are not needed.
+const RETRIED: &str =
+    "what is the surroundings' fault is retried without end (`retry_backoff_min`, `retry_backoff_max`)";
+
 const fn entry(name: &'static str, of: &'static [Connector], fate: Fate) -> Entry {
     Entry { name, of, fate }
 }

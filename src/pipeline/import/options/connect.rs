@@ -1,12 +1,10 @@
 //! What Kafka Connect itself reads of a sink connector's configuration.
 
 use super::Fate::{NotNeeded, Only, Refused, Taken, With};
-use super::{EVERY, Entry, entry};
+use super::{EVERY, Entry, RETRIED, entry};
 
 const ELSEWHERE: &str =
     "stored with its reason in the table `dead_letter`, in the transaction that steps over it";
-const RETRIED: &str =
-    "what is the surroundings' fault is retried without end (`retry_backoff_min`, `retry_backoff_max`)";
 const LOGGED: &str = "each rejected record is told of; payloads are never logged";
 const DEFAULTS: &str = "null stays null: what an envelope's schema has as a default is not read";
 

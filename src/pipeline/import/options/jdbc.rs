@@ -1,12 +1,10 @@
 //! What the three JDBC sinks read.
 
 use super::Fate::{ByHand, NotNeeded, Only, Refused, Taken};
-use super::{AIVEN, CONFLUENT, DEBEZIUM, EVERY, Entry, NOT_DEBEZIUM, entry};
+use super::{AIVEN, CONFLUENT, DEBEZIUM, EVERY, Entry, NOT_DEBEZIUM, RETRIED, entry};
 
 const PASSWORD: &str = "the password is not copied: give the address in HIGHWATER_POSTGRES_URL, or the password by \
                         `postgres_password_file` or `postgres_password_command`";
-const RETRIED: &str =
-    "what is the surroundings' fault is retried without end (`retry_backoff_min`, `retry_backoff_max`)";
 const POOL: &str = "each of the `lanes` has its connection";
 const COPY: &str =
     "rows are always written by COPY, in batches that find their size (`batch_target_records`)";
