@@ -70,9 +70,14 @@ pub(crate) struct Mapped<'a> {
 }
 
 impl<'a> Mapped<'a> {
-    /// # Errors
-    /// Why the record is rejected, without a value of it.
-    pub(crate) fn new(sink: &'a Sink, input: Input<'a>) -> Result<Self, String> {
+    /// Whether a record is not meant, whatever its value is.
+    pub(crate) fn is_excluded(sink: &'a Sink, input: Input<'a>) -> bool {
+        let excluded = Self::of_key(sink, input)
+            .and_then(|mapped| mapped.is_meant(|root| !matches!(root, Root::Value | Root::Event)));
+        excluded == Ok(false)
+    }
+
+    fn of_key(sink: &'a Sink, input: Input<'a>) -> Result<Self, String> {
         let mut mapped = Self {
             sink,
             input,
@@ -84,6 +89,13 @@ impl<'a> Mapped<'a> {
         if let Some(key) = input.key.filter(|_| !sink.key_tree.is_empty()) {
             sink.key_tree.fill(key, &mut mapped.slots, None).map_err(|misfit| explain("key", &misfit))?;
         }
+        Ok(mapped)
+    }
+
+    /// # Errors
+    /// Why the record is rejected, without a value of it.
+    pub(crate) fn new(sink: &'a Sink, input: Input<'a>) -> Result<Self, String> {
+        let mut mapped = Self::of_key(sink, input)?;
         // What a JSON null says is that there is none.
         let value = input.value.filter(|value| sink.value != Format::Json || value.trim_ascii() != b"null");
         mapped.outcome = match value {

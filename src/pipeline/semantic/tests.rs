@@ -244,8 +244,7 @@ proptest! {
         let text = text(|out| timestamp(us, Unit::Microseconds, true, out)).unwrap();
         prop_assert_eq!(text, format!("\"{at}\""));
         let days = us.div_euclid(DAY_US);
-        let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
-        prop_assert_eq!(of_date(days).unwrap(), format!("\"{day}\""));
+        prop_assert_eq!(&of_date(days).unwrap()[1..11], &at.to_string()[..10]);
     }
 
     #[test]
