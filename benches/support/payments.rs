@@ -49,6 +49,79 @@ pub(crate) fn payment(number: u64) -> String {
     json
 }
 
+/// How a payment stands in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    Avro,
+    Protobuf,
+    /// As a change event in JSON, without Connect's schema.
+    Debezium,
+}
+
+/// The fields of [`payment`], in its order; the one that is a number is `amount_cents`.
+const FIELDS: [&str; 9] =
+    ["tx_id", "merchant_id", "account", "amount_cents", "currency", "card", "country", "channel", "terminal"];
+
+/// The schema of [`Form::Avro`].
+pub(crate) fn avro_schema() -> String {
+    let kind = |name: &str| if name == "amount_cents" { "long" } else { "string" };
+    let fields = FIELDS.map(|name| format!(r#"{{"name":"{name}","type":"{}"}}"#, kind(name)));
+    format!(r#"{{"type":"record","name":"Payment","fields":[{}]}}"#, fields.join(","))
+}
+
+/// The schema of [`Form::Protobuf`].
+pub(crate) fn protobuf_schema() -> String {
+    let kind = |name: &str| if name == "amount_cents" { "int64" } else { "string" };
+    let fields = FIELDS.iter().zip(1..).map(|(name, number)| format!("{} {name} = {number};", kind(name)));
+    format!("syntax = \"proto3\"; message Payment {{ {} }}", fields.collect::<String>())
+}
+
+/// The same payment in another form.
+fn formed(number: u64, form: Form) -> Result<Vec<u8>> {
+    let json = payment(number);
+    if form == Form::Json {
+        return Ok(json.into_bytes());
+    }
+    if form == Form::Debezium {
+        let source = r#"{"version":"3.3.0.Final","connector":"postgresql","name":"dbz","ts_ms":1790000000000,"db":"shop","schema":"public","table":"payments","lsn":24023128}"#;
+        return Ok(format!(
+            r#"{{"before":null,"after":{json},"source":{source},"op":"c","ts_ms":1790000000001,"transaction":null}}"#
+        )
+        .into_bytes());
+    }
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&json)?;
+    let mut bytes = Vec::new();
+    for (name, tag) in FIELDS.into_iter().zip(1_u64..) {
+        let value = &fields[name];
+        match (value.as_str(), form) {
+            (Some(text), Form::Avro) => {
+                varint(u64::try_from(text.len())? << 1, &mut bytes);
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            (Some(text), _) => {
+                varint(tag << 3 | 2, &mut bytes);
+                varint(u64::try_from(text.len())?, &mut bytes);
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            (None, Form::Avro) => varint(value.as_u64().unwrap_or(0) << 1, &mut bytes),
+            (None, _) => {
+                varint(tag << 3, &mut bytes);
+                varint(value.as_u64().unwrap_or(0), &mut bytes);
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn varint(mut number: u64, bytes: &mut Vec<u8>) {
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+}
+
 /// What the rows of some payments come to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Contents {
@@ -100,12 +173,27 @@ pub(crate) async fn produce(
     count: u64,
     compression: &str,
 ) -> Result {
+    produce_as(Form::Json, kafka, topic, partitions, count, compression).await
+}
+
+/// As [`produce`], in a form.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn produce_as(
+    form: Form,
+    kafka: &Kafka,
+    topic: &str,
+    partitions: i32,
+    count: u64,
+    compression: &str,
+) -> Result {
     kafka.create_topic(topic, partitions).await?;
     let producer = Sender::new(kafka.bootstrap(), &[("compression.type", compression), ("linger.ms", "20")])?;
     let topic = topic.to_owned();
     tokio::task::spawn_blocking(move || {
         for (number, partition) in (0..count).zip((0..partitions).cycle()) {
-            producer.send(&topic, partition, payment(number).as_bytes())?;
+            producer.send(&topic, partition, &formed(number, form)?)?;
         }
         producer.finish(count)
     })

@@ -1,12 +1,10 @@
 //! Highwater with the ready table sink.
 
-use std::path::Path;
-
 use highwater::pipeline::Pipeline;
 use highwater::{Handler, HandlerError, Table, TableSink};
 
 use super::Result;
-use super::payments::Payment;
+use super::payments::{Form, Payment, avro_schema, protobuf_schema};
 
 const COLUMNS: [&str; 3] = ["merchant_id", "tx_id", "score"];
 
@@ -15,17 +13,27 @@ pub(crate) fn append() -> impl Handler {
     into(Table::append("scores", COLUMNS))
 }
 
-/// As [`append`], by a pipeline's file; a payment's amount is its score, for nothing is computed there.
+/// As [`append`], by a pipeline's file; a payment's amount is its score, for nothing is computed there. Change events are
+/// upserted.
 ///
 /// # Errors
 /// When the file is none.
-pub(crate) fn pipeline(topic: &str) -> Result<impl Handler> {
+pub(crate) fn pipeline(topic: &str, form: Form) -> Result<impl Handler + use<>> {
+    let folder = tempfile::tempdir()?;
+    let format = match form {
+        Form::Json => "",
+        Form::Avro => "value = 'avro'\nschema = { file = 'payment.avsc' }\n",
+        Form::Protobuf => "value = 'protobuf'\nschema = { file = 'payment.proto' }\n",
+        Form::Debezium => "envelope = 'debezium'\nmode = 'upsert'\n",
+    };
+    std::fs::write(folder.path().join("payment.avsc"), avro_schema())?;
+    std::fs::write(folder.path().join("payment.proto"), protobuf_schema())?;
     let file = format!(
-        "[[sink]]\ntopic = '{topic}'\ntable = 'scores'\ncolumns.merchant_id = 'value.merchant_id'\n\
+        "[[sink]]\ntopic = '{topic}'\ntable = 'scores'\n{format}columns.merchant_id = 'value.merchant_id'\n\
          columns.tx_id = 'value.tx_id'\ncolumns.score = 'value.amount_cents'\n\
          provenance = {{ partition = 'source_partition', offset = 'source_offset' }}\n"
     );
-    Ok(Pipeline::parse(&file, Path::new("bench.toml"))?.handler())
+    Ok(Pipeline::parse(&file, &folder.path().join("bench.toml"))?.handler())
 }
 
 /// Of so many records one is rejected.

@@ -6,6 +6,7 @@ use highwater::{Handler, PartialConfig};
 
 use crate::support::bare::{Bare, Mode};
 use crate::support::handler::Scores;
+use crate::support::payments::Form;
 use crate::support::servers::Servers;
 use crate::support::{Result, Run, process, sink, stats, table, worker};
 use crate::{simple, textbook};
@@ -19,6 +20,9 @@ pub(crate) enum Contender {
     Sorted,
     Append,
     Pipeline,
+    Avro,
+    Protobuf,
+    Debezium,
     Poison,
     Handler,
     Unsorted,
@@ -57,12 +61,15 @@ pub(crate) struct Measured {
 }
 
 impl Contender {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::Consume,
         Self::Copy,
         Self::Bare,
         Self::Append,
         Self::Pipeline,
+        Self::Avro,
+        Self::Protobuf,
+        Self::Debezium,
         Self::Poison,
         Self::Sorted,
         Self::Handler,
@@ -78,7 +85,7 @@ impl Contender {
     /// # Errors
     /// When a name is none of them.
     pub(crate) fn chosen(list: Option<&str>) -> Result<Vec<Self>> {
-        let by_name_only = |contender: &Self| matches!(contender, Self::Pipeline | Self::Poison);
+        let by_name_only = |contender: &Self| contender.form().is_some() || *contender == Self::Poison;
         let Some(list) = list else {
             return Ok(Self::ALL.into_iter().filter(|contender| !by_name_only(contender)).collect());
         };
@@ -97,6 +104,9 @@ impl Contender {
             Self::Sorted => "sorted",
             Self::Append => "append",
             Self::Pipeline => "pipeline",
+            Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
+            Self::Debezium => "debezium",
             Self::Poison => "poison",
             Self::Handler => "handler",
             Self::Unsorted => "unsorted",
@@ -104,6 +114,17 @@ impl Contender {
             Self::Upsert => "upsert",
             Self::InsertIgnore => "insert_ignore",
             Self::Textbook => "textbook",
+        }
+    }
+
+    /// What a pipeline reads.
+    pub(crate) fn form(self) -> Option<Form> {
+        match self {
+            Self::Pipeline => Some(Form::Json),
+            Self::Avro => Some(Form::Avro),
+            Self::Protobuf => Some(Form::Protobuf),
+            Self::Debezium => Some(Form::Debezium),
+            _ => None,
         }
     }
 
@@ -115,7 +136,10 @@ impl Contender {
             Self::Sorted => stage.bare(50_000, Mode::Sorted).drain().await,
             Self::Merge => stage.bare(50_000, Mode::Merge).drain().await,
             Self::Append => stage.highwater(sink::append()).await,
-            Self::Pipeline => stage.highwater(sink::pipeline(&stage.topic)?).await,
+            Self::Pipeline | Self::Avro | Self::Protobuf | Self::Debezium => {
+                let form = self.form().unwrap_or(Form::Json);
+                stage.pipeline(form).await
+            }
             Self::Poison => stage.poisoned().await,
             Self::Handler => stage.highwater(Scores::into("scores").sorted()).await,
             Self::Unsorted => stage.highwater(Scores::into("scores")).await,
@@ -137,7 +161,9 @@ impl Contender {
                 Self::Poison => {
                     table::verify_but(&stage.servers.client, records, &stage.ends, sink::is_poison).await
                 }
-                Self::Pipeline => table::verify_amounts(&stage.servers.client, records, &stage.ends).await,
+                _ if self.form().is_some() => {
+                    table::verify_amounts(&stage.servers.client, records, &stage.ends).await
+                }
                 _ => table::verify(&stage.servers.client, records, &stage.ends).await,
             };
             verified.map_err(|error| format!("{}: {error}", self.name()))?;
@@ -171,8 +197,22 @@ impl Stage {
         }
     }
 
+    /// The topic with the payments in this form.
+    pub(crate) fn topic_of(&self, form: Form) -> String {
+        if form == Form::Json { self.topic.clone() } else { format!("{}-{form:?}", self.topic) }
+    }
+
+    async fn pipeline(&self, form: Form) -> Result<Run> {
+        let topic = self.topic_of(form);
+        self.highwater_on(&topic, sink::pipeline(&topic, form)?).await
+    }
+
     async fn highwater(&self, handler: impl Handler) -> Result<Run> {
-        let settings = worker::settings(&self.servers, &self.topic).or(self.settings.clone());
+        self.highwater_on(&self.topic, handler).await
+    }
+
+    async fn highwater_on(&self, topic: &str, handler: impl Handler) -> Result<Run> {
+        let settings = worker::settings(&self.servers, topic).or(self.settings.clone());
         worker::drain(settings, handler, self.records).await
     }
 

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use highwater::testing::unique;
 
 use contender::{Contender, Measured, Stage};
+use support::payments::Form;
 use support::servers::Servers;
 use support::{Result, options::Options, payments, stats, table};
 
@@ -48,6 +49,8 @@ A rate counts from the first record that was fetched to the last commit; the sta
                sorted     the same loop with 50,000 rows sorted by the table's key
                append     Highwater's table sink, appending
                pipeline   the same rows by a pipeline's file, without a program; only by its name: append,pipeline
+               avro, protobuf   the same from payments in these forms; only by their names
+               debezium   the same from change events, upserted; only by its name: upsert,debezium
                poison     the same with one record in 1,000 that becomes a dead letter; only by its name: append,poison
                handler    Highwater with a handler that uses serde_json and Tx::copy_in_binary, sorted by the key
                unsorted   the same handler, with its rows as they come
@@ -77,6 +80,12 @@ async fn benchmark(options: Options) -> Result {
     println!("producing {records} payments …");
     payments::produce(&servers.kafka, &topic, PARTITIONS, records, "none").await?;
     let stage = Stage::new(servers, topic, PARTITIONS, records, settings).await?;
+    for form in contenders.iter().filter_map(|contender| contender.form()).filter(|form| *form != Form::Json)
+    {
+        println!("producing them as {form:?} …");
+        let topic = stage.topic_of(form);
+        payments::produce_as(form, &stage.servers.kafka, &topic, PARTITIONS, records, "none").await?;
+    }
 
     // The first run of a server meets cold caches and writes new WAL files: it is nobody's.
     println!("warming up …");

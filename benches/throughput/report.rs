@@ -39,6 +39,9 @@ pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
         ("ceiling_ratio insert_ignore", Contender::InsertIgnore, Contender::Merge),
         ("ceiling_ratio upsert", Contender::Upsert, Contender::Merge),
         ("typed_ratio pipeline", Contender::Pipeline, Contender::Append),
+        ("typed_ratio avro", Contender::Avro, Contender::Append),
+        ("typed_ratio protobuf", Contender::Protobuf, Contender::Append),
+        ("typed_ratio debezium", Contender::Debezium, Contender::Upsert),
         ("clean_ratio poison", Contender::Poison, Contender::Append),
         ("textbook_speedup append", Contender::Append, Contender::Textbook),
     ];
