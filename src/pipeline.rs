@@ -13,6 +13,7 @@ pub mod import;
 mod map;
 mod path;
 mod schema;
+mod semantic;
 mod sink;
 
 use std::collections::HashMap;

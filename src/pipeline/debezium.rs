@@ -99,6 +99,11 @@ pub(crate) fn unwrapped(key: &[u8]) -> Result<&[u8], String> {
     Ok(inner.map_or(key, |payload| payload.get().as_bytes()))
 }
 
+/// Whether a text stands for a value that is not in the event.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    text == UNAVAILABLE[0]
+}
+
 /// Whether a value is not in the event.
 pub(crate) fn is_unavailable(raw: &RawValue) -> bool {
     let text = raw.get().as_bytes();
