@@ -5,6 +5,7 @@
 
 mod cell;
 mod condition;
+mod connect;
 mod debezium;
 mod expect;
 mod extract;
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use self::connect::Buffers;
 pub use self::expect::TestResult;
 use self::file::{File, OnBadRecord, TestEntry};
 use self::map::{Input, Mapped, Outcome};
@@ -220,7 +222,8 @@ fn push(
     rows: &mut Rows<'_>,
 ) -> std::result::Result<(), HandlerError> {
     let reject = |what: &str| HandlerError::reject(record, format!("table {}: {what}", sink.table.name));
-    let mapped = Mapped::new(sink, Input::of(record)).map_err(|what| reject(&what))?;
+    let buffers = Buffers::default();
+    let mapped = Mapped::new(sink, Input::of(record), &buffers).map_err(|what| reject(&what))?;
     // Which column cannot be said goes past the row's own errors, which are about values.
     let mut unsaid = None;
     let mut note = |what: String| {

@@ -102,6 +102,7 @@ pub(crate) enum Format {
 pub(crate) enum Envelope {
     #[default]
     None,
+    ConnectJson,
     Debezium,
 }
 

@@ -60,7 +60,7 @@ fn sink() -> Value {
             "key_format": one_of("What a record's key is. Default: none, it is not looked at",
                                  &["none", "string", "json", "bytes"]),
             "value": one_of("What a record's value is. Default: json", &["json", "string", "bytes"]),
-            "envelope": one_of("What is around the row in a value. Default: none", &["none", "debezium"]),
+            "envelope": one_of("What is around the row in a value. Default: none", &["none", "connect_json", "debezium"]),
             "mode": one_of("How rows get into the table. Default: append", &["append", "insert_ignore", "upsert"]),
             "key": { "description": "The table's columns by which an upsert finds a row. Default: its primary key",
                      "type": "array", "items": { "type": "string" } },

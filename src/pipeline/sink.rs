@@ -1,6 +1,7 @@
 //! A `[[sink]]`, checked and compiled: which topics, which table, and where each column's value is.
 
 use super::condition::{Comparison, Condition, Literal};
+use super::connect::Schemas;
 use super::extract::Tree;
 use super::file::{
     Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SinkEntry, Unit,
@@ -34,6 +35,8 @@ pub(crate) struct Sink {
     pub(crate) deletion_tree: Tree,
     /// Whether what no path names is of interest.
     pub(crate) has_rest: bool,
+    /// Of Connect's envelope.
+    pub(crate) schemas: Schemas,
 }
 
 #[derive(Debug)]
@@ -93,6 +96,7 @@ impl Sink {
             slots: 0,
             deletion_tree: Tree::default(),
             has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
+            schemas: Schemas::default(),
         };
         if entry.envelope != Envelope::None && entry.value != Format::Json {
             return Err("an envelope is JSON: value = \"json\"".to_owned());
@@ -158,8 +162,8 @@ impl Sink {
     /// `takes`: for a column, and not only for a condition.
     fn source(&mut self, path: &Path, unit: Option<Unit>, takes: bool) -> Result<Source, String> {
         let is_json = match path.root {
-            Root::Event if self.envelope == Envelope::None => {
-                return Err("there is no event without an envelope: envelope = \"debezium\"".to_owned());
+            Root::Event if self.envelope != Envelope::Debezium => {
+                return Err("there is no event without its envelope: envelope = \"debezium\"".to_owned());
             }
             Root::Event => true,
             Root::Value => self.value == Format::Json,

@@ -244,8 +244,7 @@ proptest! {
         let text = text(|out| timestamp(us, Unit::Microseconds, true, out)).unwrap();
         prop_assert_eq!(text, format!("\"{at}\""));
         let days = us.div_euclid(DAY_US);
-        let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
-        prop_assert_eq!(of_date(days).unwrap(), format!("\"{day}\""));
+        prop_assert_eq!(&of_date(days).unwrap()[1..11], &at.to_string()[..10]);
     }
 
     #[test]
@@ -279,8 +278,8 @@ proptest! {
             let mut carry = u16::from(*digit);
             for byte in magnitude.iter_mut().rev() {
                 let value = u16::from(*byte) * 10 + carry;
-                *byte = (value & 0xff) as u8;
-                carry = value >> 8;
+                let [low, high] = value.to_le_bytes();
+                (*byte, carry) = (low, high.into());
             }
         }
         if negative {
