@@ -1,4 +1,5 @@
-//! As much of HTTP/1.1 as one POST to a token server needs, with or without TLS, on the thread that asks.
+//! As much of HTTP/1.1 as one question to a token server or a schema registry needs, with or without TLS, on the thread
+//! that asks.
 //!
 //! Not by a general client: such write what they send into the logs at TRACE (`ureq` 3.5 does, byte for byte), and here that
 //! is the client's secret. `security::secrets` listens at TRACE.
@@ -18,6 +19,8 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 pub(crate) use answer::{Answer, parse};
 pub(crate) use trust::Trust;
 
+/// Of the answer of a token server.
+const TOKEN_BYTES: usize = 256 * 1024;
 /// To connect to one of a host's addresses.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -65,6 +68,13 @@ impl Address {
         }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { is_tls, host: host.to_owned(), port, path })
+    }
+
+    /// Another path of the same server, below this one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn below(&self, path: &str) -> Self {
+        let path = format!("{}{path}", self.path.trim_end_matches('/'));
+        Self { path, ..self.clone() }
     }
 
     /// Whether what is sent can be read by others on the way: without TLS, and not to this machine.
@@ -116,18 +126,55 @@ pub(crate) fn post(
     body: &[u8],
     deadline: Instant,
 ) -> Result<Answer, Failed> {
+    let request = Request { method: "POST", headers, body: Some(body), longest: TOKEN_BYTES };
+    ask(address, trust, &request, deadline)
+}
+
+/// Gets what is there, of at most `longest` bytes; otherwise as [`post`].
+///
+/// # Errors
+/// As [`post`].
+#[cfg(feature = "cli")]
+pub(crate) fn get(
+    address: &Address,
+    trust: &Trust,
+    headers: &[(&str, &str)],
+    longest: usize,
+    deadline: Instant,
+) -> Result<Answer, Failed> {
+    ask(address, trust, &Request { method: "GET", headers, body: None, longest }, deadline)
+}
+
+struct Request<'a> {
+    method: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+    body: Option<&'a [u8]>,
+    /// Of the answer's body.
+    longest: usize,
+}
+
+fn ask(address: &Address, trust: &Trust, request: &Request<'_>, deadline: Instant) -> Result<Answer, Failed> {
     let away = |error: io::Error| Failed::Away(format!("{address}: {error}"));
     let tls = if address.is_tls { Some(trust.client().map_err(Failed::Unusable)?) } else { None };
-    let mut head =
-        format!("POST {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", address.path, address.authority());
-    for (name, value) in headers {
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
+        request.method,
+        address.path,
+        address.authority()
+    );
+    for (name, value) in request.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    let request = [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+    if let Some(body) = request.body {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    let bytes = [head.as_bytes(), b"\r\n", request.body.unwrap_or_default()].concat();
     let stream = Timed { stream: connect(address, deadline).map_err(away)?, deadline };
     let answered = match tls {
-        None => exchange(stream, &request),
-        Some(client) => secured(client, address, stream).and_then(|stream| exchange(stream, &request)),
+        None => exchange(stream, &bytes, request.longest),
+        Some(client) => {
+            secured(client, address, stream).and_then(|stream| exchange(stream, &bytes, request.longest))
+        }
     };
     answered.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(refused) => Failed::Distrusted(format!("{address}: {refused}")),
@@ -156,20 +203,20 @@ fn secured(
     Ok(StreamOwned::new(connection, stream))
 }
 
-fn exchange(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Answer> {
+fn exchange(mut stream: impl Read + Write, request: &[u8], longest: usize) -> io::Result<Answer> {
     stream.write_all(request)?;
     stream.flush()?;
     let odd = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let mut bytes = Vec::new();
     loop {
-        let mut some = [0; 4096];
+        let mut some = [0; 16 * 1024];
         let count = match stream.read(&mut some) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         bytes.extend_from_slice(&some[..count]);
-        if let Some(answer) = parse(&bytes, count == 0).map_err(odd)? {
+        if let Some(answer) = parse(&bytes, count == 0, longest).map_err(odd)? {
             return Ok(answer);
         }
     }

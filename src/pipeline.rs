@@ -3,34 +3,40 @@
 //! One pipeline is one group and one transaction over all its tables, which are written in the order of its sinks, so
 //! that foreign keys hold.
 
+mod avro;
 mod cell;
+mod codec;
 mod condition;
 mod connect;
 mod debezium;
 mod expect;
 mod extract;
 mod file;
+mod handler;
 pub mod import;
 mod map;
 mod path;
+mod protobuf;
+mod registry;
 mod schema;
+mod schemas;
 mod semantic;
 mod sink;
+mod wire;
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use self::connect::Buffers;
 pub use self::expect::TestResult;
 use self::file::{File, OnBadRecord, TestEntry};
-use self::map::{Input, Mapped, Outcome};
+pub use self::handler::PipelineHandler;
+use self::registry::Registry;
 pub use self::schema::json_schema;
-use self::sink::Sink;
+use self::schemas::Schemas;
+use self::sink::{Context, Sink};
 use crate::config::{OnRejected, is_pattern, line_at, place_in, suggest};
 use crate::error::{Error, Result};
-use crate::sink::{Failure, Rows};
-use crate::{HandlerError, PartialConfig, Record, RejectPolicy, TableSink, Worker};
+use crate::{PartialConfig, RejectPolicy, Worker};
 
 /// A pipeline file that was read and checked. Nothing is connected to yet.
 #[derive(Debug)]
@@ -84,7 +90,16 @@ impl Pipeline {
         for key in file::KEYS {
             settings.remove(key);
         }
-        let File { sink: entries, test: tests } = toml::from_str(text).map_err(|error| wrong(&error))?;
+        let File { sink: entries, test: tests, registry } =
+            toml::from_str(text).map_err(|error| wrong(&error))?;
+        let registry = registry.map(|entry| {
+            let line = line_at(text, entry.span().start);
+            let registry =
+                Registry::new(entry.get_ref()).map_err(|what| at(line, &format!("registry: {what}")))?;
+            Ok::<_, Error>(Arc::new(Schemas::new(registry)))
+        });
+        let registry = registry.transpose()?;
+        let context = Context { registry: registry.as_ref(), folder: path.parent().unwrap_or(Path::new("")) };
         if entries.is_empty() {
             return Err(Error::configuration(format!(
                 "the pipeline file {} has no [[sink]]: which topic goes into which table?",
@@ -97,7 +112,7 @@ impl Pipeline {
             let line = line_at(text, entry.span().start);
             let entry = entry.into_inner();
             let refused = |what: &str| at(line, &format!("[[sink]] into table {}: {what}", entry.table));
-            let sink = Sink::compile(&entry).map_err(|what| refused(&what))?;
+            let sink = Sink::compile(&entry, &context).map_err(|what| refused(&what))?;
             if sinks.iter().any(|other| plain(&other.table.name) == plain(&sink.table.name)) {
                 return Err(refused(
                     "another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
@@ -183,78 +198,8 @@ impl Pipeline {
 
     /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.
     #[must_use]
-    pub fn handler(&self) -> TableSink {
-        let router = Router { sinks: Arc::clone(&self.sinks), known: RwLock::default() };
-        let tables: Vec<_> = self.sinks.iter().map(|sink| sink.table.clone()).collect();
-        TableSink::new(tables, move |record, rows| {
-            for sink in &*router.of(record.topic()) {
-                push(*sink, &router.sinks[*sink], record, rows)?;
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Which sinks a topic's records go into.
-struct Router {
-    sinks: Arc<[Sink]>,
-    /// Patterns are not matched anew for each record.
-    known: RwLock<HashMap<Box<str>, Arc<[usize]>>>,
-}
-
-impl Router {
-    fn of(&self, topic: &str) -> Arc<[usize]> {
-        if let Some(sinks) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
-            return Arc::clone(sinks);
-        }
-        let taking = self.sinks.iter().enumerate().filter(|(_, sink)| sink.takes(topic)).map(|(at, _)| at);
-        let taking: Arc<[usize]> = taking.collect();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(topic.into()).or_insert(taking))
-    }
-}
-
-/// What follows from a record, for one sink.
-fn push(
-    at: usize,
-    sink: &Sink,
-    record: &Record<'_>,
-    rows: &mut Rows<'_>,
-) -> std::result::Result<(), HandlerError> {
-    let reject = |what: &str| HandlerError::reject(record, format!("table {}: {what}", sink.table.name));
-    let buffers = Buffers::default();
-    let mapped = Mapped::new(sink, Input::of(record), &buffers).map_err(|what| reject(&what))?;
-    // Which column cannot be said goes past the row's own errors, which are about values.
-    let mut unsaid = None;
-    let mut note = |what: String| {
-        unsaid = Some(what);
-        Failure::Arity
-    };
-    let done = match mapped.outcome {
-        Outcome::Nothing => return Ok(()),
-        Outcome::Row => rows.push_to(at, |fields| {
-            (0..sink.columns.len())
-                .try_for_each(|column| fields.put(&mapped.cell(column).map_err(&mut note)?))
-        }),
-        Outcome::Delete => {
-            let key: Vec<usize> = rows.key(at).to_vec();
-            if key.iter().any(|column| *column >= sink.columns.len()) {
-                return Err(HandlerError::fatal(format!(
-                    "table {}: its key has a column of `provenance`, which no deletion can name: deletes = \"ignore\" or \
-                     \"reject\"",
-                    sink.table.name
-                )));
-            }
-            rows.delete_from(at, |fields| {
-                let alone = key.len() == 1;
-                key.iter()
-                    .try_for_each(|&column| fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?))
-            })
-        }
-    };
-    match unsaid {
-        Some(what) => Err(reject(&what)),
-        None => done,
+    pub fn handler(&self) -> PipelineHandler {
+        PipelineHandler::new(&self.sinks)
     }
 }
 

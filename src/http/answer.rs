@@ -1,8 +1,7 @@
 //! Reading an answer: whose length is told, or in chunks, or up to the end.
 
-/// Of a head, and of a body.
+/// Of a head.
 const HEAD_BYTES: usize = 64 * 1024;
-const BODY_BYTES: usize = 256 * 1024;
 
 /// Status and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,11 +10,11 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// What these bytes say; `None` while more must come. `is_all`: no more will.
+/// What these bytes say; `None` while more must come. `is_all`: no more will. `longest`: of a body, in bytes.
 ///
 /// # Errors
 /// If it is no answer, is too long, or ends before its end.
-pub(crate) fn parse(bytes: &[u8], is_all: bool) -> Result<Option<Answer>, String> {
+pub(crate) fn parse(bytes: &[u8], is_all: bool, longest: usize) -> Result<Option<Answer>, String> {
     let mut rest = bytes;
     loop {
         let Some(end) = find(rest, b"\r\n\r\n") else {
@@ -32,14 +31,14 @@ pub(crate) fn parse(bytes: &[u8], is_all: bool) -> Result<Option<Answer>, String
             continue;
         }
         let body = match head.length {
-            Length::Told(length) if length > BODY_BYTES => return Err("the answer is too long".to_owned()),
+            Length::Told(length) if length > longest => return Err("the answer is too long".to_owned()),
             Length::Told(length) => body.get(..length).map(<[u8]>::to_vec),
-            Length::Chunks => dechunk(body)?,
+            Length::Chunks => dechunk(body, longest)?,
             Length::ToTheEnd => is_all.then(|| body.to_vec()),
         };
         return match body {
             Some(body) => Ok(Some(Answer { status: head.status, body })),
-            None if rest.len() > HEAD_BYTES + 2 * BODY_BYTES => Err("the answer is too long".to_owned()),
+            None if rest.len() > HEAD_BYTES + 2 * longest => Err("the answer is too long".to_owned()),
             None => unless(is_all),
         };
     }
@@ -93,7 +92,7 @@ impl Head {
 }
 
 /// `None` while chunks are missing. What follows the last one is of no interest.
-fn dechunk(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+fn dechunk(mut bytes: &[u8], longest: usize) -> Result<Option<Vec<u8>>, String> {
     let mut body = Vec::new();
     loop {
         let Some(end) = find(bytes, b"\r\n") else { return Ok(None) };
@@ -104,7 +103,7 @@ fn dechunk(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
         if size == 0 {
             return Ok(Some(body));
         }
-        if body.len().saturating_add(size) > BODY_BYTES {
+        if body.len().saturating_add(size) > longest {
             return Err("the answer is too long".to_owned());
         }
         bytes = &bytes[end + 2..];

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use serde_json::value::RawValue;
 
-pub(crate) use self::known::Schemas;
+pub(crate) use self::known::KnownSchemas;
 use super::extract::{Misfit, Tree};
 
 /// A document in canonical JSON.
@@ -61,7 +61,7 @@ pub(crate) struct Unwrapped<'a> {
 const SCHEMA: &[u8] = b"{\"schema\":";
 const PAYLOAD: &[u8] = b",\"payload\":";
 
-impl Schemas {
+impl KnownSchemas {
     /// A document without its envelope, which it must have; `part`: for messages.
     ///
     /// # Errors

@@ -71,14 +71,14 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Whether a text stands for a value that is not in the event.
-pub(crate) fn is_placeholder(text: &str) -> bool {
-    text == UNAVAILABLE[0]
-}
-
 /// As [`is_placeholder`], of bytes.
 pub(crate) fn is_placeholder_bytes(bytes: &[u8]) -> bool {
     bytes == UNAVAILABLE[0].as_bytes()
+}
+
+/// Whether a text stands for a value that is not in the event.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    text == UNAVAILABLE[0]
 }
 
 /// Whether a value is not in the event.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
 /// The keys that are not settings.
-pub(crate) const KEYS: [&str; 2] = ["sink", "test"];
+pub(crate) const KEYS: [&str; 3] = ["sink", "test", "registry"];
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct File {
@@ -15,19 +15,61 @@ pub(crate) struct File {
     pub(crate) sink: Vec<toml::Spanned<SinkEntry>>,
     #[serde(default)]
     pub(crate) test: Vec<TestEntry>,
+    pub(crate) registry: Option<toml::Spanned<RegistryEntry>>,
+}
+
+/// Where the schemas are that records name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegistryEntry {
+    pub(crate) url: Names,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<SecretEntry>,
+    pub(crate) token: Option<SecretEntry>,
+    pub(crate) ca: Option<String>,
+    pub(crate) schema_wait: Option<String>,
+}
+
+/// Where a secret is. Not in the file itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretTable {
+    file: Option<String>,
+    env: Option<String>,
+    command: Option<String>,
+}
+
+/// As [`SecretTable`]; the error for a secret that stands there itself does not repeat it.
+#[derive(Debug)]
+pub(crate) struct SecretEntry {
+    pub(crate) file: Option<String>,
+    pub(crate) env: Option<String>,
+    pub(crate) command: Option<String>,
+}
+
+/// The schema of records that do not name theirs: of a file, or of a registry.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchemaEntry {
+    pub(crate) file: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) subject: Option<String>,
+    pub(crate) version: Option<u32>,
 }
 
 /// Topics into a table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SinkEntry {
-    pub(crate) topic: Topics,
+    pub(crate) topic: Names,
     pub(crate) table: String,
     pub(crate) columns: Columns,
     #[serde(default)]
     pub(crate) key_format: KeyFormat,
     #[serde(default)]
     pub(crate) value: Format,
+    pub(crate) schema: Option<SchemaEntry>,
+    pub(crate) key_schema: Option<SchemaEntry>,
     #[serde(default)]
     pub(crate) envelope: Envelope,
     #[serde(default)]
@@ -47,9 +89,9 @@ pub(crate) struct SinkEntry {
     pub(crate) on_bad_record: Option<OnBadRecord>,
 }
 
-/// One name or pattern, or several.
+/// One, or several.
 #[derive(Debug)]
-pub(crate) struct Topics(pub(crate) Vec<String>);
+pub(crate) struct Names(pub(crate) Vec<String>);
 
 /// Where each column's value is.
 #[derive(Debug)]
@@ -85,6 +127,31 @@ pub(crate) enum KeyFormat {
     String,
     Json,
     Bytes,
+    Avro,
+    Protobuf,
+    JsonSchema,
+}
+
+impl KeyFormat {
+    /// What it is once its schema has made JSON of it.
+    pub(crate) fn read(self) -> Self {
+        match self {
+            Self::Avro | Self::Protobuf | Self::JsonSchema => Self::Json,
+            other => other,
+        }
+    }
+
+    /// What a value of the same format would be.
+    pub(crate) fn as_value(self) -> Format {
+        match self {
+            Self::None | Self::Bytes => Format::Bytes,
+            Self::String => Format::String,
+            Self::Json => Format::Json,
+            Self::Avro => Format::Avro,
+            Self::Protobuf => Format::Protobuf,
+            Self::JsonSchema => Format::JsonSchema,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -94,6 +161,19 @@ pub(crate) enum Format {
     #[default]
     Json,
     Bytes,
+    Avro,
+    Protobuf,
+    JsonSchema,
+}
+
+impl Format {
+    /// What it is once its schema has made JSON of it.
+    pub(crate) fn read(self) -> Self {
+        match self {
+            Self::Avro | Self::Protobuf | Self::JsonSchema => Self::Json,
+            other => other,
+        }
+    }
 }
 
 /// What is around the row in a value.
@@ -197,31 +277,59 @@ pub(crate) struct TestEntry {
 /// A row's columns; those that are left out are NULL.
 pub(crate) type Expected = BTreeMap<String, toml::Value>;
 
-impl<'de> Deserialize<'de> for Topics {
+impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrMore;
 
         impl<'de> Visitor<'de> for OneOrMore {
-            type Value = Topics;
+            type Value = Names;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a topic, a ^pattern, or a list of them")
+                f.write_str("one text, or a list of them")
             }
 
-            fn visit_str<E>(self, topic: &str) -> Result<Topics, E> {
-                Ok(Topics(vec![topic.to_owned()]))
+            fn visit_str<E>(self, topic: &str) -> Result<Names, E> {
+                Ok(Names(vec![topic.to_owned()]))
             }
 
-            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Topics, S::Error> {
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Names, S::Error> {
                 let mut topics = Vec::new();
                 while let Some(topic) = list.next_element()? {
                     topics.push(topic);
                 }
-                Ok(Topics(topics))
+                Ok(Names(topics))
             }
         }
 
         deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reference;
+
+        impl<'de> Visitor<'de> for Reference {
+            type Value = SecretEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ file = \"…\" }, { env = \"…\" } or { command = \"…\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretEntry, E> {
+                Err(E::custom(
+                    "a secret does not stand in the file: { file = \"…\" }, { env = \"…\" } or { command = \"…\" }",
+                ))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<SecretEntry, M::Error> {
+                let SecretTable { file, env, command } =
+                    SecretTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(SecretEntry { file, env, command })
+            }
+        }
+
+        deserializer.deserialize_any(Reference)
     }
 }
 

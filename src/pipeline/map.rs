@@ -76,9 +76,14 @@ pub(crate) struct Mapped<'a> {
 }
 
 impl<'a> Mapped<'a> {
-    /// # Errors
-    /// Why the record is rejected, without a value of it.
-    pub(crate) fn new(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> Result<Self, String> {
+    /// Whether a record is not meant, whatever its value is.
+    pub(crate) fn is_excluded(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> bool {
+        let excluded = Self::of_key(sink, input, buffers)
+            .and_then(|mapped| mapped.is_meant(|root| !matches!(root, Root::Value | Root::Event)));
+        excluded == Ok(false)
+    }
+
+    fn of_key(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> Result<Self, String> {
         let mut mapped = Self {
             sink,
             input,
@@ -87,14 +92,24 @@ impl<'a> Mapped<'a> {
             outcome: Outcome::Row,
             has_before: false,
             buffers,
-            key: None,
-            value_has_schema: false,
+            key: input
+                .key
+                .filter(|_| sink.key_codec.is_canonical())
+                .map(|document| Unwrapped { document, has_schema: true }),
+            value_has_schema: sink.value_codec.is_canonical(),
         };
         if !sink.key_tree.is_empty()
             && let Some(key) = mapped.key()?
         {
             sink.key_tree.fill(key, &mut mapped.slots, None).map_err(|misfit| explain("key", &misfit))?;
         }
+        Ok(mapped)
+    }
+
+    /// # Errors
+    /// Why the record is rejected, without a value of it.
+    pub(crate) fn new(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> Result<Self, String> {
+        let mut mapped = Self::of_key(sink, input, buffers)?;
         // What a JSON null says is that there is none.
         let value = input.value.filter(|value| sink.value != Format::Json || value.trim_ascii() != b"null");
         mapped.outcome = match value {
@@ -105,7 +120,7 @@ impl<'a> Mapped<'a> {
             None => mapped.tombstone()?,
             Some(value) if sink.envelope == Envelope::Debezium => mapped.event(value)?,
             Some(value) if sink.envelope == Envelope::ConnectJson => {
-                let unwrapped = sink.schemas.unwrap("value", value, &buffers.value)?;
+                let unwrapped = sink.envelopes.unwrap("value", value, &buffers.value)?;
                 mapped.value_has_schema = unwrapped.has_schema;
                 if unwrapped.document == b"null" {
                     mapped.tombstone()?
@@ -145,8 +160,8 @@ impl<'a> Mapped<'a> {
 
     fn event(&mut self, value: &'a [u8]) -> Result<Outcome, String> {
         let sink = self.sink;
-        let unwrapped = sink.schemas.unwrap_if("value", value, &self.buffers.value)?;
-        self.value_has_schema = unwrapped.has_schema;
+        let unwrapped = sink.envelopes.unwrap_if("value", value, &self.buffers.value)?;
+        self.value_has_schema |= unwrapped.has_schema;
         let Event { change } = Event::read(unwrapped.document)?;
         if !sink.event_tree.is_empty() {
             let filled = sink.event_tree.fill(unwrapped.document, &mut self.slots, None);
@@ -209,11 +224,12 @@ impl<'a> Mapped<'a> {
     /// The record's key; JSON without Connect's envelope, where there may be one.
     fn key(&mut self) -> Result<Option<&'a [u8]>, String> {
         let Some(key) = self.input.key else { return Ok(None) };
-        if self.sink.key_format != KeyFormat::Json || self.sink.envelope == Envelope::None {
+        let may_have_one = self.sink.key_format == KeyFormat::Json && self.sink.envelope != Envelope::None;
+        if self.key.is_none() && !may_have_one {
             return Ok(Some(key));
         }
         if self.key.is_none() {
-            self.key = Some(self.sink.schemas.unwrap_if("key", key, &self.buffers.key)?);
+            self.key = Some(self.sink.envelopes.unwrap_if("key", key, &self.buffers.key)?);
         }
         Ok(self.key.map(|key| key.document))
     }

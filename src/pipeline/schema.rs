@@ -26,6 +26,7 @@ pub fn json_schema() -> Value {
     let tests = json!({ "description": "Records, and what is to become of them: highwater test", "type": "array",
                         "items": test() });
     properties.insert("test".to_owned(), tests);
+    properties.insert("registry".to_owned(), registry());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Highwater pipeline",
@@ -58,8 +59,11 @@ fn sink() -> Value {
             "columns": { "description": "A list of columns that have their fields' names, or column = \"value.path\"",
                          "anyOf": [names, { "type": "object", "additionalProperties": column }] },
             "key_format": one_of("What a record's key is. Default: none, it is not looked at",
-                                 &["none", "string", "json", "bytes"]),
-            "value": one_of("What a record's value is. Default: json", &["json", "string", "bytes"]),
+                                 &["none", "string", "json", "bytes", "avro", "protobuf", "json_schema"]),
+            "value": one_of("What a record's value is. Default: json",
+                            &["json", "string", "bytes", "avro", "protobuf", "json_schema"]),
+            "schema": schema("Of values that name none"),
+            "key_schema": schema("Of keys that name none"),
             "envelope": one_of("What is around the row in a value. Default: none", &["none", "connect_json", "debezium"]),
             "mode": one_of("How rows get into the table. Default: append", &["append", "insert_ignore", "upsert"]),
             "key": { "description": "The table's columns by which an upsert finds a row. Default: its primary key",
@@ -85,6 +89,46 @@ fn sink() -> Value {
             },
             "on_bad_record": one_of("A record that is rejected. Default: the setting on_rejected",
                                     &["halt", "dead_letter", "park_key"]),
+        },
+    })
+}
+
+/// Of a file, or of a registry.
+fn schema(description: &str) -> Value {
+    let text = |description: &str| json!({ "description": description, "type": "string" });
+    json!({
+        "description": description,
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "file": text("A file, beside the pipeline's: .avsc, .proto"),
+            "message": text("Which message of a .proto file. Default: its first"),
+            "subject": text("A subject of the registry"),
+            "version": { "description": "Its version. Default: the latest when the process starts", "type": "integer" },
+        },
+    })
+}
+
+fn registry() -> Value {
+    let text = |description: &str| json!({ "description": description, "type": "string" });
+    let secret = |description: &str| {
+        json!({ "description": description, "type": "object", "additionalProperties": false,
+                "properties": { "file": text("A file"), "env": text("A variable of the environment"),
+                                "command": text("A shell command that prints it") } })
+    };
+    json!({
+        "description": "The schema registry of records that name their schemas",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["url"],
+        "properties": {
+            "url": { "description": "Its address, or several", "anyOf": [
+                { "type": "string" }, { "type": "array", "items": { "type": "string" } } ] },
+            "user": text("For HTTP Basic"),
+            "password": secret("For HTTP Basic"),
+            "token": secret("Of a bearer"),
+            "ca": text("Whom its certificate must come from: a file or folder. Default: system"),
+            "schema_wait": text("How long a schema is waited for that it does not know yet. Default: 5m"),
         },
     })
 }

@@ -445,7 +445,6 @@ pub(crate) fn string(value: &str, out: &mut Vec<u8>) {
 }
 
 /// The shortest decimal that is this float; `NaN` and infinities are strings.
-#[allow(dead_code, reason = "for formats whose floats are no text")]
 pub(crate) fn float(value: f64, out: &mut Vec<u8>) {
     if value.is_finite() {
         written(serde_json::to_writer(out, &value));
@@ -455,7 +454,6 @@ pub(crate) fn float(value: f64, out: &mut Vec<u8>) {
 }
 
 /// As [`float`], of 32 bits.
-#[allow(dead_code, reason = "for formats whose floats are no text")]
 pub(crate) fn float32(value: f32, out: &mut Vec<u8>) {
     if value.is_finite() {
         written(serde_json::to_writer(out, &value));
@@ -464,7 +462,6 @@ pub(crate) fn float32(value: f32, out: &mut Vec<u8>) {
     }
 }
 
-#[allow(dead_code, reason = "for formats whose floats are no text")]
 fn special(is_nan: bool, is_positive: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(match (is_nan, is_positive) {
         (true, _) => b"\"NaN\"",

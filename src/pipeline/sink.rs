@@ -1,12 +1,17 @@
 //! A `[[sink]]`, checked and compiled: which topics, which table, and where each column's value is.
 
+use std::sync::Arc;
+
+use super::codec::Codec;
 use super::condition::{Comparison, Condition, Literal};
-use super::connect::Schemas;
+use super::connect::KnownSchemas;
 use super::extract::Tree;
 use super::file::{
-    Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SinkEntry, Unit,
+    Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SchemaEntry,
+    SinkEntry, Unit,
 };
 use super::path::{Path, Root, Step};
+use super::schemas::Schemas;
 use crate::Table;
 use crate::config::{TopicPattern, check_topics, is_pattern};
 use crate::sink::{Bytea as TableBytea, Nul as TableNul};
@@ -20,6 +25,9 @@ pub(crate) struct Sink {
     pub(crate) columns: Vec<Column>,
     pub(crate) key_format: KeyFormat,
     pub(crate) value: Format,
+    /// How key and value become what `key_format` and `value` say.
+    pub(crate) key_codec: Codec,
+    pub(crate) value_codec: Codec,
     pub(crate) envelope: Envelope,
     /// `None`: NULL, unless the value has none of its columns.
     pub(crate) missing: Option<Missing>,
@@ -36,7 +44,7 @@ pub(crate) struct Sink {
     /// Whether what no path names is of interest.
     pub(crate) has_rest: bool,
     /// Of Connect's envelope.
-    pub(crate) schemas: Schemas,
+    pub(crate) envelopes: KnownSchemas,
 }
 
 #[derive(Debug)]
@@ -66,10 +74,23 @@ pub(crate) enum Source {
     Rest,
 }
 
+/// What a sink's schemas are looked for in.
+pub(crate) struct Context<'a> {
+    pub(crate) registry: Option<&'a Arc<Schemas>>,
+    /// Of the pipeline's file.
+    pub(crate) folder: &'a std::path::Path,
+}
+
+impl Context<'_> {
+    fn codec(&self, format: Format, schema: Option<&SchemaEntry>) -> Result<Codec, String> {
+        Codec::new(format, schema, self.registry, self.folder)
+    }
+}
+
 impl Sink {
     /// # Errors
     /// What is wrong with the entry; the caller says which one it is.
-    pub(crate) fn compile(entry: &SinkEntry) -> Result<Self, String> {
+    pub(crate) fn compile(entry: &SinkEntry, context: &Context<'_>) -> Result<Self, String> {
         let topics = &entry.topic.0;
         if topics.is_empty() {
             return Err("`topic` is empty: name one, or a ^pattern".to_owned());
@@ -83,8 +104,14 @@ impl Sink {
             patterns,
             table: table(entry)?,
             columns: Vec::new(),
-            key_format: entry.key_format,
-            value: entry.value,
+            key_format: entry.key_format.read(),
+            value: entry.value.read(),
+            key_codec: context
+                .codec(entry.key_format.as_value(), entry.key_schema.as_ref())
+                .map_err(|what| format!("key_format: {what}"))?,
+            value_codec: context
+                .codec(entry.value, entry.schema.as_ref())
+                .map_err(|what| format!("value: {what}"))?,
             envelope: entry.envelope,
             missing: entry.missing,
             extra: entry.extra,
@@ -96,10 +123,18 @@ impl Sink {
             slots: 0,
             deletion_tree: Tree::default(),
             has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
-            schemas: Schemas::default(),
+            envelopes: KnownSchemas::default(),
         };
-        if entry.envelope != Envelope::None && entry.value != Format::Json {
-            return Err("an envelope is JSON: value = \"json\"".to_owned());
+        if entry.envelope == Envelope::ConnectJson && entry.value != Format::Json {
+            return Err("envelope = \"connect_json\" is around JSON: value = \"json\"".to_owned());
+        }
+        if entry.envelope != Envelope::None && sink.value != Format::Json {
+            return Err("an envelope is JSON, or has a schema: value = \"json\" or \"avro\"".to_owned());
+        }
+        if entry.bytea.is_some() && !sink.value_codec.is_plain() {
+            return Err(
+                "`bytea` is about text in JSON; what has a schema says which values are bytes".to_owned()
+            );
         }
         for (name, column) in &entry.columns.0 {
             sink.add(name, column).map_err(|what| format!("column {name}: {what}"))?;
@@ -107,9 +142,9 @@ impl Sink {
         if let Some(name) = &entry.rest {
             sink.columns.push(Column { name: name.clone(), source: Source::Rest, path: None, in_key: None });
         }
-        if sink.has_rest && entry.value != Format::Json {
+        if sink.has_rest && sink.value != Format::Json {
             return Err(
-                "`rest` and `extra` are about the fields of a JSON value: value = \"json\"".to_owned()
+                "`rest` and `extra` are about the fields of a value: value = \"json\", or a format with a schema".to_owned()
             );
         }
         let condition = entry.r#where.as_deref().map_or_else(|| Ok(Condition::default()), Condition::parse);
@@ -265,7 +300,7 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
 
 /// What becomes of a record without a value, or of an event that tells of a deletion.
 fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
-    let key = matches!(entry.key_format, KeyFormat::String | KeyFormat::Json);
+    let key = matches!(entry.key_format.read(), KeyFormat::String | KeyFormat::Json);
     let can = entry.mode == Mode::Upsert && (key || entry.envelope == Envelope::Debezium);
     match entry.deletes {
         Some(Deletes::Apply) if entry.mode != Mode::Upsert => {

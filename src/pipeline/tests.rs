@@ -96,6 +96,20 @@ fn what_cannot_be_is_refused_with_the_line() {
             8,
             "pattern `^*`",
         ),
+        ("columns = [\"id\"]\nvalue = \"avro\"", 4, "its schemas are in a registry"),
+        ("columns = [\"id\"]\nkey_format = \"protobuf\"", 4, "key_format: its schemas are in a registry"),
+        ("columns = [\"id\"]\nschema = { file = \"x.avsc\" }", 4, "a schema is for"),
+        (
+            "columns = [\"id\"]\nvalue = \"avro\"\nschema = { file = \"nowhere.avsc\" }",
+            4,
+            "nowhere.avsc cannot be read",
+        ),
+        ("columns = [\"id\"]\nvalue = \"avro\"\nschema = { message = \"A\" }", 4, "a schema is {"),
+        (
+            "columns = [\"id\"]\nvalue = \"avro\"\nschema = { subject = \"a\" }",
+            4,
+            "its schemas are in a registry",
+        ),
         ("columns = [\"id\"]\n= ", 8, ""),
     ] {
         let refused = sink(keys).unwrap_err();
@@ -382,6 +396,12 @@ fn the_json_schema_knows_the_keys_that_are_read() {
     assert_eq!(of("/properties/test/items/properties"), known("[[test]]\nnope = 1"));
     let provenance = "/properties/sink/items/properties/provenance/properties";
     assert_eq!(of(provenance), known("[[sink]]\nprovenance.nope = 1"));
+    let parts = [("schema", "[[sink]]\nschema.nope = 1"), ("key_schema", "[[sink]]\nkey_schema.nope = 1")];
+    for (key, text) in parts {
+        assert_eq!(of(&format!("/properties/sink/items/properties/{key}/properties")), known(text));
+    }
+    assert_eq!(of("/properties/registry/properties"), known("registry.nope = 1"));
+    assert_eq!(of("/properties/registry/properties/token/properties"), known("registry.token.nope = 1"));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pipeline.schema.json");
     let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
     if std::env::var_os("HIGHWATER_TEST_BLESS").is_some() {
@@ -450,7 +470,7 @@ fn what_a_test_expects_is_looked_for() {
 #[test]
 fn the_pages_files_are_read_and_their_tests_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (page, expected) in [("docs/pipeline.md", 4), ("README.md", 1)] {
+    for (page, expected) in [("docs/pipeline.md", 5), ("README.md", 1)] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
@@ -482,4 +502,42 @@ fn the_page_has_every_key() {
     let mut keys: Vec<&str> = keys.keys().map(String::as_str).collect();
     keys.sort_unstable();
     assert_eq!(told, keys);
+}
+
+#[test]
+fn a_registry_is_what_can_be_asked() {
+    let with = |registry: &str| {
+        let text = format!(
+            "group = \"g\"\n{registry}\n[[sink]]\ntopic = \"t\"\ntable = \"t\"\ncolumns = [\"id\"]\nvalue = \"avro\"\n"
+        );
+        Pipeline::parse(&text, Path::new("shop.toml")).map(|_| ())
+    };
+    for registry in [
+        "registry.url = \"http://localhost:8081\"",
+        "registry = { url = [\"https://a:1/apis/ccompat/v7\", \"https://b\"], user = \"u\", password = { file = \"/p\" } }",
+        "registry = { url = \"https://a\", token = { command = \"cat t\" }, ca = \"/ca.pem\", schema_wait = \"30s\" }",
+    ] {
+        with(registry).unwrap();
+    }
+    for (registry, why) in [
+        ("registry.url = \"registry:8081\"", "neither https:// nor http://"),
+        ("registry.url = []", "`url` is empty"),
+        ("registry = { url = \"https://a\", user = \"u\" }", "`user` and `password`"),
+        (
+            "registry = { url = \"https://a\", user = \"u\", password = \"secret\" }",
+            "a secret does not stand in the file",
+        ),
+        (
+            "registry = { url = \"https://a\", token = { env = \"HIGHWATER_TEST_NO_SUCH\" } }",
+            "HIGHWATER_TEST_NO_SUCH",
+        ),
+        ("registry = { url = \"https://a\", token = { env = \"A\", file = \"b\" } }", "a secret is one of"),
+        ("registry = { url = \"http://far\", token = { file = \"b\" } }", "is not TLS"),
+        ("registry = { url = \"https://a\", schema_wait = \"5\" }", "schema_wait"),
+        ("registry = { urls = \"https://a\" }", "did you mean `url`?"),
+    ] {
+        let said = with(registry).unwrap_err().to_string();
+        assert!(said.contains(why) && said.contains("line 2"), "{registry}: {said}");
+        assert!(!said.contains("secret\""), "{said}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod formats;
 mod operated;
+mod schemas;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Schemas that were seen, compiled: each record carries its own, and nearly always the one of the record before.
+//! KnownSchemas that were seen, compiled: each record carries its own, and nearly always the one of the record before.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,9 +18,9 @@ pub(super) struct Known {
 
 /// Those of a sink, the newest first.
 #[derive(Debug, Default)]
-pub(crate) struct Schemas(RwLock<VecDeque<Arc<Known>>>);
+pub(crate) struct KnownSchemas(RwLock<VecDeque<Arc<Known>>>);
 
-impl Schemas {
+impl KnownSchemas {
     /// The schema that a text begins with, if it is known, and what comes behind it.
     pub(super) fn leading<'a>(&self, text: &'a [u8]) -> Option<(Arc<Known>, &'a [u8])> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn schemas_are_kept_within_bounds() {
-        let schemas = Schemas::default();
+        let schemas = KnownSchemas::default();
         let text = |n: usize| format!(r#"{{"type":"int32","version":{n}}}"#);
         for n in 0..MOST + 10 {
             schemas.of(&text(n)).unwrap();

@@ -6,7 +6,7 @@ use super::*;
 
 /// What becomes of a payload, and what is wrong with it.
 fn canonical(schema: &str, payload: &str) -> Result<(String, Vec<String>), String> {
-    let schemas = Schemas::default();
+    let schemas = KnownSchemas::default();
     let document = format!("{{\"schema\":{schema},\"payload\":{payload}}}");
     let once = |document: &str| {
         let buffer = OnceCell::new();
@@ -189,7 +189,7 @@ fn what_cannot_be_written_is_a_failure_with_its_field() {
     // Only who takes it is concerned.
     let buffer = OnceCell::new();
     let document = format!(r#"{{"schema":{schema},"payload":{{"in":{{"d":2147483647}},"b":"AA=="}}}}"#);
-    let schemas = Schemas::default();
+    let schemas = KnownSchemas::default();
     let unwrapped = schemas.unwrap("value", document.as_bytes(), &buffer).unwrap();
     let mut slots = [None; 3];
     super::super::extract::of_fields(["in", "b", "none"]).fill(unwrapped.document, &mut slots, None).unwrap();
@@ -232,7 +232,7 @@ fn what_is_not_in_an_event_is_seen_behind_its_schema() {
 
 #[test]
 fn envelopes_are_told_from_other_documents() {
-    let schemas = Schemas::default();
+    let schemas = KnownSchemas::default();
     let buffer = OnceCell::new();
     for document in [
         r#"{"id":5}"#,
@@ -382,7 +382,7 @@ crate::fuzz::fuzz!(
         "{\"type\":\"array\",\"items\":",
     ],
     |bytes| {
-        let schemas = Schemas::default();
+        let schemas = KnownSchemas::default();
         for _ in 0..2 {
             let buffer = OnceCell::new();
             if let Ok(unwrapped) = schemas.unwrap("value", bytes, &buffer) {

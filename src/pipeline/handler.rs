@@ -1,0 +1,180 @@
+//! What a worker of a pipeline does with a batch.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::codec::{Codec, Undecoded};
+use super::connect::Buffers;
+use super::map::{Headers as _, Input, Mapped, Outcome};
+use super::schemas::Schemas;
+use super::sink::Sink;
+use super::wire::{KEY_HEADER, SchemaId, VALUE_HEADER};
+use crate::sink::{Failure, Rows};
+use crate::{Batch, Handler, HandlerError, Record, Table, TableSink, Tx};
+
+/// The rows that a pipeline's file makes of records, into its tables: a [`TableSink`] that first sees to it that the
+/// schemas are here which the records name.
+#[derive(Debug)]
+pub struct PipelineHandler {
+    router: Arc<Router>,
+    sink: TableSink,
+}
+
+/// Which sinks a topic's records go into.
+struct Router {
+    sinks: Arc<[Sink]>,
+    /// Whether any needs a registry.
+    asks: bool,
+    /// Patterns are not matched anew for each record.
+    known: RwLock<HashMap<Box<str>, Arc<[usize]>>>,
+}
+
+impl PipelineHandler {
+    pub(super) fn new(sinks: &Arc<[Sink]>) -> Self {
+        let asks = |codec: &Codec| matches!(codec, Codec::Named(..) | Codec::Version(..));
+        let asks = sinks.iter().any(|sink| asks(&sink.key_codec) || asks(&sink.value_codec));
+        let router = Arc::new(Router { sinks: Arc::clone(sinks), asks, known: RwLock::default() });
+        let tables: Vec<_> = sinks.iter().map(|sink| sink.table.clone()).collect();
+        let mapping = Arc::clone(&router);
+        let sink = TableSink::new(tables, move |record, rows| {
+            for sink in &*mapping.of(record.topic()) {
+                push(*sink, &mapping.sinks[*sink], record, rows)?;
+            }
+            Ok(())
+        });
+        Self { router, sink }
+    }
+}
+
+impl Handler for PipelineHandler {
+    async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        for (schemas, id) in self.router.missing(batch) {
+            let asked = tokio::task::spawn_blocking(move || schemas.obtain(&id)).await;
+            asked.map_err(|_| HandlerError::retry("a schema was not asked for: its thread has ended"))??;
+        }
+        self.sink.handle(batch, tx).await
+    }
+
+    fn prepare(&self, batch: &Batch) {
+        // What goes wrong goes wrong again when the batch is handled, and is said then.
+        if self.router.missing(batch).into_iter().all(|(schemas, id)| schemas.obtain(&id).is_ok()) {
+            self.sink.prepare(batch);
+        }
+    }
+
+    fn writes(&self) -> Vec<Table> {
+        self.sink.writes()
+    }
+}
+
+impl Router {
+    fn of(&self, topic: &str) -> Arc<[usize]> {
+        if let Some(sinks) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
+            return Arc::clone(sinks);
+        }
+        let taking = self.sinks.iter().enumerate().filter(|(_, sink)| sink.takes(topic)).map(|(at, _)| at);
+        let taking: Arc<[usize]> = taking.collect();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(topic.into()).or_insert(taking))
+    }
+
+    /// The schemas that records of a batch name and that are not here.
+    fn missing(&self, batch: &Batch) -> Vec<(Arc<Schemas>, SchemaId)> {
+        let (mut missing, mut seen) = (Vec::new(), HashSet::new());
+        if !self.asks {
+            return missing;
+        }
+        for record in batch {
+            for sink in self.of(record.topic()).iter().map(|at| &self.sinks[*at]) {
+                for (codec, bytes, header) in parts(sink, &record) {
+                    let Some(bytes) = bytes else { continue };
+                    if let Some((schemas, id, _)) = codec.needs(bytes, header)
+                        && !seen.contains(&id)
+                    {
+                        if !schemas.has(&id) {
+                            missing.push((Arc::clone(schemas), id.clone()));
+                        }
+                        seen.insert(id);
+                    }
+                }
+            }
+        }
+        missing
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("sinks", &self.sinks.len()).finish_non_exhaustive()
+    }
+}
+
+/// Key and value: how they are read, their bytes, and the header that may name the schema.
+type Part<'a> = (&'a Codec, Option<&'a [u8]>, Option<&'a [u8]>);
+
+fn parts<'a>(sink: &'a Sink, record: &'a Record<'_>) -> [Part<'a>; 2] {
+    let header = |codec: &Codec, name| if codec.is_plain() { None } else { record.last(name) };
+    [
+        (&sink.key_codec, record.key(), header(&sink.key_codec, KEY_HEADER)),
+        (&sink.value_codec, record.value(), header(&sink.value_codec, VALUE_HEADER)),
+    ]
+}
+
+/// What follows from a record, for one sink.
+fn push(at: usize, sink: &Sink, record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), HandlerError> {
+    let reject = |what: &str| HandlerError::reject(record, format!("table {}: {what}", sink.table.name));
+    let mut input = Input::of(record);
+    let [(key_codec, key, key_header), (value_codec, value, value_header)] = parts(sink, record);
+    let (mut key_json, mut value_json) = (Vec::new(), Vec::new());
+    let buffers = Buffers::default();
+    let not_here = |id: &SchemaId| HandlerError::retry(format!("{id} is not here yet"));
+    if let (false, Some(key)) = (key_codec.is_plain(), key) {
+        match key_codec.decode(key, key_header, &mut key_json) {
+            Ok(()) => input.key = Some(&key_json),
+            Err(Undecoded::Bad(what)) => return Err(reject(&format!("key: {what}"))),
+            Err(Undecoded::Without(id)) => return Err(not_here(&id)),
+        }
+    }
+    if let (false, Some(value)) = (value_codec.is_plain(), value) {
+        match value_codec.decode(value, value_header, &mut value_json) {
+            Ok(()) => input.value = Some(&value_json),
+            Err(Undecoded::Bad(_)) if Mapped::is_excluded(sink, input, &buffers) => return Ok(()),
+            Err(Undecoded::Bad(what)) => return Err(reject(&format!("value: {what}"))),
+            Err(Undecoded::Without(id)) => return Err(not_here(&id)),
+        }
+    }
+    let mapped = Mapped::new(sink, input, &buffers).map_err(|what| reject(&what))?;
+    // Which column cannot be said goes past the row's own errors, which are about values.
+    let mut unsaid = None;
+    let mut note = |what: String| {
+        unsaid = Some(what);
+        Failure::Arity
+    };
+    let done = match mapped.outcome {
+        Outcome::Nothing => return Ok(()),
+        Outcome::Row => rows.push_to(at, |fields| {
+            (0..sink.columns.len())
+                .try_for_each(|column| fields.put(&mapped.cell(column).map_err(&mut note)?))
+        }),
+        Outcome::Delete => {
+            let key: Vec<usize> = rows.key(at).to_vec();
+            if key.iter().any(|column| *column >= sink.columns.len()) {
+                return Err(HandlerError::fatal(format!(
+                    "table {}: its key has a column of `provenance`, which no deletion can name: deletes = \"ignore\" or \
+                     \"reject\"",
+                    sink.table.name
+                )));
+            }
+            rows.delete_from(at, |fields| {
+                let alone = key.len() == 1;
+                key.iter()
+                    .try_for_each(|&column| fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?))
+            })
+        }
+    };
+    match unsaid {
+        Some(what) => Err(reject(&what)),
+        None => done,
+    }
+}

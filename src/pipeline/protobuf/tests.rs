@@ -1,0 +1,182 @@
+use std::collections::HashMap;
+
+use prost_reflect::prost::Message as _;
+use prost_reflect::{DynamicMessage, MapKey, ReflectMessage as _, Value};
+
+use super::Schema;
+
+const ORDER: &str = r#"
+    syntax = "proto3";
+    package shop;
+    import "google/protobuf/timestamp.proto";
+    import "google/protobuf/duration.proto";
+    import "google/protobuf/wrappers.proto";
+    import "google/protobuf/struct.proto";
+    message Order {
+        string order_id = 1;
+        int64 cents = 2;
+        uint64 big = 3;
+        optional string note = 4;
+        bytes raw = 5;
+        State state = 6;
+        google.protobuf.Timestamp paid_at = 7;
+        google.protobuf.Duration took = 8;
+        google.protobuf.StringValue wrapped = 9;
+        google.protobuf.Value any = 10;
+        repeated Line lines = 11;
+        map<string, int32> counts = 12;
+        oneof payment { string card = 13; Line voucher = 14; }
+        double rate = 15;
+        enum State { NEW = 0; PAID = 1; }
+        message Line { string sku = 1; sint32 n = 2; }
+    }
+    message Other { int32 x = 1; message Inner { int32 y = 1; } }
+"#;
+
+fn order() -> Schema {
+    Schema::new(ORDER, HashMap::new()).unwrap()
+}
+
+fn json(schema: &Schema, message: &DynamicMessage) -> String {
+    let mut out = Vec::new();
+    schema.read(&[], &message.encode_to_vec(), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn each_type_is_what_it_says() {
+    let schema = order();
+    let mut order = DynamicMessage::new(schema.message("shop.Order").unwrap());
+    let part = |name: &str, fields: &[(u32, Value)]| {
+        let kind = order.descriptor().get_field_by_name(name).unwrap().kind();
+        let mut part = DynamicMessage::new(kind.as_message().unwrap().clone());
+        for (number, value) in fields {
+            part.set_field_by_number(*number, value.clone());
+        }
+        Value::Message(part)
+    };
+    let paid_at = part("paid_at", &[(1, Value::I64(1_790_000_000)), (2, Value::I32(123_456_789))]);
+    let took = part("took", &[(1, Value::I64(90)), (2, Value::I32(500_000_000))]);
+    let wrapped = part("wrapped", &[(1, Value::String("w".to_owned()))]);
+    let any = part("any", &[(2, Value::F64(0.5))]);
+    let line = part("lines", &[(1, Value::String("s".to_owned())), (2, Value::I32(-3))]);
+    for (name, value) in [
+        ("order_id", Value::String("o\"1".to_owned())),
+        ("cents", Value::I64(i64::MIN)),
+        ("big", Value::U64(u64::MAX)),
+        ("raw", Value::Bytes(vec![0, 255].into())),
+        ("state", Value::EnumNumber(1)),
+        ("paid_at", paid_at),
+        ("took", took),
+        ("wrapped", wrapped),
+        ("any", any),
+        ("lines", Value::List(vec![line])),
+        (
+            "counts",
+            Value::Map(
+                [("b", 2), ("a", 1)].map(|(key, n)| (MapKey::String(key.to_owned()), Value::I32(n))).into(),
+            ),
+        ),
+        ("card", Value::String("c".to_owned())),
+        ("rate", Value::F64(f64::NAN)),
+    ] {
+        order.set_field_by_name(name, value);
+    }
+    let mut took = Vec::new();
+    super::semantic::micro_duration(90_500_000, &mut took);
+    let took = String::from_utf8(took).unwrap();
+    // Without `note` and `voucher`, which are not there.
+    let expected = format!(
+        r#"{{"order_id":"o\"1","cents":-9223372036854775808,"big":18446744073709551615,"raw":"\\x00ff","state":"PAID","paid_at":"2026-09-21T14:13:20.123456Z","took":{took},"wrapped":"w","any":0.5,"lines":[{{"sku":"s","n":-3}}],"counts":{{"a":1,"b":2}},"card":"c","rate":"NaN"}}"#
+    );
+    assert_eq!(json(&schema, &order), expected);
+}
+
+#[test]
+fn what_is_not_there_has_a_default_or_is_not_there() {
+    let schema = order();
+    let mut empty = DynamicMessage::new(schema.message("Order").unwrap());
+    let expected =
+        r#"{"order_id":"","cents":0,"big":0,"raw":"\\x","state":"NEW","lines":[],"counts":{},"rate":0.0}"#;
+    let normal = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(normal(&json(&schema, &empty)), normal(expected));
+    // A state of a newer schema; a field with presence that is there, and is its default.
+    empty.set_field_by_name("state", Value::EnumNumber(9));
+    empty.set_field_by_name("note", Value::String(String::new()));
+    let found = normal(&json(&schema, &empty));
+    assert_eq!((&found["state"], &found["note"]), (&serde_json::json!(9), &serde_json::json!("")));
+}
+
+#[test]
+fn messages_are_found_by_their_numbers() {
+    let schema = order();
+    let read = |indexes: &[usize], bytes: &[u8]| {
+        let mut out = Vec::new();
+        schema.read(indexes, bytes, &mut out).map(|()| String::from_utf8(out).unwrap())
+    };
+    assert_eq!(read(&[1], b"\x08\x07").as_deref(), Ok(r#"{"x":7}"#));
+    assert_eq!(read(&[1, 0], b"\x08\x07").as_deref(), Ok(r#"{"y":7}"#));
+    // The map's entry does not count.
+    assert_eq!(read(&[0, 0], b"\x0a\x01s").as_deref(), Ok(r#"{"sku":"s","n":0}"#));
+    assert!(read(&[0, 1], b"").unwrap_err().contains("does not have"));
+    assert!(read(&[7], b"").unwrap_err().contains("does not have"));
+    assert!(read(&[1], b"\x08").unwrap_err().contains("not of its Protobuf schema"));
+    assert!(schema.message("Nobody").is_err());
+}
+
+#[test]
+fn files_that_are_imported_come_from_the_registry() {
+    let text = r#"syntax = "proto3"; import "shop/line.proto"; message Order { shop.Line line = 1; }"#;
+    let line = r#"syntax = "proto3"; package shop; message Line { int32 n = 1; }"#;
+    let schema = Schema::new(text, HashMap::from([("shop/line.proto".to_owned(), line.to_owned())])).unwrap();
+    let mut out = Vec::new();
+    schema.read(&[], b"\x0a\x02\x08\x05", &mut out).unwrap();
+    assert_eq!(out, br#"{"line":{"n":5}}"#);
+    assert!(Schema::new(text, HashMap::new()).unwrap_err().contains("line.proto"));
+    for wrong in ["", "message", "syntax = \"proto3\";", "syntax = \"proto3\"; message A { B b = 1; }"] {
+        assert!(Schema::new(wrong, HashMap::new()).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let text = r#"syntax = "proto3"; message T { T t = 1; }"#;
+    let schema = Schema::new(text, HashMap::new()).unwrap();
+    let mut bytes = Vec::new();
+    for _ in 0..2_000 {
+        let mut length = bytes.len();
+        let mut head = vec![0x0a];
+        while length >= 0x80 {
+            head.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+            length >>= 7;
+        }
+        head.push(u8::try_from(length).unwrap());
+        bytes.splice(0..0, head);
+    }
+    assert!(schema.read(&[], &bytes, &mut Vec::new()).is_err());
+}
+
+crate::fuzz::fuzz!(
+    /// Bytes of nobody: an error, or JSON.
+    any_bytes_are_protobuf_or_refused,
+    &["\u{0a}\u{01}s", "\u{10}\u{01}", "\u{08}", "\u{3a}\u{02}\u{08}\u{01}", "\u{5a}\u{00}", "\u{62}", "\u{52}\u{02}\u{2a}\u{00}"],
+    |bytes| {
+        static SCHEMA: std::sync::LazyLock<Schema> = std::sync::LazyLock::new(order);
+        let mut out = Vec::new();
+        if SCHEMA.read(&[], bytes, &mut out).is_ok() {
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap();
+        }
+    }
+);
+
+crate::fuzz::fuzz!(
+    /// Texts of nobody: an error, or a schema.
+    any_text_is_a_protobuf_file_or_refused,
+    &[
+        "syntax = \"proto3\";", "message A {", "}", "int32", " a = 1;", "repeated ", "map<string, A>", "enum E {", "X = 0;",
+        "oneof o {", "import \"google/protobuf/any.proto\";", "package p;", "optional ", "A.B", "reserved 1 to max;",
+    ],
+    |bytes| {
+        let _ = Schema::new(&String::from_utf8_lossy(bytes), HashMap::new());
+    }
+);

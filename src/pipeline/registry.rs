@@ -1,0 +1,250 @@
+//! A schema registry: where schemas are asked for by what the records say of them.
+//!
+//! Confluent's API (<https://docs.confluent.io/platform/current/schema-registry/develop/api.html>), which Apicurio
+//! (`/apis/ccompat/v7`), Karapace and Redpanda have, too. By the small client of our own, since `schema_registry_converter`
+//! keeps a 404 for good, and its HTTP client writes what it sends to the log at TRACE.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::file::{RegistryEntry, SecretEntry};
+use super::wire::SchemaId;
+use crate::config::{PasswordCommand, duration};
+use crate::http::{Address, Failed, Trust, get};
+use crate::secret::Source;
+
+/// For one question, to one server.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Of a schema's text; Confluent's own bound is 1 MiB.
+const LONGEST: usize = 8 << 20;
+/// More schemas does none refer to.
+const MAX_REFERENCES: usize = 500;
+/// How long a schema that the registry does not know yet is waited for.
+const SCHEMA_WAIT: Duration = Duration::from_secs(300);
+
+/// The servers, and what they are shown.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    servers: Vec<Address>,
+    trust: Trust,
+    shown: Shown,
+    pub(crate) schema_wait: Duration,
+    /// Who has answered last.
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    Password(String, Source),
+    Token(Source),
+}
+
+/// What a registry has of a schema.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// `AVRO`, `PROTOBUF`, `JSON`.
+    pub(crate) kind: String,
+    pub(crate) text: String,
+    /// Those that it refers to, by the names under which it does, each before those that refer to it.
+    pub(crate) references: Vec<(String, String)>,
+}
+
+/// Why there is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The registry does not know it; it may not know it yet.
+    Unknown,
+    /// Nobody has answered, or not as a registry does: this may pass.
+    Away(String),
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    schema: String,
+    #[serde(rename = "schemaType")]
+    kind: Option<String>,
+    #[serde(default)]
+    references: Option<Vec<Reference>>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    name: String,
+    subject: String,
+    version: u32,
+}
+
+impl Registry {
+    /// # Errors
+    /// What is wrong with the entry.
+    pub(crate) fn new(entry: &RegistryEntry) -> Result<Self, String> {
+        let servers: Vec<_> = entry.url.0.iter().map(|url| Address::parse(url)).collect::<Result<_, _>>()?;
+        if servers.is_empty() {
+            return Err("`url` is empty: name the registry's address".to_owned());
+        }
+        let shown = match (&entry.user, &entry.password, &entry.token) {
+            (None, None, None) => Shown::Nothing,
+            (Some(user), Some(password), None) => Shown::Password(user.clone(), source(password)?),
+            (None, None, Some(token)) => Shown::Token(source(token)?),
+            _ => return Err("say `user` and `password`, or `token`, or none of them".to_owned()),
+        };
+        if !matches!(shown, Shown::Nothing)
+            && let Some(open) = servers.iter().find(|server| server.is_open())
+        {
+            return Err(format!(
+                "{open} is not TLS: what it is shown could be read on the way; write https://"
+            ));
+        }
+        let schema_wait = match &entry.schema_wait {
+            Some(text) => duration(text).map_err(|what| format!("schema_wait: {what}"))?,
+            None => SCHEMA_WAIT,
+        };
+        let trust = entry.ca.as_deref().map_or(Trust::System, Trust::new);
+        Ok(Self { servers, trust, shown, schema_wait, next: AtomicUsize::new(0) })
+    }
+
+    /// Asks for a schema and all that it refers to; blocks, for some seconds per schema at most.
+    ///
+    /// # Errors
+    /// See [`Missing`].
+    pub(crate) fn find(&self, id: &SchemaId) -> Result<Found, Missing> {
+        let Answered { schema, kind, references } = self.ask(&path(id))?;
+        let mut found =
+            Found { kind: kind.unwrap_or_else(|| "AVRO".to_owned()), text: schema, references: Vec::new() };
+        let mut known = HashMap::new();
+        for reference in references.unwrap_or_default() {
+            self.refer(reference, &mut known, &mut found.references)?;
+        }
+        Ok(found)
+    }
+
+    /// Depth first, so that what is referred to comes before what refers to it.
+    fn refer(
+        &self,
+        reference: Reference,
+        known: &mut HashMap<(String, u32), ()>,
+        found: &mut Vec<(String, String)>,
+    ) -> Result<(), Missing> {
+        if known.insert((reference.subject.clone(), reference.version), ()).is_some() {
+            return Ok(());
+        }
+        if known.len() > MAX_REFERENCES {
+            return Err(Missing::Away(format!("a schema that refers to more than {MAX_REFERENCES} others")));
+        }
+        let version = SchemaId::Version(reference.subject, Some(reference.version));
+        let inner = self.ask(&path(&version)).map_err(|missing| match missing {
+            Missing::Unknown => {
+                Missing::Away(format!("the registry does not know {version}, to which a schema refers"))
+            }
+            other => other,
+        })?;
+        for reference in inner.references.unwrap_or_default() {
+            self.refer(reference, known, found)?;
+        }
+        found.push((reference.name, inner.schema));
+        Ok(())
+    }
+
+    /// One server after the other, beginning with the one that has answered last.
+    fn ask(&self, path: &str) -> Result<Answered, Missing> {
+        let first = self.next.load(Ordering::Relaxed);
+        let mut away = None;
+        for turn in 0..self.servers.len() {
+            let at = (first + turn) % self.servers.len();
+            match self.ask_one(&self.servers[at], path) {
+                Err(Missing::Away(why)) => away = Some(why),
+                answered => {
+                    self.next.store(at, Ordering::Relaxed);
+                    return answered;
+                }
+            }
+        }
+        Err(Missing::Away(away.unwrap_or_default()))
+    }
+
+    fn ask_one(&self, server: &Address, path: &str) -> Result<Answered, Missing> {
+        let mut headers = vec![
+            ("Accept", "application/vnd.schemaregistry.v1+json, application/json".to_owned()),
+            ("User-Agent", concat!("highwater/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ];
+        // Read anew for each question, so that new ones need no restart.
+        let read = |source: &Source| {
+            let text = source
+                .read()
+                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()));
+            let text = text.map_err(|why| Missing::Away(format!("the registry's secret: {why}")))?;
+            let odd = |byte: u8| byte.is_ascii_control();
+            if text.bytes().any(odd) {
+                Err(Missing::Away("the registry's secret has a control character".to_owned()))
+            } else {
+                Ok(text)
+            }
+        };
+        match &self.shown {
+            Shown::Nothing => {}
+            Shown::Password(user, source) => {
+                let credentials = STANDARD.encode(format!("{user}:{}", read(source)?));
+                headers.push(("Authorization", format!("Basic {credentials}")));
+            }
+            Shown::Token(source) => headers.push(("Authorization", format!("Bearer {}", read(source)?))),
+        }
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = get(&server.below(path), &self.trust, &headers, LONGEST, Instant::now() + LIMIT);
+        match answer {
+            Ok(answer) if answer.status == 200 => serde_json::from_slice(&answer.body)
+                .map_err(|_| Missing::Away(format!("{server} does not answer as a schema registry does"))),
+            // By the body: a proxy's 404 is none of the registry's.
+            Ok(answer) if answer.status == 404 => {
+                let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+                if said["error_code"].is_number() {
+                    Err(Missing::Unknown)
+                } else {
+                    Err(Missing::Away(format!(
+                        "{server} answers 404, and not as a schema registry does: is the path in `url` right?"
+                    )))
+                }
+            }
+            Ok(answer) => {
+                let hint = match answer.status {
+                    401 | 403 => ": what it is shown (`user` and `password`, or `token`) is refused",
+                    _ => "",
+                };
+                Err(Missing::Away(format!("{server} answers {}{hint}", answer.status)))
+            }
+            Err(Failed::Away(why)) => Err(Missing::Away(why)),
+            Err(Failed::Distrusted(why)) => {
+                Err(Missing::Away(format!("{why}; see `ca` for whom its certificate must come from")))
+            }
+            Err(Failed::Unusable(why)) => Err(Missing::Away(format!("ca: {why}"))),
+        }
+    }
+}
+
+fn path(id: &SchemaId) -> String {
+    let subject = |subject: &str| utf8_percent_encode(subject, NON_ALPHANUMERIC).to_string();
+    match id {
+        SchemaId::Number(id) => format!("/schemas/ids/{id}"),
+        SchemaId::Guid(guid) => format!("/schemas/guids/{}", uuid::Uuid::from_bytes(*guid)),
+        SchemaId::Version(name, Some(version)) => format!("/subjects/{}/versions/{version}", subject(name)),
+        SchemaId::Version(name, None) => format!("/subjects/{}/versions/latest", subject(name)),
+    }
+}
+
+fn source(entry: &SecretEntry) -> Result<Source, String> {
+    match (&entry.file, &entry.command, &entry.env) {
+        (Some(file), None, None) => Ok(Source::File(file.into())),
+        (None, Some(command), None) => Ok(Source::Command(PasswordCommand::from(command.as_str()))),
+        (None, None, Some(name)) => match std::env::var(name) {
+            Ok(value) => Ok(Source::Value(value.into())),
+            Err(_) => Err(format!("the environment has no {name}")),
+        },
+        _ => Err("a secret is one of { file = \"…\" }, { env = \"…\" }, { command = \"…\" }".to_owned()),
+    }
+}

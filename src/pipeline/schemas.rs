@@ -1,0 +1,100 @@
+//! The schemas of a registry that are here, each compiled once, and how the others get here.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::codec::{Decoder, Kind, Undecoded};
+use super::registry::{Missing, Registry};
+use super::wire::SchemaId;
+use crate::HandlerError;
+
+/// What was asked for once is kept for as long as the process lives: what an id means never changes.
+#[derive(Debug)]
+pub(crate) struct Schemas {
+    registry: Registry,
+    known: RwLock<HashMap<SchemaId, (Kind, Arc<Decoder>)>>,
+    /// Since when the registry does not know them; locked while one is asked for, so that each is once.
+    unknown: Mutex<HashMap<SchemaId, Instant>>,
+}
+
+impl Schemas {
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self { registry, known: RwLock::default(), unknown: Mutex::default() }
+    }
+
+    /// Whether [`obtain`](Self::obtain) has nothing to do.
+    pub(crate) fn has(&self, id: &SchemaId) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// # Errors
+    /// If it is not here, or of another kind.
+    pub(crate) fn of(&self, kind: Kind, id: &SchemaId) -> Result<Arc<Decoder>, Undecoded> {
+        match self.known.read().unwrap_or_else(PoisonError::into_inner).get(id) {
+            Some((known, decoder)) if *known == kind => Ok(Arc::clone(decoder)),
+            Some((known, _)) => Err(Undecoded::Bad(format!(
+                "its {id} is of kind {}, and the file says {}",
+                known.name(),
+                kind.name()
+            ))),
+            None => Err(Undecoded::Without(id.clone())),
+        }
+    }
+
+    /// Asks the registry for a schema; blocks its thread.
+    ///
+    /// # Errors
+    /// [Retry](HandlerError::retry) while the registry is away, or while it may not know it yet; else
+    /// [fatal](HandlerError::fatal).
+    pub(crate) fn obtain(&self, id: &SchemaId) -> Result<(), HandlerError> {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has(id) {
+            return Ok(());
+        }
+        let found = match self.registry.find(id) {
+            Ok(found) => found,
+            Err(Missing::Away(why)) => {
+                return Err(HandlerError::retry(format!("{id} is not here yet: the schema registry: {why}")));
+            }
+            Err(Missing::Unknown) => return Err(self.waited(&mut unknown, id)),
+        };
+        unknown.remove(id);
+        let kind =
+            [Kind::Avro, Kind::Protobuf, Kind::JsonSchema].into_iter().find(|kind| kind.name() == found.kind);
+        let kind = kind.ok_or_else(|| {
+            HandlerError::fatal(format!("{id} is of a kind that is none of AVRO, PROTOBUF and JSON"))
+        })?;
+        // Compilers of texts by strangers have panicked before.
+        let compiled = catch_unwind(AssertUnwindSafe(|| Decoder::new(kind, &found.text, found.references)));
+        let decoder = compiled.unwrap_or_else(|_| Err("breaks the compiler of schemas".to_owned()));
+        let decoder = decoder.map_err(|what| {
+            HandlerError::fatal(format!("{id} of the registry, of kind {}, {what}", kind.name()))
+        })?;
+        tracing::info!(schema = %id, kind = kind.name(), "schema compiled");
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id.clone(), (kind, Arc::new(decoder)));
+        Ok(())
+    }
+
+    /// A registry that follows another one may lag behind; but not for ever.
+    fn waited(&self, unknown: &mut HashMap<SchemaId, Instant>, id: &SchemaId) -> HandlerError {
+        let wait = self.registry.schema_wait;
+        match unknown.entry(id.clone()) {
+            Entry::Occupied(since) if since.get().elapsed() >= wait => {
+                since.remove();
+                HandlerError::fatal(format!(
+                    "the schema registry does not know {id}, and has not for {wait:?} (`schema_wait`): is it the registry of \
+                     those who write this topic?"
+                ))
+            }
+            Entry::Occupied(_) => HandlerError::retry(format!("the schema registry does not know {id} yet")),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Instant::now());
+                HandlerError::retry(format!("the schema registry does not know {id} yet"))
+            }
+        }
+    }
+}
