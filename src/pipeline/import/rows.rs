@@ -71,10 +71,8 @@ impl Rows {
         let names = names(source.connector);
         let key_mode = key_mode(source, names.key_mode, findings);
         let mut value = formats::read(source, "value.converter", findings);
-        if unwrapped {
-            if value.name != "json" {
-                findings.refuse("transforms", "change events are read in JSON only");
-            }
+        if unwrapped && value.name != "json" {
+            findings.refuse("transforms", "change events are read in JSON only");
         }
         let mut key_format =
             (key_mode == KeyMode::RecordKey).then(|| formats::read(source, "key.converter", findings));
