@@ -7,6 +7,7 @@ mod avro;
 mod cell;
 mod codec;
 mod condition;
+mod connect;
 mod debezium;
 mod expect;
 mod extract;

@@ -16,6 +16,8 @@ pub(crate) enum Cell<'a> {
     Json(&'a RawValue, Option<Unit>),
     /// As Debezium writes it: JSON documents are text.
     OfEvent(&'a RawValue),
+    /// A string of a value that has a schema; `true`: the file says that times in it are in UTC.
+    OfSchema(&'a RawValue, bool),
     Text(&'a str),
     Bytes(&'a [u8]),
     Number(i64),
@@ -39,7 +41,7 @@ impl<'a> Cell<'a> {
     pub(crate) fn is_null(&self) -> bool {
         match self {
             Self::Null => true,
-            Self::Json(raw, _) | Self::OfEvent(raw) => raw.get() == "null",
+            Self::Json(raw, _) | Self::OfEvent(raw) | Self::OfSchema(raw, _) => raw.get() == "null",
             _ => false,
         }
     }
@@ -48,8 +50,10 @@ impl<'a> Cell<'a> {
     pub(crate) fn equals(&self, literal: &Literal) -> bool {
         match (self, literal) {
             (_, Literal::Null) => self.is_null(),
-            (Self::Json(raw, _) | Self::OfEvent(raw), Literal::Plain(plain)) => raw.get() == plain,
-            (Self::Json(raw, _) | Self::OfEvent(raw), Literal::Text(text)) => {
+            (Self::Json(raw, _) | Self::OfEvent(raw) | Self::OfSchema(raw, _), Literal::Plain(plain)) => {
+                raw.get() == plain
+            }
+            (Self::Json(raw, _) | Self::OfEvent(raw) | Self::OfSchema(raw, _), Literal::Text(text)) => {
                 unquoted(raw.get()).is_ok_and(|value| raw.get().starts_with('"') && value == text.as_str())
             }
             (Self::Text(value), Literal::Text(text) | Literal::Plain(text)) => value == text,
@@ -85,6 +89,12 @@ impl ToColumn for Cell<'_> {
             Self::OfEvent(raw) if is_document && raw.get().starts_with('"') => {
                 unquoted(raw.get())?.put(target, out)
             }
+            // The schema has said the unit; what the file's adds is that this is UTC.
+            Self::OfSchema(raw, true) if target.kind == Kind::Timestamptz => match without_zone(raw.get()) {
+                Some((text, era)) => format!("{text}Z{era}").put(target, out),
+                None => raw.put(target, out),
+            },
+            Self::OfSchema(raw, _) => raw.put(target, out),
             Self::OfEvent(raw) | Self::Json(raw, None) => match raw.get().bytes().next() {
                 Some(b'-' | b'0'..=b'9') if is_time => Err(Defect::Invalid(
                     "a number, and the file does not say in which `unit` (s, ms, us, ns)",
@@ -107,6 +117,14 @@ impl ToColumn for Cell<'_> {
             Self::Object(_) => Err(Defect::Setup("`rest` goes into columns of type jsonb, json or text")),
         }
     }
+}
+
+/// A timestamp that does not say its zone, in two parts between which the zone goes.
+fn without_zone(raw: &str) -> Option<(&str, &str)> {
+    let text = raw.strip_prefix('"')?.strip_suffix('"')?;
+    let (text, era) = text.strip_suffix(" BC").map_or((text, ""), |text| (text, " BC"));
+    let (_, clock) = text.split_once('T')?;
+    clock.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b':' | b'.')).then_some((text, era))
 }
 
 /// The day that a JSON number is, counted from 1970-01-01; `None` for `null`.

@@ -156,6 +156,15 @@ impl Codec {
         matches!(self, Self::Plain)
     }
 
+    /// Whether what it makes is canonical JSON, in which text is a time because its schema says so.
+    pub(crate) fn is_canonical(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Named(kind, _) | Self::Version(kind, ..) => *kind != Kind::JsonSchema,
+            Self::File(_) => true,
+        }
+    }
+
     /// Appends what the bytes say as JSON.
     ///
     /// # Errors

@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::value::RawValue;
 
-use super::extract::{Misfit, Tree};
-use super::path::Path;
+use super::extract::{Misfit, Tree, of_fields};
 
 /// What stands in a row, or in an array or a map of it, for a large value that has not changed, and so is not in the event
 /// (Debezium's `unavailable.value.placeholder`): as text, in base64, in hexadecimal, and as the numbers of its bytes.
@@ -25,8 +24,6 @@ const SHORTEST: usize = UNAVAILABLE[0].len();
 #[derive(Debug)]
 pub(crate) struct Event<'a> {
     pub(crate) change: Change<'a>,
-    /// All of it, without Connect's schema.
-    pub(crate) whole: &'a RawValue,
 }
 
 #[derive(Debug)]
@@ -39,31 +36,17 @@ pub(crate) enum Change<'a> {
     Message,
 }
 
-/// `op`, `before`, `after`.
-static PARTS: LazyLock<Tree> = LazyLock::new(|| tree(["value.op", "value.before", "value.after"]));
-/// With `schemas.enable`.
-static PAYLOAD: LazyLock<Tree> = LazyLock::new(|| tree(["value", "value.payload"]));
-
-fn tree<const N: usize>(paths: [&str; N]) -> Tree {
-    let mut tree = Tree::default();
-    for (slot, path) in paths.into_iter().enumerate() {
-        let path: Path = path.parse().expect("a path");
-        tree.add(&path.steps, slot, true);
-    }
-    tree
-}
+static PARTS: LazyLock<Tree> = LazyLock::new(|| of_fields(["op", "before", "after"]));
 
 impl<'a> Event<'a> {
+    /// Of a value without Connect's envelope.
+    ///
     /// # Errors
     /// Why it is none, or none that a row can be made of.
     pub(crate) fn read(value: &'a [u8]) -> Result<Self, String> {
         let explain = |misfit: Misfit| super::map::explain("value", &misfit);
-        let mut outer = [None; 2];
-        PAYLOAD.fill(value, &mut outer, None).map_err(explain)?;
-        let whole = outer[1].filter(|payload| payload.get().starts_with('{')).or(outer[0]);
-        let whole = whole.ok_or("value: no Debezium event")?;
         let mut parts = [None; 3];
-        PARTS.fill(whole.get().as_bytes(), &mut parts, None).map_err(explain)?;
+        PARTS.fill(value, &mut parts, None).map_err(explain)?;
         let [op, before, after] = parts;
         let row = |row: Option<&'a RawValue>| row.filter(|row| row.get().starts_with('{'));
         let change = match op.map(RawValue::get) {
@@ -84,19 +67,13 @@ impl<'a> Event<'a> {
                 return Err("value: no Debezium event: it has no `op` (a schema change, a heartbeat, or a record that was unwrapped?)".to_owned());
             }
         };
-        Ok(Self { change, whole })
+        Ok(Self { change })
     }
 }
 
-/// A key without Connect's schema.
-///
-/// # Errors
-/// If it is no JSON.
-pub(crate) fn unwrapped(key: &[u8]) -> Result<&[u8], String> {
-    let mut outer = [None; 2];
-    PAYLOAD.fill(key, &mut outer, None).map_err(|misfit| super::map::explain("key", &misfit))?;
-    let inner = outer[1].filter(|payload| payload.get().starts_with('{'));
-    Ok(inner.map_or(key, |payload| payload.get().as_bytes()))
+/// As [`is_placeholder`], of bytes.
+pub(crate) fn is_placeholder_bytes(bytes: &[u8]) -> bool {
+    bytes == UNAVAILABLE[0].as_bytes()
 }
 
 /// Whether a text stands for a value that is not in the event.

@@ -5,10 +5,12 @@ use serde_json::value::RawValue;
 
 use super::Pipeline;
 use super::cell::{Cell, date, instant};
+use super::connect::Buffers;
 use super::file::{Expected, TestEntry, Unit};
 use super::map::{Headers, Input, Mapped, Outcome};
 use super::sink::Sink;
 use crate::config::is_pattern;
+use crate::sink::unquoted;
 
 /// What became of one `[[test]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +102,8 @@ impl Pipeline {
         let mut rejected = None;
         for sink in self.sinks.iter().filter(|sink| sink.takes(&topic)) {
             let table = &sink.table.name;
-            let (rows, deletes) = match outcome(sink, input) {
+            let buffers = Buffers::default();
+            let (rows, deletes) = match outcome(sink, input, &buffers) {
                 Ok(Some((Outcome::Delete, row))) => (None, Some(row)),
                 Ok(Some((_, row))) => (Some(row), None),
                 Ok(None) => (None, None),
@@ -136,8 +139,12 @@ impl Pipeline {
 
 type Values<'a> = Vec<(&'a str, Cell<'a>)>;
 
-fn outcome<'a>(sink: &'a Sink, input: Input<'a>) -> Result<Option<(Outcome, Values<'a>)>, String> {
-    let mapped = Mapped::new(sink, input)?;
+fn outcome<'a>(
+    sink: &'a Sink,
+    input: Input<'a>,
+    buffers: &'a Buffers,
+) -> Result<Option<(Outcome, Values<'a>)>, String> {
+    let mapped = Mapped::new(sink, input, buffers)?;
     let names = || sink.columns.iter().map(|column| column.name.as_str()).enumerate();
     Ok(match mapped.outcome {
         Outcome::Nothing => None,
@@ -207,7 +214,7 @@ fn shown(cell: &Cell<'_>) -> String {
         Cell::Json(raw, Some(unit)) => {
             timestamp(raw, *unit).map_or_else(|| raw.get().to_owned(), |at| at.to_string())
         }
-        Cell::Json(raw, None) | Cell::OfEvent(raw) => raw.get().to_owned(),
+        Cell::Json(raw, None) | Cell::OfEvent(raw) | Cell::OfSchema(raw, _) => raw.get().to_owned(),
         Cell::Text(text) => format!("{text:?}"),
         Cell::Bytes(bytes) => hex(bytes),
         Cell::Number(number) | Cell::Instant(number) => number.to_string(),
@@ -228,14 +235,18 @@ fn is_same(cell: &Cell<'_>, value: &toml::Value) -> bool {
             };
             matches!((timestamp(raw, *unit), wanted), (Some(at), Ok(wanted)) if at == wanted)
         }
-        (Cell::Json(raw, _) | Cell::OfEvent(raw), toml::Value::String(text)) => {
+        (Cell::OfSchema(raw, _), toml::Value::Datetime(wanted)) => unquoted(raw.get())
+            .is_ok_and(|text| text.parse::<toml::value::Datetime>().is_ok_and(|at| at == *wanted)),
+        (Cell::Json(raw, _) | Cell::OfEvent(raw) | Cell::OfSchema(raw, _), toml::Value::String(text)) => {
             match serde_json::from_str::<String>(raw.get()) {
                 Ok(string) => string == *text,
                 // As it stands, with every digit.
                 Err(_) => raw.get() == text,
             }
         }
-        (Cell::Json(raw, _) | Cell::OfEvent(raw), value) => is_json(raw.get(), value),
+        (Cell::Json(raw, _) | Cell::OfEvent(raw) | Cell::OfSchema(raw, _), value) => {
+            is_json(raw.get(), value)
+        }
         (Cell::Text(text), toml::Value::String(wanted)) => text == wanted,
         (Cell::Bytes(bytes), toml::Value::String(wanted)) => {
             *bytes == wanted.as_bytes() || hex(bytes) == *wanted

@@ -36,6 +36,15 @@ impl From<serde_json::Error> for Misfit {
 /// Fields of the outermost object that no column takes, nor anything in them.
 pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, &'de RawValue)>;
 
+/// A tree that takes these fields of an object, each into the slot of its place.
+pub(crate) fn of_fields<const N: usize>(names: [&str; N]) -> Tree {
+    let mut tree = Tree::default();
+    for (slot, name) in names.into_iter().enumerate() {
+        tree.add(&[Step::Field(name.to_owned())], slot, true);
+    }
+    tree
+}
+
 impl Tree {
     /// The value at `steps` goes into the slot of this number. `takes`: for a column, and so out of the rest.
     pub(crate) fn add(&mut self, steps: &[Step], slot: usize, takes: bool) {
@@ -199,7 +208,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
 }
 
 /// A field's name; borrowed, unless there is an escape in it.
-struct Name<'de>(Cow<'de, str>);
+pub(crate) struct Name<'de>(pub(crate) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

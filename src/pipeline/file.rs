@@ -182,6 +182,7 @@ impl Format {
 pub(crate) enum Envelope {
     #[default]
     None,
+    ConnectJson,
     Debezium,
 }
 

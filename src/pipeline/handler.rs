@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::codec::{Codec, Undecoded};
+use super::connect::Buffers;
 use super::map::{Headers as _, Input, Mapped, Outcome};
 use super::schemas::Schemas;
 use super::sink::Sink;
@@ -126,6 +127,7 @@ fn push(at: usize, sink: &Sink, record: &Record<'_>, rows: &mut Rows<'_>) -> Res
     let mut input = Input::of(record);
     let [(key_codec, key, key_header), (value_codec, value, value_header)] = parts(sink, record);
     let (mut key_json, mut value_json) = (Vec::new(), Vec::new());
+    let buffers = Buffers::default();
     let not_here = |id: &SchemaId| HandlerError::retry(format!("{id} is not here yet"));
     if let (false, Some(key)) = (key_codec.is_plain(), key) {
         match key_codec.decode(key, key_header, &mut key_json) {
@@ -137,12 +139,12 @@ fn push(at: usize, sink: &Sink, record: &Record<'_>, rows: &mut Rows<'_>) -> Res
     if let (false, Some(value)) = (value_codec.is_plain(), value) {
         match value_codec.decode(value, value_header, &mut value_json) {
             Ok(()) => input.value = Some(&value_json),
-            Err(Undecoded::Bad(_)) if Mapped::is_excluded(sink, input) => return Ok(()),
+            Err(Undecoded::Bad(_)) if Mapped::is_excluded(sink, input, &buffers) => return Ok(()),
             Err(Undecoded::Bad(what)) => return Err(reject(&format!("value: {what}"))),
             Err(Undecoded::Without(id)) => return Err(not_here(&id)),
         }
     }
-    let mapped = Mapped::new(sink, input).map_err(|what| reject(&what))?;
+    let mapped = Mapped::new(sink, input, &buffers).map_err(|what| reject(&what))?;
     // Which column cannot be said goes past the row's own errors, which are about values.
     let mut unsaid = None;
     let mut note = |what: String| {

@@ -3,9 +3,10 @@
 use serde_json::value::RawValue;
 
 use super::cell::Cell;
-use super::debezium::{self, Change, Event, is_unavailable};
+use super::connect::{Buffers, Unwrapped};
+use super::debezium::{Change, Event, is_unavailable};
 use super::extract::{Misfit, Rest};
-use super::file::{Deletes, Envelope, Extra, Format, KeyFormat, Missing};
+use super::file::{Deletes, Envelope, Extra, Format, KeyFormat, Missing, Unit};
 use super::path::Root;
 use super::sink::{Column, Sink, Source};
 use crate::Record;
@@ -67,17 +68,22 @@ pub(crate) struct Mapped<'a> {
     pub(crate) outcome: Outcome,
     /// A deletion says what the row was.
     has_before: bool,
+    /// For what has a schema.
+    buffers: &'a Buffers,
+    /// Without its envelope; `None`: it was not needed yet.
+    key: Option<Unwrapped<'a>>,
+    value_has_schema: bool,
 }
 
 impl<'a> Mapped<'a> {
     /// Whether a record is not meant, whatever its value is.
-    pub(crate) fn is_excluded(sink: &'a Sink, input: Input<'a>) -> bool {
-        let excluded = Self::of_key(sink, input)
+    pub(crate) fn is_excluded(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> bool {
+        let excluded = Self::of_key(sink, input, buffers)
             .and_then(|mapped| mapped.is_meant(|root| !matches!(root, Root::Value | Root::Event)));
         excluded == Ok(false)
     }
 
-    fn of_key(sink: &'a Sink, input: Input<'a>) -> Result<Self, String> {
+    fn of_key(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> Result<Self, String> {
         let mut mapped = Self {
             sink,
             input,
@@ -85,8 +91,16 @@ impl<'a> Mapped<'a> {
             rest: Rest::new(),
             outcome: Outcome::Row,
             has_before: false,
+            buffers,
+            key: input
+                .key
+                .filter(|_| sink.key_codec.is_canonical())
+                .map(|document| Unwrapped { document, has_schema: true }),
+            value_has_schema: sink.value_codec.is_canonical(),
         };
-        if let Some(key) = input.key.filter(|_| !sink.key_tree.is_empty()) {
+        if !sink.key_tree.is_empty()
+            && let Some(key) = mapped.key()?
+        {
             sink.key_tree.fill(key, &mut mapped.slots, None).map_err(|misfit| explain("key", &misfit))?;
         }
         Ok(mapped)
@@ -94,8 +108,8 @@ impl<'a> Mapped<'a> {
 
     /// # Errors
     /// Why the record is rejected, without a value of it.
-    pub(crate) fn new(sink: &'a Sink, input: Input<'a>) -> Result<Self, String> {
-        let mut mapped = Self::of_key(sink, input)?;
+    pub(crate) fn new(sink: &'a Sink, input: Input<'a>, buffers: &'a Buffers) -> Result<Self, String> {
+        let mut mapped = Self::of_key(sink, input, buffers)?;
         // What a JSON null says is that there is none.
         let value = input.value.filter(|value| sink.value != Format::Json || value.trim_ascii() != b"null");
         mapped.outcome = match value {
@@ -105,6 +119,15 @@ impl<'a> Mapped<'a> {
             None if sink.envelope == Envelope::Debezium => Outcome::Nothing,
             None => mapped.tombstone()?,
             Some(value) if sink.envelope == Envelope::Debezium => mapped.event(value)?,
+            Some(value) if sink.envelope == Envelope::ConnectJson => {
+                let unwrapped = sink.envelopes.unwrap("value", value, &buffers.value)?;
+                mapped.value_has_schema = unwrapped.has_schema;
+                if unwrapped.document == b"null" {
+                    mapped.tombstone()?
+                } else {
+                    mapped.row(unwrapped.document)?
+                }
+            }
             Some(value) if sink.value == Format::Json => mapped.row(value)?,
             Some(_) => mapped.meant_row(None)?,
         };
@@ -137,9 +160,11 @@ impl<'a> Mapped<'a> {
 
     fn event(&mut self, value: &'a [u8]) -> Result<Outcome, String> {
         let sink = self.sink;
-        let Event { change, whole } = Event::read(value)?;
+        let unwrapped = sink.envelopes.unwrap_if("value", value, &self.buffers.value)?;
+        self.value_has_schema |= unwrapped.has_schema;
+        let Event { change } = Event::read(unwrapped.document)?;
         if !sink.event_tree.is_empty() {
-            let filled = sink.event_tree.fill(whole.get().as_bytes(), &mut self.slots, None);
+            let filled = sink.event_tree.fill(unwrapped.document, &mut self.slots, None);
             filled.map_err(|misfit| explain("value", &misfit))?;
         }
         match change {
@@ -147,15 +172,13 @@ impl<'a> Mapped<'a> {
             Change::Written(row) => self.row(row.get().as_bytes()),
             Change::Deleted(row) => {
                 self.has_before = row.is_some();
-                match (row, self.input.key) {
-                    (Some(row), _) => match sink.value_tree.fill(row.get().as_bytes(), &mut self.slots, None)
-                    {
+                match row {
+                    Some(row) => match sink.value_tree.fill(row.get().as_bytes(), &mut self.slots, None) {
                         // Of a row that was, only the key is of interest.
                         Ok(()) | Err(Misfit::Inside(_)) => {}
                         Err(misfit) => return Err(explain("value", &misfit)),
                     },
-                    (None, Some(key)) => self.look_into(key)?,
-                    (None, None) => {}
+                    None => self.look_into_key()?,
                 }
                 if !self.is_meant(|root| *root != Root::Value)? {
                     return Ok(Outcome::Nothing);
@@ -179,19 +202,53 @@ impl<'a> Mapped<'a> {
             }
             Deletes::Apply => {}
         }
-        let Some(key) = self.input.key else { return Err("key and value are null".to_owned()) };
-        self.look_into(key)?;
+        if self.key()?.is_none() {
+            return Err("key and value are null".to_owned());
+        }
+        self.look_into_key()?;
         Ok(Outcome::Delete)
     }
 
     /// For what a key says of columns whose values are in the value otherwise.
-    fn look_into(&mut self, key: &'a [u8]) -> Result<(), String> {
-        if self.sink.key_format == KeyFormat::Json && is_object(key) {
-            let key = if self.sink.envelope == Envelope::Debezium { debezium::unwrapped(key)? } else { key };
+    fn look_into_key(&mut self) -> Result<(), String> {
+        if self.sink.key_format == KeyFormat::Json
+            && let Some(key) = self.key()?
+            && is_object(key)
+        {
             let filled = self.sink.deletion_tree.fill(key, &mut self.slots, None);
             filled.map_err(|misfit| explain("key", &misfit))?;
         }
         Ok(())
+    }
+
+    /// The record's key; JSON without Connect's envelope, where there may be one.
+    fn key(&mut self) -> Result<Option<&'a [u8]>, String> {
+        let Some(key) = self.input.key else { return Ok(None) };
+        let may_have_one = self.sink.key_format == KeyFormat::Json && self.sink.envelope != Envelope::None;
+        if self.key.is_none() && !may_have_one {
+            return Ok(Some(key));
+        }
+        if self.key.is_none() {
+            self.key = Some(self.sink.envelopes.unwrap_if("key", key, &self.buffers.key)?);
+        }
+        Ok(self.key.map(|key| key.document))
+    }
+
+    /// A value of the key or the value, for a column.
+    fn json(&self, raw: &'a RawValue, unit: Option<Unit>) -> Result<Cell<'a>, String> {
+        let documents = [self.buffers.value.get(), self.buffers.key.get()];
+        if let Some(what) = documents.into_iter().flatten().find_map(|document| document.failure(raw)) {
+            return Err(what.to_owned());
+        }
+        let has_schema = match self.key {
+            Some(key) if is_within(raw, key.document) => key.has_schema,
+            _ => self.value_has_schema,
+        };
+        Ok(match unit {
+            _ if has_schema && raw.get().starts_with('"') => Cell::OfSchema(raw, unit.is_some()),
+            None if !has_schema && self.sink.envelope == Envelope::Debezium => Cell::OfEvent(raw),
+            unit => Cell::Json(raw, unit),
+        })
     }
 
     /// Whether `where` holds, as far as it is about `known` parts of the record.
@@ -280,9 +337,9 @@ impl<'a> Mapped<'a> {
             if self.sink.envelope == Envelope::Debezium && is_unavailable(raw) {
                 return Err(format!("column {name}: the event does not say it"));
             }
-            return Ok(Cell::Json(raw, unit));
+            return self.json(raw, unit);
         }
-        let key = self.input.key.unwrap_or_default();
+        let key = self.key.map(|key| key.document).or(self.input.key).unwrap_or_default();
         let object = self.sink.key_format == KeyFormat::Json && is_object(key);
         if !alone || object || self.has_before || self.sink.key_format == KeyFormat::None {
             return Err(format!("the key does not say which row to delete: nothing in it is column {name}"));
@@ -291,7 +348,7 @@ impl<'a> Mapped<'a> {
             KeyFormat::Json => {
                 let raw =
                     serde_json::from_slice(key).map_err(|error| format!("key: {}", describe(&error)))?;
-                Ok(Cell::Json(raw, unit))
+                self.json(raw, unit)
             }
             _ => self.cell_of(&Source::Key),
         }
@@ -299,10 +356,9 @@ impl<'a> Mapped<'a> {
 
     fn cell_of(&self, source: &Source) -> Result<Cell<'a>, String> {
         Ok(match source {
-            Source::Slot(slot, unit) => match (self.slots[*slot], unit, self.sink.envelope) {
-                (None, _, _) => Cell::Null,
-                (Some(raw), None, Envelope::Debezium) => Cell::OfEvent(raw),
-                (Some(raw), unit, _) => Cell::Json(raw, *unit),
+            Source::Slot(slot, unit) => match self.slots[*slot] {
+                None => Cell::Null,
+                Some(raw) => self.json(raw, *unit)?,
             },
             Source::Value => Cell::whole(self.input.value, self.sink.value == Format::String, "value")?,
             Source::Key => Cell::whole(self.input.key, self.sink.key_format == KeyFormat::String, "key")?,
@@ -311,9 +367,19 @@ impl<'a> Mapped<'a> {
             Source::Partition => Cell::Number(self.input.partition.into()),
             Source::Offset => Cell::Number(self.input.offset),
             Source::Timestamp => self.input.timestamp_ms.map_or(Cell::Null, Cell::Instant),
-            Source::Rest => Cell::Object(object(&self.rest)),
+            Source::Rest => {
+                for (_, raw) in &self.rest {
+                    self.json(raw, None)?;
+                }
+                Cell::Object(object(&self.rest))
+            }
         })
     }
+}
+
+fn is_within(raw: &RawValue, document: &[u8]) -> bool {
+    let start = document.as_ptr().addr();
+    (start..start + document.len()).contains(&raw.get().as_ptr().addr())
 }
 
 fn is_object(text: &[u8]) -> bool {

@@ -64,7 +64,7 @@ fn sink() -> Value {
                             &["json", "string", "bytes", "avro", "protobuf", "json_schema"]),
             "schema": schema("Of values that name none"),
             "key_schema": schema("Of keys that name none"),
-            "envelope": one_of("What is around the row in a value. Default: none", &["none", "debezium"]),
+            "envelope": one_of("What is around the row in a value. Default: none", &["none", "connect_json", "debezium"]),
             "mode": one_of("How rows get into the table. Default: append", &["append", "insert_ignore", "upsert"]),
             "key": { "description": "The table's columns by which an upsert finds a row. Default: its primary key",
                      "type": "array", "items": { "type": "string" } },

@@ -441,13 +441,13 @@ pub(crate) fn bytes(value: &[u8], out: &mut Vec<u8>) {
 
 /// A string, with the escapes that it needs.
 pub(crate) fn string(value: &str, out: &mut Vec<u8>) {
-    written(serde_json::to_writer(out, value));
+    written(&serde_json::to_writer(out, value));
 }
 
 /// The shortest decimal that is this float; `NaN` and infinities are strings.
 pub(crate) fn float(value: f64, out: &mut Vec<u8>) {
     if value.is_finite() {
-        written(serde_json::to_writer(out, &value));
+        written(&serde_json::to_writer(out, &value));
     } else {
         special(value.is_nan(), value > 0.0, out);
     }
@@ -456,7 +456,7 @@ pub(crate) fn float(value: f64, out: &mut Vec<u8>) {
 /// As [`float`], of 32 bits.
 pub(crate) fn float32(value: f32, out: &mut Vec<u8>) {
     if value.is_finite() {
-        written(serde_json::to_writer(out, &value));
+        written(&serde_json::to_writer(out, &value));
     } else {
         special(value.is_nan(), value > 0.0, out);
     }
@@ -471,7 +471,7 @@ fn special(is_nan: bool, is_positive: bool, out: &mut Vec<u8>) {
 }
 
 /// Neither writing to memory nor text, nor finite numbers, can fail.
-fn written(result: serde_json::Result<()>) {
+fn written(result: &serde_json::Result<()>) {
     debug_assert!(result.is_ok(), "JSON of text or a number");
 }
 

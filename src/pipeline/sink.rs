@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::codec::Codec;
 use super::condition::{Comparison, Condition, Literal};
+use super::connect::KnownSchemas;
 use super::extract::Tree;
 use super::file::{
     Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SchemaEntry,
@@ -42,6 +43,8 @@ pub(crate) struct Sink {
     pub(crate) deletion_tree: Tree,
     /// Whether what no path names is of interest.
     pub(crate) has_rest: bool,
+    /// Of Connect's envelope.
+    pub(crate) envelopes: KnownSchemas,
 }
 
 #[derive(Debug)]
@@ -120,7 +123,11 @@ impl Sink {
             slots: 0,
             deletion_tree: Tree::default(),
             has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
+            envelopes: KnownSchemas::default(),
         };
+        if entry.envelope == Envelope::ConnectJson && entry.value != Format::Json {
+            return Err("envelope = \"connect_json\" is around JSON: value = \"json\"".to_owned());
+        }
         if entry.envelope != Envelope::None && sink.value != Format::Json {
             return Err("an envelope is JSON, or has a schema: value = \"json\" or \"avro\"".to_owned());
         }
@@ -190,8 +197,8 @@ impl Sink {
     /// `takes`: for a column, and not only for a condition.
     fn source(&mut self, path: &Path, unit: Option<Unit>, takes: bool) -> Result<Source, String> {
         let is_json = match path.root {
-            Root::Event if self.envelope == Envelope::None => {
-                return Err("there is no event without an envelope: envelope = \"debezium\"".to_owned());
+            Root::Event if self.envelope != Envelope::Debezium => {
+                return Err("there is no event without its envelope: envelope = \"debezium\"".to_owned());
             }
             Root::Event => true,
             Root::Value => self.value == Format::Json,

@@ -63,8 +63,9 @@ fn what_cannot_be_is_refused_with_the_line() {
         ("columns = [\"id\"]\nmode = \"upsert\"\nkey = [\"x\"]", 4, "`key` names x"),
         ("columns = [\"id\"]\ndeletes = \"apply\"", 4, "needs mode = \"upsert\""),
         ("columns = [\"id\"]\nmode = \"upsert\"\ndeletes = \"apply\"", 4, "needs the record's key"),
-        ("columns.id = \"event.id\"", 4, "no event without an envelope"),
+        ("columns.id = \"event.id\"", 4, "no event without its envelope"),
         ("columns.id = \"value\"\nvalue = \"bytes\"\nenvelope = \"debezium\"", 4, "an envelope is JSON"),
+        ("columns.id = \"event.id\"\nenvelope = \"connect_json\"", 4, "no event without its envelope"),
         (
             "columns = { a = \"value.a.id\", b = \"value.b.id\" }\nmode = \"upsert\"\nkey_format = \"json\"",
             4,
@@ -240,12 +241,11 @@ fn an_events_row_is_the_row() {
     let written = "rows.payments = [{ id = 5, day = 1969-12-31, lsn = 77, body = '{\"x\":null}' }]";
     for op in ["c", "r", "u"] {
         assert_eq!(tested(keys, &test(&event(op, "null", row), written)), [""; 0], "{op}");
-        let in_connects =
-            format!("{{\"schema\":{{\"type\":\"struct\"}},\"payload\":{}}}", event(op, "null", row));
+        let in_connects = format!("{{\"schema\":{},\"payload\":{}}}", event_schema(), event(op, "null", row));
         assert_eq!(tested(keys, &test(&in_connects, written)), [""; 0], "{op}");
     }
     let by_key = format!("key_format = \"json\"\n{keys}");
-    let key = "key = '{\"schema\":{},\"payload\":{\"id\":5}}'\ndeletes.payments = [{ id = 5 }]";
+    let key = "key = '{\"schema\":{\"type\":\"struct\",\"fields\":[]},\"payload\":{\"id\":5}}'\ndeletes.payments = [{ id = 5 }]";
     assert_eq!(tested(&by_key, &test(&event("d", "null", "null"), key)), [""; 0]);
     let deleted = test(&event("d", "{\"id\":5,\"day\":null}", "null"), "deletes.payments = [{ id = 5 }]");
     assert_eq!(tested(keys, &deleted), [""; 0]);
@@ -269,6 +269,112 @@ fn an_events_row_is_the_row() {
     ] {
         assert_eq!(tested(keys, &test(&value, &format!("rejects = \"{words}\""))), [""; 0], "{value}");
     }
+}
+
+/// Of an event with a row of `id`, `day`, and `x`.
+fn event_schema() -> String {
+    let row = |field: &str| {
+        format!(
+            "{{\"type\":\"struct\",\"fields\":[{{\"type\":\"int32\",\"optional\":false,\"field\":\"id\"}},\
+             {{\"type\":\"int32\",\"optional\":true,\"name\":\"io.debezium.time.Date\",\"version\":1,\"field\":\"day\"}},\
+             {{\"type\":\"bytes\",\"optional\":true,\"field\":\"x\"}}],\"optional\":true,\"field\":\"{field}\"}}"
+        )
+    };
+    format!(
+        "{{\"type\":\"struct\",\"fields\":[{},{},{{\"type\":\"string\",\"optional\":false,\"field\":\"op\"}}],\
+         \"optional\":false,\"name\":\"dbz.Envelope\"}}",
+        row("before"),
+        row("after")
+    )
+}
+
+#[test]
+fn an_events_schema_says_what_its_values_are() {
+    let keys =
+        "envelope = \"debezium\"\nmode = \"upsert\"\nkey = [\"id\"]\ncolumns = [\"id\", \"day\", \"x\"]\n";
+    let test = |payload: &str, wanted: &str| {
+        let schema = event_schema();
+        format!("[[test]]\nname = \"t\"\nvalue = '{{\"schema\":{schema},\"payload\":{payload}}}'\n{wanted}\n")
+    };
+    for (payload, wanted) in [
+        (
+            "{\"op\":\"c\",\"before\":null,\"after\":{\"id\":5,\"day\":-1,\"x\":\"Cv8=\"}}",
+            "rows.payments = [{ id = 5, day = 1969-12-31, x = '\\x0aff' }]",
+        ),
+        (
+            "{\"op\":\"d\",\"before\":{\"id\":5,\"day\":-1,\"x\":null},\"after\":null}",
+            "deletes.payments = [{ id = 5 }]",
+        ),
+        // The placeholder's bytes.
+        (
+            "{\"op\":\"u\",\"before\":null,\"after\":{\"id\":5,\"day\":-1,\"x\":\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\"}}",
+            "rejects = \"column x: a large value that has not changed\"",
+        ),
+        // What was is of no interest but for its key.
+        (
+            "{\"op\":\"u\",\"before\":{\"day\":2147483647},\"after\":{\"id\":5}}",
+            "rows.payments = [{ id = 5 }]",
+        ),
+        (
+            "{\"op\":\"u\",\"before\":null,\"after\":{\"id\":5,\"day\":2147483647}}",
+            "rejects = \"field after.day: out of the range of dates\"",
+        ),
+    ] {
+        assert_eq!(tested(keys, &test(payload, wanted)), [""; 0], "{payload}");
+    }
+}
+
+#[test]
+fn connects_envelope_is_read_with_its_schema() {
+    let schema = "{\"type\":\"struct\",\"fields\":[{\"type\":\"int32\",\"field\":\"id\"},\
+                  {\"type\":\"bytes\",\"optional\":true,\"name\":\"org.apache.kafka.connect.data.Decimal\",\
+                  \"parameters\":{\"scale\":\"2\"},\"field\":\"amount\"},{\"type\":\"int64\",\
+                  \"name\":\"io.debezium.time.MicroTimestamp\",\"field\":\"at\"},{\"type\":\"int64\",\"field\":\"ms\"},\
+                  {\"type\":\"string\",\"name\":\"io.debezium.data.Json\",\"field\":\"doc\"}]}";
+    let enveloped = |payload: &str| format!("{{\"schema\":{schema},\"payload\":{payload}}}");
+    let test = |key: &str, value: &str, wanted: &str| {
+        format!("[[test]]\nname = \"t\"\nkey = '{key}'\n{value}\n{wanted}\n")
+    };
+    let of = |payload: &str| format!("value = '{}'", enveloped(payload));
+    let base = "envelope = \"connect_json\"\nkey_format = \"json\"\nmode = \"upsert\"\nkey = [\"id\"]\n";
+    let keys = format!(
+        "{base}rest = \"body\"\nwhere = \"value.amount != null\"\n\
+         columns = {{ id = \"key.id\", amount = \"value.amount\", at = {{ from = \"value.at\", unit = \"ms\" }}, \
+         ms = {{ from = \"value.ms\", unit = \"ms\" }} }}\n"
+    );
+    let key = "{\"schema\":{\"type\":\"struct\",\"fields\":[{\"type\":\"int32\",\"field\":\"id\"}]},\"payload\":{\"id\":5}}";
+    let payload = "{\"id\":5,\"amount\":\"A94=\",\"at\":1790000000000001,\"ms\":1790000000000,\"doc\":\"{\\\"n\\\": 1.10}\"}";
+    for (value, wanted) in [
+        (
+            of(payload),
+            "rows.payments = [{ id = 5, amount = \"9.90\", at = 2026-09-21T14:13:20.000001, \
+             ms = 2026-09-21T14:13:20Z, body = '{\"id\":5,\"doc\":{\"n\": 1.10}}' }]",
+        ),
+        // Of a condition that cannot be judged, nothing is said.
+        (of("{\"amount\":\"%\"}"), "rejects = \"field amount: not base64\""),
+        (of("{\"amount\":null}"), "nothing = true"),
+        (
+            of("{\"amount\":\"AA==\",\"at\":null,\"ms\":null,\"doc\":\"{\"}"),
+            "rejects = \"field doc: text that is no JSON\"",
+        ),
+        (of("null"), "deletes.payments = [{ id = 5 }]"),
+        (String::new(), "deletes.payments = [{ id = 5 }]"),
+        ("value = 'null'".to_owned(), "deletes.payments = [{ id = 5 }]"),
+        (format!("value = '{payload}'"), "rejects = \"schemas.enable = false?\""),
+    ] {
+        assert_eq!(tested(&keys, &test(key, &value, wanted)), [""; 0], "{value}");
+    }
+    // A plain key, and one that is one value.
+    let plain = test("{\"id\":6}", &of(payload), "rows.payments = [{ id = 6, amount = \"9.90\" }]");
+    let columns = "columns = { id = \"key.id\", amount = \"value.amount\" }";
+    assert_eq!(tested(&format!("{base}{columns}"), &plain), [""; 0]);
+    let number = "{\"schema\":{\"type\":\"int32\",\"optional\":false},\"payload\":7}";
+    let whole = format!("{base}columns = {{ id = \"key\", amount = \"value.amount\" }}");
+    let row = test(number, &of(payload), "rows.payments = [{ id = 7, amount = \"9.90\" }]");
+    assert_eq!(tested(&whole, &row), [""; 0]);
+    let by_name = format!("{base}columns = [\"id\", \"amount\"]");
+    assert_eq!(tested(&by_name, &test(number, "", "deletes.payments = [{ id = 7 }]")), [""; 0]);
+    assert_eq!(tested(&by_name, &test(key, "", "deletes.payments = [{ id = 5 }]")), [""; 0]);
 }
 
 /// Where the schema and the reader part, an editor says what is not true.
@@ -364,7 +470,7 @@ fn what_a_test_expects_is_looked_for() {
 #[test]
 fn the_pages_files_are_read_and_their_tests_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (page, expected) in [("docs/pipeline.md", 4), ("README.md", 1)] {
+    for (page, expected) in [("docs/pipeline.md", 5), ("README.md", 1)] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();

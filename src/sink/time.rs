@@ -7,6 +7,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::target::{Defect, Put, Written};
 
+/// From 4714-11-24 BC to the end of the year 5874897, in days since 2000 (`DATETIME_MIN_JULIAN`, `DATE_END_JULIAN`).
+const RANGE_DAYS: Range<i64> = -2_451_545..2_145_031_949;
+
 /// Days from 1970-01-01 to 2000-01-01, from which Postgres counts.
 const EPOCH_DAYS: i64 = 10_957;
 pub(crate) const DAY_US: i64 = 86_400_000_000;
@@ -73,11 +76,13 @@ pub(crate) fn put_date(text: &str, out: &mut BytesMut) -> Put {
         Some(1) => i32::MAX,
         Some(_) => i32::MIN,
         None => {
-            let (days, rest) = date(text.as_bytes()).ok_or(BAD_DATE)?;
+            let (text, is_before_christ) = era(text);
+            let (days, rest) = date(text.as_bytes(), is_before_christ).ok_or(BAD_DATE)?;
             if !rest.is_empty() {
                 return Err(BAD_DATE);
             }
-            i32::try_from(days).map_err(|_| OUT_OF_RANGE)?
+            let days = i32::try_from(days).ok().filter(|_| RANGE_DAYS.contains(&days));
+            days.ok_or(OUT_OF_RANGE)?
         }
     };
     out.put_i32(days);
@@ -99,7 +104,8 @@ pub(crate) fn put_timestamp(text: &str, with_zone: bool, out: &mut BytesMut) -> 
         Some(1) => out.put_i64(i64::MAX),
         Some(_) => out.put_i64(i64::MIN),
         None => {
-            let (days, rest) = date(text.as_bytes()).ok_or(BAD_TIMESTAMP)?;
+            let (text, is_before_christ) = era(text);
+            let (days, rest) = date(text.as_bytes(), is_before_christ).ok_or(BAD_TIMESTAMP)?;
             let [b'T' | b't' | b' ', rest @ ..] = rest else { return Err(BAD_TIMESTAMP) };
             let (us, rest) = time(rest).ok_or(BAD_TIMESTAMP)?;
             let offset = offset(rest).ok_or(BAD_TIMESTAMP)?;
@@ -108,7 +114,9 @@ pub(crate) fn put_timestamp(text: &str, with_zone: bool, out: &mut BytesMut) -> 
                 (false, Some(seconds)) if seconds != 0 => return Err(FOREIGN_OFFSET),
                 _ => {}
             }
-            out.put_i64(days * DAY_US + us - offset.unwrap_or(0) * 1_000_000);
+            let us = days.checked_mul(DAY_US).and_then(|day_us| day_us.checked_add(us));
+            let us = us.and_then(|us| us.checked_sub(offset.unwrap_or(0) * 1_000_000));
+            out.put_i64(us.filter(|us| RANGE_US.contains(us)).ok_or(OUT_OF_RANGE)?);
         }
     }
     Ok(Written::Value)
@@ -123,9 +131,17 @@ fn number(bytes: &[u8], digits: usize) -> Option<(i64, &[u8])> {
     Some((value, rest))
 }
 
-/// `YYYY-MM-DD` to days since 2000-01-01.
-fn date(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let (year, rest) = number(bytes, 4)?;
+/// As Postgres prints the years before Christ.
+fn era(text: &str) -> (&str, bool) {
+    text.strip_suffix(" BC").map_or((text, false), |text| (text, true))
+}
+
+/// `YYYY-MM-DD`, with more digits of the year if it has them, to days since 2000-01-01.
+fn date(bytes: &[u8], is_before_christ: bool) -> Option<(i64, &[u8])> {
+    let digits = bytes.iter().take(7).take_while(|byte| byte.is_ascii_digit()).count();
+    let (shown, rest) = number(bytes, digits.max(4))?;
+    // Before the year 1 is the first before Christ.
+    let year = if is_before_christ { 1 - shown } else { shown };
     let (month, rest) = number(rest.strip_prefix(b"-")?, 2)?;
     let (day, rest) = number(rest.strip_prefix(b"-")?, 2)?;
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -135,7 +151,7 @@ fn date(bytes: &[u8]) -> Option<(i64, &[u8])> {
         2 => 28 + i64::from(leap),
         _ => return None,
     };
-    if year == 0 || day == 0 || day > days_in_month {
+    if shown == 0 || day == 0 || day > days_in_month {
         return None;
     }
     // Howard Hinnant's days_from_civil: years begin in March, so that the leap day is the last.

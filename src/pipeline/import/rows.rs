@@ -28,6 +28,8 @@ pub(super) struct Rows {
     pub(super) complete: bool,
     /// Of Debezium's change events.
     pub(super) unwrapped: bool,
+    /// Of Connect's, with a schema in each record.
+    pub(super) in_envelope: bool,
     pub(super) deletes: Option<&'static str>,
     /// Columns of topic, partition and offset.
     pub(super) provenance: Option<[String; 3]>,
@@ -69,14 +71,19 @@ impl Rows {
         let names = names(source.connector);
         let key_mode = key_mode(source, names.key_mode, findings);
         let mut value = formats::read(source, "value.converter", findings);
-        if unwrapped {
-            if value.name != "json" {
-                findings.refuse("transforms", "change events are read in JSON only");
-            }
-            value.payload = false; // paths are those of the row
+        if unwrapped && value.name != "json" {
+            findings.refuse("transforms", "change events are read in JSON only");
         }
-        let key_format =
+        let mut key_format =
             (key_mode == KeyMode::RecordKey).then(|| formats::read(source, "key.converter", findings));
+        let in_envelope = value.payload && !unwrapped;
+        if in_envelope || unwrapped {
+            // Paths are those of the row, and of the key inside.
+            value.payload = false;
+            if let Some(format) = &mut key_format {
+                format.payload = false;
+            }
+        }
         let fold = |name: &str| if folds { name.to_lowercase() } else { name.to_owned() };
         let key_fields = source.list(names.key_fields);
         let mode = mode(source, key_mode, names.key_mode, findings);
@@ -88,6 +95,7 @@ impl Rows {
             columns: Vec::new(),
             complete: true,
             unwrapped,
+            in_envelope,
             deletes: deletes(source, key_mode, mode, names.key_mode, findings),
             provenance: None,
             on_bad_record: if source

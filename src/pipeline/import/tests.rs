@@ -301,7 +301,7 @@ fn unwrapping_is_an_envelope() {
     check(&imported);
     for line in [
         "envelope = \"debezium\"",
-        "columns.id = \"key.payload.id\"",
+        "columns.id = \"key.id\"",
         "columns.a = \"value.a\"",
         "deletes = \"apply\"",
     ] {

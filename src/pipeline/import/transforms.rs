@@ -23,7 +23,7 @@ pub(super) const TRANSFORMS: &[(&str, &str)] = &[
         "ReplaceField",
         "leave fields out of `columns`, or give them another name: `columns.new = \"value.old\"`",
     ),
-    ("SetSchemaMetadata", "schemas are not read: leave it out"),
+    ("SetSchemaMetadata", "a schema's own name is not looked at: leave it out"),
     ("TimestampConverter", "`columns.NAME = { from = \"value.field\", unit = \"ms\" }`"),
     ("TimestampRouter", "a table that is named by the time is not supported yet"),
     ("TombstoneHandler", "see `deletes`"),

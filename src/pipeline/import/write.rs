@@ -133,6 +133,8 @@ impl Draft<'_> {
         let _ = writeln!(file, "value = \"{}\"", rows.value.name);
         if rows.unwrapped {
             file.push_str("envelope = \"debezium\"\n");
+        } else if rows.in_envelope {
+            file.push_str("envelope = \"connect_json\"\n");
         }
         if self.target.schema_assumed {
             comment(
@@ -192,21 +194,18 @@ impl Draft<'_> {
 
     fn columns(&self, file: &mut String) {
         let rows = self.rows;
-        let envelope = rows.value.payload || rows.key_format.is_some_and(|format| format.payload);
-        if envelope {
+        if rows.key_format.is_some_and(|format| format.payload) {
             comment(
                 file,
-                "Records are in Connect's envelope, {\"schema\": …, \"payload\": …}. Look at its schema: Connect writes \
-                 a Decimal there as base64 of its digits, which is not read yet (unless who writes it has \
-                 decimal.format = NUMERIC), a Timestamp as milliseconds (unit = \"ms\"), a Date as days (unit = \"d\"), a Time as \
-                 milliseconds, which is not read yet either, and bytes as base64 (bytea = \"base64\").",
+                "Keys are in Connect's envelope, {\"schema\": …, \"payload\": …}, and values are not: the keys' schemas are \
+                 not read then.",
             );
         }
         if self.source.connector == Connector::Debezium && !rows.unwrapped {
             comment(
                 file,
                 "This is for flat records; another one is rejected. If the topic has Debezium's change events (before, \
-                 after, op), take this, and leave `payload` out of the value's paths, which are those of the row then:",
+                 after, op), take this instead of another envelope; paths are those of the row then, too:",
             );
             file.push_str("# envelope = \"debezium\"\n");
         }
@@ -235,8 +234,7 @@ impl Draft<'_> {
             }
         }
         if !rows.complete {
-            let inside = if rows.value.payload { "value.payload" } else { "value" };
-            let _ = writeln!(file, "# columns.COLUMN = \"{inside}.FIELD\"");
+            file.push_str("# columns.COLUMN = \"value.FIELD\"\n");
         }
         if rows.value.name == "json" {
             comment(

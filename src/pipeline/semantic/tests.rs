@@ -278,8 +278,8 @@ proptest! {
             let mut carry = u16::from(*digit);
             for byte in magnitude.iter_mut().rev() {
                 let value = u16::from(*byte) * 10 + carry;
-                *byte = (value & 0xff) as u8;
-                carry = value >> 8;
+                let [low, high] = value.to_le_bytes();
+                (*byte, carry) = (low, high.into());
             }
         }
         if negative {

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use highwater::testing::Oracle;
+
 use crate::support::{PATIENCE, TestResult, World};
 
 const TABLES: &str = "\
@@ -143,7 +145,16 @@ async fn core_debezium_events_make_the_table_what_it_is_at_the_source() -> TestR
         );
         // With and without Connect's schema.
         if lsn % 2 == 0 {
-            format!(r#"{{"schema":{{"type":"struct"}},"payload":{payload}}}"#)
+            let row = |field: &str| {
+                format!(
+                    r#"{{"type":"struct","fields":[{{"type":"int32","optional":false,"field":"id"}},{{"type":"string","optional":true,"field":"name"}},{{"type":"int32","optional":true,"name":"io.debezium.time.Date","version":1,"field":"born"}},{{"type":"string","optional":true,"name":"io.debezium.data.Json","version":1,"field":"doc"}}],"optional":true,"name":"customers.Value","field":"{field}"}}"#
+                )
+            };
+            let rows = [row("before"), row("after")].join(",");
+            let schema = format!(
+                r#"{{"type":"struct","fields":[{rows},{{"type":"struct","fields":[{{"type":"int64","field":"lsn"}}],"field":"source"}},{{"type":"string","field":"op"}},{{"type":"int64","field":"ts_ms"}}],"name":"customers.Envelope"}}"#
+            );
+            format!(r#"{{"schema":{schema},"payload":{payload}}}"#)
         } else {
             payload
         }
@@ -184,6 +195,244 @@ async fn core_debezium_events_make_the_table_what_it_is_at_the_source() -> TestR
     world.producer.flush().await?;
     let line = process.wait_for_line(|text| text.contains("was truncated"), PATIENCE).await?;
     assert!(line.contains("operator's task"), "{line}");
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    Ok(())
+}
+
+/// A column, its type in Postgres; its schema's type, name and the rest of the schema; the payload; and the literal that
+/// Postgres reads.
+type Typed =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+
+const TYPED: &[Typed] = &[
+    ("a", "smallint", "int8", "", "", "-128", "-128"),
+    ("b", "smallint", "int16", "", "", "32767", "32767"),
+    ("c", "integer", "int32", "", "", "-2147483648", "-2147483648"),
+    ("d", "bigint", "int64", "", "", "9223372036854775807", "9223372036854775807"),
+    ("e", "real", "float", "", "", "0.1", "0.1"),
+    ("f", "double precision", "double", "", "", "1.7976931348623157E308", "1.7976931348623157e308"),
+    ("g", "double precision", "double", "", "", "\"NaN\"", "NaN"),
+    ("h", "boolean", "boolean", "", "", "true", "true"),
+    ("i", "text", "string", "", "", "\"a\\nü\"", "a\nü"),
+    ("j", "bytea", "bytes", "", "", "\"Cv8=\"", "\\x0aff"),
+    (
+        "k",
+        "numeric(12,2)",
+        "bytes",
+        "org.apache.kafka.connect.data.Decimal",
+        ",\"parameters\":{\"scale\":\"2\"}",
+        "\"/CI=\"",
+        "-9.90",
+    ),
+    (
+        "l",
+        "numeric",
+        "bytes",
+        "org.apache.kafka.connect.data.Decimal",
+        ",\"parameters\":{\"scale\":\"39\"}",
+        "\"AQAAAAAAAAAAAAAAAAAAAAA=\"",
+        "0.340282366920938463463374607431768211456",
+    ),
+    (
+        "m",
+        "numeric",
+        "bytes",
+        "org.apache.kafka.connect.data.Decimal",
+        ",\"parameters\":{\"scale\":\"-3\"}",
+        "\"BQ==\"",
+        "5000",
+    ),
+    ("n", "date", "int32", "org.apache.kafka.connect.data.Date", "", "20717", "2026-09-21"),
+    ("o", "time", "int32", "org.apache.kafka.connect.data.Time", "", "51200123", "14:13:20.123"),
+    (
+        "p",
+        "timestamptz",
+        "int64",
+        "org.apache.kafka.connect.data.Timestamp",
+        "",
+        "1790000000123",
+        "2026-09-21T14:13:20.123Z",
+    ),
+    (
+        "q",
+        "timestamp",
+        "int64",
+        "org.apache.kafka.connect.data.Timestamp",
+        "",
+        "1790000000123",
+        "2026-09-21T14:13:20.123",
+    ),
+    ("r", "date", "int32", "io.debezium.time.Date", "", "-719163", "0001-12-31 BC"),
+    ("s", "date", "int32", "io.debezium.time.Date", "", "2145042905", "5874897-12-31"),
+    ("t", "time", "int64", "io.debezium.time.MicroTime", "", "86400000000", "24:00:00"),
+    ("u", "time", "int64", "io.debezium.time.NanoTime", "", "51200123456789", "14:13:20.123456"),
+    (
+        "v",
+        "timestamp",
+        "int64",
+        "io.debezium.time.Timestamp",
+        "",
+        "9224318015999999",
+        "294276-12-31 23:59:59.999",
+    ),
+    (
+        "w",
+        "timestamp",
+        "int64",
+        "io.debezium.time.MicroTimestamp",
+        "",
+        "-62135596800000001",
+        "0001-12-31 23:59:59.999999 BC",
+    ),
+    ("x", "timestamp", "int64", "io.debezium.time.MicroTimestamp", "", "9223372036825200000", "infinity"),
+    ("y", "timestamp", "int64", "io.debezium.time.NanoTimestamp", "", "-1", "1969-12-31 23:59:59.999999"),
+    (
+        "z",
+        "timestamptz",
+        "string",
+        "io.debezium.time.ZonedTimestamp",
+        "",
+        "\"2026-09-21T14:13:20.1Z\"",
+        "2026-09-21 14:13:20.1+00",
+    ),
+    ("aa", "timetz", "string", "io.debezium.time.ZonedTime", "", "\"14:13:20.1Z\"", "14:13:20.1+00"),
+    ("ab", "date", "string", "io.debezium.time.IsoDate", "", "\"2026-09-21Z\"", "2026-09-21"),
+    ("ac", "time", "string", "io.debezium.time.IsoTime", "", "\"14:13:20Z\"", "14:13:20"),
+    (
+        "ad",
+        "timestamp",
+        "string",
+        "io.debezium.time.IsoTimestamp",
+        "",
+        "\"2026-09-21T14:13:20Z\"",
+        "2026-09-21 14:13:20",
+    ),
+    ("ae", "interval", "int64", "io.debezium.time.MicroDuration", "", "-90061500000", "-25:01:01.5"),
+    (
+        "af",
+        "interval",
+        "string",
+        "io.debezium.time.Interval",
+        "",
+        "\"P1Y2M3DT4H5M6.78S\"",
+        "1 year 2 mons 3 days 04:05:06.78",
+    ),
+    ("ag", "integer", "int32", "io.debezium.time.Year", "", "2026", "2026"),
+    ("ah", "jsonb", "string", "io.debezium.data.Json", "", "\"{\\\"n\\\": 1.10}\"", "{\"n\": 1.10}"),
+    ("ai", "jsonb", "string", "io.debezium.data.Json", "", "\"\\\"text\\\"\"", "\"text\""),
+    (
+        "aj",
+        "uuid",
+        "string",
+        "io.debezium.data.Uuid",
+        "",
+        "\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"",
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+    ),
+    (
+        "ak",
+        "bit(5)",
+        "bytes",
+        "io.debezium.data.Bits",
+        ",\"parameters\":{\"length\":\"5\"}",
+        "\"Cg==\"",
+        "01010",
+    ),
+    ("al", "text[]", "string", "io.debezium.data.EnumSet", "", "\"a,b\"", "{a,b}"),
+    (
+        "am",
+        "numeric",
+        "struct",
+        "io.debezium.data.VariableScaleDecimal",
+        ",\"fields\":[]",
+        "{\"scale\":3,\"value\":\"Cv8=\"}",
+        "2.815",
+    ),
+    (
+        "an",
+        "date[]",
+        "array",
+        "",
+        ",\"items\":{\"type\":\"int32\",\"name\":\"io.debezium.time.Date\"}",
+        "[0,null]",
+        "{1970-01-01,NULL}",
+    ),
+    (
+        "ao",
+        "jsonb",
+        "map",
+        "",
+        ",\"keys\":{\"type\":\"int32\"},\"values\":{\"type\":\"bytes\"}",
+        "[[1,\"Cg==\"]]",
+        "{\"1\": \"\\\\x0a\"}",
+    ),
+    ("ap", "text", "string", "io.debezium.data.Enum", "", "\"small\"", "small"),
+];
+
+/// Each value of Connect's JSON is what Postgres makes of the literal; a null, and what is absent, is NULL.
+#[tokio::test]
+async fn core_connect_json_is_what_postgres_reads() -> TestResult {
+    let columns: Vec<String> = TYPED.iter().map(|(column, kind, ..)| format!("{column} {kind}")).collect();
+    let table = format!(
+        "CREATE TABLE typed (id int, source_partition int, source_offset bigint, at_utc timestamptz, {})",
+        columns.join(", ")
+    );
+    let world = World::with_tables("connect", 2, &table).await?;
+    let names: Vec<String> =
+        TYPED.iter().map(|(column, ..)| format!("{column} = 'value.{column}'")).collect();
+    let sink = format!(
+        "[[sink]]\ntopic = 'TOPIC'\ntable = 'typed'\nenvelope = 'connect_json'\nkey_format = 'json'\n\
+         provenance = {{ partition = 'source_partition', offset = 'source_offset' }}\n\
+         columns = {{ id = 'key.id', at_utc = {{ from = 'value.y', unit = 'ns' }}, {} }}\n",
+        names.join(", ")
+    );
+    let fields: Vec<String> = TYPED
+        .iter()
+        .map(|(column, _, kind, name, more, ..)| {
+            let name =
+                if name.is_empty() { String::new() } else { format!(r#","name":"{name}","version":1"#) };
+            format!(r#"{{"type":"{kind}","optional":true{name}{more},"field":"{column}"}}"#)
+        })
+        .collect();
+    let schema = format!(r#"{{"type":"struct","fields":[{}],"optional":false}}"#, fields.join(","));
+    let payload = |value: &dyn Fn(&Typed) -> &'static str| {
+        let fields: Vec<String> =
+            TYPED.iter().map(|typed| format!("\"{}\":{}", typed.0, value(typed))).collect();
+        format!("{{{}}}", fields.join(","))
+    };
+    for (id, payload) in
+        [payload(&|typed| typed.5), payload(&|_| "null"), r#"{"a":null}"#.to_owned()].iter().enumerate()
+    {
+        for partition in 0..2 {
+            let key = format!(
+                r#"{{"schema":{{"type":"struct","fields":[{{"type":"int32","field":"id"}}]}},"payload":{{"id":{id}}}}}"#
+            );
+            let value = format!(r#"{{"schema":{schema},"payload":{payload}}}"#);
+            world.producer.send(world.message(partition).key(key).value(value))?;
+        }
+    }
+    world.producer.flush().await?;
+    let process = world.run("connect", &world.pipeline_file(&sink)?).await?;
+    world.caught_up().await?;
+    let client = world.database.client().await?;
+    for (column, kind, _, name, _, _, literal) in TYPED {
+        let literal = literal.replace('\'', "''");
+        let sql = format!("SELECT count(*) FROM typed WHERE id = 0 AND {column} = '{literal}'::{kind}");
+        let found = format!("SELECT {column}::text FROM typed WHERE id = 0 LIMIT 1");
+        let found: Option<String> = client.query_one(&found, &[]).await?.get(0);
+        assert_eq!(world.number(&sql).await?, 2, "{column} {kind} {name}: {found:?} is not {literal}");
+        let nulls = format!("SELECT count(*) FROM typed WHERE id > 0 AND {column} IS NULL");
+        assert_eq!(world.number(&nulls).await?, 4, "{column}");
+    }
+    let utc = "SELECT count(*) FROM typed WHERE at_utc = '1969-12-31 23:59:59.999999Z'";
+    assert_eq!(world.number(utc).await?, 2);
+    let rows = "SELECT source_partition, source_offset FROM typed";
+    Oracle::new(world.producer.ledger(), &world.topic).compare(&client, rows).await?.assert_exact();
+    // What is not in the envelope stands still, and is told.
+    world.producer.send(world.message(0).key("{}").value("{\"a\":1}"))?;
+    world.producer.flush().await?;
+    process.wait_for_line(|text| text.contains("schemas.enable = false"), PATIENCE).await?;
     process.term()?;
     assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
     Ok(())

@@ -25,14 +25,14 @@ pub(in super::super) const CONNECT: &[Entry] = &[
     entry(
         "value.converter.schemas.enable",
         EVERY,
-        Taken("`true` (Connect's default): paths through `payload`"),
+        Taken("`true` (Connect's default): `envelope = \"connect_json\"`"),
     ),
     entry(
         "value.converter.schema.content",
         EVERY,
-        Taken("paths without `payload`: records have no envelope then"),
+        Taken("no envelope: records have none then, and this schema is not read"),
     ),
-    entry("value.converter.schemas.cache.size", EVERY, NotNeeded("schemas are not read")),
+    entry("value.converter.schemas.cache.size", EVERY, NotNeeded("schemas are kept as long as they come")),
     entry(
         "value.converter.decimal.format",
         EVERY,
@@ -53,10 +53,12 @@ pub(in super::super) const CONNECT: &[Entry] = &[
     entry(
         "key.converter.schemas.enable",
         EVERY,
-        Taken("`true` (Connect's default): paths through `payload`"),
+        Taken(
+            "`true` (Connect's default): read in an envelope, with the value's; paths through `payload`, if the value has none",
+        ),
     ),
-    entry("key.converter.schema.content", EVERY, Taken("paths without `payload`")),
-    entry("key.converter.schemas.cache.size", EVERY, NotNeeded("schemas are not read")),
+    entry("key.converter.schema.content", EVERY, Taken("no envelope")),
+    entry("key.converter.schemas.cache.size", EVERY, NotNeeded("schemas are kept as long as they come")),
     entry("key.converter.decimal.format", EVERY, NotNeeded("it is about writing")),
     entry("key.converter.replace.null.with.default", EVERY, NotNeeded(DEFAULTS)),
     entry(
