@@ -6,6 +6,7 @@
 mod cell;
 mod condition;
 mod debezium;
+mod evolve;
 mod expect;
 mod extract;
 mod file;
@@ -19,8 +20,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
-use self::file::{File, OnBadRecord, TestEntry};
+use self::file::{Evolve, File, OnBadRecord, TestEntry};
 use self::map::{Input, Mapped, Outcome};
 pub use self::schema::json_schema;
 use self::sink::Sink;
@@ -37,6 +39,7 @@ pub struct Pipeline {
     sinks: Arc<[Sink]>,
     policies: Vec<(String, OnRejected)>,
     tests: Vec<TestEntry>,
+    missing: Printed,
 }
 
 /// A line of [`Pipeline::summary`].
@@ -126,7 +129,8 @@ impl Pipeline {
         let name = path
             .file_stem()
             .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let pipeline = Self { name, settings, sinks: sinks.into(), policies, tests };
+        let pipeline =
+            Self { name, settings, sinks: sinks.into(), policies, tests, missing: Printed::default() };
         pipeline
             .check_tests()
             .map_err(|what| Error::configuration(format!("the pipeline file {}: {what}", path.display())))?;
@@ -175,7 +179,23 @@ impl Pipeline {
         for (topic, policy) in &self.policies {
             builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
         }
-        builder.build(self.handler())
+        let mut worker = builder.build(self.handler())?;
+        let looked_at = self.sinks.iter().map(|sink| &sink.job).filter(|job| job.evolve != Evolve::None);
+        let jobs: Arc<[Job]> = looked_at.cloned().collect();
+        if !jobs.is_empty() {
+            let missing = Arc::clone(&self.missing);
+            worker.before = Some(Box::new(move |config| {
+                let (jobs, missing) = (Arc::clone(&jobs), Arc::clone(&missing));
+                Box::pin(async move { Evolution::new(&config, missing)?.fit(&jobs).await })
+            }));
+        }
+        Ok(worker)
+    }
+
+    /// What the tables lack, as SQL, once a worker has ended for it: of sinks with `evolve = "print"`.
+    #[must_use]
+    pub fn missing_ddl(&self) -> Option<&str> {
+        self.missing.get().map(String::as_str)
     }
 
     /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.
