@@ -33,7 +33,7 @@ use crate::verdict::Class;
 use crate::verdict::postgres::classify;
 
 /// Between two attempts to get a table's lock: those who have waited behind the first are let through.
-const GIVE_WAY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+const GIVE_WAY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How its sessions are called.
 const APPLICATION: &str = "highwater-evolve";
 
@@ -167,7 +167,7 @@ impl Evolution {
             let gap = Gap::between(&wants, &found);
             wrong.extend(gap.misfits.iter().cloned());
             if job.evolve == Evolve::Print {
-                missing.extend(gap.ddl.iter().cloned());
+                missing.extend(gap.ddl.iter().chain(&gap.grants).cloned());
             }
             all.push(wants);
             gaps.push(gap);
