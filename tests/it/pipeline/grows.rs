@@ -136,7 +136,7 @@ async fn a_start_is_refused_for_tables_that_do_not_fit() -> TestResult {
     assert!(said.stderr.contains("table \"Payments\": there is no such table"), "{said:?}");
     // Without `evolve_url` the worker's role may make nothing.
     let said = run("create").await?.ended(5);
-    let create = "CREATE TABLE \"public\".\"Payments\" (\"id\" text, \"amount\" numeric(12,2), \"body\" jsonb, \
+    let create = "CREATE TABLE \"public\".\"Payments\" (\"amount\" numeric(12,2), \"id\" text, \"body\" jsonb, \
                   \"source_partition\" integer, \"source_offset\" bigint);";
     assert!(
         said.stderr.contains(create) && said.stderr.contains("GRANT CREATE, USAGE ON SCHEMA"),
