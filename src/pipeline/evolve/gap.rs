@@ -35,7 +35,7 @@ impl Gap {
                 match &found.table {
                     None => gap.no_table(wants, found),
                     Some(table) if !matches!(table.kind.as_str(), "r" | "p") => {
-                        gap.misfit(wants, "it is no table of this database".to_owned());
+                        gap.misfit(wants, "it is no table of this database");
                     }
                     Some(table) => {
                         gap.columns(wants, found, table);
@@ -54,7 +54,7 @@ impl Gap {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    fn misfit(&mut self, wants: &Wants<'_>, what: String) {
+    fn misfit(&mut self, wants: &Wants<'_>, what: impl std::fmt::Display) {
         self.misfits.push(format!("table {}: {what}", wants.wanted.table));
     }
 
@@ -62,7 +62,7 @@ impl Gap {
         let wanted = wants.wanted;
         if wants.evolve == Evolve::Validate {
             let what = "there is no such table: make it, or have it made by `evolve = \"create\"`";
-            return self.misfit(wants, what.to_owned());
+            return self.misfit(wants, what);
         }
         let before = self.misfits.len();
         for (column, _) in wanted.columns.iter().zip(&wants.types).filter(|(_, id)| id.is_none()) {
@@ -76,7 +76,7 @@ impl Gap {
         if wanted.mode == Mode::Upsert && wanted.key.is_none() {
             self.misfit(
                 wants,
-                "it is to be made, and an upsert needs a primary key: name its columns in `key`".to_owned(),
+                "it is to be made, and an upsert needs a primary key: name its columns in `key`",
             );
         }
         if self.misfits.len() == before {
@@ -140,7 +140,7 @@ impl Gap {
         }
         match &wants.wanted.key {
             None if table.keys.is_empty() => {
-                self.misfit(wants, "an upsert needs a primary key or a unique index".to_owned());
+                self.misfit(wants, "an upsert needs a primary key or a unique index");
             }
             Some(key) => {
                 let same = |index: &&Vec<String>| {
@@ -180,13 +180,9 @@ impl Gap {
         if wanted.deletes && !table.rights.delete {
             self.misfit(wants, format!("this role may not DELETE: GRANT DELETE ON {place} TO {writer}"));
         }
-        let Some(rights) =
-            Some(table.rights).filter(|rights| !(rights.insert || rights.update || rights.delete))
-        else {
-            return;
-        };
         // Rights to columns are enough to write, but not for the lock.
-        if !rights.insert && lacking(&|column| column.rights.insert).is_empty() {
+        let has = table.rights;
+        if !(has.insert || has.update || has.delete) && lacking(&|column| column.rights.insert).is_empty() {
             let what = format!(
                 "this role may insert into columns of it, but not lock it while it writes: GRANT INSERT ON {place} TO {writer}"
             );
