@@ -8,6 +8,8 @@ mod error;
 mod lease;
 mod live;
 mod notices;
+#[cfg(feature = "cli")]
+pub(crate) mod one_off;
 mod password;
 pub(crate) mod pooler;
 mod privilege;

@@ -9,6 +9,7 @@ mod codec;
 mod condition;
 mod connect;
 mod debezium;
+mod evolve;
 mod expect;
 mod extract;
 mod file;
@@ -27,8 +28,9 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
-use self::file::{File, OnBadRecord, TestEntry};
+use self::file::{Evolve, File, OnBadRecord, TestEntry};
 pub use self::handler::PipelineHandler;
 use self::registry::Registry;
 pub use self::schema::json_schema;
@@ -46,6 +48,7 @@ pub struct Pipeline {
     sinks: Arc<[Sink]>,
     policies: Vec<(String, OnRejected)>,
     tests: Vec<TestEntry>,
+    missing: Printed,
 }
 
 /// A line of [`Pipeline::summary`].
@@ -144,7 +147,8 @@ impl Pipeline {
         let name = path
             .file_stem()
             .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let pipeline = Self { name, settings, sinks: sinks.into(), policies, tests };
+        let pipeline =
+            Self { name, settings, sinks: sinks.into(), policies, tests, missing: Printed::default() };
         pipeline
             .check_tests()
             .map_err(|what| Error::configuration(format!("the pipeline file {}: {what}", path.display())))?;
@@ -193,7 +197,23 @@ impl Pipeline {
         for (topic, policy) in &self.policies {
             builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
         }
-        builder.build(self.handler())
+        let mut worker = builder.build(self.handler())?;
+        let looked_at = self.sinks.iter().map(|sink| &sink.job).filter(|job| job.evolve != Evolve::None);
+        let jobs: Arc<[Job]> = looked_at.cloned().collect();
+        if !jobs.is_empty() {
+            let missing = Arc::clone(&self.missing);
+            worker.before = Some(Box::new(move |config| {
+                let (jobs, missing) = (Arc::clone(&jobs), Arc::clone(&missing));
+                Box::pin(async move { Evolution::new(&config, missing)?.fit(&jobs).await })
+            }));
+        }
+        Ok(worker)
+    }
+
+    /// What the tables lack, as SQL, once a worker has ended for it: of sinks with `evolve = "print"`.
+    #[must_use]
+    pub fn missing_ddl(&self) -> Option<&str> {
+        self.missing.get().map(String::as_str)
     }
 
     /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.

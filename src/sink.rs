@@ -39,6 +39,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(feature = "cli")]
 pub(crate) use json::unquoted;
 #[cfg(feature = "cli")]
+pub(crate) use plan::{quote, quoted};
+#[cfg(feature = "cli")]
 pub(crate) use row::Failure;
 pub use row::Row;
 pub use rows::{Rows, TableRows};

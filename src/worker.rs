@@ -30,6 +30,7 @@ mod surveying;
 mod unassigned;
 mod vigil;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
@@ -43,6 +44,10 @@ use crate::error::Result;
 use crate::handler::ErasedHandler;
 use crate::token::ErasedTokenSource;
 use status::StatusBoard;
+
+/// What is done once Postgres answers, before the group is joined; what it refuses ends the worker.
+pub(crate) type Before =
+    Box<dyn Fn(Config) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
 
 /// A worker of a consumer group: built, not yet running.
 ///
@@ -71,6 +76,7 @@ pub struct Worker {
     board: Arc<StatusBoard>,
     /// The program's own source of tokens for Kafka.
     tokens: Option<Arc<dyn ErasedTokenSource>>,
+    pub(crate) before: Option<Before>,
 }
 
 impl Worker {

@@ -30,8 +30,8 @@ Examples:
 
 /// Run a pipeline: topics into tables, by a file, exactly once
 ///
-/// Rows and offsets are committed in one Postgres transaction, over all tables of the file. The tables are there already,
-/// and Highwater's own (`highwater migrate`).
+/// Rows and offsets are committed in one Postgres transaction, over all tables of the file. The tables are there already
+/// (or the file says `evolve`), and Highwater's own (`highwater migrate`).
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(super) struct RunArguments {
@@ -86,8 +86,11 @@ pub(super) async fn run(arguments: &RunArguments) -> Result<String> {
     let pipeline = Pipeline::from_file(&arguments.file)?;
     let worker = pipeline.worker(PartialConfig::from_env()?)?;
     if !arguments.check {
-        worker.run().await?;
-        return Ok(String::new());
+        let ended = worker.run().await;
+        if let Some(ddl) = pipeline.missing_ddl() {
+            super::print(ddl);
+        }
+        return ended.map(|()| String::new());
     }
     let mut text = String::new();
     for sink in pipeline.summary() {

@@ -8,6 +8,7 @@ use super::settings::SETTINGS;
 use super::settings::{Config, PartialConfig};
 use super::subscription::check_assign;
 use super::table::{DefaultValue, Place};
+use super::values::PostgresUrl;
 use crate::error::{Error, Result};
 
 /// Refuses a layer that lacks one of `names`.
@@ -92,6 +93,7 @@ pub(super) fn check_together(config: &Config, layer: &PartialConfig) -> Result<(
         )));
     }
     check_password(config, layer)?;
+    check_evolution(config, layer)?;
     check_group(config, place)?;
     let (session, heartbeat) = (config.effective_session_timeout(), config.effective_heartbeat_interval());
     if heartbeat * 3 > session {
@@ -131,6 +133,26 @@ pub(super) fn check_password(config: &Config, layer: &PartialConfig) -> Result<(
     match (given, config.postgres_url.address()) {
         (Some(given), Ok(address)) if address.has_password() => {
             Err(given.error("is set, but `postgres_url` has a password, too: take that out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// So does the password of `evolve_url`, without which there is none.
+fn check_evolution(config: &Config, layer: &PartialConfig) -> Result<()> {
+    let given = exclusive(
+        ("evolve_password_file", "HIGHWATER_EVOLVE_PASSWORD_FILE", config.evolve_password_file.is_some()),
+        (
+            "evolve_password_command",
+            "HIGHWATER_EVOLVE_PASSWORD_COMMAND",
+            config.evolve_password_command.is_some(),
+        ),
+        |name, env| layer.place(name, env),
+    )?;
+    match (given, config.evolve_url.as_ref().map(PostgresUrl::address)) {
+        (Some(given), None) => Err(given.error("is the password of `evolve_url`, which is not set")),
+        (Some(given), Some(Ok(address))) if address.has_password() => {
+            Err(given.error("is set, but `evolve_url` has a password, too: take that out"))
         }
         _ => Ok(()),
     }

@@ -100,6 +100,12 @@ pub(super) const PARTITIONS: Kind<Vec<TopicPartition>> = Kind::checked(
 pub(super) const POSTGRES_URL: Kind<PostgresUrl> =
     Kind::checked("URL, or `key=value` pairs", |raw| text(raw).map(PostgresUrl::from), PostgresUrl::check);
 
+pub(super) const OPTIONAL_POSTGRES_URL: Kind<Option<PostgresUrl>> = Kind::checked(
+    "URL, or `key=value` pairs",
+    |raw| text(raw).map(|text| Some(PostgresUrl::from(text))),
+    |url| url.as_ref().map_or(Ok(()), PostgresUrl::check),
+);
+
 /// Its checks must not repeat it.
 pub(super) const PASSWORD_COMMAND: Kind<Option<PasswordCommand>> =
     Kind::plain("command of the shell", |raw| text(raw).map(|text| Some(PasswordCommand::from(text))));

@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::group::{Assignor, GroupProtocol};
 use super::items::{check_brokers, check_compat, check_topics};
 use super::parse::{
-    ADDRESS, ASSIGNOR, GROUP_PROTOCOL, HTTP_URL, ISOLATION, Kind, ON_OFFSET_LOST, ON_REJECTED, OPTIONAL_TEXT,
-    PARTITIONS, PASSWORD_COMMAND, POSTGRES_URL, Raw, SCHEMA, SECRET, START, TEXT, bytes, count, count_or_off,
-    duration, duration_or_auto, duration_or_off, list, optional_duration,
+    ADDRESS, ASSIGNOR, GROUP_PROTOCOL, HTTP_URL, ISOLATION, Kind, ON_OFFSET_LOST, ON_REJECTED,
+    OPTIONAL_POSTGRES_URL, OPTIONAL_TEXT, PARTITIONS, PASSWORD_COMMAND, POSTGRES_URL, Raw, SCHEMA, SECRET,
+    START, TEXT, bytes, count, count_or_off, duration, duration_or_auto, duration_or_off, list,
+    optional_duration,
 };
 use super::properties::{KafkaProperties, Secret};
 use super::start::StartPolicy;
@@ -90,6 +91,32 @@ settings! {
         default: Described("none"),
         change: "Where passwords are tokens that are made on demand, as cloud providers do. Not beside \
                  `postgres_password_file`.",
+    }
+
+    /// The same database for whoever makes and changes tables, where a pipeline's sink says `evolve`: a role that owns them
+    /// or may make them, so that the worker's own role need not (docs/pipeline.md, "Tables that grow"). Written as
+    /// `postgres_url`; it is connected to at the start only, and only if something is missing. Programs do not use it.
+    evolve_url: Option<PostgresUrl> {
+        env: "HIGHWATER_EVOLVE_URL",
+        kind: OPTIONAL_POSTGRES_URL,
+        default: Described("`postgres_url`, with its password"),
+        change: "With `evolve = \"create\"` or `\"add_columns\"`; keep it in a secret.",
+    }
+
+    /// A file that holds the password of `evolve_url`, which then has none; see `postgres_password_file`.
+    evolve_password_file: Option<String> {
+        env: "HIGHWATER_EVOLVE_PASSWORD_FILE",
+        kind: OPTIONAL_TEXT,
+        default: Described("none: the password is in `evolve_url`, or there is none"),
+        change: "Where passwords are rotated and written to a file, as a mounted secret is.",
+    }
+
+    /// A command, for `sh -c`, that prints the password of `evolve_url`; see `postgres_password_command`.
+    evolve_password_command: Option<PasswordCommand> {
+        env: "HIGHWATER_EVOLVE_PASSWORD_COMMAND",
+        kind: PASSWORD_COMMAND,
+        default: Described("none"),
+        change: "Where passwords are tokens that are made on demand. Not beside `evolve_password_file`.",
     }
 
     /// A file that holds the password of `kafka.sasl.username`, for PLAIN and SCRAM. What it holds is compared every 10 s: a

@@ -488,3 +488,25 @@ crate::fuzz::fuzz!(
         }
     }
 );
+
+/// The password of `evolve_url` comes from one place, and shows nowhere.
+#[test]
+fn the_owner_of_tables_has_credentials_of_his_own() {
+    let url = ("HIGHWATER_EVOLVE_URL", "postgres://owner:s3cret@db/app");
+    let config = with(&[url]).unwrap();
+    let text = format!("{config:?}");
+    assert!(text.contains("postgres://owner@db:5432/app") && !text.contains("s3cret"), "{text}");
+    let (file, command) =
+        (("HIGHWATER_EVOLVE_PASSWORD_FILE", "/x"), ("HIGHWATER_EVOLVE_PASSWORD_COMMAND", "echo"));
+    let plain = ("HIGHWATER_EVOLVE_URL", "postgres://owner@db/app");
+    assert!(with(&[plain, file]).is_ok() && with(&[plain, command]).is_ok());
+    for (extra, words) in [
+        (vec![url, file], "`evolve_url` has a password, too"),
+        (vec![plain, file, command], "choose one of the two"),
+        (vec![command], "`evolve_url`, which is not set"),
+        (vec![("HIGHWATER_EVOLVE_URL", "mysql://db/app")], "evolve_url"),
+    ] {
+        let error = refused(&extra);
+        assert!(error.to_string().contains(words), "{extra:?}: {error}");
+    }
+}

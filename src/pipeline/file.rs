@@ -87,6 +87,8 @@ pub(crate) struct SinkEntry {
     #[serde(default)]
     pub(crate) provenance: Provenance,
     pub(crate) on_bad_record: Option<OnBadRecord>,
+    #[serde(default)]
+    pub(crate) evolve: Evolve,
 }
 
 /// One, or several.
@@ -102,6 +104,8 @@ pub(crate) struct Columns(pub(crate) Vec<(String, ColumnEntry)>);
 pub(crate) struct ColumnEntry {
     pub(crate) from: String,
     pub(crate) unit: Option<Unit>,
+    /// Of the table's column, where it may be made.
+    pub(crate) r#type: Option<String>,
 }
 
 /// Since 1970-01-01T00:00:00Z.
@@ -242,6 +246,19 @@ pub(crate) enum OnBadRecord {
     ParkKey,
 }
 
+/// What is done about a table that is not what the sink writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Evolve {
+    /// It is not looked at before the first record.
+    #[default]
+    None,
+    Validate,
+    Print,
+    Create,
+    AddColumns,
+}
+
 /// Columns for where a record has come from.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -353,7 +370,7 @@ impl<'de> Deserialize<'de> for Columns {
                         return Err(S::Error::custom("a column with a quote in its name needs a path"));
                     }
                     let from = super::path::Path::field(&name).to_string();
-                    columns.push((name, ColumnEntry { from, unit: None }));
+                    columns.push((name, ColumnEntry { from, unit: None, r#type: None }));
                 }
                 Ok(Columns(columns))
             }
@@ -386,7 +403,7 @@ impl<'de> Deserialize<'de> for PathOrTable {
             }
 
             fn visit_str<E>(self, from: &str) -> Result<PathOrTable, E> {
-                Ok(PathOrTable(ColumnEntry { from: from.to_owned(), unit: None }))
+                Ok(PathOrTable(ColumnEntry { from: from.to_owned(), unit: None, r#type: None }))
             }
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PathOrTable, M::Error> {

@@ -46,6 +46,7 @@ fn sink() -> Value {
         { "type": "object", "additionalProperties": false, "required": ["from"], "properties": {
             "from": text("A path, such as value.paid_at"),
             "unit": one_of("What a number in it counts, since 1970-01-01T00:00:00Z", &["d", "s", "ms", "us", "ns"]),
+            "type": text("The column's type in SQL, such as numeric(12,2), where `evolve` may make or compare it"),
         } },
     ] });
     json!({
@@ -89,6 +90,8 @@ fn sink() -> Value {
             },
             "on_bad_record": one_of("A record that is rejected. Default: the setting on_rejected",
                                     &["halt", "dead_letter", "park_key"]),
+            "evolve": one_of("A table that is not what is written. Default: none, it is not looked at before the first record",
+                             &["none", "validate", "print", "create", "add_columns"]),
         },
     })
 }

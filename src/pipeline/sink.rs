@@ -5,16 +5,17 @@ use std::sync::Arc;
 use super::codec::Codec;
 use super::condition::{Comparison, Condition, Literal};
 use super::connect::KnownSchemas;
+use super::evolve::{self, Job, Wanted, WantedColumn};
 use super::extract::Tree;
 use super::file::{
-    Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SchemaEntry,
+    Bytea, ColumnEntry, Deletes, Envelope, Evolve, Extra, Format, KeyFormat, Missing, Mode, Nul, SchemaEntry,
     SinkEntry, Unit,
 };
 use super::path::{Path, Root, Step};
 use super::schemas::Schemas;
 use crate::Table;
 use crate::config::{TopicPattern, check_topics, is_pattern};
-use crate::sink::{Bytea as TableBytea, Nul as TableNul};
+use crate::sink::{Bytea as TableBytea, Mode as TableMode, Nul as TableNul};
 
 /// Topics into a table.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Sink {
     pub(crate) topics: Vec<String>,
     patterns: Vec<TopicPattern>,
     pub(crate) table: Table,
+    /// What the table is to be, and what may be done about it.
+    pub(crate) job: Job,
     pub(crate) columns: Vec<Column>,
     pub(crate) key_format: KeyFormat,
     pub(crate) value: Format,
@@ -103,6 +106,7 @@ impl Sink {
             topics: topics.clone(),
             patterns,
             table: table(entry)?,
+            job: Job { evolve: entry.evolve, wanted: wanted(entry)? },
             columns: Vec::new(),
             key_format: entry.key_format.read(),
             value: entry.value.read(),
@@ -165,7 +169,7 @@ impl Sink {
             || self.patterns.iter().any(|pattern| pattern.matches(topic))
     }
 
-    fn add(&mut self, name: &str, ColumnEntry { from, unit }: &ColumnEntry) -> Result<(), String> {
+    fn add(&mut self, name: &str, ColumnEntry { from, unit, .. }: &ColumnEntry) -> Result<(), String> {
         let path: Path = from.parse()?;
         let source = self.source(&path, *unit, true)?;
         if unit.is_some() && !matches!(source, Source::Slot(..)) {
@@ -315,4 +319,46 @@ fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
         None if can => Ok(Deletes::Apply),
         None => Ok(Deletes::Reject),
     }
+}
+
+/// What the table must have, with the types that are known before any record is.
+fn wanted(entry: &SinkEntry) -> Result<Wanted, String> {
+    let mut columns = Vec::new();
+    for (name, column) in &entry.columns.0 {
+        if let Some(text) = &column.r#type {
+            if entry.evolve == Evolve::None {
+                return Err(format!(
+                    "column {name}: `type` is for a column that is made or compared: evolve = \"validate\", \"print\", \
+                     \"create\" or \"add_columns\""
+                ));
+            }
+            evolve::check_type(text).map_err(|what| format!("column {name}: {what}"))?;
+        }
+        let declared = column.r#type.is_some();
+        columns.push(WantedColumn {
+            name: name.clone(),
+            sql_type: column.r#type.clone(),
+            declared,
+            not_null: false,
+        });
+    }
+    let provenance = &entry.provenance;
+    let others = [
+        (&entry.rest, "jsonb"),
+        (&provenance.topic, "text"),
+        (&provenance.partition, "integer"),
+        (&provenance.offset, "bigint"),
+        (&provenance.timestamp, "timestamptz"),
+    ];
+    columns.extend(others.into_iter().filter_map(|(name, usual)| {
+        let (name, sql_type) = (name.clone()?, Some(usual.to_owned()));
+        Some(WantedColumn { name, sql_type, declared: false, not_null: false })
+    }));
+    let mode = match entry.mode {
+        Mode::Append => TableMode::Append,
+        Mode::InsertIgnore => TableMode::InsertIgnore,
+        Mode::Upsert => TableMode::Upsert,
+    };
+    let deletes = deletes(entry)? == Deletes::Apply;
+    Ok(Wanted { table: entry.table.clone(), columns, key: entry.key.clone(), mode, deletes })
 }

@@ -117,6 +117,9 @@ async fn prepare(worker: &Worker, owner: Uuid) -> Result<Prepared> {
     let catalog = Catalog::new(Arc::clone(&access)).map_err(refused_properties)?;
 
     let database_id = connect(&db, backoff.clone()).await?;
+    if let Some(before) = &worker.before {
+        before(config.clone()).await?;
+    }
     let start = Arc::new(Start::new(Arc::clone(&db), database_id, catalog.clone(), config, backoff.clone()));
     let held = Arc::new(HeldClaims::default());
     let (taken_sender, taken) = mpsc::unbounded_channel();

@@ -34,6 +34,8 @@ pub(super) struct Rows {
     /// Columns of topic, partition and offset.
     pub(super) provenance: Option<[String; 3]>,
     pub(super) on_bad_record: &'static str,
+    /// None: as it is without.
+    pub(super) evolve: Option<&'static str>,
 }
 
 /// Which fields are the table's key.
@@ -106,6 +108,7 @@ impl Rows {
             } else {
                 "halt"
             },
+            evolve: evolve(source, findings),
         };
         if unwrapped && this.deletes != Some("apply") {
             this.deletes = Some("ignore"); // the transform drops them
@@ -280,6 +283,33 @@ fn mode(source: &Source, key: KeyMode, key_option: &str, findings: &mut Findings
             "append"
         }
     }
+}
+
+/// What the connector does about a table that lacks something.
+fn evolve(source: &Source, findings: &mut Findings) -> Option<&'static str> {
+    const OPTION: &str = "schema.evolution";
+    let evolve = match source.connector {
+        Connector::Debezium => match source.get(OPTION).unwrap_or("none").to_lowercase().as_str() {
+            "none" => return None,
+            "validate-only" => return Some("validate"),
+            "basic" => "add_columns",
+            _ => {
+                findings.refuse(
+                    OPTION,
+                    "has a value that the connector does not know: none, validate-only, basic",
+                );
+                return None;
+            }
+        },
+        _ if source.is("auto.evolve", false) => "add_columns",
+        _ if source.is("auto.create", false) => "create",
+        _ => return None,
+    };
+    findings.note_on_file(
+        "tables and columns are made by types that the file names, not by the records' schemas yet: see to `evolve` and \
+         `type`",
+    );
+    Some(evolve)
 }
 
 fn deletes(

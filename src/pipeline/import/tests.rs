@@ -308,3 +308,35 @@ fn unwrapping_is_an_envelope() {
         assert!(imported.toml.contains(&format!("\n{line}\n")), "{line}: {}", imported.toml);
     }
 }
+
+/// Who made and changed the tables goes on doing so.
+#[test]
+fn tables_go_on_growing() {
+    for (changes, evolve) in [
+        (json!({"auto.create": true}), Some("create")),
+        (json!({"auto.evolve": "TRUE"}), Some("add_columns")),
+        (json!({"auto.create": "true", "auto.evolve": "true"}), Some("add_columns")),
+        (json!({"auto.create": "false", "auto.evolve": "false"}), None),
+    ] {
+        let imported = taken(&changes);
+        check(&imported);
+        let line = evolve.map(|evolve| format!("\nevolve = \"{evolve}\"\n"));
+        match &line {
+            Some(line) => assert!(imported.toml.contains(line), "{changes}: {}", imported.toml),
+            None => assert!(!imported.toml.contains("evolve"), "{changes}: {}", imported.toml),
+        }
+        assert_eq!(
+            imported.notes.iter().any(|note| note.text.contains("`evolve`")),
+            line.is_some(),
+            "{changes}"
+        );
+    }
+    let base: Value = serde_json::from_str(DEBEZIUM).unwrap();
+    for (evolution, line) in
+        [("basic", "\nevolve = \"add_columns\"\n"), ("validate-only", "\nevolve = \"validate\"\n")]
+    {
+        let imported =
+            import(&changed(&base["config"], &json!({"name": "c", "schema.evolution": evolution}))).unwrap();
+        assert!(imported.toml.contains(line), "{evolution}: {}", imported.toml);
+    }
+}

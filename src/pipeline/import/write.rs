@@ -157,6 +157,16 @@ impl Draft<'_> {
         if let Some(deletes) = rows.deletes {
             let _ = writeln!(file, "deletes = \"{deletes}\"");
         }
+        if let Some(evolve) = rows.evolve {
+            if evolve != "validate" {
+                comment(
+                    file,
+                    "What is missing is made at the start, by these types: columns.a = { from = \"value.a\", type = \"text\" }. \
+                     Of a column that is there none is needed.",
+                );
+            }
+            let _ = writeln!(file, "evolve = \"{evolve}\"");
+        }
         if rows.on_bad_record == "dead_letter" {
             comment(
                 file,

@@ -9,8 +9,6 @@ const POOL: &str = "each of the `lanes` has its connection";
 const COPY: &str =
     "rows are always written by COPY, in batches that find their size (`batch_target_records`)";
 const OTHER_SERVER: &str = "it is about another database";
-const BY_ITSELF: &str = "tables are not created or changed yet: the connector has done so by now; see to further columns \
-                         by migrations, set it to `false`, and import again";
 const ZONE: &str = "times without a zone are not shifted yet: only UTC can be taken over";
 const NAMING: &str = "names are not made by rules yet: leave it out, import, and write the names into `table` and \
                       `columns`";
@@ -96,15 +94,25 @@ pub(in super::super) const JDBC: &[Entry] = &[
     entry("sql.quote.identifiers", AIVEN, Taken("the same, with `false`")),
     entry("quote.identifiers", DEBEZIUM, Taken("the same, with `false` (Debezium's default)")),
     entry("table.types", CONFLUENT, NotNeeded("any table is written that takes COPY, partitioned ones too")),
-    entry("auto.create", NOT_DEBEZIUM, Only(&["false"], BY_ITSELF)),
-    entry("auto.evolve", NOT_DEBEZIUM, Only(&["false"], BY_ITSELF)),
+    entry(
+        "auto.create",
+        NOT_DEBEZIUM,
+        Taken("`evolve = \"create\"`; a column of a table that is to be made needs its `type` in the file"),
+    ),
+    entry(
+        "auto.evolve",
+        NOT_DEBEZIUM,
+        Taken(
+            "`evolve = \"add_columns\"`, which also makes the table; a column that is to be added needs its `type` in the \
+             file",
+        ),
+    ),
     entry(
         "schema.evolution",
         DEBEZIUM,
-        Only(
-            &["none", "validate-only"],
-            "tables are not created or changed yet: the connector has done so by now; see to further columns by \
-             migrations, set it to `none`, and import again",
+        Taken(
+            "`evolve`: `none` is `none`, `validate-only` is `validate`, `basic` is `add_columns`; a column that is to be \
+             added needs its `type` in the file",
         ),
     ),
     // How rows get into it.
