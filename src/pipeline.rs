@@ -15,6 +15,7 @@ mod extract;
 mod file;
 mod handler;
 pub mod import;
+mod learn;
 mod map;
 mod path;
 mod protobuf;
@@ -22,22 +23,25 @@ mod registry;
 mod schema;
 mod schemas;
 mod semantic;
+mod shape;
 mod sink;
 mod wire;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
-use self::file::{Evolve, File, OnBadRecord, TestEntry};
+use self::file::{Evolve, File, OnBadRecord, SinkEntry, TestEntry};
 pub use self::handler::PipelineHandler;
+use self::learn::{Growth, Learned};
 use self::registry::Registry;
 pub use self::schema::json_schema;
 use self::schemas::Schemas;
 use self::sink::{Context, Sink};
 use crate::config::{OnRejected, is_pattern, line_at, place_in, suggest};
 use crate::error::{Error, Result};
+use crate::worker::stop_wish;
 use crate::{PartialConfig, RejectPolicy, Worker};
 
 /// A pipeline file that was read and checked. Nothing is connected to yet.
@@ -49,6 +53,12 @@ pub struct Pipeline {
     policies: Vec<(String, OnRejected)>,
     tests: Vec<TestEntry>,
     missing: Printed,
+    /// What the sinks are made of, each with its line: what is learned of schemas makes them anew.
+    entries: Vec<(usize, SinkEntry)>,
+    learned: Vec<Learned>,
+    growth: Arc<Growth>,
+    registry: Option<Arc<Schemas>>,
+    path: PathBuf,
 }
 
 /// A line of [`Pipeline::summary`].
@@ -102,7 +112,6 @@ impl Pipeline {
             Ok::<_, Error>(Arc::new(Schemas::new(registry)))
         });
         let registry = registry.transpose()?;
-        let context = Context { registry: registry.as_ref(), folder: path.parent().unwrap_or(Path::new("")) };
         if entries.is_empty() {
             return Err(Error::configuration(format!(
                 "the pipeline file {} has no [[sink]]: which topic goes into which table?",
@@ -110,12 +119,47 @@ impl Pipeline {
             )));
         }
         let settings = PartialConfig::from_table(settings, path, &file::KEYS)?;
+        let with_line =
+            |entry: toml::Spanned<SinkEntry>| (line_at(text, entry.span().start), entry.into_inner());
+        let entries: Vec<_> = entries.into_iter().map(with_line).collect();
+        let name = path
+            .file_stem()
+            .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let mut pipeline = Self {
+            name,
+            settings,
+            sinks: Arc::new([]),
+            policies: Vec::new(),
+            tests,
+            missing: Printed::default(),
+            entries,
+            learned: Vec::new(),
+            growth: Arc::default(),
+            registry,
+            path: path.to_owned(),
+        };
+        pipeline.compile()?;
+        pipeline
+            .check_tests()
+            .map_err(|what| Error::configuration(format!("the pipeline file {}: {what}", path.display())))?;
+        Ok(pipeline)
+    }
+
+    /// Makes the sinks, by what is known of the schemas.
+    fn compile(&mut self) -> Result<()> {
+        let path = self.path.display();
+        let folder = self.path.parent().unwrap_or(Path::new(""));
         let (mut sinks, mut policies) = (Vec::<Sink>::new(), Vec::new());
-        for entry in entries {
-            let line = line_at(text, entry.span().start);
-            let entry = entry.into_inner();
-            let refused = |what: &str| at(line, &format!("[[sink]] into table {}: {what}", entry.table));
-            let sink = Sink::compile(&entry, &context).map_err(|what| refused(&what))?;
+        for (at, (line, entry)) in self.entries.iter().enumerate() {
+            let refused = |what: &str| {
+                Error::configuration(format!(
+                    "the pipeline file {path}, line {line}: [[sink]] into table {}: {what}",
+                    entry.table
+                ))
+            };
+            let learned = self.learned.get(at);
+            let context = Context { registry: self.registry.as_ref(), folder, learned };
+            let sink = Sink::compile(entry, &context).map_err(|what| refused(&what))?;
             if sinks.iter().any(|other| plain(&other.table.name) == plain(&sink.table.name)) {
                 return Err(refused(
                     "another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
@@ -140,19 +184,43 @@ impl Pipeline {
         }
         if let Some((topic, other)) = contradicting(&policies, &sinks) {
             return Err(Error::configuration(format!(
-                "the pipeline file {}: {other} says otherwise of `on_bad_record` for topic {topic}",
-                path.display()
+                "the pipeline file {path}: {other} says otherwise of `on_bad_record` for topic {topic}"
             )));
         }
-        let name = path
-            .file_stem()
-            .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let pipeline =
-            Self { name, settings, sinks: sinks.into(), policies, tests, missing: Printed::default() };
-        pipeline
-            .check_tests()
-            .map_err(|what| Error::configuration(format!("the pipeline file {}: {what}", path.display())))?;
-        Ok(pipeline)
+        (self.sinks, self.policies) = (sinks.into(), policies);
+        Ok(())
+    }
+
+    /// Asks the registry for what the sinks take of their schemas, where the file leaves that open: the columns, or the
+    /// types of columns that may be made. Waits for a registry that is away.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) if the registry has no such schema, or it does not fit the file.
+    pub async fn learn(&mut self) -> Result<()> {
+        self.learned.resize(self.entries.len(), Learned::default());
+        learn::grow(&self.growth, &mut self.learned);
+        for (((_, entry), sink), learned) in self.entries.iter().zip(&*self.sinks).zip(&mut self.learned) {
+            learn::learn(entry, sink, learned).await?;
+        }
+        self.compile()
+    }
+
+    /// Runs until SIGTERM or SIGINT, as [`Worker::run`] does; begins anew where schemas have come to have fields of which
+    /// columns are made.
+    ///
+    /// # Errors
+    /// As there, and if a setting is missing, out of range, or contradicts the file.
+    pub async fn run(&mut self, settings: PartialConfig) -> Result<()> {
+        loop {
+            tokio::select! {
+                learned = self.learn() => learned?,
+                wished = stop_wish() => return wished,
+            }
+            let growth = Arc::clone(&self.growth);
+            if !self.worker(settings.clone())?.run_or(growth.notify.notified()).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// What it does, sink by sink.
@@ -219,7 +287,7 @@ impl Pipeline {
     /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.
     #[must_use]
     pub fn handler(&self) -> PipelineHandler {
-        PipelineHandler::new(&self.sinks)
+        PipelineHandler::new(&self.sinks, &self.growth)
     }
 }
 

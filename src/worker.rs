@@ -36,6 +36,8 @@ use std::sync::Arc;
 pub use builder::WorkerBuilder;
 pub use handle::WorkerHandle;
 pub use monitor::Monitor;
+#[cfg(feature = "cli")]
+pub(crate) use signals::stop_wish;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
 
 use crate::config::Config;
@@ -99,7 +101,12 @@ impl Worker {
     /// What ends a worker for good: wrong credentials, missing schema or privilege, a start policy that refuses, an
     /// unknown topic, a fenced instance id. A server that is away is none of these: it is waited for.
     pub async fn run(self) -> Result<()> {
-        signals::Signals::new()?.run(self).await
+        self.run_or(std::future::pending()).await.map(|_| ())
+    }
+
+    /// As [`run`](Self::run), or until `over` ends; whether it was that.
+    pub(crate) async fn run_or(self, over: impl Future<Output = ()>) -> Result<bool> {
+        signals::Signals::new()?.run(self, over).await
     }
 
     /// Runs until `shutdown` ends, then stops softly as [`run`](Self::run) does.

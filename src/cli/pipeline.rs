@@ -83,15 +83,18 @@ Examples:
 pub(super) struct SchemaArguments {}
 
 pub(super) async fn run(arguments: &RunArguments) -> Result<String> {
-    let pipeline = Pipeline::from_file(&arguments.file)?;
-    let worker = pipeline.worker(PartialConfig::from_env()?)?;
+    let mut pipeline = Pipeline::from_file(&arguments.file)?;
+    let settings = PartialConfig::from_env()?;
     if !arguments.check {
-        let ended = worker.run().await;
+        // What is wrong with the settings is found before anything is connected to.
+        pipeline.worker(settings.clone())?;
+        let ended = pipeline.run(settings).await;
         if let Some(ddl) = pipeline.missing_ddl() {
             super::print(ddl);
         }
         return ended.map(|()| String::new());
     }
+    pipeline.worker(settings)?;
     let mut text = String::new();
     for sink in pipeline.summary() {
         // Writing to a string can't fail.

@@ -6,6 +6,7 @@
 
 mod plan;
 mod read;
+mod shape;
 
 pub(crate) use plan::Plan;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::file::{Format, SchemaEntry};
 use super::schemas::Schemas;
+use super::shape::Field;
 use super::wire::{SchemaId, id, unframed};
-use super::{avro, protobuf};
+use super::{avro, protobuf, shape};
 
 /// Of the bytes of a key or a value.
 #[derive(Debug, Clone)]
@@ -75,6 +76,16 @@ impl Decoder {
             Kind::Protobuf => Self::Protobuf(protobuf::Schema::new(text, references.into_iter().collect())?),
             Kind::JsonSchema => Self::Json,
         })
+    }
+
+    /// The columns that its fields would be; `is_event`: of the row that a change event writes. `None`: it has none.
+    pub(crate) fn shape(&self, is_event: bool) -> Option<Vec<Field>> {
+        match self {
+            Self::Avro(plan) => plan.shape(is_event),
+            Self::Protobuf(schema) if !is_event => Some(shape::of_message(schema.first())),
+            Self::Message(message) if !is_event => Some(shape::of_message(message)),
+            Self::Protobuf(_) | Self::Message(_) | Self::Json => None,
+        }
     }
 
     fn read(&self, message: &[usize], payload: &[u8], out: &mut Vec<u8>) -> Result<(), Undecoded> {

@@ -63,6 +63,8 @@ pub(crate) struct SchemaEntry {
 pub(crate) struct SinkEntry {
     pub(crate) topic: Names,
     pub(crate) table: String,
+    /// None: the fields of the values' schema.
+    #[serde(default)]
     pub(crate) columns: Columns,
     #[serde(default)]
     pub(crate) key_format: KeyFormat,
@@ -96,7 +98,7 @@ pub(crate) struct SinkEntry {
 pub(crate) struct Names(pub(crate) Vec<String>);
 
 /// Where each column's value is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Columns(pub(crate) Vec<(String, ColumnEntry)>);
 
 #[derive(Debug, Clone, Deserialize)]

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::codec::{Codec, Undecoded};
+use super::codec::{Codec, Kind, Undecoded};
 use super::connect::Buffers;
+use super::learn::{self, Growth};
 use super::map::{Headers as _, Input, Mapped, Outcome};
 use super::schemas::Schemas;
 use super::sink::Sink;
@@ -26,15 +27,21 @@ struct Router {
     sinks: Arc<[Sink]>,
     /// Whether any needs a registry.
     asks: bool,
+    growth: Arc<Growth>,
     /// Patterns are not matched anew for each record.
     known: RwLock<HashMap<Box<str>, Arc<[usize]>>>,
 }
 
 impl PipelineHandler {
-    pub(super) fn new(sinks: &Arc<[Sink]>) -> Self {
+    pub(super) fn new(sinks: &Arc<[Sink]>, growth: &Arc<Growth>) -> Self {
         let asks = |codec: &Codec| matches!(codec, Codec::Named(..) | Codec::Version(..));
         let asks = sinks.iter().any(|sink| asks(&sink.key_codec) || asks(&sink.value_codec));
-        let router = Arc::new(Router { sinks: Arc::clone(sinks), asks, known: RwLock::default() });
+        let router = Arc::new(Router {
+            sinks: Arc::clone(sinks),
+            asks,
+            growth: Arc::clone(growth),
+            known: RwLock::default(),
+        });
         let tables: Vec<_> = sinks.iter().map(|sink| sink.table.clone()).collect();
         let mapping = Arc::clone(&router);
         let sink = TableSink::new(tables, move |record, rows| {
@@ -49,16 +56,25 @@ impl PipelineHandler {
 
 impl Handler for PipelineHandler {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
-        for (schemas, id) in self.router.missing(batch) {
-            let asked = tokio::task::spawn_blocking(move || schemas.obtain(&id)).await;
-            asked.map_err(|_| HandlerError::retry("a schema was not asked for: its thread has ended"))??;
+        for named in self.router.missing(batch) {
+            learn::obtain(&named.schemas, &named.id).await?;
+            self.router.note(&named);
+        }
+        if self.router.growth.is_due() {
+            return Err(HandlerError::retry("its table gets new columns first"));
         }
         self.sink.handle(batch, tx).await
     }
 
     fn prepare(&self, batch: &Batch) {
         // What goes wrong goes wrong again when the batch is handled, and is said then.
-        if self.router.missing(batch).into_iter().all(|(schemas, id)| schemas.obtain(&id).is_ok()) {
+        for named in self.router.missing(batch) {
+            if named.schemas.obtain(&named.id).is_err() {
+                return;
+            }
+            self.router.note(&named);
+        }
+        if !self.router.growth.is_due() {
             self.sink.prepare(batch);
         }
     }
@@ -79,23 +95,29 @@ impl Router {
         Arc::clone(known.entry(topic.into()).or_insert(taking))
     }
 
+    /// A schema that has come may have more fields than the sinks take.
+    fn note(&self, named: &Named) {
+        let sink = &self.sinks[named.sink];
+        self.growth.note(named.sink, sink, &named.schemas, named.kind, &named.id);
+    }
+
     /// The schemas that records of a batch name and that are not here.
-    fn missing(&self, batch: &Batch) -> Vec<(Arc<Schemas>, SchemaId)> {
+    fn missing(&self, batch: &Batch) -> Vec<Named> {
         let (mut missing, mut seen) = (Vec::new(), HashSet::new());
         if !self.asks {
             return missing;
         }
         for record in batch {
-            for sink in self.of(record.topic()).iter().map(|at| &self.sinks[*at]) {
-                for (codec, bytes, header) in parts(sink, &record) {
+            for &sink in &*self.of(record.topic()) {
+                for (codec, bytes, header) in parts(&self.sinks[sink], &record) {
                     let Some(bytes) = bytes else { continue };
-                    if let Some((schemas, id, _)) = codec.needs(bytes, header)
-                        && !seen.contains(&id)
+                    if let Some((schemas, id, kind)) = codec.needs(bytes, header)
+                        && !seen.contains(&(sink, id.clone()))
                     {
+                        seen.insert((sink, id.clone()));
                         if !schemas.has(&id) {
-                            missing.push((Arc::clone(schemas), id.clone()));
+                            missing.push(Named { schemas: Arc::clone(schemas), id, kind, sink });
                         }
-                        seen.insert(id);
                     }
                 }
             }
@@ -108,6 +130,15 @@ impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("sinks", &self.sinks.len()).finish_non_exhaustive()
     }
+}
+
+/// A schema that records of a batch name.
+struct Named {
+    schemas: Arc<Schemas>,
+    id: SchemaId,
+    kind: Kind,
+    /// Whose record it is.
+    sink: usize,
 }
 
 /// Key and value: how they are read, their bytes, and the header that may name the schema.

@@ -51,6 +51,10 @@ impl Schema {
         Ok(Self { pool, file: MAIN.to_owned(), first })
     }
 
+    pub(crate) fn first(&self) -> &MessageDescriptor {
+        &self.first
+    }
+
     /// By its name, with its package; or without, if the file has a package.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::file::{RegistryEntry, SecretEntry};
@@ -27,6 +27,9 @@ const LONGEST: usize = 8 << 20;
 const MAX_REFERENCES: usize = 500;
 /// How long a schema that the registry does not know yet is waited for.
 const SCHEMA_WAIT: Duration = Duration::from_secs(300);
+
+/// All but what RFC 3986 calls unreserved.
+const SUBJECT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The servers, and what they are shown.
 #[derive(Debug)]
@@ -228,7 +231,7 @@ impl Registry {
 }
 
 fn path(id: &SchemaId) -> String {
-    let subject = |subject: &str| utf8_percent_encode(subject, NON_ALPHANUMERIC).to_string();
+    let subject = |subject: &str| utf8_percent_encode(subject, SUBJECT).to_string();
     match id {
         SchemaId::Number(id) => format!("/schemas/ids/{id}"),
         SchemaId::Guid(guid) => format!("/schemas/guids/{}", uuid::Uuid::from_bytes(*guid)),

@@ -52,12 +52,12 @@ fn sink() -> Value {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "required": ["topic", "table", "columns"],
+        "required": ["topic", "table"],
         "properties": {
             "topic": { "description": "A topic, a ^pattern, or a list of them",
                        "anyOf": [{ "type": "string" }, names] },
             "table": text("The table, as SQL names it"),
-            "columns": { "description": "A list of columns that have their fields' names, or column = \"value.path\"",
+            "columns": { "description": "A list of columns that have their fields' names, or column = \"value.path\". Default: the fields of the values' schema",
                          "anyOf": [names, { "type": "object", "additionalProperties": column }] },
             "key_format": one_of("What a record's key is. Default: none, it is not looked at",
                                  &["none", "string", "json", "bytes", "avro", "protobuf", "json_schema"]),

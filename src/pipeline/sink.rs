@@ -1,5 +1,6 @@
 //! A `[[sink]]`, checked and compiled: which topics, which table, and where each column's value is.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::codec::Codec;
@@ -11,8 +12,10 @@ use super::file::{
     Bytea, ColumnEntry, Deletes, Envelope, Evolve, Extra, Format, KeyFormat, Missing, Mode, Nul, SchemaEntry,
     SinkEntry, Unit,
 };
+use super::learn::Learned;
 use super::path::{Path, Root, Step};
 use super::schemas::Schemas;
+use super::shape::Field;
 use crate::Table;
 use crate::config::{TopicPattern, check_topics, is_pattern};
 use crate::sink::{Bytea as TableBytea, Mode as TableMode, Nul as TableNul};
@@ -26,6 +29,8 @@ pub(crate) struct Sink {
     /// What the table is to be, and what may be done about it.
     pub(crate) job: Job,
     pub(crate) columns: Vec<Column>,
+    /// Whether the file lists no columns: they are the fields of the values' schemas.
+    pub(crate) takes_all: bool,
     pub(crate) key_format: KeyFormat,
     pub(crate) value: Format,
     /// How key and value become what `key_format` and `value` say.
@@ -82,6 +87,8 @@ pub(crate) struct Context<'a> {
     pub(crate) registry: Option<&'a Arc<Schemas>>,
     /// Of the pipeline's file.
     pub(crate) folder: &'a std::path::Path,
+    /// What is known of the values' schemas; `None`: nobody was asked.
+    pub(crate) learned: Option<&'a Learned>,
 }
 
 impl Context<'_> {
@@ -102,20 +109,22 @@ impl Sink {
         let patterns: Vec<_> = topics.iter().filter(|topic| is_pattern(topic)).collect();
         let patterns =
             patterns.into_iter().map(|topic| TopicPattern::new(topic)).collect::<Result<_, _>>()?;
+        let value_codec =
+            context.codec(entry.value, entry.schema.as_ref()).map_err(|what| format!("value: {what}"))?;
+        let (columns, learned) = columns(entry, &value_codec, context)?;
         let mut sink = Self {
             topics: topics.clone(),
             patterns,
-            table: table(entry)?,
-            job: Job { evolve: entry.evolve, wanted: wanted(entry)? },
+            table: table(entry, &columns)?,
+            job: Job { evolve: entry.evolve, wanted: wanted(entry, &columns, learned.fields())? },
             columns: Vec::new(),
+            takes_all: entry.columns.0.is_empty(),
             key_format: entry.key_format.read(),
             value: entry.value.read(),
             key_codec: context
                 .codec(entry.key_format.as_value(), entry.key_schema.as_ref())
                 .map_err(|what| format!("key_format: {what}"))?,
-            value_codec: context
-                .codec(entry.value, entry.schema.as_ref())
-                .map_err(|what| format!("value: {what}"))?,
+            value_codec,
             envelope: entry.envelope,
             missing: entry.missing,
             extra: entry.extra,
@@ -140,7 +149,7 @@ impl Sink {
                 "`bytea` is about text in JSON; what has a schema says which values are bytes".to_owned()
             );
         }
-        for (name, column) in &entry.columns.0 {
+        for (name, column) in &*columns {
             sink.add(name, column).map_err(|what| format!("column {name}: {what}"))?;
         }
         if let Some(name) = &entry.rest {
@@ -241,8 +250,50 @@ impl Sink {
     }
 }
 
-fn table(entry: &SinkEntry) -> Result<Table, String> {
-    let mut names: Vec<&str> = entry.columns.0.iter().map(|(name, _)| name.as_str()).collect();
+type Listed<'a> = Cow<'a, [(String, ColumnEntry)]>;
+
+/// The columns of a sink, and what is known of its values' fields, which are its columns if the file lists none.
+fn columns<'a>(
+    entry: &'a SinkEntry,
+    codec: &Codec,
+    context: &Context<'_>,
+) -> Result<(Listed<'a>, Learned), String> {
+    let learned = match codec {
+        Codec::File(decoder) => decoder.shape(entry.envelope == Envelope::Debezium).map(Learned::new),
+        _ => context.learned.cloned(),
+    };
+    let listed = &entry.columns.0;
+    match (listed.is_empty(), codec) {
+        (false, _) => return Ok((Cow::Borrowed(listed), learned.unwrap_or_default())),
+        (true, Codec::Plain) => return Err("`columns` is empty: list the table's columns".to_owned()),
+        (true, Codec::Named(..)) if entry.topic.0.iter().any(|topic| is_pattern(topic)) => {
+            return Err(
+                "`columns` is empty, and they are the fields of a topic's schema: name the topics, or list the columns"
+                    .to_owned(),
+            );
+        }
+        (true, _) => {}
+    }
+    let Some(learned) = learned else {
+        if matches!(codec, Codec::File(_)) || entry.value == Format::JsonSchema {
+            return Err(
+                "`columns` is empty, and its schema is no record: list the table's columns".to_owned()
+            );
+        }
+        // Nobody was asked yet.
+        return Ok((Cow::Borrowed(listed), Learned::default()));
+    };
+    let column = |field: &Field| {
+        let from = Path::field(&field.name).to_string();
+        (field.name.clone(), ColumnEntry { from, unit: None, r#type: None })
+    };
+    let taken = |field: &&Field| entry.rest.as_ref() != Some(&field.name);
+    Ok((learned.fields().iter().filter(taken).map(column).collect(), learned))
+}
+
+fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, String> {
+    let is_known = !(columns.is_empty() && entry.columns.0.is_empty());
+    let mut names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
     names.extend(entry.rest.as_deref());
     let provenance = &entry.provenance;
     let sources = [&provenance.topic, &provenance.partition, &provenance.offset, &provenance.timestamp];
@@ -250,9 +301,6 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
         names.iter().copied().chain(sources.into_iter().flatten().map(String::as_str)).collect();
     if entry.table.trim().is_empty() || all.iter().any(|name| name.is_empty()) {
         return Err("a table and its columns have names".to_owned());
-    }
-    if names.is_empty() {
-        return Err("`columns` is empty: list the table's columns".to_owned());
     }
     if let Some(at) = (1..all.len()).find(|&at| all[..at].contains(&all[at])) {
         return Err(format!("column {} is named twice", all[at]));
@@ -266,7 +314,7 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
         Mode::Upsert => Table::upsert(&entry.table, names.iter().copied()),
     };
     if let Some(key) = &entry.key {
-        if let Some(other) = key.iter().find(|column| !names.contains(&column.as_str())) {
+        if let Some(other) = key.iter().find(|column| is_known && !names.contains(&column.as_str())) {
             return Err(format!("`key` names {other}, which is not among `columns`"));
         }
         if key.is_empty() || (1..key.len()).any(|at| key[..at].contains(&key[at])) {
@@ -322,9 +370,9 @@ fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
 }
 
 /// What the table must have, with the types that are known before any record is.
-fn wanted(entry: &SinkEntry) -> Result<Wanted, String> {
+fn wanted(entry: &SinkEntry, listed: &[(String, ColumnEntry)], fields: &[Field]) -> Result<Wanted, String> {
     let mut columns = Vec::new();
-    for (name, column) in &entry.columns.0 {
+    for (name, column) in listed {
         if let Some(text) = &column.r#type {
             if entry.evolve == Evolve::None {
                 return Err(format!(
@@ -335,9 +383,12 @@ fn wanted(entry: &SinkEntry) -> Result<Wanted, String> {
             evolve::check_type(text).map_err(|what| format!("column {name}: {what}"))?;
         }
         let declared = column.r#type.is_some();
+        // Of a number that counts time, the schema knows less than the file.
+        let field = fields.iter().find(|field| Path::field(&field.name).to_string() == column.from);
+        let by_schema = field.filter(|_| column.unit.is_none()).map(|field| field.sql_type.clone());
         columns.push(WantedColumn {
             name: name.clone(),
-            sql_type: column.r#type.clone(),
+            sql_type: column.r#type.clone().or(by_schema),
             declared,
             not_null: false,
         });

@@ -552,3 +552,36 @@ fn a_registry_is_what_can_be_asked() {
         assert!(!said.contains("secret\""), "{said}");
     }
 }
+
+/// Without `columns` they are the fields of the schema, if there is one that has any.
+#[test]
+fn columns_may_be_those_of_a_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"},{"name":"a name","type":"string"}]}"#;
+    std::fs::write(folder.path().join("r.avsc"), schema).unwrap();
+    std::fs::write(folder.path().join("text.avsc"), "\"string\"").unwrap();
+    let with = |keys: &str| {
+        let text = format!(
+            "group = \"g\"\nregistry.url = \"http://localhost:1\"\n\n[[sink]]\ntable = \"t\"\n{keys}\n"
+        );
+        Pipeline::parse(&text, &folder.path().join("shop.toml"))
+    };
+    let file = "topic = \"t\"\nvalue = \"avro\"\nschema = { file = \"r.avsc\" }\n";
+    let test = "[[test]]\nname = \"t\"\nvalue = '{\"id\": 1, \"a name\": \"x\"}'\nrows.t = [{ id = 1, \"a name\" = \"x\" }]";
+    let pipeline = with(&format!("{file}{test}")).unwrap();
+    assert_eq!(pipeline.test()[0].differences, [""; 0]);
+    let typed: Vec<_> =
+        pipeline.sinks[0].job.wanted.columns.iter().map(|column| column.sql_type.clone()).collect();
+    assert_eq!(typed, [Some("bigint".to_owned()), Some("text".to_owned())]);
+    with("topic = \"t\"\nvalue = \"avro\"\nmode = \"upsert\"\nkey = [\"id\"]").unwrap();
+    for (keys, why) in [
+        (format!("{file}key = [\"nope\"]\nmode = \"upsert\""), "`key` names nope"),
+        (file.replace("r.avsc", "text.avsc"), "its schema is no record"),
+        ("topic = \"t\"\nvalue = \"json_schema\"".to_owned(), "its schema is no record"),
+        ("topic = \"^t.*\"\nvalue = \"avro\"".to_owned(), "name the topics, or list the columns"),
+        ("topic = \"t\"".to_owned(), "list the table's columns"),
+    ] {
+        let said = with(&keys).unwrap_err().to_string();
+        assert!(said.contains(why), "{keys}: {said}");
+    }
+}

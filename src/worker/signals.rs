@@ -45,25 +45,42 @@ impl Signals {
         }
     }
 
-    pub(super) async fn run(mut self, worker: Worker) -> Result<()> {
+    /// Until a signal comes, or `over` ends; whether it was that, and no signal has come since.
+    pub(super) async fn run(mut self, worker: Worker, over: impl Future<Output = ()>) -> Result<bool> {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = worker.run_until(async {
             let _ = stopped.await;
         });
         tokio::pin!(running);
-        tokio::select! {
-            ended = &mut running => return ended,
-            () = self.next() => tracing::info!("stopping: finishing the batches in flight; a second signal, half a second later or more, stops at once"),
-        }
+        let is_over = tokio::select! {
+            ended = &mut running => return ended.map(|()| false),
+            () = over => true,
+            () = self.next() => false,
+        };
         drop(stop);
+        if is_over {
+            tokio::select! {
+                ended = &mut running => return ended.map(|()| true),
+                () = self.next() => {}
+            }
+        }
+        tracing::info!(
+            "stopping: finishing the batches in flight; a second signal, half a second later or more, stops at once"
+        );
         tokio::select! {
-            ended = &mut running => return ended,
+            ended = &mut running => return ended.map(|()| false),
             () = self.none_for(TOGETHER) => {}
         }
         tokio::select! {
-            ended = &mut running => ended,
+            ended = &mut running => ended.map(|()| false),
             // Nothing is lost: what was not committed was not applied. Successors wait for the heartbeat's age.
             () = self.next() => Err(Error::new(ErrorKind::Internal, "stopped hard by a second signal")),
         }
     }
+}
+
+/// Until somebody wishes the process to end.
+pub(crate) async fn stop_wish() -> Result<()> {
+    Signals::new()?.next().await;
+    Ok(())
 }

@@ -37,9 +37,15 @@ pub(super) enum Node {
     /// A whole number, int or long, that counts something.
     Counts(Semantic),
     /// Bytes, of this many if they are fixed.
-    DecimalBytes(i32, Option<usize>),
+    DecimalBytes {
+        scale: i32,
+        size: Option<usize>,
+        precision: Option<u32>,
+    },
     /// Digits and scale, each value its own (`big-decimal`).
     BigDecimal,
+    /// Text.
+    Uuid,
     UuidBytes,
     /// Months, days and milliseconds.
     Duration,
@@ -257,7 +263,14 @@ fn meant(node: Node, schema: &Map<String, Value>) -> Node {
             Node::Text(text)
         }
         (Node::Bytes, Some(bits @ Semantic::Bits(_)), _) => Node::BytesOf(bits),
-        (Node::Bytes, Some(Semantic::Decimal(scale)), _) => Node::DecimalBytes(scale, None),
+        (Node::Bytes, Some(Semantic::Decimal(scale)), _) => {
+            // Connect's converter says 64 where nobody knows.
+            Node::DecimalBytes {
+                scale,
+                size: None,
+                precision: precision(schema).filter(|digits| *digits != 64),
+            }
+        }
         (Node::Int, _, Some("date")) => Node::Counts(Semantic::Date),
         (Node::Int, _, Some("time-millis")) => Node::Counts(Semantic::Time(Unit::Milliseconds)),
         (Node::Long, _, Some("time-micros")) => Node::Counts(Semantic::Time(Unit::Microseconds)),
@@ -281,16 +294,23 @@ fn meant(node: Node, schema: &Map<String, Value>) -> Node {
             let scale = schema.get("scale").map_or(Some(0), Value::as_i64);
             let scale = scale.and_then(|scale| i32::try_from(scale).ok());
             match (scale, node) {
-                (Some(scale), Node::Fixed(size)) => Node::DecimalBytes(scale, Some(size)),
-                (Some(scale), _) => Node::DecimalBytes(scale, None),
+                (Some(scale), Node::Fixed(size)) => {
+                    Node::DecimalBytes { scale, size: Some(size), precision: precision(schema) }
+                }
+                (Some(scale), _) => Node::DecimalBytes { scale, size: None, precision: precision(schema) },
                 (None, node) => node,
             }
         }
         (Node::Bytes, _, Some("big-decimal")) => Node::BigDecimal,
+        (Node::String, _, Some("uuid")) => Node::Uuid,
         (Node::Fixed(16), _, Some("uuid")) => Node::UuidBytes,
         (Node::Fixed(12), _, Some("duration")) => Node::Duration,
         (node, ..) => node,
     }
+}
+
+fn precision(schema: &Map<String, Value>) -> Option<u32> {
+    schema.get("precision").and_then(Value::as_u64).and_then(|digits| u32::try_from(digits).ok())
 }
 
 fn semantic_of(schema: &Map<String, Value>) -> Option<Semantic> {

@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
                 semantic::float(f64::from_le_bytes(bytes), self.out);
             }
             Node::Bytes => semantic::bytes(self.bytes()?, self.out),
-            Node::String => semantic::string(self.text()?, self.out),
+            Node::String | Node::Uuid => semantic::string(self.text()?, self.out),
             Node::Fixed(size) => semantic::bytes(self.take(*size)?, self.out),
             Node::Enum(symbols) => {
                 let index = self.int()?;
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
                 let number = self.long()?;
                 semantic.write_integer(number, self.out)?;
             }
-            Node::DecimalBytes(scale, size) => {
+            Node::DecimalBytes { scale, size, .. } => {
                 let unscaled = match size {
                     Some(size) => self.take(*size)?,
                     None => self.bytes()?,

@@ -170,6 +170,32 @@ fn types_are_found_by_their_names() {
 }
 
 #[test]
+fn fields_are_columns() {
+    let shape = |schema: &str, is_event| {
+        let fields = Plan::new(schema, &[]).unwrap().shape(is_event)?;
+        let text = |field: crate::pipeline::shape::Field| {
+            format!("{} {}{}", field.name, field.sql_type, if field.not_null { " NOT NULL" } else { "" })
+        };
+        Some(fields.into_iter().map(text).collect::<Vec<_>>().join(", "))
+    };
+    let row = r#"{"type":"record","name":"R","fields":[
+        {"name":"a","type":"int"},{"name":"b","type":["null","long"]},
+        {"name":"c","type":{"type":"bytes","logicalType":"decimal","precision":12,"scale":2}},
+        {"name":"d","type":[{"type":"long","connect.name":"io.debezium.time.MicroTimestamp"},"null"]},
+        {"name":"e","type":{"type":"array","items":["null","string"]}},{"name":"f","type":{"type":"map","values":"int"}},
+        {"name":"g","type":{"type":"string","logicalType":"uuid"}},{"name":"h","type":["null","int","string"]},
+        {"name":"i","type":{"type":"array","items":{"type":"array","items":"int"}}}]}"#;
+    let columns = "a integer NOT NULL, b bigint, c numeric(12,2) NOT NULL, d timestamp, e text[] NOT NULL, f jsonb NOT NULL, \
+                   g uuid NOT NULL, h jsonb, i jsonb NOT NULL";
+    assert_eq!(shape(row, false).as_deref(), Some(columns));
+    let event = format!(
+        r#"{{"type":"record","name":"Envelope","fields":[{{"name":"before","type":["null",{row}]}},{{"name":"after","type":["null","R"]}}]}}"#
+    );
+    assert_eq!(shape(&event, true).as_deref(), Some(columns));
+    assert_eq!((shape(row, true), shape(r#""int""#, false)), (None, None));
+}
+
+#[test]
 fn what_is_no_schema_is_refused() {
     for schema in [
         "",

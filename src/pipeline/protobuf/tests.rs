@@ -139,6 +139,18 @@ fn files_that_are_imported_come_from_the_registry() {
 }
 
 #[test]
+fn fields_are_columns() {
+    let fields = crate::pipeline::shape::of_message(order().first());
+    let text = |field: &crate::pipeline::shape::Field| {
+        format!("{} {}{}", field.name, field.sql_type, if field.not_null { " NOT NULL" } else { "" })
+    };
+    let columns = "order_id text NOT NULL, cents bigint NOT NULL, big numeric(20) NOT NULL, note text, raw bytea NOT NULL, \
+                   state text NOT NULL, paid_at timestamptz, took interval, wrapped text, any jsonb, lines jsonb NOT NULL, \
+                   counts jsonb NOT NULL, card text, voucher jsonb, rate double precision NOT NULL";
+    assert_eq!(fields.iter().map(text).collect::<Vec<_>>().join(", "), columns);
+}
+
+#[test]
 fn nesting_is_bounded() {
     let text = r#"syntax = "proto3"; message T { T t = 1; }"#;
     let schema = Schema::new(text, HashMap::new()).unwrap();

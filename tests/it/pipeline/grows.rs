@@ -21,13 +21,18 @@ const MORE: &str = "columns.\"Account\" = { from = 'value.payment.account', type
 
 impl World<'_> {
     /// A role that may make tables, which the workers' may not.
-    async fn owner(&self) -> highwater::testing::Result<Role> {
+    pub(super) async fn owner(&self) -> highwater::testing::Result<Role> {
         let owner = self.database.role("owner").await?;
         self.database.execute(&format!("GRANT CREATE, USAGE ON SCHEMA public TO {}", owner.name)).await?;
         Ok(owner)
     }
 
-    fn begin_as(&self, name: &str, file: &Path, owner: &Role) -> highwater::testing::Result<Child> {
+    pub(super) fn begin_as(
+        &self,
+        name: &str,
+        file: &Path,
+        owner: &Role,
+    ) -> highwater::testing::Result<Child> {
         let mut command = self.highwater_command(&self.role.url, &["run", file.to_str().unwrap_or_default()]);
         Child::spawn(name, command.env("HIGHWATER_EVOLVE_URL", &owner.url).as_std_mut())
     }

@@ -267,3 +267,95 @@ async fn a_schema_that_never_comes_halts_and_says_so() -> TestResult {
     assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
     Ok(())
 }
+
+/// A sink that lists no columns takes those of its values' schema, and makes more of them while two processes work and
+/// newer schemas come, whose records stand between those of older ones.
+#[tokio::test]
+async fn core_a_table_is_made_and_grows_with_the_schemas_of_its_records() -> TestResult {
+    const EACH: usize = 60;
+    const SINK: &str = "\
+        [[sink]]
+        topic = 'TOPIC'
+        table = 'goods'
+        value = 'avro'
+        evolve = 'add_columns'
+        provenance = { partition = 'source_partition', offset = 'source_offset' }
+    ";
+    let schema = |fields: &str| {
+        format!(
+            r#"{{"type":"record","name":"Good","fields":[{{"name":"id","type":"long"}},{{"name":"Name","type":"string"}}{fields}]}}"#
+        )
+    };
+    let note = r#",{"name":"note","type":["null","string"],"default":null}"#;
+    let price = r#",{"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":12,"scale":2},"default":"\u0000"}"#;
+    let schemas = [schema(""), schema(note), schema(&format!("{note}{price}"))];
+    let world = World::new("growing", 3).await?;
+    let owner = world.owner().await?;
+    let registry = Registry::start()?;
+    let none = serde_json::json!([]);
+    registry.has(&format!("/subjects/{}-value/versions/latest", world.topic), "AVRO", &schemas[0], &none);
+    for (id, schema) in schemas.iter().enumerate() {
+        registry.has(&format!("/schemas/ids/{id}"), "AVRO", schema, &none);
+    }
+    // Records of the newest schema that there may be, and of older ones between them.
+    let fill = async |newest: usize| -> TestResult {
+        for n in 0..EACH {
+            for partition in 0..3 {
+                let version = n % (newest + 1);
+                let id = i64::try_from(n)?;
+                let mut fields = vec![("id", Avro::Long(id)), ("Name", Avro::String(format!("n{n}")))];
+                if version > 0 {
+                    fields.push(("note", Avro::Union(1, Box::new(Avro::String(format!("v{version}"))))));
+                }
+                if version > 1 {
+                    fields.push(("price", Avro::Decimal(vec![1, 0].into())));
+                }
+                let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                let value = framed(u32::try_from(version)?, &datum(&schemas[version], Avro::Record(fields)));
+                world.producer.send(world.message(partition).value(value))?;
+            }
+        }
+        Ok(world.producer.flush().await?)
+    };
+    let settings =
+        format!("registry.url = '{}'\nbatch_max_records = 20\nbatch_target_records = 20\n\n", registry.url);
+    let file = world.pipeline_file(&format!("{settings}{SINK}"))?;
+    // A key of the file's that is not a setting stands before the sinks.
+    let (one, two) = (world.begin_as("one", &file, &owner)?, world.begin_as("two", &file, &owner)?);
+    for process in [&one, &two] {
+        process.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await?;
+    }
+    for newest in 0..3 {
+        fill(newest).await?;
+        world.caught_up().await?;
+    }
+    world.assert_ledger_gapless().await?;
+    let client = world.database.client().await?;
+    let rows = "SELECT source_partition, source_offset FROM goods";
+    highwater::testing::Oracle::new(world.producer.ledger(), &world.topic)
+        .compare(&client, rows)
+        .await?
+        .assert_exact();
+    let found = world
+        .database
+        .query(
+            "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attname) FROM pg_attribute \
+             WHERE attrelid = 'goods'::regclass AND attnum > 0",
+            &[],
+        )
+        .await?;
+    assert_eq!(
+        found[0].get::<_, &str>(0),
+        "Name text, id bigint, note text, price numeric(12,2), source_offset bigint, source_partition integer"
+    );
+    let wrong = "SELECT count(*) FROM goods WHERE \"Name\" IS DISTINCT FROM 'n' || id OR \
+                 (price IS NOT NULL) <> (note IS NOT DISTINCT FROM 'v2') OR price <> 2.56";
+    assert_eq!(world.number(wrong).await?, 0);
+    let notes = "SELECT count(note) FROM goods";
+    assert_eq!(world.number(notes).await?, i64::try_from(3 * (EACH / 2 + 2 * EACH / 3))?);
+    for process in [one, two] {
+        process.term()?;
+        assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
+    }
+    Ok(())
+}

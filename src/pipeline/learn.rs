@@ -1,0 +1,148 @@
+//! What sinks take of the schemas of their records: the types of columns that may be made, and the columns themselves where
+//! the file lists none.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::codec::{Codec, Kind};
+use super::file::{Envelope, Evolve, SinkEntry};
+use super::schemas::Schemas;
+use super::shape::Field;
+use super::sink::Sink;
+use super::wire::SchemaId;
+use crate::config::is_pattern;
+use crate::error::{Error, Result};
+use crate::{HandlerError, HandlerErrorKind};
+
+/// Between two questions to a registry that is away.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The fields of the schemas that are known, by sink.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Learned(Vec<Field>);
+
+/// Tells that records have fields which a sink that lists no columns does not take yet.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
+    /// By sink.
+    fields: Mutex<Vec<(usize, Vec<Field>)>>,
+    pub(crate) notify: Notify,
+}
+
+impl Learned {
+    pub(crate) fn new(fields: Vec<Field>) -> Self {
+        Self(fields)
+    }
+
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.0
+    }
+
+    /// Those of another schema, too. Of a name, what was first stays.
+    fn add(&mut self, fields: Vec<Field>) {
+        for field in fields {
+            if !self.0.iter().any(|known| known.name == field.name) {
+                self.0.push(field);
+            }
+        }
+    }
+}
+
+impl Growth {
+    /// What a schema that has just come adds to a sink; `true`: something.
+    pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) -> bool {
+        if !sink.takes_all {
+            return false;
+        }
+        let Ok(decoder) = schemas.of(kind, id) else { return false };
+        let mut fields = decoder.shape(sink.envelope == Envelope::Debezium).unwrap_or_default();
+        fields.retain(|field| !sink.columns.iter().any(|column| column.name == field.name));
+        if fields.is_empty() {
+            return false;
+        }
+        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+        let (table, names) = (&sink.table.name, names.join(", "));
+        if !matches!(sink.job.evolve, Evolve::AddColumns) {
+            tracing::warn!(schema = %id, table, fields = names, "a schema has fields that its table does not get: evolve = \"add_columns\" makes columns of them");
+            return false;
+        }
+        tracing::info!(schema = %id, table, fields = names, "a schema has new fields: the worker begins anew, and makes columns of them");
+        self.fields.lock().unwrap_or_else(PoisonError::into_inner).push((at, fields));
+        self.notify.notify_one();
+        true
+    }
+
+    /// Whether something waits to be made.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.fields.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn take(&self) -> Vec<(usize, Vec<Field>)> {
+        std::mem::take(&mut self.fields.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether a sink is to be asked about, and by which subjects of which registry.
+fn subjects(entry: &SinkEntry, sink: &Sink) -> Vec<(Arc<Schemas>, Kind, SchemaId)> {
+    let untyped =
+        entry.evolve != Evolve::None && entry.columns.0.iter().any(|(_, column)| column.r#type.is_none());
+    if !sink.takes_all && !untyped {
+        return Vec::new();
+    }
+    match &sink.value_codec {
+        Codec::Named(kind, schemas) => {
+            // As Confluent's serializers call them, unless they are told otherwise.
+            let of = |topic: &String| {
+                (Arc::clone(schemas), *kind, SchemaId::Version(format!("{topic}-value"), None))
+            };
+            sink.topics.iter().filter(|topic| !is_pattern(topic)).map(of).collect()
+        }
+        Codec::Version(kind, schemas, id) => vec![(Arc::clone(schemas), *kind, id.clone())],
+        Codec::Plain | Codec::File(_) => Vec::new(),
+    }
+}
+
+/// What the registry has of a sink's values; waits for one that is away.
+///
+/// # Errors
+/// If it is not what the file says.
+pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned) -> Result<()> {
+    for (schemas, kind, id) in subjects(entry, sink) {
+        let refused = |why: &str| Error::configuration(format!("[[sink]] into table {}: {why}", entry.table));
+        while let Err(error) = obtain(&schemas, &id).await {
+            if error.kind() != HandlerErrorKind::Retry {
+                return Err(refused(error.reason()));
+            }
+            tracing::warn!(why = error.reason(), retry_in = ?AGAIN, "the columns of table {} are not known yet; trying again", entry.table);
+            tokio::time::sleep(AGAIN).await;
+        }
+        let is_event = sink.envelope == Envelope::Debezium;
+        let decoder = schemas.of(kind, &id);
+        let fields = decoder.ok().and_then(|decoder| decoder.shape(is_event));
+        learned.add(fields.ok_or_else(|| {
+            refused(&format!(
+                "{id} is not of kind {}, or no record with fields: list its `columns`",
+                kind.name()
+            ))
+        })?);
+    }
+    Ok(())
+}
+
+/// What has come since.
+pub(crate) fn grow(growth: &Growth, learned: &mut [Learned]) {
+    for (at, fields) in growth.take() {
+        if let Some(learned) = learned.get_mut(at) {
+            learned.add(fields);
+        }
+    }
+}
+
+/// On a thread that may block.
+pub(crate) async fn obtain(schemas: &Arc<Schemas>, id: &SchemaId) -> Result<(), HandlerError> {
+    let (schemas, id) = (Arc::clone(schemas), id.clone());
+    let asked = tokio::task::spawn_blocking(move || schemas.obtain(&id)).await;
+    asked.map_err(|_| HandlerError::retry("a schema was not asked for: its thread has ended"))?
+}
