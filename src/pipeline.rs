@@ -69,8 +69,9 @@ pub struct SinkSummary {
     pub topics: Vec<String>,
     /// As the file has it.
     pub table: String,
-    /// How many of its columns are filled, provenance included.
-    pub columns: usize,
+    /// How many of its columns are filled, provenance included; `None`: those of the values' schema, which nobody was asked
+    /// for.
+    pub columns: Option<usize>,
 }
 
 impl Pipeline {
@@ -199,6 +200,8 @@ impl Pipeline {
     pub async fn learn(&mut self) -> Result<()> {
         self.learned.resize(self.entries.len(), Learned::default());
         learn::grow(&self.growth, &mut self.learned);
+        // Whoever has told of it may have told twice.
+        self.growth = Arc::default();
         for (((_, entry), sink), learned) in self.entries.iter().zip(&*self.sinks).zip(&mut self.learned) {
             learn::learn(entry, sink, learned).await?;
         }
@@ -229,7 +232,7 @@ impl Pipeline {
         let of = |sink: &Sink| SinkSummary {
             topics: sink.topics.clone(),
             table: sink.table.name.clone(),
-            columns: sink.columns.len() + sink.table.sources.len(),
+            columns: (!sink.columns.is_empty()).then(|| sink.columns.len() + sink.table.sources.len()),
         };
         self.sinks.iter().map(of).collect()
     }

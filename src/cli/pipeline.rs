@@ -97,8 +97,10 @@ pub(super) async fn run(arguments: &RunArguments) -> Result<String> {
     pipeline.worker(settings)?;
     let mut text = String::new();
     for sink in pipeline.summary() {
+        let columns =
+            sink.columns.map_or("the columns of its schema".to_owned(), |count| format!("{count} columns"));
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{} into {} ({} columns)", sink.topics.join(", "), sink.table, sink.columns);
+        let _ = writeln!(text, "{} into {} ({columns})", sink.topics.join(", "), sink.table);
     }
     let tested = tests(&pipeline)?;
     Ok(format!("{text}{tested}"))

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::codec::{Codec, Kind, Undecoded};
 use super::connect::Buffers;
@@ -13,6 +14,9 @@ use super::sink::Sink;
 use super::wire::{KEY_HEADER, SchemaId, VALUE_HEADER};
 use crate::sink::{Failure, Rows};
 use crate::{Batch, Handler, HandlerError, Record, Table, TableSink, Tx};
+
+/// How long a batch waits for a schema.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The rows that a pipeline's file makes of records, into its tables: a [`TableSink`] that first sees to it that the
 /// schemas are here which the records name.
@@ -57,7 +61,15 @@ impl PipelineHandler {
 impl Handler for PipelineHandler {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         for named in self.router.missing(batch) {
-            learn::obtain(&named.schemas, &named.id).await?;
+            // A registry that answers slowly goes on answering; meanwhile the batch gives its transaction back, lest it be
+            // taken for one that is too large, or its record for poison.
+            let asked = tokio::time::timeout(PATIENCE, learn::obtain(&named.schemas, &named.id)).await;
+            asked.unwrap_or_else(|_| {
+                Err(HandlerError::retry(format!(
+                    "{} is not here yet: the schema registry has not answered in {PATIENCE:?}",
+                    named.id
+                )))
+            })?;
             self.router.note(&named);
         }
         if self.router.growth.is_due() {
