@@ -14,13 +14,14 @@ mod map;
 mod path;
 mod schema;
 mod sink;
+mod unchanged;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use self::expect::TestResult;
-use self::file::{File, OnBadRecord, TestEntry};
+use self::file::{Deletes, File, OnBadRecord, TestEntry};
 use self::map::{Input, Mapped, Outcome};
 pub use self::schema::json_schema;
 use self::sink::Sink;
@@ -241,11 +242,25 @@ fn push(
                     sink.table.name
                 )));
             }
-            rows.delete_from(at, |fields| {
-                let alone = key.len() == 1;
-                key.iter()
-                    .try_for_each(|&column| fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?))
-            })
+            let alone = key.len() == 1;
+            if matches!(sink.deletes, Deletes::Soft(_)) {
+                rows.update_to(at, |fields| {
+                    (0..sink.columns.len()).try_for_each(|column| {
+                        let cell = if key.contains(&column) {
+                            mapped.key_cell(column, alone)
+                        } else {
+                            mapped.mark(column)
+                        };
+                        fields.put(&cell.map_err(&mut note)?)
+                    })
+                })
+            } else {
+                rows.delete_from(at, |fields| {
+                    key.iter().try_for_each(|&column| {
+                        fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?)
+                    })
+                })
+            }
         }
     };
     match unsaid {

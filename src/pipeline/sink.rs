@@ -6,6 +6,7 @@ use super::file::{
     Bytea, ColumnEntry, Deletes, Envelope, Extra, Format, KeyFormat, Missing, Mode, Nul, SinkEntry, Unit,
 };
 use super::path::{Path, Root, Step};
+use super::unchanged::{DEBEZIUM, Unchanged};
 use crate::Table;
 use crate::config::{TopicPattern, check_topics, is_pattern};
 use crate::sink::{Bytea as TableBytea, Nul as TableNul};
@@ -23,6 +24,10 @@ pub(crate) struct Sink {
     /// `None`: NULL, unless the value has none of its columns.
     pub(crate) missing: Option<Missing>,
     pub(crate) extra: Extra,
+    /// What stands for a value that is not said.
+    pub(crate) unchanged: Option<Unchanged>,
+    /// Whether the column keeps what the table has, then; else the record is rejected.
+    pub(crate) keeps: bool,
     pub(crate) deletes: Deletes,
     pub(crate) condition: Vec<(Source, Comparison)>,
     /// Of the key and the value, into one row of slots.
@@ -61,6 +66,8 @@ pub(crate) enum Source {
     Timestamp,
     /// Fields that no path names, as a JSON object.
     Rest,
+    /// Whether the row has gone.
+    Mark,
 }
 
 impl Sink {
@@ -85,6 +92,8 @@ impl Sink {
             envelope: entry.envelope,
             missing: entry.missing,
             extra: entry.extra,
+            unchanged: unchanged(entry)?,
+            keeps: entry.mode.is_keyed(),
             deletes: deletes(entry)?,
             condition: Vec::new(),
             key_tree: Tree::default(),
@@ -102,6 +111,10 @@ impl Sink {
         }
         if let Some(name) = &entry.rest {
             sink.columns.push(Column { name: name.clone(), source: Source::Rest, path: None, in_key: None });
+        }
+        if let Deletes::Soft(name) = &sink.deletes {
+            let mark = Column { name: name.clone(), source: Source::Mark, path: None, in_key: None };
+            sink.columns.push(mark);
         }
         if sink.has_rest && entry.value != Format::Json {
             return Err(
@@ -133,7 +146,7 @@ impl Sink {
             return Err(format!("`unit` is about a number in JSON, and {path} is none"));
         }
         let in_key = match (&path.root, path.last_field(), self.key_format) {
-            (Root::Value, Some(field), KeyFormat::Json) if self.deletes == Deletes::Apply => {
+            (Root::Value, Some(field), KeyFormat::Json) if self.deletes.are_applied() => {
                 let namesake = |column: &&Column| {
                     column.in_key.is_some() && column.path.as_ref().and_then(Path::last_field) == Some(field)
                 };
@@ -201,6 +214,9 @@ impl Sink {
 fn table(entry: &SinkEntry) -> Result<Table, String> {
     let mut names: Vec<&str> = entry.columns.0.iter().map(|(name, _)| name.as_str()).collect();
     names.extend(entry.rest.as_deref());
+    if let Some(Deletes::Soft(mark)) = &entry.deletes {
+        names.push(mark);
+    }
     let provenance = &entry.provenance;
     let sources = [&provenance.topic, &provenance.partition, &provenance.offset, &provenance.timestamp];
     let all: Vec<&str> =
@@ -221,6 +237,7 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
         Mode::Append => Table::append(&entry.table, names.iter().copied()),
         Mode::InsertIgnore => Table::insert_ignore(&entry.table, names.iter().copied()),
         Mode::Upsert => Table::upsert(&entry.table, names.iter().copied()),
+        Mode::Update => Table::update(&entry.table, names.iter().copied()),
     };
     if let Some(key) = &entry.key {
         if let Some(other) = key.iter().find(|column| !names.contains(&column.as_str())) {
@@ -259,20 +276,34 @@ fn table(entry: &SinkEntry) -> Result<Table, String> {
     Ok(table)
 }
 
+/// What stands for a value that is not said.
+fn unchanged(entry: &SinkEntry) -> Result<Option<Unchanged>, String> {
+    match &entry.unchanged {
+        Some(_) if !entry.mode.is_keyed() => Err(
+            "`unchanged` needs mode = \"upsert\" or \"update\": in the others there is no row whose value could be kept"
+                .to_owned(),
+        ),
+        Some(_) if entry.value != Format::Json => {
+            Err("`unchanged` is about the fields of a JSON value: value = \"json\"".to_owned())
+        }
+        Some(text) => Unchanged::new(text).map(Some),
+        None if entry.envelope == Envelope::Debezium => Unchanged::new(DEBEZIUM).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// What becomes of a record without a value, or of an event that tells of a deletion.
 fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
     let key = matches!(entry.key_format, KeyFormat::String | KeyFormat::Json);
-    let can = entry.mode == Mode::Upsert && (key || entry.envelope == Envelope::Debezium);
-    match entry.deletes {
-        Some(Deletes::Apply) if entry.mode != Mode::Upsert => {
-            Err("`deletes = \"apply\"` needs mode = \"upsert\": in the others no row is known by its key"
-                .to_owned())
+    let can = entry.mode.is_keyed() && (key || entry.envelope == Envelope::Debezium);
+    match &entry.deletes {
+        Some(said) if said.are_applied() && !entry.mode.is_keyed() => Err(format!(
+            "`deletes = {said}` needs mode = \"upsert\" or \"update\": in the others no row is known by its key"
+        )),
+        Some(said) if said.are_applied() && !can => {
+            Err(format!("`deletes = {said}` needs the record's key: key_format = \"string\" or \"json\""))
         }
-        Some(Deletes::Apply) if !can => {
-            Err("`deletes = \"apply\"` needs the record's key: key_format = \"string\" or \"json\""
-                .to_owned())
-        }
-        Some(said) => Ok(said),
+        Some(said) => Ok(said.clone()),
         None if can => Ok(Deletes::Apply),
         None => Ok(Deletes::Reject),
     }

@@ -1,6 +1,7 @@
 //! The no-code sink as its user has it: a file, and `highwater run`.
 
 mod formats;
+mod modes;
 mod operated;
 
 use std::path::{Path, PathBuf};
