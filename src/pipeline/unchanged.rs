@@ -56,7 +56,8 @@ impl Unchanged {
         let inner = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         inner.is_some_and(|inner| {
             let [text, others @ ..] = &self.whole;
-            let encoded = inner.trim_end_matches('=');
+            // Bytes may stand as Postgres writes them.
+            let encoded = inner.strip_prefix(r"\\x").unwrap_or(inner).trim_end_matches('=');
             inner == text || others.iter().any(|form| encoded == form)
         })
     }
@@ -80,6 +81,7 @@ mod tests {
             (r#""X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==""#, true, true),
             (r#""X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ""#, true, true),
             (r#""5f5f646562657a69756d5f756e617661696c61626c655f76616c7565""#, true, true),
+            (r#""\\x5f5f646562657a69756d5f756e617661696c61626c655f76616c7565""#, true, true),
             (r#"["__debezium_unavailable_value"]"#, false, true),
             (r#"{"a":"__debezium_unavailable_value"}"#, false, true),
             (r#""a __debezium_unavailable_value""#, false, true),
