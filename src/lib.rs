@@ -93,7 +93,7 @@ pub use handler::{Handler, HandlerError, HandlerErrorKind, HandlerFn, HandlerFut
 pub use offset::NextOffset;
 pub use record::{Record, RecordId};
 pub use schema::SchemaName;
-pub use sink::{Table, TableSink};
+pub use sink::{Keep, Table, TableSink};
 pub use token::{KafkaToken, TokenError, TokenSource};
 pub use tx::{BinaryCopy, Prepared, Savepoint, Statement, Tx};
 pub use worker::{

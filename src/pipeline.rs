@@ -25,6 +25,7 @@ mod schemas;
 mod semantic;
 mod shape;
 mod sink;
+mod unchanged;
 mod wire;
 
 use std::path::{Path, PathBuf};

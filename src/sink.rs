@@ -25,6 +25,7 @@ mod rows;
 mod send;
 mod sort;
 mod stage;
+mod statements;
 mod straight;
 mod table;
 mod target;
@@ -49,7 +50,7 @@ pub use table::{Table, Tables};
 pub use target::{Bytea, Nul};
 #[cfg(feature = "cli")]
 pub(crate) use target::{Defect, Kind, Put, Target, Written};
-pub use value::{Json, Sql, ToColumn};
+pub use value::{Json, Keep, Sql, ToColumn};
 
 use crate::verdict::Class;
 use crate::{Batch, Handler, HandlerError, Record, Tx};

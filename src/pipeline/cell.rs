@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::condition::Literal;
 use super::file::Unit;
-use crate::sink::{Defect, Kind, Put, Target, ToColumn, Written, unquoted};
+use crate::sink::{Defect, Keep, Kind, Put, Target, ToColumn, Written, unquoted};
 
 /// A value on its way into a column.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ pub(crate) enum Cell<'a> {
     /// Milliseconds.
     Instant(i64),
     Object(String),
+    /// What the table has.
+    Keep,
+    /// Of the column that marks rows that have gone: this one is there.
+    There,
+    /// It has gone, since when (milliseconds).
+    Gone(Option<i64>),
 }
 
 impl<'a> Cell<'a> {
@@ -40,7 +46,7 @@ impl<'a> Cell<'a> {
 
     pub(crate) fn is_null(&self) -> bool {
         match self {
-            Self::Null => true,
+            Self::Null | Self::There => true,
             Self::Json(raw, _) | Self::OfEvent(raw) | Self::OfSchema(raw, _) => raw.get() == "null",
             _ => false,
         }
@@ -72,6 +78,20 @@ impl ToColumn for Cell<'_> {
         let is_document = matches!(target.kind, Kind::Json | Kind::Jsonb);
         match self {
             Self::Null => Ok(Written::Null),
+            Self::Keep => Keep.put(target, out),
+            Self::There | Self::Gone(_) if target.kind == Kind::Bool => {
+                matches!(self, Self::Gone(_)).put(target, out)
+            }
+            Self::There if is_time => Ok(Written::Null),
+            Self::Gone(since) if is_time => {
+                let since =
+                    since.ok_or(Defect::Invalid("the record has no timestamp to mark its row with"))?;
+                let since = at(since, Unit::Milliseconds);
+                since.ok_or(Defect::Invalid("out of the range of instants"))?.put(target, out)
+            }
+            Self::There | Self::Gone(_) => Err(Defect::Setup(
+                "`soft` marks a row in a column of type timestamp with time zone, timestamp or boolean",
+            )),
             Self::Json(raw, Some(Unit::Days)) => match date(raw.get())? {
                 None => Ok(Written::Null),
                 Some(_) if target.kind != Kind::Date => {

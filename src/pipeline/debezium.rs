@@ -8,18 +8,6 @@ use serde_json::value::RawValue;
 
 use super::extract::{Misfit, Tree, of_fields};
 
-/// What stands in a row, or in an array or a map of it, for a large value that has not changed, and so is not in the event
-/// (Debezium's `unavailable.value.placeholder`): as text, in base64, in hexadecimal, and as the numbers of its bytes.
-const UNAVAILABLE: [&str; 5] = [
-    "__debezium_unavailable_value",
-    "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ",
-    "5f5f646562657a69756d5f756e617661696c61626c655f76616c7565",
-    "95,95,100,101,98,101,122,105,117,109,95",
-    "95, 95, 100, 101, 98, 101, 122, 105, 117, 109, 95",
-];
-/// Nothing shorter is one.
-const SHORTEST: usize = UNAVAILABLE[0].len();
-
 /// An event, taken apart.
 #[derive(Debug)]
 pub(crate) struct Event<'a> {
@@ -69,21 +57,4 @@ impl<'a> Event<'a> {
         };
         Ok(Self { change })
     }
-}
-
-/// As [`is_placeholder`], of bytes.
-pub(crate) fn is_placeholder_bytes(bytes: &[u8]) -> bool {
-    bytes == UNAVAILABLE[0].as_bytes()
-}
-
-/// Whether a text stands for a value that is not in the event.
-pub(crate) fn is_placeholder(text: &str) -> bool {
-    text == UNAVAILABLE[0]
-}
-
-/// Whether a value is not in the event.
-pub(crate) fn is_unavailable(raw: &RawValue) -> bool {
-    let text = raw.get().as_bytes();
-    text.len() > SHORTEST
-        && UNAVAILABLE.iter().any(|placeholder| memchr::memmem::find(text, placeholder.as_bytes()).is_some())
 }

@@ -219,6 +219,9 @@ fn shown(cell: &Cell<'_>) -> String {
         Cell::Bytes(bytes) => hex(bytes),
         Cell::Number(number) | Cell::Instant(number) => number.to_string(),
         Cell::Object(text) => text.clone(),
+        Cell::Keep => "kept".to_owned(),
+        Cell::There => "false".to_owned(),
+        Cell::Gone(_) => "true".to_owned(),
     }
 }
 
@@ -253,6 +256,11 @@ fn is_same(cell: &Cell<'_>, value: &toml::Value) -> bool {
         }
         (Cell::Number(number) | Cell::Instant(number), toml::Value::Integer(wanted)) => number == wanted,
         (Cell::Object(text), value) => is_json(text, value),
+        (Cell::There, toml::Value::Boolean(wanted)) => !wanted,
+        (Cell::Gone(_), toml::Value::Boolean(wanted)) => *wanted,
+        (Cell::Keep, toml::Value::Table(wanted)) => {
+            wanted.len() == 1 && wanted.get("keep") == Some(&toml::Value::Boolean(true))
+        }
         _ => false,
     }
 }

@@ -81,6 +81,8 @@ pub(crate) struct SinkEntry {
     pub(crate) missing: Option<Missing>,
     #[serde(default)]
     pub(crate) extra: Extra,
+    /// What stands for a value that is not said because it has not changed.
+    pub(crate) unchanged: Option<String>,
     pub(crate) deletes: Option<Deletes>,
     pub(crate) r#where: Option<String>,
     #[serde(default)]
@@ -199,6 +201,14 @@ pub(crate) enum Mode {
     Append,
     InsertIgnore,
     Upsert,
+    Update,
+}
+
+impl Mode {
+    /// Rows are known by their key.
+    pub(crate) fn is_keyed(self) -> bool {
+        matches!(self, Self::Upsert | Self::Update)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -216,12 +226,14 @@ pub(crate) enum Extra {
     Reject,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Deletes {
     Apply,
     Ignore,
     Reject,
+    /// Marks the row in this column.
+    Soft(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -259,6 +271,25 @@ pub(crate) enum Evolve {
     Print,
     Create,
     AddColumns,
+}
+
+impl Deletes {
+    /// They do something to the row of a key.
+    pub(crate) fn are_applied(&self) -> bool {
+        matches!(self, Self::Apply | Self::Soft(_))
+    }
+}
+
+/// As the file has it.
+impl fmt::Display for Deletes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply => f.write_str("\"apply\""),
+            Self::Ignore => f.write_str("\"ignore\""),
+            Self::Reject => f.write_str("\"reject\""),
+            Self::Soft(column) => write!(f, "{{ soft = \"{column}\" }}"),
+        }
+    }
 }
 
 /// Columns for where a record has come from.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::codec::{Codec, Kind, Undecoded};
 use super::connect::Buffers;
+use super::file::Deletes;
 use super::learn::{self, Growth};
 use super::map::{Headers as _, Input, Mapped, Outcome};
 use super::schemas::Schemas;
@@ -209,11 +210,25 @@ fn push(at: usize, sink: &Sink, record: &Record<'_>, rows: &mut Rows<'_>) -> Res
                     sink.table.name
                 )));
             }
-            rows.delete_from(at, |fields| {
-                let alone = key.len() == 1;
-                key.iter()
-                    .try_for_each(|&column| fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?))
-            })
+            let alone = key.len() == 1;
+            if matches!(sink.deletes, Deletes::Soft(_)) {
+                rows.update_to(at, |fields| {
+                    (0..sink.columns.len()).try_for_each(|column| {
+                        let cell = if key.contains(&column) {
+                            mapped.key_cell(column, alone)
+                        } else {
+                            mapped.mark(column)
+                        };
+                        fields.put(&cell.map_err(&mut note)?)
+                    })
+                })
+            } else {
+                rows.delete_from(at, |fields| {
+                    key.iter().try_for_each(|&column| {
+                        fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?)
+                    })
+                })
+            }
         }
     };
     match unsaid {

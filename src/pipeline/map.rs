@@ -3,12 +3,14 @@
 use serde_json::value::RawValue;
 
 use super::cell::Cell;
+use super::condition::Literal;
 use super::connect::{Buffers, Unwrapped};
-use super::debezium::{Change, Event, is_unavailable};
+use super::debezium::{Change, Event};
 use super::extract::{Misfit, Rest};
 use super::file::{Deletes, Envelope, Extra, Format, KeyFormat, Missing, Unit};
 use super::path::Root;
 use super::sink::{Column, Sink, Source};
+use super::unchanged::Unchanged;
 use crate::Record;
 use crate::record::json::describe;
 
@@ -152,8 +154,8 @@ impl<'a> Mapped<'a> {
             return Err(explain("value", misfit));
         }
         self.check()?;
-        if self.sink.envelope == Envelope::Debezium {
-            self.check_available()?;
+        if let Some(unchanged) = &self.sink.unchanged {
+            self.check_said(unchanged)?;
         }
         Ok(Outcome::Row)
     }
@@ -183,24 +185,24 @@ impl<'a> Mapped<'a> {
                 if !self.is_meant(|root| *root != Root::Value)? {
                     return Ok(Outcome::Nothing);
                 }
-                match sink.deletes {
+                match &sink.deletes {
                     Deletes::Ignore => Ok(Outcome::Nothing),
                     Deletes::Reject => Err("a deletion, and the sink does not apply them".to_owned()),
-                    Deletes::Apply => Ok(Outcome::Delete),
+                    Deletes::Apply | Deletes::Soft(_) => Ok(Outcome::Delete),
                 }
             }
         }
     }
 
     fn tombstone(&mut self) -> Result<Outcome, String> {
-        match self.sink.deletes {
+        match &self.sink.deletes {
             Deletes::Ignore => return Ok(Outcome::Nothing),
             Deletes::Reject => {
                 return Err(
                     "the value is null (a tombstone), and the sink does not apply deletions".to_owned()
                 );
             }
-            Deletes::Apply => {}
+            Deletes::Apply | Deletes::Soft(_) => {}
         }
         if self.key()?.is_none() {
             return Err("key and value are null".to_owned());
@@ -255,6 +257,12 @@ impl<'a> Mapped<'a> {
     fn is_meant(&self, known: fn(&Root) -> bool) -> Result<bool, String> {
         for (source, comparison) in self.sink.condition.iter().filter(|(_, one)| known(&one.path.root)) {
             let cell = self.cell_of(source).map_err(|what| format!("{}: {what}", comparison.path))?;
+            if self.is_unsaid(source) && comparison.literal != Literal::Null {
+                return Err(format!(
+                    "where: {} is a large value that has not changed, and is not in the event",
+                    comparison.path
+                ));
+            }
             if cell.equals(&comparison.literal) != comparison.equal {
                 return Ok(false);
             }
@@ -265,7 +273,7 @@ impl<'a> Mapped<'a> {
     fn check(&self) -> Result<(), String> {
         let absent = |column: &Column| match &column.source {
             Source::Slot(slot, _) => self.slots[*slot].is_none(),
-            Source::Rest => false,
+            Source::Rest | Source::Mark => false,
             source => matches!(self.cell_of(source), Ok(Cell::Null)),
         };
         if self.sink.missing == Some(Missing::Reject)
@@ -291,10 +299,15 @@ impl<'a> Mapped<'a> {
         Ok(())
     }
 
-    /// Debezium leaves out large values that have not changed, and says so in their place.
-    fn check_available(&self) -> Result<(), String> {
+    /// Large values that have not changed are left out, and something says so in their place. A column can keep such a
+    /// value, but not a part of one.
+    fn check_said(&self, unchanged: &Unchanged) -> Result<(), String> {
+        let is_key = |name: &String| self.sink.table.key.as_ref().is_some_and(|key| key.contains(name));
         let missing = |column: &&Column| match column.source {
-            Source::Slot(slot, _) => self.slots[slot].is_some_and(is_unavailable),
+            Source::Slot(slot, _) => self.slots[slot].is_some_and(|raw| {
+                let keeps = self.sink.keeps && !is_key(&column.name);
+                unchanged.is_in(raw) && !(keeps && unchanged.is(raw))
+            }),
             _ => false,
         };
         if let Some(Column { name, .. }) = self.sink.columns.iter().find(missing) {
@@ -303,7 +316,7 @@ impl<'a> Mapped<'a> {
                  the source, or leave the column out"
             ));
         }
-        if self.rest.iter().any(|(_, raw)| is_unavailable(raw)) {
+        if self.rest.iter().any(|(_, raw)| unchanged.is_in(raw)) {
             return Err(
                 "a large value that has not changed is not in the event, and would go into `rest`".to_owned()
             );
@@ -316,7 +329,26 @@ impl<'a> Mapped<'a> {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn cell(&self, column: usize) -> Result<Cell<'a>, String> {
-        self.cell_of(&self.sink.columns[column].source)
+        let source = &self.sink.columns[column].source;
+        if self.is_unsaid(source) { Ok(Cell::Keep) } else { self.cell_of(source) }
+    }
+
+    /// The value for a column, beside the key's, of a row that is marked as gone.
+    pub(crate) fn mark(&self, column: usize) -> Result<Cell<'a>, String> {
+        match &self.sink.columns[column].source {
+            source @ Source::Mark => self.cell_of(source),
+            _ => Ok(Cell::Keep),
+        }
+    }
+
+    /// Whether something stands for the value because it has not changed.
+    fn is_unsaid(&self, source: &Source) -> bool {
+        match (source, &self.sink.unchanged) {
+            (Source::Slot(slot, _), Some(unchanged)) => {
+                self.slots[*slot].is_some_and(|raw| unchanged.is(raw))
+            }
+            _ => false,
+        }
     }
 
     /// The value for a column of the key, of a record without a value.
@@ -334,7 +366,7 @@ impl<'a> Mapped<'a> {
         };
         // An event's row says it, or the key.
         if let Some(raw) = in_row.or_else(|| in_key.and_then(|slot| self.slots[slot])) {
-            if self.sink.envelope == Envelope::Debezium && is_unavailable(raw) {
+            if self.sink.unchanged.as_ref().is_some_and(|unchanged| unchanged.is_in(raw)) {
                 return Err(format!("column {name}: the event does not say it"));
             }
             return self.json(raw, unit);
@@ -373,6 +405,9 @@ impl<'a> Mapped<'a> {
                 }
                 Cell::Object(object(&self.rest))
             }
+            // The record's time, so that a redrive, or another cut, marks it with the same.
+            Source::Mark if self.outcome == Outcome::Delete => Cell::Gone(self.input.timestamp_ms),
+            Source::Mark => Cell::There,
         })
     }
 }

@@ -16,6 +16,7 @@ use super::learn::Learned;
 use super::path::{Path, Root, Step};
 use super::schemas::Schemas;
 use super::shape::Field;
+use super::unchanged::{DEBEZIUM, Unchanged};
 use crate::Table;
 use crate::config::{TopicPattern, check_topics, is_pattern};
 use crate::sink::{Bytea as TableBytea, Mode as TableMode, Nul as TableNul};
@@ -40,6 +41,10 @@ pub(crate) struct Sink {
     /// `None`: NULL, unless the value has none of its columns.
     pub(crate) missing: Option<Missing>,
     pub(crate) extra: Extra,
+    /// What stands for a value that is not said.
+    pub(crate) unchanged: Option<Unchanged>,
+    /// Whether the column keeps what the table has, then; else the record is rejected.
+    pub(crate) keeps: bool,
     pub(crate) deletes: Deletes,
     pub(crate) condition: Vec<(Source, Comparison)>,
     /// Of the key and the value, into one row of slots.
@@ -80,6 +85,8 @@ pub(crate) enum Source {
     Timestamp,
     /// Fields that no path names, as a JSON object.
     Rest,
+    /// Whether the row has gone.
+    Mark,
 }
 
 /// What a sink's schemas are looked for in.
@@ -128,6 +135,8 @@ impl Sink {
             envelope: entry.envelope,
             missing: entry.missing,
             extra: entry.extra,
+            unchanged: unchanged(entry)?,
+            keeps: entry.mode.is_keyed(),
             deletes: deletes(entry)?,
             condition: Vec::new(),
             key_tree: Tree::default(),
@@ -154,6 +163,10 @@ impl Sink {
         }
         if let Some(name) = &entry.rest {
             sink.columns.push(Column { name: name.clone(), source: Source::Rest, path: None, in_key: None });
+        }
+        if let Deletes::Soft(name) = &sink.deletes {
+            let mark = Column { name: name.clone(), source: Source::Mark, path: None, in_key: None };
+            sink.columns.push(mark);
         }
         if sink.has_rest && sink.value != Format::Json {
             return Err(
@@ -185,7 +198,7 @@ impl Sink {
             return Err(format!("`unit` is about a number in JSON, and {path} is none"));
         }
         let in_key = match (&path.root, path.last_field(), self.key_format) {
-            (Root::Value, Some(field), KeyFormat::Json) if self.deletes == Deletes::Apply => {
+            (Root::Value, Some(field), KeyFormat::Json) if self.deletes.are_applied() => {
                 let namesake = |column: &&Column| {
                     column.in_key.is_some() && column.path.as_ref().and_then(Path::last_field) == Some(field)
                 };
@@ -295,6 +308,9 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
     let is_known = !(columns.is_empty() && entry.columns.0.is_empty());
     let mut names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
     names.extend(entry.rest.as_deref());
+    if let Some(Deletes::Soft(mark)) = &entry.deletes {
+        names.push(mark);
+    }
     let provenance = &entry.provenance;
     let sources = [&provenance.topic, &provenance.partition, &provenance.offset, &provenance.timestamp];
     let all: Vec<&str> =
@@ -312,6 +328,7 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
         Mode::Append => Table::append(&entry.table, names.iter().copied()),
         Mode::InsertIgnore => Table::insert_ignore(&entry.table, names.iter().copied()),
         Mode::Upsert => Table::upsert(&entry.table, names.iter().copied()),
+        Mode::Update => Table::update(&entry.table, names.iter().copied()),
     };
     if let Some(key) = &entry.key {
         if let Some(other) = key.iter().find(|column| is_known && !names.contains(&column.as_str())) {
@@ -350,20 +367,34 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
     Ok(table)
 }
 
+/// What stands for a value that is not said.
+fn unchanged(entry: &SinkEntry) -> Result<Option<Unchanged>, String> {
+    match &entry.unchanged {
+        Some(_) if !entry.mode.is_keyed() => Err(
+            "`unchanged` needs mode = \"upsert\" or \"update\": in the others there is no row whose value could be kept"
+                .to_owned(),
+        ),
+        Some(_) if entry.value.read() != Format::Json => {
+            Err("`unchanged` is about the fields of a value: value = \"json\", or a format with a schema".to_owned())
+        }
+        Some(text) => Unchanged::new(text).map(Some),
+        None if entry.envelope == Envelope::Debezium => Unchanged::new(DEBEZIUM).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// What becomes of a record without a value, or of an event that tells of a deletion.
 fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
     let key = matches!(entry.key_format.read(), KeyFormat::String | KeyFormat::Json);
-    let can = entry.mode == Mode::Upsert && (key || entry.envelope == Envelope::Debezium);
-    match entry.deletes {
-        Some(Deletes::Apply) if entry.mode != Mode::Upsert => {
-            Err("`deletes = \"apply\"` needs mode = \"upsert\": in the others no row is known by its key"
-                .to_owned())
+    let can = entry.mode.is_keyed() && (key || entry.envelope == Envelope::Debezium);
+    match &entry.deletes {
+        Some(said) if said.are_applied() && !entry.mode.is_keyed() => Err(format!(
+            "`deletes = {said}` needs mode = \"upsert\" or \"update\": in the others no row is known by its key"
+        )),
+        Some(said) if said.are_applied() && !can => {
+            Err(format!("`deletes = {said}` needs the record's key: key_format = \"string\" or \"json\""))
         }
-        Some(Deletes::Apply) if !can => {
-            Err("`deletes = \"apply\"` needs the record's key: key_format = \"string\" or \"json\""
-                .to_owned())
-        }
-        Some(said) => Ok(said),
+        Some(said) => Ok(said.clone()),
         None if can => Ok(Deletes::Apply),
         None => Ok(Deletes::Reject),
     }
@@ -409,7 +440,13 @@ fn wanted(entry: &SinkEntry, listed: &[(String, ColumnEntry)], fields: &[Field])
         Mode::Append => TableMode::Append,
         Mode::InsertIgnore => TableMode::InsertIgnore,
         Mode::Upsert => TableMode::Upsert,
+        Mode::Update => TableMode::Update,
     };
-    let deletes = deletes(entry)? == Deletes::Apply;
+    let deletes = deletes(entry)?;
+    if let Deletes::Soft(name) = &deletes {
+        let (name, sql_type) = (name.clone(), Some("timestamptz".to_owned()));
+        columns.push(WantedColumn { name, sql_type, declared: false, not_null: false });
+    }
+    let deletes = deletes == Deletes::Apply;
     Ok(Wanted { table: entry.table.clone(), columns, key: entry.key.clone(), mode, deletes })
 }

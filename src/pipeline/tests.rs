@@ -71,6 +71,8 @@ fn what_cannot_be_is_refused_with_the_line() {
             4,
             "a deletion's key has one id",
         ),
+        ("columns = [\"id\"]\nunchanged = \"__not_said__\"", 4, "`unchanged` needs mode = \"upsert\""),
+        ("columns = [\"id\"]\nmode = \"upsert\"\nunchanged = \"-\"", 4, "at least 8 letters"),
         ("columns = [\"id\"]\nwhere = \"partition == '0'\"", 4, "partition is a number"),
         ("columns = [\"id\", \"\"]", 4, "have names"),
         (
@@ -388,6 +390,71 @@ fn connects_envelope_is_read_with_its_schema() {
     assert_eq!(tested(&by_name, &test(key, "", "deletes.payments = [{ id = 5 }]")), [""; 0]);
 }
 
+/// A large value that has not changed is not in the event: the column keeps what the table has.
+#[test]
+fn what_is_not_said_is_kept_as_a_whole_or_not_at_all() {
+    let test = |value: &str, wanted: &str| format!("[[test]]\nname = \"t\"\nvalue = '{value}'\n{wanted}\n");
+    let event = |doc: &str| format!("{{\"op\":\"u\",\"after\":{{\"id\":5,\"doc\":{doc}}}}}");
+    let large = "\"__debezium_unavailable_value\"";
+    let kept = "rows.payments = [{ id = 5, doc = { keep = true } }]";
+    let columns = "columns = [\"id\", \"doc\"]\n";
+    let upsert = format!("envelope = \"debezium\"\nmode = \"upsert\"\n{columns}");
+    assert_eq!(tested(&upsert, &test(&event(large), kept)), [""; 0]);
+    assert_eq!(tested(&upsert, &test(&event("\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\""), kept)), [""; 0]);
+    let differs = |value: &str, wanted: &str| tested(&upsert, &test(value, wanted)).join("");
+    let none = "rows.payments = [{ id = 5 }]";
+    assert!(differs(&event(large), none).contains("column doc: kept instead of NULL"));
+    assert!(differs(&event("\"x\""), kept).contains("instead of"));
+    let rejects = "rejects = \"column doc: a large value\"";
+    assert_eq!(tested(&upsert, &test(&event(&format!("[{large}]")), rejects)), [""; 0]);
+    let condition = format!("{upsert}where = \"value.doc != 'x'\"\n");
+    let rejects_condition = "rejects = \"where: value.doc is a large value\"";
+    assert_eq!(tested(&condition, &test(&event(large), rejects_condition)), [""; 0]);
+    let is_there = format!("{upsert}where = \"value.doc != null\"\n");
+    assert_eq!(tested(&is_there, &test(&event(large), kept)), [""; 0]);
+    let append = format!("envelope = \"debezium\"\n{columns}");
+    assert_eq!(tested(&append, &test(&event(large), rejects)), [""; 0]);
+    // Another placeholder; and without an envelope only what the file says.
+    let other = format!("unchanged = \"-not said-\"\n{upsert}");
+    assert_eq!(tested(&other, &test(&event("\"-not said-\""), kept)), [""; 0]);
+    let said = format!("rows.payments = [{{ id = 5, doc = {large} }}]");
+    assert_eq!(tested(&other, &test(&event(large), &said)), [""; 0]);
+    let flat = |doc: &str| format!("{{\"id\":5,\"doc\":{doc}}}");
+    let plain = format!("mode = \"upsert\"\n{columns}");
+    assert_eq!(tested(&plain, &test(&flat(large), &said)), [""; 0]);
+    let plain = format!("unchanged = {large}\n{plain}");
+    assert_eq!(tested(&plain, &test(&flat(large), kept)), [""; 0]);
+}
+
+#[test]
+fn a_row_that_has_gone_may_stay_and_be_marked() {
+    let soft = "mode = \"upsert\"\nkey = [\"id\"]\nkey_format = \"string\"\ndeletes = { soft = \"gone\" }\n\
+                columns = { id = \"key\", x = \"value.x\" }\n";
+    let test =
+        |value: &str, wanted: &str| format!("[[test]]\nname = \"t\"\nkey = \"k\"\n{value}\n{wanted}\n");
+    let row = |gone: &str| format!("rows.payments = [{{ id = \"k\", x = 1{gone} }}]");
+    let value = "value = '{\"x\": 1}'";
+    assert_eq!(tested(soft, &test(value, &row(""))), [""; 0], "as NULL");
+    assert_eq!(tested(soft, &test(value, &row(", gone = false"))), [""; 0]);
+    assert!(tested(soft, &test(value, &row(", gone = true")))[0].contains("column gone"));
+    assert_eq!(tested(soft, &test("", "deletes.payments = [{ id = \"k\" }]")), [""; 0]);
+    let update = soft.replace("upsert", "update");
+    assert_eq!(tested(&update, &test("", "deletes.payments = [{ id = \"k\" }]")), [""; 0]);
+    assert_eq!(sink(soft).unwrap().summary()[0].columns, 3);
+    for (keys, why) in [
+        ("columns = [\"id\"]\ndeletes = { soft = \"gone\" }", "needs mode = \"upsert\" or \"update\""),
+        ("columns = [\"id\"]\nmode = \"upsert\"\ndeletes = { soft = \"gone\" }", "needs the record's key"),
+        (
+            "columns = [\"id\"]\nmode = \"upsert\"\nkey_format = \"json\"\ndeletes = { soft = \"id\" }",
+            "column id is named twice",
+        ),
+        ("columns = [\"id\"]\ndeletes = { hard = \"gone\" }", "unknown variant `hard`"),
+    ] {
+        let said = sink(keys).unwrap_err().to_string();
+        assert!(said.contains(why), "{keys}: {said}");
+    }
+}
+
 /// Where the schema and the reader part, an editor says what is not true.
 #[test]
 fn the_json_schema_knows_the_keys_that_are_read() {
@@ -481,7 +548,7 @@ fn what_a_test_expects_is_looked_for() {
 #[test]
 fn the_pages_files_are_read_and_their_tests_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (page, expected) in [("docs/pipeline.md", 7), ("README.md", 1)] {
+    for (page, expected) in [("docs/pipeline.md", 8), ("README.md", 1)] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();

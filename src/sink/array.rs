@@ -6,6 +6,8 @@ use tokio_postgres::types::Type;
 use super::target::{Defect, Kind, Put, Target, Written};
 use super::value::{ToColumn, put_field};
 
+const KEPT_WITHIN: Defect = Defect::Setup("a column is kept as a whole: no Keep within an array");
+
 pub(crate) fn put<T: ToColumn>(
     values: impl ExactSizeIterator<Item = T>,
     target: &Target,
@@ -34,8 +36,10 @@ fn put_binary<T: ToColumn>(
         out.put_i32(1);
     }
     for value in values {
-        if put_field(&value, element, out)? == Written::Null {
-            out[has_null..has_null + 4].copy_from_slice(&1_i32.to_be_bytes());
+        match put_field(&value, element, out)? {
+            Written::Value => {}
+            Written::Null => out[has_null..has_null + 4].copy_from_slice(&1_i32.to_be_bytes()),
+            Written::Kept => return Err(KEPT_WITHIN),
         }
     }
     Ok(Written::Value)
@@ -51,9 +55,13 @@ fn put_literal<T: ToColumn>(values: impl Iterator<Item = T>, element: &Target, o
             out.put_u8(delimiter);
         }
         text.clear();
-        if value.put(element, &mut text)? == Written::Null {
-            out.put_slice(b"NULL");
-            continue;
+        match value.put(element, &mut text)? {
+            Written::Value => {}
+            Written::Null => {
+                out.put_slice(b"NULL");
+                continue;
+            }
+            Written::Kept => return Err(KEPT_WITHIN),
         }
         out.put_u8(b'"');
         for byte in &text {

@@ -12,6 +12,9 @@ pub(crate) const SEGMENT_BYTES: usize = 256 * 1024;
 /// What is kept for the next batches: about two of 50,000 ordinary rows.
 const KEPT_SEGMENTS: usize = 48;
 
+/// In place of the length of a field whose column keeps what the table has: in memory only, it is never sent.
+pub(crate) const KEPT: i32 = -2;
+
 /// Pieces that wait to be used again.
 #[derive(Debug, Default)]
 pub(crate) struct Pool(Mutex<Vec<BytesMut>>);
@@ -54,6 +57,8 @@ pub(crate) struct Buffer {
     pub(crate) rows: Vec<RowRef>,
     /// Whether a row is there only to be deleted.
     pub(crate) deletes: bool,
+    /// Whether a row keeps something of the table's.
+    pub(crate) keeps: bool,
 }
 
 impl Buffer {
@@ -102,17 +107,28 @@ impl Buffer {
         }
     }
 
-    pub(crate) fn finish(mut self) -> (Vec<Bytes>, Vec<RowRef>, bool) {
+    pub(crate) fn finish(mut self) -> (Vec<Bytes>, Vec<RowRef>) {
         if !self.current.is_empty() {
             self.full.push(self.current.freeze());
         }
-        (self.full, self.rows, self.deletes)
+        (self.full, self.rows)
     }
 }
 
 /// The bytes of a row.
 pub(crate) fn row_bytes<'a>(segments: &'a [Bytes], row: &RowRef) -> &'a [u8] {
     &segments[row.segment as usize][row.start as usize..row.end as usize]
+}
+
+/// Of each field of a row, whether it is [`KEPT`].
+pub(crate) fn kept(row: &[u8]) -> impl Iterator<Item = bool> {
+    let mut rest = row.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = i32::from_be_bytes(*length);
+        rest = after.get(usize::try_from(length).unwrap_or_default()..)?;
+        Some(length == KEPT)
+    })
 }
 
 #[cfg(test)]
@@ -138,7 +154,7 @@ mod tests {
             buffer.take_back(1);
             buffer.take_back(1);
             push(&mut buffer, &pool, 2, 7);
-            let (segments, rows, _) = buffer.finish();
+            let (segments, rows) = buffer.finish();
             let found: Vec<(u32, usize)> =
                 rows.iter().map(|row| (row.record, row_bytes(&segments, row).len())).collect();
             assert_eq!(found, [(0, 100), (2, 7)], "{sizes:?}");

@@ -81,7 +81,7 @@ impl Care {
     pub(crate) fn new(written: &Written<'_>, facts: &Facts) -> Self {
         let mut care = match written.mode {
             Mode::Append | Mode::InsertIgnore => Self::of_inserts(written, facts),
-            Mode::Upsert => Self::of_upserts(written, facts),
+            Mode::Upsert | Mode::Update => Self::of_upserts(written, facts),
         };
         let own = |one: &&Constraint| {
             one.kind == ConstraintKind::ForeignKey && one.ours && one.target == written.relation
@@ -133,7 +133,9 @@ impl Care {
         if let Some(trigger) = facts.triggers.first() {
             care.always.get_or_insert(format!("trigger {} sees every write", trigger.name));
         }
-        if let Some(column) = facts.numbered.iter().find(|column| written.position(column).is_none()) {
+        // An update inserts nothing, and so takes no defaults.
+        let numbered = facts.numbered.iter().filter(|_| written.mode == Mode::Upsert);
+        if let Some(column) = numbered.into_iter().find(|column| written.position(column).is_none()) {
             care.order = Order::Records;
             let why = format!("the default of column {column} follows the order of the rows");
             care.repeated.get_or_insert_with(|| why.clone());
@@ -181,6 +183,10 @@ impl Care {
                 ConstraintKind::ForeignKey => care.of_foreign_key(written, one),
                 ConstraintKind::Index | ConstraintKind::Trigger => {}
             }
+        }
+        if written.mode == Mode::Update && care.order == Order::Records {
+            // `UPDATE … FROM` has no order.
+            care.always = care.always.or_else(|| care.order_why.clone());
         }
         care
     }
@@ -322,6 +328,7 @@ mod tests {
         assert!(care.repeated.is_some() && care.deletions.is_some());
         let inexact = Written { key_is_exact: false, ..written(Mode::Upsert) };
         assert!(Care::new(&inexact, &facts).always.is_some());
+        assert!(Care::new(&written(Mode::Update), &facts).always.is_some(), "its statement has no order");
     }
 
     #[test]
@@ -359,6 +366,7 @@ mod tests {
     fn what_the_order_gives_follows_the_records() {
         let facts = Facts { numbered: vec!["number".to_owned()], ..Facts::default() };
         assert_eq!(Care::new(&written(Mode::Append), &facts).order, Order::Records);
+        assert_eq!(Care::new(&written(Mode::Update), &facts), Care::default(), "nothing is inserted");
         let facts = Facts { numbered: vec!["id".to_owned()], ..Facts::default() };
         assert_eq!(Care::new(&written(Mode::Append), &facts), Care::default(), "it is written");
     }

@@ -14,6 +14,7 @@ use super::length::Length;
 use super::parents;
 use super::plan::{Column, Plan, TablePlan, TypeId, quote, quoted};
 use super::stage;
+use super::statements::Statements;
 use super::straight::Straight;
 use super::table::{Mode, Table};
 use super::target::{Kind, Target};
@@ -170,7 +171,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     let Key { positions: key, index } = key::find(table, &names, &facts.indexes).map_err(misfit)?;
     check::rights(table, &names, &key, &found, first.get(18)).map_err(misfit)?;
     let index = index.map(|at| &facts.indexes[at]);
-    if table.mode == Mode::Upsert {
+    if table.mode.is_keyed() {
         // Rows are found by the index: it says which keys are equal.
         for (name, collation) in index.iter().flat_map(|index| index.columns.iter().zip(&index.collations)) {
             if let (Some(collation), Some(column)) =
@@ -180,7 +181,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
             }
         }
     }
-    let of_index = index.filter(|_| table.mode == Mode::Upsert);
+    let of_index = index.filter(|_| table.mode.is_keyed());
     let deterministic = |position: usize| {
         let found = found.iter().find(|found| found.name == names[position]);
         found.is_some_and(|found| found.deterministic)
@@ -230,14 +231,17 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         care,
         stage: None,
         straight: None,
-        statements: stage::Statements::default(),
+        statements: Statements::default(),
         fields: 0,
         absent: Arc::clone(&table.absent),
     };
-    let extra = usize::from(plan.mode == Mode::Upsert) + usize::from(plan.tells_places());
+    let extra = usize::from(plan.mode.is_keyed()) + usize::from(plan.tells_places());
     plan.fields =
         i16::try_from(plan.columns.len() + extra).map_err(|_| misfit("too many columns".to_owned()))?;
-    plan.statements = stage::Statements::new(&plan);
+    if plan.mode == Mode::Update && (0..plan.columns.len()).all(|at| plan.key.contains(&at)) {
+        return Err(misfit("an update needs a column beside its key".to_owned()));
+    }
+    plan.statements = Statements::new(&plan);
     if table.mode != Mode::Append || plan.columns.iter().any(Column::is_read_by_the_server) {
         let stage = stage::Stage::new(&plan, writer);
         let copy = std::mem::replace(&mut plan.copy, stage.copy.clone());

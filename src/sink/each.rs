@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use futures_util::future::poll_fn;
 use tokio_postgres::types::{IsNull, ToSql, Type};
 
-use super::buffer::{fields, row_bytes};
+use super::buffer::{fields, kept, row_bytes};
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::{Plan, TablePlan};
@@ -50,16 +50,52 @@ struct Step {
     rank: usize,
     row: usize,
     table: usize,
-    deletes: bool,
+    deed: Deed,
 }
 
 /// What a statement is sent with.
 struct Prepared {
-    insert: tokio_postgres::Statement,
+    write: tokio_postgres::Statement,
+    merge: Option<tokio_postgres::Statement>,
     delete: Option<tokio_postgres::Statement>,
 }
 
-type Sent<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
+
+/// A statement on its way.
+struct Sent<'a> {
+    record: u32,
+    /// The table in which it must find its row.
+    must_find: Option<&'a TablePlan>,
+    answer: Answer<'a>,
+}
+
+impl Sent<'_> {
+    async fn settle(self, batch: &Batch) -> Result<(), HandlerError> {
+        let answer = self.answer.await;
+        check(self.record, self.must_find, answer, batch)
+    }
+}
+
+fn check(
+    record: u32,
+    must_find: Option<&TablePlan>,
+    answer: Result<u64, tokio_postgres::Error>,
+    batch: &Batch,
+) -> Result<(), HandlerError> {
+    let error = match (answer, must_find) {
+        (Ok(0), Some(plan)) => HandlerError::reject_unnamed(format!(
+            "table {}: a value is not said (a large one that has not changed), and there is no row to keep it of",
+            plan.name
+        )),
+        (Ok(_), _) => return Ok(()),
+        (Err(error), _) => HandlerError::from(error),
+    };
+    Err(match batch.records().nth(record as usize) {
+        Some(record) => error.suspecting(record.id()),
+        None => error,
+    })
+}
 
 /// Writes all rows, record by record.
 ///
@@ -81,66 +117,65 @@ pub(crate) async fn write(
         None => None,
     };
     let client = tx.raw();
-    let mut sent: VecDeque<(u32, Sent<'_>)> = VecDeque::with_capacity(IN_FLIGHT);
+    let mut sent: VecDeque<Sent<'_>> = VecDeque::with_capacity(IN_FLIGHT);
     let steps = steps(plan, encoded);
     for (at, step) in steps.iter().enumerate() {
         let table = &plan.tables[step.table];
         let Some(statements) = &prepared[step.table] else { continue };
         let rows = &encoded[step.table];
         let row = row_bytes(&rows.segments, &rows.rows[step.row]);
-        let values = fields(row).take(table.columns.len()).map(Raw);
-        let (statement, values) = match (&statements.delete, step.deletes) {
-            (Some(delete), true) => {
-                let values: Vec<Raw<'_>> = values.collect();
-                (delete, table.key.iter().map(|&position| Raw(values[position].0)).collect())
+        let mut values: Vec<Raw<'_>> = fields(row).take(table.columns.len()).map(Raw).collect();
+        let statement = match step.deed {
+            Deed::Delete => {
+                values = table.key.iter().map(|&position| Raw(values[position].0)).collect();
+                statements.delete.as_ref()
             }
-            (None, true) => return Err(HandlerError::fatal("a deletion without a key")),
-            (_, false) => (&statements.insert, values.collect::<Vec<_>>()),
+            Deed::Merge | Deed::Touch => {
+                let kept = kept(row).take(table.columns.len()).enumerate();
+                let kept = kept.filter(|(at, _)| !table.key.contains(at));
+                values.extend(kept.map(|(_, kept)| Raw(Some(if kept { &[1] } else { &[0] }))));
+                statements.merge.as_ref()
+            }
+            Deed::Write | Deed::Replace => Some(&statements.write),
         };
-        let request = async move { client.execute_raw(statement, &values).await };
-        send(step.record, Box::pin(request), &mut sent).await.map_err(|failed| blame(failed, batch))?;
+        let statement = statement.ok_or_else(|| HandlerError::fatal("a row without a key"))?;
+        let answer = Box::pin(async move { client.execute_raw(statement, &values).await });
+        let must_find = (step.deed == Deed::Merge).then_some(table);
+        send(Sent { record: step.record, must_find, answer }, &mut sent, batch).await?;
         let ends = steps.get(at + 1).is_none_or(|next| next.record != step.record);
         for check in checks.iter().flatten().filter(|_| ends) {
-            let request = async move { client.execute_raw(check, Vec::<Raw<'_>>::new()).await };
-            send(step.record, Box::pin(request), &mut sent).await.map_err(|failed| blame(failed, batch))?;
+            let answer = Box::pin(async move { client.execute_raw(check, Vec::<Raw<'_>>::new()).await });
+            send(Sent { record: step.record, must_find: None, answer }, &mut sent, batch).await?;
         }
     }
-    for (record, answer) in sent {
-        answer.await.map_err(|error| blame((record, error), batch))?;
+    for one in sent {
+        one.settle(batch).await?;
     }
     Ok(())
 }
 
 /// Sends a statement, and waits for the oldest one if there are many under way. An earlier one's error comes first.
 async fn send<'a>(
-    record: u32,
-    mut request: Sent<'a>,
-    sent: &mut VecDeque<(u32, Sent<'a>)>,
-) -> Result<(), (u32, tokio_postgres::Error)> {
+    mut one: Sent<'a>,
+    sent: &mut VecDeque<Sent<'a>>,
+    batch: &Batch,
+) -> Result<(), HandlerError> {
     // The driver sends what is polled first, first.
-    match poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await {
+    match poll_fn(|context| Poll::Ready(one.answer.as_mut().poll(context))).await {
         Poll::Ready(answer) => {
-            for (record, answer) in sent.drain(..) {
-                answer.await.map_err(|error| (record, error))?;
+            for earlier in sent.drain(..) {
+                earlier.settle(batch).await?;
             }
-            return answer.map(drop).map_err(|error| (record, error));
+            return check(one.record, one.must_find, answer, batch);
         }
-        Poll::Pending => sent.push_back((record, request)),
+        Poll::Pending => sent.push_back(one),
     }
     if sent.len() >= IN_FLIGHT
-        && let Some((record, answer)) = sent.pop_front()
+        && let Some(oldest) = sent.pop_front()
     {
-        answer.await.map_err(|error| (record, error))?;
+        oldest.settle(batch).await?;
     }
     Ok(())
-}
-
-fn blame((record, error): (u32, tokio_postgres::Error), batch: &Batch) -> HandlerError {
-    let error = HandlerError::from(error);
-    match batch.records().nth(record as usize) {
-        Some(record) => error.suspecting(record.id()),
-        None => error,
-    }
 }
 
 /// Locks the table, sees whether it is what it was, and prepares its statements.
@@ -153,10 +188,11 @@ async fn prepare(table: &TablePlan, rows: &Encoded, tx: &Tx) -> Result<Prepared,
     if !table.agrees(&catalog::now(&now)) {
         return Err(HandlerError::table_changed(&table.name));
     }
-    let insert = client.prepare_cached(&table.statements.insert).await?;
+    let write = client.prepare_cached(&table.statements.write).await?;
+    let merge = if rows.keeps { Some(client.prepare_cached(&table.statements.merge).await?) } else { None };
     let delete =
         if rows.deletes { Some(client.prepare_cached(&table.statements.delete).await?) } else { None };
-    Ok(Prepared { insert, delete })
+    Ok(Prepared { write, merge, delete })
 }
 
 /// Constraints that wait for COMMIT: each record is to be looked at by itself.
@@ -186,12 +222,12 @@ fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
     let mut steps = Vec::new();
     for (table, rows) in encoded.iter().enumerate() {
         let columns = plan.tables[table].columns.len();
-        let deletes = |at: usize| {
-            rows.deletes && {
-                let deed = fields(row_bytes(&rows.segments, &rows.rows[at])).nth(columns).flatten();
-                deed == Some(&[Deed::Delete as u8])
-            }
+        let is_told = rows.deletes || rows.keeps;
+        let deed = |at: usize| match is_told {
+            true => Deed::of(row_bytes(&rows.segments, &rows.rows[at]), columns),
+            false => Deed::Write,
         };
+        let deletes = |at: usize| deed(at) == Deed::Delete;
         let mut from = 0;
         while from < rows.rows.len() {
             let record = rows.rows[from].record;
@@ -211,9 +247,10 @@ fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
                 }
             };
             steps.extend((from..to).map(|row| {
-                let deletes = deletes(row);
-                let rank = if deletes && !is_late(row) { tables - 1 - table } else { tables + table };
-                Step { record, rank, row, table, deletes }
+                let deed = deed(row);
+                let late = deed != Deed::Delete || is_late(row);
+                let rank = if late { tables + table } else { tables - 1 - table };
+                Step { record, rank, row, table, deed }
             }));
             from = to;
         }

@@ -22,6 +22,8 @@ pub(crate) struct Encoded {
     pub(crate) tells: bool,
     /// Whether a row is there only to be deleted.
     pub(crate) deletes: bool,
+    /// Whether a row keeps something of the table's.
+    pub(crate) keeps: bool,
 }
 
 impl Encoded {
@@ -62,9 +64,15 @@ pub(crate) fn encode(
         rejected.push(error);
     }
     let finish = |(buffer, plan): (Buffer, &TablePlan)| {
-        let (segments, rows, deletes) = buffer.finish();
-        let Sorted { order, tells } = sort::order(plan, &segments, &rows, deletes);
-        Encoded { segments, rows, order, tells, deletes }
+        let (deletes, keeps) = (buffer.deletes, buffer.keeps);
+        let (segments, rows) = buffer.finish();
+        let Sorted { order, tells } = if keeps {
+            // What a row keeps, and whether there is something to keep, is known where the rows before it are written.
+            Sorted { order: None, tells: true }
+        } else {
+            sort::order(plan, &segments, &rows, deletes)
+        };
+        Encoded { segments, rows, order, tells, deletes, keeps }
     };
     Ok((buffers.into_iter().zip(&plan.tables).map(finish).collect(), rejected))
 }

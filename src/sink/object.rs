@@ -51,7 +51,7 @@ impl Rows<'_> {
         if let Some(value) = record.value() {
             return self.push_json(value);
         }
-        if !self.is_upsert(0) {
+        if !self.is_keyed(0) {
             return Err(HandlerError::reject(&record, "the value is null"));
         }
         match record.key() {

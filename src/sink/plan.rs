@@ -4,7 +4,8 @@ use super::care::{Care, Order};
 use super::catalog::Now;
 use super::length::Length;
 use super::parents::Parent;
-use super::stage::{Stage, Statements};
+use super::stage::Stage;
+use super::statements::Statements;
 use super::straight::Straight;
 use super::table::{Mode, Source};
 use super::target::{Kind, Target};
@@ -101,8 +102,14 @@ impl TablePlan {
         match self.mode {
             Mode::Append => self.columns.iter().any(Column::is_read_by_the_server),
             Mode::InsertIgnore => true,
-            Mode::Upsert => !self.reduced_here || self.care.order == Order::Records,
+            Mode::Upsert | Mode::Update => !self.reduced_here || self.care.order == Order::Records,
         }
+    }
+
+    /// Whether a write over the row of its key sets the column at a position. A key that is equal need not be the same: the
+    /// last spelling stays, however batches are cut.
+    pub(crate) fn is_set(&self, at: usize) -> bool {
+        !self.key.contains(&at) || !self.exact[at]
     }
 
     /// Whether the catalogue still says what it said.

@@ -13,6 +13,8 @@ pub struct Fields<'a> {
     /// Which of the columns, in this order. `None`: all.
     only: Option<&'a [usize]>,
     next: usize,
+    /// The first column that keeps what the table has.
+    pub(crate) kept: Option<usize>,
     out: &'a mut BytesMut,
 }
 
@@ -28,7 +30,7 @@ pub enum Failure {
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(columns: &'a [Column], out: &'a mut BytesMut) -> Self {
-        Self { columns, only: None, next: 0, out }
+        Self { columns, only: None, next: 0, kept: None, out }
     }
 
     pub(crate) fn only(self, positions: &'a [usize]) -> Self {
@@ -50,6 +52,7 @@ impl<'a> Fields<'a> {
             (Written::Value, Some(length)) => {
                 length.fit(at, self.out).map_err(|defect| Failure::Column(position, defect))?;
             }
+            (Written::Kept, _) => self.kept = self.kept.or(Some(position)),
             _ => {}
         }
         self.next += 1;

@@ -13,6 +13,11 @@ use super::table::{Mode, Source};
 use super::target::Defect;
 use crate::{HandlerError, Record};
 
+const KEPT_KEY: Defect = Defect::Invalid("the key of a row must be said, and cannot be kept");
+const KEPT_OF_NOTHING: Defect = Defect::Setup(
+    "Keep is for a table that is given as Table::upsert or Table::update: the others have no row to keep it of",
+);
+
 /// Takes the rows that follow from one record: none, one or many.
 pub struct Rows<'a> {
     plan: &'a Plan,
@@ -51,11 +56,23 @@ impl<'a> Rows<'a> {
         self.push_to(0, |fields| row.put(fields))
     }
 
-    /// Deletes the row of this key, given as a row of the key's columns in their order; for
-    /// [`Table::upsert`](super::Table::upsert) only. Of several writes and deletions of a key the last one counts.
+    /// Changes the row of the key, if it is there; columns that are given as [`Keep`](crate::Keep) stay. If there is no such
+    /// row, nothing is changed. For [`Table::upsert`](super::Table::upsert) and [`Table::update`](super::Table::update).
+    ///
+    /// A mark on what is gone, for instance: `rows.update((id, Keep, Keep, deleted_at))`. A batch with such rows is written row
+    /// by row.
     ///
     /// # Errors
-    /// As [`push`](Self::push); fatal if the table is not an upsert's.
+    /// As [`push`](Self::push); fatal if the table is none of these.
+    pub fn update<R: Row>(&mut self, row: R) -> Result<(), HandlerError> {
+        self.update_to(0, |fields| row.put(fields))
+    }
+
+    /// Deletes the row of this key, given as a row of the key's columns in their order; for
+    /// [`Table::upsert`](super::Table::upsert) and [`Table::update`](super::Table::update). Of several writes and deletions of a key the last one counts.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); fatal if the table is none of these.
     pub fn delete<R: Row>(&mut self, key: R) -> Result<(), HandlerError> {
         self.delete_from(0, |fields| key.put(fields))
     }
@@ -93,8 +110,8 @@ impl<'a> Rows<'a> {
         &self.plan.tables[table].absent
     }
 
-    pub(crate) fn is_upsert(&self, table: usize) -> bool {
-        self.plan.tables[table].mode == Mode::Upsert
+    pub(crate) fn is_keyed(&self, table: usize) -> bool {
+        self.plan.tables[table].mode.is_keyed()
     }
 
     #[inline]
@@ -104,16 +121,45 @@ impl<'a> Rows<'a> {
         put: impl FnOnce(&mut Fields<'_>) -> Result<(), Failure>,
     ) -> Result<(), HandlerError> {
         let plan = &self.plan.tables[table];
-        self.row(table, false, |record, out| {
+        self.push_as(table, |kept| deed(plan, kept), put)
+    }
+
+    /// As [`update`](Self::update).
+    pub(crate) fn update_to(
+        &mut self,
+        table: usize,
+        put: impl FnOnce(&mut Fields<'_>) -> Result<(), Failure>,
+    ) -> Result<(), HandlerError> {
+        let plan = &self.plan.tables[table];
+        if !plan.mode.is_keyed() {
+            return Err(HandlerError::fatal(format!(
+                "table {}: rows are changed only in a table that is given as Table::upsert or Table::update",
+                plan.name
+            )));
+        }
+        self.push_as(table, |_| Ok(Deed::Touch), put)
+    }
+
+    /// `deed`: what becomes of the row, by the first column that keeps what the table has.
+    #[inline]
+    fn push_as(
+        &mut self,
+        table: usize,
+        deed: impl FnOnce(Option<usize>) -> Result<Deed, Failure>,
+        put: impl FnOnce(&mut Fields<'_>) -> Result<(), Failure>,
+    ) -> Result<(), HandlerError> {
+        let plan = &self.plan.tables[table];
+        self.row(table, |record, out| {
             let mut fields = Fields::new(&plan.columns[..plan.given], out);
             put(&mut fields)?;
             fields.full()?;
+            let deed = deed(fields.kept)?;
             if plan.sources.is_empty() {
-                return Ok(());
+                return Ok(deed);
             }
             let mut fields = Fields::new(&plan.columns[plan.given..], out);
             let put = plan.sources.iter().try_for_each(|source| put_source(*source, record, &mut fields));
-            put.map_err(|failure| failure.behind(plan.given))
+            put.map(|()| deed).map_err(|failure| failure.behind(plan.given))
         })
     }
 
@@ -123,25 +169,28 @@ impl<'a> Rows<'a> {
         put: impl FnOnce(&mut Fields<'_>) -> Result<(), Failure>,
     ) -> Result<(), HandlerError> {
         let plan = &self.plan.tables[table];
-        if plan.mode != Mode::Upsert {
+        if !plan.mode.is_keyed() {
             return Err(HandlerError::fatal(format!(
-                "table {}: rows are deleted only from a table that is given as Table::upsert",
+                "table {}: rows are deleted only from a table that is given as Table::upsert or Table::update",
                 plan.name
             )));
         }
-        self.row(table, true, |_, out| {
+        self.row(table, |_, out| {
             // The key's values come in the key's order, a row's in that of the columns.
             let mut scratch = BytesMut::new();
             scratch.put_i16(0);
             let mut fields = Fields::new(&plan.columns, &mut scratch).only(&plan.key);
             put(&mut fields)?;
             fields.full()?;
+            if let Some(position) = fields.kept {
+                return Err(Failure::Column(position, KEPT_KEY));
+            }
             let values: Vec<Option<&[u8]>> = buffer::fields(&scratch).collect();
             for column in 0..plan.columns.len() {
                 let place = plan.key.iter().position(|&key| key == column);
                 put_raw(place.and_then(|place| values[place]), out);
             }
-            Ok(())
+            Ok(Deed::Delete)
         })
     }
 
@@ -150,19 +199,21 @@ impl<'a> Rows<'a> {
     fn row(
         &mut self,
         table: usize,
-        delete: bool,
-        put: impl FnOnce(&Record<'_>, &mut BytesMut) -> Result<(), Failure>,
+        put: impl FnOnce(&Record<'_>, &mut BytesMut) -> Result<Deed, Failure>,
     ) -> Result<(), HandlerError> {
         let plan = &self.plan.tables[table];
         let buffer = &mut self.buffers[table];
         let start = buffer.begin(self.pool);
         let out = &mut buffer.current;
         out.put_i16(plan.fields);
-        let mut done = put(&self.record, out);
-        if done.is_ok() && plan.mode == Mode::Upsert {
-            done = end_of_upsert(plan, delete, start, out);
-            buffer.deletes |= delete;
-        }
+        let mut done = put(&self.record, out).and_then(|deed| {
+            if plan.mode.is_keyed() {
+                end_of_upsert(plan, deed, start, out)?;
+            }
+            buffer.deletes |= deed == Deed::Delete;
+            buffer.keeps |= matches!(deed, Deed::Merge | Deed::Touch);
+            Ok(())
+        });
         if plan.tells_places() {
             out.put_i32(8);
             out.put_u64(buffer.rows.len() as u64);
@@ -190,6 +241,16 @@ impl TableRows<'_, '_> {
         let table = self.table()?;
         self.table = Ok(table);
         self.rows.push_to(table, |fields| row.put(fields))
+    }
+
+    /// As [`Rows::update`], for this table.
+    ///
+    /// # Errors
+    /// As [`Rows::update`]; fatal if the sink was given no table of that name.
+    pub fn update<R: Row>(&mut self, row: R) -> Result<(), HandlerError> {
+        let table = self.table()?;
+        self.table = Ok(table);
+        self.rows.update_to(table, |fields| row.put(fields))
     }
 
     /// As [`Rows::delete`], for this table.
@@ -228,17 +289,27 @@ fn put_source(source: Source, record: &Record<'_>, fields: &mut Fields<'_>) -> R
     }
 }
 
-/// Whether the row is only there to be deleted, for the stage.
-fn end_of_upsert(plan: &TablePlan, delete: bool, start: usize, out: &mut BytesMut) -> Result<(), Failure> {
+/// What becomes of a row of which the column at a position is the first to keep what the table has.
+fn deed(plan: &TablePlan, kept: Option<usize>) -> Result<Deed, Failure> {
+    match kept {
+        None => Ok(Deed::Write),
+        Some(position) if !plan.mode.is_keyed() => Err(Failure::Column(position, KEPT_OF_NOTHING)),
+        Some(_) if plan.mode == Mode::Update => Ok(Deed::Touch),
+        Some(_) => Ok(Deed::Merge),
+    }
+}
+
+/// What becomes of the row, behind its columns.
+fn end_of_upsert(plan: &TablePlan, deed: Deed, start: usize, out: &mut BytesMut) -> Result<(), Failure> {
     // A key with NULL equals no other: it could neither be found again nor be deleted.
     let null = buffer::fields(&out[start..])
         .take(plan.columns.len())
         .enumerate()
         .find(|(position, field)| field.is_none() && plan.key.contains(position));
     if let Some((position, _)) = null {
-        return Err(Failure::Column(position, Defect::NullKey));
+        let kept = buffer::kept(&out[start..]).nth(position) == Some(true);
+        return Err(Failure::Column(position, if kept { KEPT_KEY } else { Defect::NullKey }));
     }
-    let deed = if delete { Deed::Delete } else { Deed::Write };
     out.put_slice(&[0, 0, 0, 1, deed as u8]);
     Ok(())
 }
@@ -282,7 +353,7 @@ fn explain(plan: &TablePlan, record: &Record<'_>, failure: &Failure) -> HandlerE
         Defect::Invalid(why) => why.to_owned(),
         Defect::Json(what) => format!("JSON has {what} here"),
         Defect::Nul => "U+0000, which Postgres cannot hold there".to_owned(),
-        Defect::NotNull if plan.mode == Mode::Upsert && plan.key.contains(&position) => {
+        Defect::NotNull if plan.mode.is_keyed() && plan.key.contains(&position) => {
             "the key is NULL".to_owned()
         }
         Defect::NullKey => "the key is NULL".to_owned(),

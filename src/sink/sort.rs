@@ -13,7 +13,6 @@ use super::buffer::{RowRef, fields, row_bytes};
 use super::care::Order;
 use super::plan::TablePlan;
 use super::stage::Deed;
-use super::table::Mode;
 use super::target::Kind;
 use crate::tx::order::Keys;
 
@@ -58,7 +57,7 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     if care.always.is_some() || (deletes && care.deletions.is_some()) {
         return Sorted { order: None, tells: true };
     }
-    let is_upsert = plan.mode == Mode::Upsert;
+    let is_upsert = plan.mode.is_keyed();
     let is_long = |row: &RowRef, at| is_long(row_bytes(segments, row), at);
     if is_upsert && !plan.key_is_exact && rows.iter().any(|row| care.long.iter().any(|&at| is_long(row, at)))
     {
@@ -130,7 +129,7 @@ fn is_long(row: &[u8], at: usize) -> bool {
 }
 
 fn is_deletion(plan: &TablePlan, row: &[u8]) -> bool {
-    fields(row).nth(plan.columns.len()).flatten() == Some(&[Deed::Delete as u8])
+    Deed::of(row, plan.columns.len()) == Deed::Delete
 }
 
 /// The keys of all rows.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use deadpool_postgres::StatementCache;
 use sha2::{Digest, Sha256};
 
+use super::buffer::fields;
 use super::care::Order;
 use super::catalog::definition;
 use super::plan::{Column, TablePlan, quote, quoted};
@@ -21,13 +22,30 @@ const DEED: &str = "highwater_deed";
 const PLACE: &str = "highwater_place";
 
 /// What becomes of the row of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Deed {
     Write = b'0',
     Delete = b'1',
     /// It was deleted in the same batch before it was written: columns that are not written begin anew.
     Replace = b'2',
+    /// Some columns keep what the row of the key has, which must be there. Only row by row, never staged.
+    Merge = b'3',
+    /// The same, and if there is no such row, nothing is changed.
+    Touch = b'4',
+}
+
+impl Deed {
+    /// Of a row, behind its `columns`.
+    pub(crate) fn of(row: &[u8], columns: usize) -> Self {
+        match fields(row).nth(columns).flatten() {
+            Some(b"1") => Self::Delete,
+            Some(b"2") => Self::Replace,
+            Some(b"3") => Self::Merge,
+            Some(b"4") => Self::Touch,
+            _ => Self::Write,
+        }
+    }
 }
 
 /// The texts for one table.
@@ -41,22 +59,20 @@ pub(crate) struct Stage {
 }
 
 /// `INSERT INTO … (…)`, and what follows where the key is there.
-struct Texts {
-    into: String,
-    on_conflict: String,
+pub(crate) struct Texts {
+    pub(crate) into: String,
+    pub(crate) on_conflict: String,
 }
 
 impl Texts {
-    fn new(plan: &TablePlan) -> Self {
+    pub(crate) fn new(plan: &TablePlan) -> Self {
         let into = format!("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE", plan.sql_name, all(plan));
         let on_conflict = match plan.mode {
-            Mode::Append => String::new(),
+            Mode::Append | Mode::Update => String::new(),
             Mode::InsertIgnore => " ON CONFLICT DO NOTHING".to_owned(),
             Mode::Upsert => {
-                // A key that is equal need not be the same: the last spelling stays, however batches are cut.
-                let is_set = |at: &usize| !plan.key.contains(at) || !plan.exact[*at];
                 let set: Vec<String> = (0..plan.columns.len())
-                    .filter(is_set)
+                    .filter(|&at| plan.is_set(at))
                     .map(|at| format!("{0} = excluded.{0}", quote(&plan.columns[at].name)))
                     .collect();
                 let action = if set.is_empty() {
@@ -76,22 +92,22 @@ fn all(plan: &TablePlan) -> String {
     quoted(plan.columns.iter().map(|column| column.name.as_str()))
 }
 
-fn keys(plan: &TablePlan) -> impl Iterator<Item = &Column> {
+pub(crate) fn keys(plan: &TablePlan) -> impl Iterator<Item = &Column> {
     plan.key.iter().map(|&position| &plan.columns[position])
 }
 
-fn collate(column: &Column) -> String {
+pub(crate) fn collate(column: &Column) -> String {
     column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default()
 }
 
 /// A value as it was sent, as the column's.
-fn value(column: &Column, sent: &str) -> String {
+pub(crate) fn value(column: &Column, sent: &str) -> String {
     // Not with its modifiers: a cast to varchar(3) cuts, an assignment refuses.
     if column.is_read_by_the_server() { format!("{sent}::{}", column.bare_type) } else { sent.to_owned() }
 }
 
 /// The types by identity: one name may mean one enum today and another tomorrow.
-fn identities(plan: &TablePlan) -> String {
+pub(crate) fn identities(plan: &TablePlan) -> String {
     let ids = plan.columns.iter().map(|column| column.type_id);
     ids.map(|id| format!("{} {} {}", id.oid, id.modifier, id.collation)).collect::<Vec<_>>().join(", ")
 }
@@ -101,7 +117,7 @@ impl Stage {
     pub(crate) fn new(plan: &TablePlan, writer: &str) -> Self {
         let mut columns: Vec<String> = plan.columns.iter().map(definition).collect();
         let mut copied: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
-        if plan.mode == Mode::Upsert {
+        if plan.mode.is_keyed() {
             columns.push(format!("{DEED} \"char\""));
             copied.push(DEED);
         }
@@ -120,6 +136,16 @@ impl Stage {
             plan.columns.iter().map(|column| value(column, &quote(&column.name))).collect();
         let values = values.join(", ");
         let key = quoted(keys(plan).map(|column| column.name.as_str()));
+        let same = keys(plan).map(|column| {
+            let (name, collate) = (quote(&column.name), collate(column));
+            format!("t.{name}{collate} = {}{collate}", value(column, &format!("s.{name}")))
+        });
+        let same = same.collect::<Vec<_>>().join(" AND ");
+        let last = || {
+            let keys = keys(plan).map(|column| value(column, &quote(&column.name)));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            (format!("(SELECT DISTINCT ON ({keys}) * FROM {stage} ORDER BY {keys}, {PLACE} DESC)"), keys)
+        };
         // A scan does not give rows in the order of their coming: a small one may have found room on an earlier page.
         let insert = match plan.mode {
             Mode::Upsert if plan.reduced_here => {
@@ -131,23 +157,29 @@ impl Stage {
                 format!("{into} SELECT {values} FROM {stage} WHERE {DEED} <> '1'{order}{on_conflict}")
             }
             Mode::Upsert => {
-                let keys = keys(plan).map(|column| value(column, &quote(&column.name)));
-                let keys = keys.collect::<Vec<_>>().join(", ");
+                let (last, keys) = last();
                 let order = if plan.care.order == Order::Records { PLACE } else { &keys };
                 format!(
-                    "{into} SELECT {values} FROM (SELECT DISTINCT ON ({keys}) * FROM {stage} ORDER BY {keys}, {PLACE} DESC) \
-                     AS last WHERE {DEED} <> '1' ORDER BY {order}{on_conflict}"
+                    "{into} SELECT {values} FROM {last} AS last WHERE {DEED} <> '1' ORDER BY {order}{on_conflict}"
+                )
+            }
+            Mode::Update => {
+                let from = if plan.reduced_here { stage.clone() } else { last().0 };
+                let set = plan.columns.iter().enumerate().filter(|(at, _)| plan.is_set(*at));
+                let set = set.map(|(_, column)| {
+                    let name = quote(&column.name);
+                    format!("{name} = {}", value(column, &format!("s.{name}")))
+                });
+                let set = set.collect::<Vec<_>>().join(", ");
+                format!(
+                    "UPDATE {} AS t SET {set} FROM {from} AS s WHERE s.{DEED} <> '1' AND {same}",
+                    plan.sql_name
                 )
             }
             Mode::Append | Mode::InsertIgnore => {
                 format!("{into} SELECT {values} FROM {stage} ORDER BY {PLACE}{on_conflict}")
             }
         };
-        let same = keys(plan).map(|column| {
-            let (name, collate) = (quote(&column.name), collate(column));
-            format!("t.{name}{collate} = {}{collate}", value(column, &format!("s.{name}")))
-        });
-        let same = same.collect::<Vec<_>>().join(" AND ");
         Self {
             empty: format!("DELETE FROM {stage}"),
             create: format!("CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ({columns}) ON COMMIT DELETE ROWS"),
@@ -169,39 +201,6 @@ impl Stage {
     /// Brings the staged rows into the table.
     pub(crate) async fn insert(&self, tx: &Tx) -> Result<(), HandlerError> {
         tx.execute(&self.insert, &[]).await.map(drop)
-    }
-}
-
-/// The texts for rows that are written one by one. The parameters have the columns' types.
-#[derive(Debug, Default)]
-pub(crate) struct Statements {
-    pub(crate) insert: String,
-    pub(crate) delete: String,
-}
-
-impl Statements {
-    pub(crate) fn new(plan: &TablePlan) -> Self {
-        let parameter = |column: &Column, number: usize| {
-            let number = format!("${number}");
-            if column.is_read_by_the_server() { value(column, &format!("{number}::text")) } else { number }
-        };
-        let Texts { into, on_conflict } = Texts::new(plan);
-        let values: Vec<String> =
-            plan.columns.iter().zip(1..).map(|(column, number)| parameter(column, number)).collect();
-        // A statement that was prepared for other types has another text.
-        let of = identities(plan);
-        let same = keys(plan).zip(1..).map(|(column, number)| {
-            format!("{}{1} = {2}{1}", quote(&column.name), collate(column), parameter(column, number))
-        });
-        let same = same.collect::<Vec<_>>().join(" AND ");
-        Self {
-            insert: format!("{into} VALUES ({}){on_conflict} -- {of}", values.join(", ")),
-            delete: if plan.key.is_empty() {
-                String::new()
-            } else {
-                format!("DELETE FROM {} WHERE {same} -- {of}", plan.sql_name)
-            },
-        }
     }
 }
 

@@ -12,6 +12,14 @@ pub(crate) enum Mode {
     Append,
     InsertIgnore,
     Upsert,
+    Update,
+}
+
+impl Mode {
+    /// Rows are found by their key.
+    pub(crate) fn is_keyed(self) -> bool {
+        matches!(self, Self::Upsert | Self::Update)
+    }
 }
 
 /// A column that the sink fills by itself.
@@ -102,7 +110,13 @@ impl Table {
         Self::new(name, columns, Mode::Upsert)
     }
 
-    /// The columns by which an upsert finds a row: those of a unique index. Default: the primary key, or the only
+    /// A row changes the one of the same [key](Self::key); where there is none, it changes nothing. Deletions, and which write
+    /// of a key wins, are those of [`upsert`](Self::upsert).
+    pub fn update<C: Into<String>>(name: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+        Self::new(name, columns, Mode::Update)
+    }
+
+    /// The columns by which an upsert or update finds a row: those of a unique index. Default: the primary key, or the only
     /// unique index there is.
     ///
     /// For the other modes: the columns by which a batch's rows are sorted.

@@ -174,6 +174,8 @@ impl Target {
 pub enum Written {
     Value,
     Null,
+    /// What the table has stays: [`Keep`](super::Keep).
+    Kept,
 }
 
 /// Why a value does not go into a column. Never holds the value.

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::{IsNull, ToSql, WrongType};
 use uuid::Uuid;
 
+use super::buffer::KEPT;
 use super::target::{Defect, Kind, Put, Target, Written};
 use super::{array, json, number, text, time};
 
@@ -33,6 +34,7 @@ use super::{array, json, number, text, time};
 /// | `Vec<T>`, `[T]`, `[T; N]` | arrays of one dimension |
 /// | `Option<T>` | `NULL` for `None` |
 /// | `&T`, `Box<T>`, `Rc<T>`, `Arc<T>`, `Cow<T>` | as `T` |
+/// | [`Keep`] | any column but the key's, of an upsert: what the table has stays |
 /// | [`Sql`]`(value)` | whatever its [`ToSql`] accepts; for types that are otherwise written as text, the column is named in [`Table::binary`](super::Table::binary) |
 ///
 /// A `serde_json::Value` that was read from a record has lost digits: its numbers are floats, unless they are integers
@@ -62,6 +64,28 @@ pub trait ToColumn {
 #[derive(Debug, Clone, Copy)]
 pub struct Sql<T>(pub T);
 
+/// In place of a value: the column keeps what the row of the key has. For a change that does not say all of its row.
+///
+/// In a [`Table::upsert`](super::Table::upsert), if the row is not there (or was deleted before, in the same batch or another)
+/// the record is rejected: neither `NULL` nor the default is what was meant. In a [`Table::update`](super::Table::update), and
+/// by [`Rows::update`](super::Rows::update), nothing is changed then. A batch with such rows is written row by row (docs/table-sink.md, "Any cut gives the same").
+///
+/// ```
+/// use highwater::sink::ToColumn;
+/// use highwater::{Keep, Table, TableSink};
+///
+/// let sink = TableSink::new(Table::upsert("articles", ["id", "title", "body"]), |record, rows| {
+///     let (id, title, body): (i64, &str, Option<&str>) = record.json()?;
+///     let body: &dyn ToColumn = match &body {
+///         Some(body) => body,
+///         None => &Keep,
+///     };
+///     rows.push((id, title, body))
+/// });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep;
+
 /// A value that is written as JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
@@ -77,6 +101,12 @@ impl<T: ToSql> ToColumn for Sql<T> {
             Err(error) if error.is::<WrongType>() => Err(Defect::Mismatch(std::any::type_name::<T>())),
             Err(_) => Err(Defect::Invalid("a value that its Rust type cannot encode")),
         }
+    }
+}
+
+impl ToColumn for Keep {
+    fn put(&self, _: &Target, _: &mut BytesMut) -> Put {
+        Ok(Written::Kept)
     }
 }
 
@@ -317,7 +347,7 @@ impl<T: ToColumn + ToOwned + ?Sized> ToColumn for Cow<'_, T> {
     }
 }
 
-/// A value behind its length, which is -1 for NULL.
+/// A value behind its length, which is -1 for NULL, and [`KEPT`] where there is none.
 pub(super) fn put_field<T: ToColumn + ?Sized>(value: &T, target: &Target, out: &mut BytesMut) -> Put {
     let at = out.len();
     out.put_i32(-1);
@@ -325,6 +355,10 @@ pub(super) fn put_field<T: ToColumn + ?Sized>(value: &T, target: &Target, out: &
     let start = at + 4;
     match written {
         Written::Null => out.truncate(start),
+        Written::Kept => {
+            out.truncate(start);
+            out[at..start].copy_from_slice(&KEPT.to_be_bytes());
+        }
         Written::Value => {
             let length =
                 i32::try_from(out.len() - start).map_err(|_| Defect::Invalid("longer than 2 GiB"))?;

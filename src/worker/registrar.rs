@@ -162,7 +162,8 @@ fn lines(written: Vec<Written>) -> Vec<Line> {
         let mode = match table.mode {
             Mode::Append => "append",
             Mode::InsertIgnore => "insert_ignore",
-            Mode::Upsert => "upsert",
+            // To a move back they are the same: what they have changed cannot be taken back.
+            Mode::Upsert | Mode::Update => "upsert",
         };
         let source = |wanted: Source| {
             table.sources.iter().find(|(source, _)| *source == wanted).map(|(_, column)| column.clone())

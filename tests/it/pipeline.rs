@@ -2,6 +2,7 @@
 
 mod formats;
 mod grows;
+mod modes;
 mod operated;
 mod schemas;
 

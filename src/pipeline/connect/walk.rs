@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::debezium::{is_placeholder_bytes, is_unavailable};
 use super::super::extract::Name;
 use super::super::semantic::{self, Semantic};
+use super::super::unchanged::{DEBEZIUM, UNAVAILABLE};
 use super::Canonical;
 use super::plan::Plan;
 use crate::record::json::describe;
@@ -69,7 +69,7 @@ impl<'p> Pen<'p> {
             (Plan::Raw, _) | (_, Some(b'n')) => self.out.extend_from_slice(raw.get().as_bytes()),
             (Plan::Bytes | Plan::Meant(_), _) => self.leaf(plan, raw),
             // Numbers that stand for a value that is not there are no dates.
-            (Plan::Array(items), Some(b'[')) if items.counts() && is_unavailable(raw) => {
+            (Plan::Array(items), Some(b'[')) if items.counts() && UNAVAILABLE.is_in(raw) => {
                 self.out.extend_from_slice(raw.get().as_bytes());
             }
             (Plan::Array(_) | Plan::Pairs(..), Some(b'[')) | (Plan::Map(_) | Plan::Struct(_), Some(b'{')) => {
@@ -114,7 +114,7 @@ impl<'p> Pen<'p> {
             }
             (Semantic::Decimal(_) | Semantic::Bits(_), Some(b'"')) => {
                 self.decode(text)?;
-                if is_placeholder_bytes(&self.scratch) {
+                if self.scratch == DEBEZIUM.as_bytes() {
                     semantic::bytes(&self.scratch, &mut self.out);
                     return Ok(());
                 }

@@ -24,8 +24,9 @@ pub(super) fn add_column(wants: &Wants<'_>, name: &str, type_name: &str) -> Stri
 
 /// What writing takes, for the role that writes.
 pub(super) fn grant(wants: &Wants<'_>) -> String {
-    let mut rights = vec!["SELECT", "INSERT"];
-    if wants.wanted.mode == Mode::Upsert {
+    let mut rights =
+        if wants.wanted.mode == Mode::Update { vec!["SELECT"] } else { vec!["SELECT", "INSERT"] };
+    if wants.wanted.mode.is_keyed() {
         rights.push("UPDATE");
     }
     if wants.wanted.deletes {
@@ -38,10 +39,10 @@ pub(super) fn grant(wants: &Wants<'_>) -> String {
 pub(super) fn grant_columns(wants: &Wants<'_>, names: &[&str], rights: Rights) -> Option<String> {
     let columns = quoted(names.iter().copied());
     let of_key = |name: &&str| wants.wanted.key.iter().flatten().any(|key| key == name);
-    let upsert = wants.wanted.mode == Mode::Upsert;
+    let upsert = wants.wanted.mode.is_keyed();
     let lacking = [
         ("SELECT", !rights.select && upsert && names.iter().any(of_key)),
-        ("INSERT", !rights.insert),
+        ("INSERT", !rights.insert && wants.wanted.mode != Mode::Update),
         ("UPDATE", !rights.update && upsert),
     ];
     let lacking = lacking.iter().filter(|(_, lacking)| *lacking);

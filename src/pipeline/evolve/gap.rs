@@ -73,7 +73,7 @@ impl Gap {
             );
             self.misfit(wants, what);
         }
-        if wanted.mode == Mode::Upsert && wanted.key.is_none() {
+        if wanted.mode.is_keyed() && wanted.key.is_none() {
             self.misfit(
                 wants,
                 "it is to be made, and an upsert needs a primary key: name its columns in `key`",
@@ -135,7 +135,7 @@ impl Gap {
     }
 
     fn key(&mut self, wants: &Wants<'_>, table: &FoundTable) {
-        if wants.wanted.mode != Mode::Upsert {
+        if !wants.wanted.mode.is_keyed() {
             return;
         }
         match &wants.wanted.key {
@@ -164,8 +164,11 @@ impl Gap {
         let lacking = |has: &dyn Fn(&super::found::FoundColumn) -> bool| -> Vec<&str> {
             there.iter().filter(|column| !has(column)).map(|column| column.name.as_str()).collect()
         };
-        let upsert = wanted.mode == Mode::Upsert;
-        let mut rights = vec![("INSERT", lacking(&|column| column.rights.insert))];
+        let upsert = wanted.mode.is_keyed();
+        let mut rights = Vec::new();
+        if wanted.mode != Mode::Update {
+            rights.push(("INSERT", lacking(&|column| column.rights.insert)));
+        }
         if upsert {
             rights.push(("UPDATE", lacking(&|column| column.rights.update || of_key(&column.name))));
             rights.push(("SELECT", lacking(&|column| column.rights.select || !of_key(&column.name))));

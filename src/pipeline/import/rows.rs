@@ -275,8 +275,16 @@ fn mode(source: &Source, key: KeyMode, key_option: &str, findings: &mut Findings
             "upsert"
         }
         "update" => {
-            findings.refuse(OPTION, "`update` (rows that are not there are not made) is not supported yet");
-            "upsert"
+            match key {
+                KeyMode::None => {
+                    findings.refuse(OPTION, format!("`update` needs a key: say in `{key_option}` which"));
+                }
+                KeyMode::Kafka => {
+                    findings.refuse(OPTION, "`update` finds nothing by the record's place, which comes once");
+                }
+                KeyMode::RecordKey | KeyMode::RecordValue => {}
+            }
+            "update"
         }
         _ => {
             findings.refuse(OPTION, "has a value that the connector does not know: insert, upsert, update");
@@ -326,10 +334,10 @@ fn deletes(
                 OPTION,
                 format!("needs the key from the record's key: `{key_option}` = `record_key`"),
             );
-        } else if mode != "upsert" {
+        } else if mode != "upsert" && mode != "update" {
             findings.refuse(
                 OPTION,
-                "deletes beside `insert.mode` = `insert` are not supported yet: only with `upsert`",
+                "deletes beside `insert.mode` = `insert` are not supported yet: only with `upsert` and `update`",
             );
         }
         return Some("apply");
@@ -338,7 +346,7 @@ fn deletes(
         // It steps over them.
         (Connector::Debezium, _) => Some("ignore"),
         // They fail on them.
-        (_, "upsert") => Some("reject"),
+        (_, "upsert" | "update") => Some("reject"),
         _ => None,
     }
 }

@@ -200,6 +200,17 @@ fn deletes_are_those_of_the_connector() {
 }
 
 #[test]
+fn rows_that_are_there_are_updated() {
+    let imported = taken(&json!({
+        "insert.mode": "update", "pk.mode": "record_key", "pk.fields": "id", "delete.enabled": "true",
+        "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+    }));
+    assert!(imported.toml.contains("\nmode = \"update\"\nkey = [\"id\"]\n"), "{}", imported.toml);
+    assert!(imported.toml.contains("\ndeletes = \"apply\"\n"), "{}", imported.toml);
+    check(&imported);
+}
+
+#[test]
 fn the_groups_name_may_be_overridden() {
     let imported =
         taken(&json!({"consumer.override.group.id": "mine", "consumer.override.session.timeout.ms": 30_000}));

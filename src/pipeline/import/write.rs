@@ -192,7 +192,7 @@ impl Draft<'_> {
             _ => {}
         }
         let _ = writeln!(file, "mode = \"{}\"", rows.mode);
-        if rows.mode == "upsert" {
+        if matches!(rows.mode, "upsert" | "update") {
             if rows.key.is_empty() {
                 comment(file, "The table's primary key; or name its columns:");
                 file.push_str("# key = [\"id\"]\n");

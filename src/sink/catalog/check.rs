@@ -48,6 +48,9 @@ pub(super) fn columns(table: &Table, names: &[&str], found: &[Found]) -> Result<
             return Err(format!("column {name} is given twice"));
         }
     }
+    if table.mode == Mode::Update {
+        return Ok(());
+    }
     match found.iter().find(|found| found.required && !names.contains(&found.name.as_str())) {
         Some(column) => Err(format!(
             "column {} ({}) is NOT NULL without a default, and no value is given for it",
@@ -72,7 +75,7 @@ pub(super) fn facts(table: &Table, facts: &Facts) -> Result<(), String> {
             one.sql_name
         ));
     }
-    if table.mode == Mode::Upsert && facts.nameless {
+    if table.mode.is_keyed() && facts.nameless {
         return Err("a publication sends its updates and deletions, and it has no replica identity: give it a primary \
                     key, or ALTER TABLE … REPLICA IDENTITY FULL"
             .to_owned());
@@ -88,7 +91,8 @@ pub(super) fn facts(table: &Table, facts: &Facts) -> Result<(), String> {
         })
     };
     let found = match table.mode {
-        Mode::Append => None,
+        // Nothing is inserted beside it.
+        Mode::Append | Mode::Update => None,
         Mode::InsertIgnore => deferrable.map(|one| &one.name).next(),
         Mode::Upsert => deferrable.filter(|one| is_key(&one.columns)).map(|one| &one.name).next(),
     };
@@ -117,10 +121,11 @@ pub(super) fn rights(
         let name = &table.name;
         Err(format!("this role may not {right} column {column}: GRANT {right} ON {name} TO it"))
     };
-    if let Some(column) = missing(0, &|_| true) {
+    let inserts = table.mode != Mode::Update;
+    if let Some(column) = missing(0, &|_| inserts) {
         return refuse("INSERT", column);
     }
-    if table.mode == Mode::Upsert {
+    if table.mode.is_keyed() {
         if let Some(column) = missing(1, &|at| !key.contains(&at)) {
             return refuse("UPDATE", column);
         }
@@ -131,8 +136,8 @@ pub(super) fn rights(
     if may_lock {
         return Ok(());
     }
-    let name = &table.name;
+    let (name, right) = (&table.name, if inserts { "INSERT" } else { "UPDATE" });
     Err(format!(
-        "this role may insert into columns of it, but not lock it while it writes: GRANT INSERT ON {name} TO it"
+        "this role may write columns of it, but not lock it while it writes: GRANT {right} ON {name} TO it"
     ))
 }

@@ -26,7 +26,7 @@ pub(super) fn find(table: &Table, names: &[&str], indexes: &[Index]) -> Result<K
         let key: Option<Vec<usize>> = columns.iter().map(position).collect();
         let key = key.filter(|key| !key.is_empty());
         let positions = key.ok_or("the key has a column that is not among those written")?;
-        if table.mode != Mode::Upsert {
+        if !table.mode.is_keyed() {
             return Ok(Key { positions, index: None });
         }
         let same = |at: &&usize| {
@@ -42,9 +42,9 @@ pub(super) fn find(table: &Table, names: &[&str], indexes: &[Index]) -> Result<K
         compares_as_usual(&indexes[at])?;
         return Ok(Key { positions, index: Some(at) });
     }
-    if table.mode == Mode::Upsert {
+    if table.mode.is_keyed() {
         let at = match usable.as_slice() {
-            [] => return Err("an upsert needs a primary key or a unique index".to_owned()),
+            [] => return Err("an upsert, or update, needs a primary key or a unique index".to_owned()),
             [at] => *at,
             [at, ..] if indexes[*at].primary => *at,
             _ => return Err("several unique indexes could be the key: choose with Table::key".to_owned()),

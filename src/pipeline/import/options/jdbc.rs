@@ -119,7 +119,7 @@ pub(in super::super) const JDBC: &[Entry] = &[
     entry(
         "insert.mode",
         EVERY,
-        Taken("`mode`: `insert` is `append`, `upsert` is `upsert`; `update` is refused"),
+        Taken("`mode`: `insert` is `append`, `upsert` is `upsert`, `update` is `update`"),
     ),
     entry("pk.mode", NOT_DEBEZIUM, Taken("`key`, `key_format`; with `kafka`, `provenance`")),
     entry("pk.fields", NOT_DEBEZIUM, Taken("`key`")),

@@ -3,10 +3,12 @@
 //!
 //! `HIGHWATER_TEST_TABLES=20000 cargo test --test it sequence` tries as many tables; 40 otherwise, 200 in CI.
 
+use highwater::sink::ToColumn;
 use highwater::testing::{Database, Outcome, Postgres, Rehearsal};
-use highwater::{Table, TableSink};
+use highwater::{HandlerError, Keep, Record, Table, TableSink};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde_json::value::RawValue;
 
 use crate::support::TestResult;
 
@@ -62,6 +64,7 @@ enum Mode {
     Append,
     Ignore,
     Upsert,
+    Update,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +110,8 @@ struct Shape {
     partitioned: bool,
     /// New keys go past the stage, however few they are.
     straight: bool,
+    /// Some records do not say all of their row.
+    keeps: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +122,10 @@ struct Line {
     parent: usize,
     note: usize,
     deletes: bool,
+    /// Which of v, note and email stay as they are.
+    kept: u8,
+    /// Only if the row is there.
+    touches: bool,
 }
 
 const VALUES: [&str; 6] = ["1", "2", "13", "50", "3", "\"4\""];
@@ -142,17 +151,18 @@ fn shapes() -> impl Strategy<Value = Shape> {
         1 => Just(Trigger::Statement),
     ];
     let rarely = || prop::bool::weighted(0.2);
-    let mode = prop::sample::select(vec![Mode::Append, Mode::Ignore, Mode::Upsert, Mode::Upsert]);
+    let mode =
+        prop::sample::select(vec![Mode::Append, Mode::Ignore, Mode::Upsert, Mode::Upsert, Mode::Update]);
     let kids = prop::option::weighted(0.2, prop::sample::select(ACTIONS.to_vec()));
     let keys =
         prop_oneof![3 => prop::collection::vec(key.clone(), 1), 1 => prop::collection::vec(key, 2..=3)];
     let first = (mode, keys, rarely(), unique, trigger, kids);
     let second = (any::<bool>(), rarely(), prop::option::weighted(0.3, any::<bool>()), rarely());
-    let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>());
+    let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>(), any::<bool>());
     (first, second, third).prop_map(|(first, second, third)| {
         let (mode, key, index_collates, unique, trigger, kids) = first;
         let (check, not_null, parent, own) = second;
-        let (identity, default, generated, partitioned, straight) = third;
+        let (identity, default, generated, partitioned, straight, keeps) = third;
         let mut shape = Shape {
             mode,
             key,
@@ -169,6 +179,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
             generated,
             partitioned,
             straight,
+            keeps,
         };
         shape.settle();
         shape
@@ -185,6 +196,7 @@ impl Shape {
         if self.key.len() > 1 || self.index_collates {
             self.kids = None;
         }
+        self.keeps &= matches!(self.mode, Mode::Upsert | Mode::Update);
         if self.mode == Mode::Ignore && self.unique == Unique::Deferred {
             self.unique = Unique::Plain;
         }
@@ -290,7 +302,7 @@ impl Shape {
         )
     }
 
-    fn table(&self, schema: &str) -> Table {
+    fn columns(&self) -> Vec<String> {
         let mut columns = self.names();
         columns.extend(["v", "note", "email"].map(str::to_owned));
         if self.parent.is_some() {
@@ -299,11 +311,29 @@ impl Shape {
         if self.own {
             columns.push("own".to_owned());
         }
+        columns
+    }
+
+    fn sink(&self, schema: &str) -> TableSink {
+        if !self.keeps {
+            return TableSink::json(self.table(schema));
+        }
+        let (keys, columns) = (self.names(), self.columns());
+        TableSink::new(self.table(schema), move |record, rows| match record.value() {
+            Some(value) if value.ends_with(TOUCHES) => rows.update(values(record, value, &columns)?),
+            Some(value) => rows.push(values(record, value, &columns)?),
+            None => rows.delete(values(record, record.key().unwrap_or_default(), &keys)?),
+        })
+    }
+
+    fn table(&self, schema: &str) -> Table {
+        let columns = self.columns();
         let name = in_schema("s.t", schema);
         let table = match self.mode {
             Mode::Append => Table::append(name, columns),
             Mode::Ignore => Table::insert_ignore(name, columns),
             Mode::Upsert => Table::upsert(name, columns).key(self.names()),
+            Mode::Update => Table::update(name, columns).key(self.names()),
         };
         if self.straight { table.straight_from(1) } else { table }
     }
@@ -317,18 +347,41 @@ impl Shape {
             .map(|(at, key)| format!("\"k{at}\":{}", key.values[line.key[at]]))
             .collect();
         let key = key.join(",");
+        let kept = |bit: u8, value| if self.keeps && line.kept & bit != 0 { KEPT } else { value };
         let value = (!line.deletes).then(|| {
             format!(
-                "{{{key},\"v\":{},\"note\":{},\"email\":{},\"parent\":{},\"own\":{}}}",
-                VALUES[line.value],
-                NOTES[line.note],
-                EMAILS[line.email],
+                "{{{key},\"v\":{},\"note\":{},\"email\":{},\"parent\":{},\"own\":{}}}{}",
+                kept(1, VALUES[line.value]),
+                kept(2, NOTES[line.note]),
+                kept(4, EMAILS[line.email]),
                 PARENTS[line.parent],
                 if line.parent == 0 { "null" } else { self.key[0].values[line.parent] },
+                if self.keeps && line.touches { " " } else { "" },
             )
         });
         (format!("{{{key}}}"), value)
     }
+}
+
+/// Behind a record's value: only if the row is there.
+const TOUCHES: &[u8] = b" ";
+
+/// For [`Keep`].
+const KEPT: &str = "\"keep\"";
+
+/// The values of these fields.
+fn values(
+    record: &Record<'_>,
+    object: &[u8],
+    names: &[String],
+) -> Result<Vec<Box<dyn ToColumn>>, HandlerError> {
+    let mut fields: std::collections::HashMap<String, Box<RawValue>> =
+        serde_json::from_slice(object).map_err(|_| HandlerError::reject(record, "no object"))?;
+    let of = |name: &String| match fields.remove(name) {
+        Some(raw) if raw.get() == KEPT => Box::new(Keep) as Box<dyn ToColumn>,
+        raw => Box::new(raw),
+    };
+    Ok(names.iter().map(of).collect())
 }
 
 /// JSON's scalar as SQL's.
@@ -347,14 +400,18 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
         4 => (0..3_usize, 0..3_usize, 0..3_usize),
         1 => (0..4_usize, 0..4_usize, 0..4_usize),
     ];
-    let line = (key, value, email, parent, note, prop::bool::weighted(0.15)).prop_map(
-        |(key, value, email, parent, note, deletes)| Line {
+    let kept = prop_oneof![3 => Just(0_u8), 2 => 0..8_u8];
+    let rarely = || prop::bool::weighted(0.15);
+    let line = (key, value, email, parent, note, rarely(), kept, rarely()).prop_map(
+        |(key, value, email, parent, note, deletes, kept, touches)| Line {
             key: key.into(),
             value,
             email,
             parent,
             note,
             deletes,
+            kept,
+            touches,
         },
     );
     prop::collection::vec(line, 1..14)
@@ -396,7 +453,7 @@ async fn run(
     lines: &[Line],
     (schema, cuts): (&str, &[usize]),
 ) -> TestResult<(Outcome, Vec<String>)> {
-    let sink = TableSink::json(shape.table(schema));
+    let sink = shape.sink(schema);
     let records: Vec<(String, Option<String>)> = lines.iter().map(|line| shape.record(line)).collect();
     let records: Vec<_> = records.iter().map(|(key, value)| (Some(key.as_str()), value.as_deref())).collect();
     let mut outcome = Rehearsal::new(database).await?.apply(&sink, &records, cuts).await?;

@@ -1,0 +1,95 @@
+//! The texts for rows that are written one by one.
+
+use super::plan::{Column, TablePlan, quote};
+use super::stage::{Texts, collate, identities, keys, value};
+use super::table::Mode;
+
+/// One row each. The parameters have the columns' types; a text names these, too, so that a statement that was prepared for
+/// other types is another one.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    /// A row with all its values.
+    pub(crate) write: String,
+    /// Changes the row of a key, but for what is kept: for each column that is no key, a parameter behind those of all
+    /// columns says whether it is.
+    pub(crate) merge: String,
+    pub(crate) delete: String,
+}
+
+impl Statements {
+    pub(crate) fn new(plan: &TablePlan) -> Self {
+        let of = identities(plan);
+        let keyed = |text: &dyn Fn(&TablePlan) -> String| {
+            if plan.key.is_empty() { String::new() } else { format!("{} -- {of}", text(plan)) }
+        };
+        Self {
+            write: if plan.mode == Mode::Update {
+                keyed(&update)
+            } else {
+                let Texts { into, on_conflict } = Texts::new(plan);
+                let values: Vec<String> = numbered(plan).map(|(_, value)| value).collect();
+                format!("{into} VALUES ({}){on_conflict} -- {of}", values.join(", "))
+            },
+            merge: keyed(&merge),
+            delete: keyed(&|plan| {
+                format!("DELETE FROM {} AS t WHERE {}", plan.sql_name, same_key(plan, 1..))
+            }),
+        }
+    }
+}
+
+/// A parameter as the column's value.
+fn parameter(column: &Column, number: usize) -> String {
+    let number = format!("${number}");
+    if column.is_read_by_the_server() { value(column, &format!("{number}::text")) } else { number }
+}
+
+/// The same where it is compared with one that is there: as the column makes it of what is sent (its scale, its precision).
+fn compared(column: &Column, number: usize) -> String {
+    let id = column.type_id;
+    let is_domain = column.target.ty.oid() != id.oid;
+    if column.is_read_by_the_server() || !is_domain && (id.modifier == -1 || column.length.is_some()) {
+        parameter(column, number)
+    } else {
+        format!("${number}::{}", column.sql_type)
+    }
+}
+
+/// All columns, each with its parameter.
+fn numbered(plan: &TablePlan) -> impl Iterator<Item = (&Column, String)> {
+    plan.columns.iter().zip(1..).map(|(column, number)| (column, parameter(column, number)))
+}
+
+/// Which row has the key whose values are the parameters of these `numbers`.
+fn same_key(plan: &TablePlan, numbers: impl Iterator<Item = usize>) -> String {
+    let same = keys(plan).zip(numbers).map(|(column, number)| {
+        format!("t.{}{1} = {2}{1}", quote(&column.name), collate(column), compared(column, number))
+    });
+    same.collect::<Vec<_>>().join(" AND ")
+}
+
+/// The same, where the parameters are those of all columns.
+fn same_row(plan: &TablePlan) -> String {
+    same_key(plan, plan.key.iter().map(|at| at + 1))
+}
+
+fn update(plan: &TablePlan) -> String {
+    let set = numbered(plan).enumerate().filter(|(at, _)| plan.is_set(*at));
+    let set: Vec<String> =
+        set.map(|(_, (column, value))| format!("{} = {value}", quote(&column.name))).collect();
+    format!("UPDATE {} AS t SET {} WHERE {}", plan.sql_name, set.join(", "), same_row(plan))
+}
+
+fn merge(plan: &TablePlan) -> String {
+    let mut flag = plan.columns.len();
+    let set = numbered(plan).enumerate().filter_map(|(at, (column, value))| {
+        let name = quote(&column.name);
+        if plan.key.contains(&at) {
+            return plan.is_set(at).then(|| format!("{name} = {value}"));
+        }
+        flag += 1;
+        Some(format!("{name} = CASE WHEN ${flag}::bool THEN t.{name} ELSE {value} END"))
+    });
+    let set: Vec<String> = set.collect();
+    format!("UPDATE {} AS t SET {} WHERE {}", plan.sql_name, set.join(", "), same_row(plan))
+}
