@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde_json::value::RawValue;
 
 use super::extract::{Misfit, Tree};
+use super::file::Unit;
 use super::path::Path;
 
 /// What stands in a row, or in an array or a map of it, for a large value that has not changed, and so is not in the event
@@ -104,4 +105,18 @@ pub(crate) fn is_unavailable(raw: &RawValue) -> bool {
     let text = raw.get().as_bytes();
     text.len() > SHORTEST
         && UNAVAILABLE.iter().any(|placeholder| memchr::memmem::find(text, placeholder.as_bytes()).is_some())
+}
+
+/// `infinity` and `-infinity` of a `timestamp`, for which Debezium's connector for PostgreSQL writes numbers: dates in the
+/// year 294247, and out of range.
+pub(crate) fn infinity(raw: &RawValue, unit: Unit) -> Option<&'static str> {
+    match (unit, raw.get()) {
+        (Unit::Microseconds, "9223372036825200000") | (Unit::Milliseconds, "9223372036825200") => {
+            Some("infinity")
+        }
+        (Unit::Microseconds, "-9223372036832400000") | (Unit::Milliseconds, "-9223372036832400") => {
+            Some("-infinity")
+        }
+        _ => None,
+    }
 }

@@ -290,6 +290,9 @@ impl<'a> Mapped<'a> {
             Source::Slot(slot, unit) => match (self.slots[*slot], unit, self.sink.envelope) {
                 (None, _, _) => Cell::Null,
                 (Some(raw), None, Envelope::Debezium) => Cell::OfEvent(raw),
+                (Some(raw), Some(unit), Envelope::Debezium) => {
+                    debezium::infinity(raw, *unit).map_or(Cell::Json(raw, Some(*unit)), Cell::Text)
+                }
                 (Some(raw), unit, _) => Cell::Json(raw, *unit),
             },
             Source::Value => Cell::whole(self.input.value, self.sink.value == Format::String, "value")?,
