@@ -1,7 +1,9 @@
 //! The no-code sink as its user has it: a file, and `highwater run`.
 
+mod debezium;
 mod formats;
 mod operated;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 
