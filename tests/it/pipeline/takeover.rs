@@ -37,7 +37,7 @@ fn payment(partition: i32, n: usize) -> (String, String) {
     let fields =
         [("id", "string"), ("account", "string"), ("amount", "double"), ("part", "int32"), ("n", "int32")];
     let fields: Vec<Value> = fields.iter().map(|(name, kind)| field(name, kind)).collect();
-    let account = (n % 5 > 0).then(|| format!("a{}", n % 7));
+    let account = (!n.is_multiple_of(5)).then(|| format!("a{}", n % 7));
     let payload = json!({"id": id, "account": account, "amount": 0.25, "part": partition, "n": n});
     (key, envelope(Value::from(fields), payload))
 }
