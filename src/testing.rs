@@ -7,6 +7,7 @@
 //!   that stops, kills or freezes it ([`Kafka::start`]). [`Backend`] says where they come from.
 //! - [`Producer`] keeps a [`Ledger`] of what the broker acknowledged; [`Oracle`] compares that ledger with the rows of
 //!   a table, as multisets.
+//! - [`Connect`] is a worker of Kafka Connect with Debezium's connectors: a source for Postgres, and the JDBC sink.
 //! - [`Proxy`] stands before either server, and delays, withholds, closes, or loses a COMMIT or its answer.
 //! - [`Rehearsal`] applies records to a handler in batches that the test cuts, without Kafka.
 //! - [`Child`] runs a worker as a process of its own: killed, frozen, and waited for by the lines it prints.
@@ -62,8 +63,8 @@ pub use self::{
     error::{Error, Result},
     failpoints::{FAILPOINTS, at_failpoint, freeze_this_process},
     kafka::{
-        Cluster, GroupDescription, GroupRow, GroupState, Kafka, Message, Producer, ReadRecord, ToolOutput,
-        TransactionalProducer, quiet_client_config,
+        Cluster, Connect, GroupDescription, GroupRow, GroupState, Kafka, Message, Producer, ReadRecord,
+        ToolOutput, TransactionalProducer, quiet_client_config,
     },
     ledger::Ledger,
     oracle::{Oracle, Report},

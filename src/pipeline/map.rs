@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::cell::Cell;
 use super::condition::Literal;
 use super::connect::{Buffers, Unwrapped};
-use super::debezium::{Change, Event};
+use super::debezium::{self, Change, Event};
 use super::extract::{Misfit, Rest};
 use super::file::{Deletes, Envelope, Extra, Format, KeyFormat, Missing, Unit};
 use super::path::Root;
@@ -388,9 +388,13 @@ impl<'a> Mapped<'a> {
 
     fn cell_of(&self, source: &Source) -> Result<Cell<'a>, String> {
         Ok(match source {
-            Source::Slot(slot, unit) => match self.slots[*slot] {
-                None => Cell::Null,
-                Some(raw) => self.json(raw, *unit)?,
+            Source::Slot(slot, unit) => match (self.slots[*slot], unit, self.sink.envelope) {
+                (None, _, _) => Cell::Null,
+                (Some(raw), Some(unit), Envelope::Debezium) => match debezium::infinity(raw, *unit) {
+                    Some(text) => Cell::Text(text),
+                    None => self.json(raw, Some(*unit))?,
+                },
+                (Some(raw), unit, _) => self.json(raw, *unit)?,
             },
             Source::Value => Cell::whole(self.input.value, self.sink.value == Format::String, "value")?,
             Source::Key => Cell::whole(self.input.key, self.sink.key_format == KeyFormat::String, "key")?,

@@ -516,6 +516,22 @@ fn records_that_are_not_meant_are_not_looked_at() {
 }
 
 /// A test that cannot fail is none.
+/// As Debezium 3.5 writes `timestamp`s of Postgres.
+#[test]
+fn infinite_timestamps_of_events_stay_infinite() {
+    let keys = "envelope = \"debezium\"\ncolumns = { us = { from = \"value.us\", unit = \"us\" }, \
+                ms = { from = \"value.ms\", unit = \"ms\" } }\n";
+    for (us, ms, expected) in [
+        ("9223372036825200000", "9223372036825200", "us = \"infinity\", ms = \"infinity\""),
+        ("-9223372036832400000", "-9223372036832400", "us = \"-infinity\", ms = \"-infinity\""),
+        ("1790000000000000", "null", "us = 2026-09-21T14:13:20Z"),
+    ] {
+        let value = format!("{{\"op\":\"c\",\"after\":{{\"us\":{us},\"ms\":{ms}}}}}");
+        let test = format!("[[test]]\nname = \"t\"\nvalue = '{value}'\nrows.payments = [{{ {expected} }}]");
+        assert_eq!(tested(keys, &test), [""; 0], "{value}");
+    }
+}
+
 #[test]
 fn what_a_test_expects_is_looked_for() {
     let upsert = "columns = [\"id\", \"x\"]\nmode = \"upsert\"\nenvelope = \"debezium\"\n";

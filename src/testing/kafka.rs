@@ -4,6 +4,7 @@ mod admin;
 mod behind;
 mod client;
 mod cluster;
+mod connect;
 mod group;
 mod jars;
 mod local;
@@ -20,6 +21,7 @@ use tokio::sync::OnceCell;
 pub use self::{
     client::quiet_client_config,
     cluster::Cluster,
+    connect::Connect,
     group::GroupState,
     producer::{Message, Producer, TransactionalProducer},
     read::ReadRecord,
@@ -182,7 +184,7 @@ impl Kafka {
     /// When not; the text says what to install.
     pub async fn check_available() -> Result<()> {
         match Backend::current_for_own().await? {
-            Backend::Local => blocking(jars::check_usable).await.attempted(|| {
+            Backend::Local => blocking(|| jars::KAFKA.check_usable()).await.attempted(|| {
                 format!(
                     "find a way to run Kafka: install Java 17 or later and Maven (apt-get install \
                      default-jre-headless maven), or a Docker engine, or set {BROKERS} and {POSTGRES_URL}"

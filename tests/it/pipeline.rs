@@ -1,10 +1,12 @@
 //! The no-code sink as its user has it: a file, and `highwater run`.
 
+mod debezium;
 mod formats;
 mod grows;
 mod modes;
 mod operated;
 mod schemas;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 

@@ -35,7 +35,9 @@ impl Cluster {
     /// # Errors
     /// When they cannot be started.
     pub async fn start(brokers: u16) -> Result<Self> {
-        blocking(jars::check_usable).await.attempted(|| "start a cluster of local brokers".to_owned())?;
+        blocking(|| jars::KAFKA.check_usable())
+            .await
+            .attempted(|| "start a cluster of local brokers".to_owned())?;
         let (id, controller_port) = (cluster_id(), free_port()?);
         let (mut nodes, mut bootstrap) = (Vec::new(), Vec::new());
         for node in 1..=brokers {

@@ -1,4 +1,4 @@
-//! Kafka's jars, by Maven, and the Java that runs them.
+//! Jars, by Maven, and the Java that runs them.
 
 use std::{
     ffi::OsString,
@@ -13,53 +13,72 @@ use crate::testing::{
     error::{Attempted, Error, Result},
 };
 
-const POM: &str = include_str!("../kafka-pom.xml");
-
-/// The version in the pom: part of the cache's folder name, so that another version gets another folder.
-fn version() -> &'static str {
-    let rest = POM.split_once("<kafka.version>").map_or("", |(_, rest)| rest);
-    rest.split_once('<').map_or("", |(version, _)| version)
+/// Jars that Maven resolves and copies into a folder of the cache, once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Jars {
+    name: &'static str,
+    /// Whose version is part of the folder's name, so that another version gets another folder.
+    property: &'static str,
+    pom: &'static str,
+    /// What to say that is fetched.
+    what: &'static str,
 }
 
-/// Whether this machine has what a local broker needs. Blocks.
-pub(super) fn check_usable() -> Result<()> {
-    java()?;
-    if cached().is_none() && !is_installed("mvn", "--version") {
-        return Err(Error::new("Maven (mvn) is not installed, which fetches Kafka's jars"));
+/// The broker and its tools.
+pub(super) const KAFKA: Jars = Jars {
+    name: "kafka",
+    property: "kafka.version",
+    pom: include_str!("../kafka-pom.xml"),
+    what: "Kafka's jars (50 MB)",
+};
+/// Kafka Connect, with Debezium's connectors.
+pub(super) const CONNECT: Jars = Jars {
+    name: "connect-debezium",
+    property: "debezium.version",
+    pom: include_str!("../connect-pom.xml"),
+    what: "the jars of Kafka Connect and Debezium (60 MB)",
+};
+
+impl Jars {
+    fn cache_name(self) -> String {
+        let rest = self.pom.split_once(&format!("<{}>", self.property)).map_or("", |(_, rest)| rest);
+        let version = rest.split_once('<').map_or("", |(version, _)| version);
+        format!("{}-{version}", self.name)
     }
-    Ok(())
-}
 
-fn cached() -> Option<PathBuf> {
-    cache::existing(&cache_name())
-}
-
-fn cache_name() -> String {
-    format!("kafka-{}", version())
-}
-
-/// The folder of the jars, fetched on first use. Blocks.
-pub(super) fn folder() -> Result<PathBuf> {
-    cache::filled(&cache_name(), fetch)
-}
-
-fn fetch(folder: &Path) -> Result<()> {
-    cache::progress(&format!("fetching Kafka {} by Maven (50 MB, once) …", version()));
-    let pom = folder.join("pom.xml");
-    std::fs::write(&pom, POM)?;
-    let mut maven = Command::new("mvn");
-    maven.args(["--quiet", "--batch-mode", "-Dstyle.color=never", "--file"]).arg(&pom);
-    maven.arg("dependency:copy-dependencies").arg("-DincludeScope=runtime");
-    maven.arg(format!("-DoutputDirectory={}", folder.display()));
-    // Progress belongs on standard error: our standard output may be somebody's data.
-    maven.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
-    let status = maven.status().attempted(|| "run mvn; install Maven (apt-get install maven)".to_owned())?;
-    if status.success() {
+    /// Whether this machine has what runs them. Blocks.
+    pub(super) fn check_usable(self) -> Result<()> {
+        java()?;
+        if cache::existing(&self.cache_name()).is_none() && !is_installed("mvn", "--version") {
+            return Err(Error::new(format!("Maven (mvn) is not installed, which fetches {}", self.what)));
+        }
         Ok(())
-    } else {
-        Err(Error::new(format!(
-            "Maven could not fetch Kafka's jars ({status}); its output is on standard error"
-        )))
+    }
+
+    /// Their folder, filled on first use. Blocks.
+    pub(super) fn folder(self) -> Result<PathBuf> {
+        cache::filled(&self.cache_name(), |folder| self.fetch(folder))
+    }
+
+    fn fetch(self, folder: &Path) -> Result<()> {
+        let Self { what, pom: text, .. } = self;
+        cache::progress(&format!("fetching {what} by Maven, once …"));
+        let pom = folder.join("pom.xml");
+        std::fs::write(&pom, text)?;
+        let mut maven = Command::new("mvn");
+        maven.args(["--quiet", "--batch-mode", "-Dstyle.color=never", "--file"]).arg(&pom);
+        maven.arg("dependency:copy-dependencies").arg("-DincludeScope=runtime");
+        maven.arg(format!("-DoutputDirectory={}", folder.display()));
+        // Progress belongs on standard error: our standard output may be somebody's data.
+        maven.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
+        let status =
+            maven.status().attempted(|| "run mvn; install Maven (apt-get install maven)".to_owned())?;
+        if status.success() {
+            Ok(())
+        } else {
+            let said = "its output is on standard error";
+            Err(Error::new(format!("Maven could not fetch {what} ({status}); {said}")))
+        }
     }
 }
 

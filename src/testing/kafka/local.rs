@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::{
     cluster_id,
-    jars::{Java, folder, java, java_command},
+    jars::{self, Java, java, java_command},
     properties,
 };
 use crate::testing::{
@@ -40,7 +40,7 @@ pub(super) async fn server(properties: Vec<(String, String)>, cluster: &str) -> 
     let runtime = tokio::runtime::Handle::current();
     let cluster = cluster.to_owned();
     blocking(move || {
-        let (java, jars) = (java()?, folder()?);
+        let (java, jars) = (java()?, jars::KAFKA.folder()?);
         let archive = class_archive(&java, &jars, &runtime)?;
         prepared(&properties, &cluster, &java_command(&java, &jars, archive.as_deref()))
     })

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{
     Kafka,
-    jars::{folder, java, java_command},
+    jars::{self, java, java_command},
     local::class_archive,
 };
 use crate::testing::{
@@ -113,7 +113,7 @@ impl Kafka {
 }
 
 fn run_locally(arguments: &[String], runtime: &tokio::runtime::Handle) -> Result<Output> {
-    let (java, jars) = (java()?, folder()?);
+    let (java, jars) = (java()?, jars::KAFKA.folder()?);
     let archive = class_archive(&java, &jars, runtime)?;
     let java_command = java_command(&java, &jars, archive.as_deref());
     let mut command = Command::new(&java_command[0]);
