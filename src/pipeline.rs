@@ -10,8 +10,10 @@ mod expect;
 mod extract;
 mod file;
 pub mod import;
+mod infer;
 mod map;
 mod path;
+mod preview;
 mod schema;
 mod sink;
 
@@ -21,7 +23,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use self::expect::TestResult;
 use self::file::{File, OnBadRecord, TestEntry};
+pub use self::infer::{InferOptions, infer};
 use self::map::{Input, Mapped, Outcome};
+pub use self::preview::{ColumnPreview, PartitionPreview, Preview, RejectedPreview, RowPreview, SinkPreview};
 pub use self::schema::json_schema;
 use self::sink::Sink;
 use crate::config::{OnRejected, is_pattern, line_at, place_in, suggest};
@@ -160,6 +164,17 @@ impl Pipeline {
     /// # Errors
     /// If a setting is missing, out of range, or contradicts the file.
     pub fn worker(&self, settings: PartialConfig) -> Result<Worker> {
+        let settings = self.settings(settings)?;
+        let limits = RejectPolicy::of(&settings.clone().finish()?);
+        let mut builder = Worker::builder().ignore_environment().settings(settings);
+        for (topic, policy) in &self.policies {
+            builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
+        }
+        builder.build(self.handler())
+    }
+
+    /// All settings: `settings`, the file's, and what follows from it.
+    fn settings(&self, settings: PartialConfig) -> Result<PartialConfig> {
         let mut settings = settings.or(self.settings.clone());
         if settings.names_topics() {
             return Err(Error::configuration(
@@ -169,13 +184,7 @@ impl Pipeline {
         if !settings.names_program() {
             settings = settings.program(&self.name);
         }
-        let settings = settings.topics(self.topics());
-        let limits = RejectPolicy::of(&settings.clone().finish()?);
-        let mut builder = Worker::builder().ignore_environment().settings(settings);
-        for (topic, policy) in &self.policies {
-            builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
-        }
-        builder.build(self.handler())
+        Ok(settings.topics(self.topics()))
     }
 
     /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.

@@ -30,6 +30,8 @@ mod table;
 mod target;
 mod text;
 mod time;
+#[cfg(feature = "cli")]
+mod trial;
 mod value;
 
 use std::fmt;
@@ -47,6 +49,10 @@ pub use table::{Table, Tables};
 pub use target::{Bytea, Nul};
 #[cfg(feature = "cli")]
 pub(crate) use target::{Defect, Kind, Put, Target, Written};
+#[cfg(feature = "cli")]
+pub(crate) use time::{put_date, put_timestamp};
+#[cfg(feature = "cli")]
+pub(crate) use trial::Made;
 pub use value::{Json, Sql, ToColumn};
 
 use crate::verdict::Class;

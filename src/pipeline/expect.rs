@@ -134,9 +134,9 @@ impl Pipeline {
     }
 }
 
-type Values<'a> = Vec<(&'a str, Cell<'a>)>;
+pub(super) type Values<'a> = Vec<(&'a str, Cell<'a>)>;
 
-fn outcome<'a>(sink: &'a Sink, input: Input<'a>) -> Result<Option<(Outcome, Values<'a>)>, String> {
+pub(super) fn outcome<'a>(sink: &'a Sink, input: Input<'a>) -> Result<Option<(Outcome, Values<'a>)>, String> {
     let mapped = Mapped::new(sink, input)?;
     let names = || sink.columns.iter().map(|column| column.name.as_str()).enumerate();
     Ok(match mapped.outcome {
@@ -198,7 +198,7 @@ fn compare(
     }
 }
 
-fn shown(cell: &Cell<'_>) -> String {
+pub(super) fn shown(cell: &Cell<'_>) -> String {
     match cell {
         Cell::Null => "NULL".to_owned(),
         Cell::Json(raw, Some(Unit::Days)) => {

@@ -1,7 +1,9 @@
 //! The no-code sink as its user has it: a file, and `highwater run`.
 
 mod formats;
+mod infer;
 mod operated;
+mod plan;
 
 use std::path::{Path, PathBuf};
 
