@@ -16,13 +16,14 @@ mod path;
 mod preview;
 mod schema;
 mod sink;
+mod yaml;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use self::expect::TestResult;
-use self::file::{File, OnBadRecord, TestEntry};
+use self::file::{File, OnBadRecord, SinkEntry, TestEntry};
 pub use self::infer::{InferOptions, infer};
 use self::map::{Input, Mapped, Outcome};
 pub use self::preview::{ColumnPreview, PartitionPreview, Preview, RejectedPreview, RowPreview, SinkPreview};
@@ -77,15 +78,11 @@ impl Pipeline {
         let at = |line: usize, what: &str| {
             Error::configuration(format!("the pipeline file {}, line {line}: {what}", path.display()))
         };
-        let wrong = |error: &toml::de::Error| {
-            let (line, what) = place_in(text, error);
-            at(line, &with_suggestion(what))
-        };
-        let mut settings: toml::Table = toml::from_str(text).map_err(|error| wrong(&error))?;
+        let wrong = |(line, what): (usize, String)| at(line, &with_suggestion(what));
+        let Read { mut settings, sinks: entries, tests } = read(text, path).map_err(wrong)?;
         for key in file::KEYS {
             settings.remove(key);
         }
-        let File { sink: entries, test: tests } = toml::from_str(text).map_err(|error| wrong(&error))?;
         if entries.is_empty() {
             return Err(Error::configuration(format!(
                 "the pipeline file {} has no [[sink]]: which topic goes into which table?",
@@ -94,9 +91,7 @@ impl Pipeline {
         }
         let settings = PartialConfig::from_table(settings, path, &file::KEYS)?;
         let (mut sinks, mut policies) = (Vec::<Sink>::new(), Vec::new());
-        for entry in entries {
-            let line = line_at(text, entry.span().start);
-            let entry = entry.into_inner();
+        for (line, entry) in entries {
             let refused = |what: &str| at(line, &format!("[[sink]] into table {}: {what}", entry.table));
             let sink = Sink::compile(&entry).map_err(|what| refused(&what))?;
             if sinks.iter().any(|other| plain(&other.table.name) == plain(&sink.table.name)) {
@@ -199,6 +194,31 @@ impl Pipeline {
             Ok(())
         })
     }
+}
+
+/// A file, as it is written.
+struct Read {
+    /// All its keys.
+    settings: toml::Table,
+    /// Each with its line.
+    sinks: Vec<(usize, SinkEntry)>,
+    tests: Vec<TestEntry>,
+}
+
+/// By the name's ending YAML, else TOML.
+///
+/// # Errors
+/// The line, and what is wrong there.
+fn read(text: &str, path: &Path) -> std::result::Result<Read, (usize, String)> {
+    if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+        let (settings, (sinks, tests)) = (yaml::table(text)?, yaml::file(text)?);
+        return Ok(Read { settings, sinks, tests });
+    }
+    let wrong = |error: toml::de::Error| place_in(text, &error);
+    let settings = toml::from_str(text).map_err(wrong)?;
+    let File { sink, test } = toml::from_str(text).map_err(wrong)?;
+    let sinks = sink.into_iter().map(|entry| (line_at(text, entry.span().start), entry.into_inner()));
+    Ok(Read { settings, sinks: sinks.collect(), tests: test })
 }
 
 /// Which sinks a topic's records go into.

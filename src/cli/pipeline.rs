@@ -39,7 +39,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(super) struct RunArguments {
-    /// The pipeline's file, in TOML
+    /// The pipeline's file, in TOML, or in YAML if its name ends with .yaml or .yml
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -92,7 +92,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = TEST_HELP)]
 pub(super) struct TestArguments {
-    /// The pipeline's file, in TOML
+    /// The pipeline's file, in TOML, or in YAML if its name ends with .yaml or .yml
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
