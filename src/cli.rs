@@ -8,6 +8,7 @@ mod dead_letters;
 mod doctor;
 mod exporter;
 mod import_connect;
+mod infer;
 mod instant;
 mod man;
 mod migrate;
@@ -102,6 +103,7 @@ enum Command {
     Test(pipeline::TestArguments),
     Schema(pipeline::SchemaArguments),
     ImportConnect(import_connect::Arguments),
+    Infer(infer::Arguments),
     Offsets(offsets::Arguments),
     Partitions(partitions::Arguments),
     DeadLetters(dead_letters::Arguments),
@@ -156,7 +158,7 @@ pub(crate) fn main() -> ExitCode {
     CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let arguments = Arguments::parse();
     // Logs to standard error, so that standard output stays fit for pipes. Kept to the end, for its last spans.
-    let filter = if matches!(arguments.command, Command::Run(_)) { "info" } else { "warn" };
+    let filter = if matches!(&arguments.command, Command::Run(run) if run.works()) { "info" } else { "warn" };
     let _logs = match log::Options::default().filter(filter).stderr().service("highwater-command").init() {
         Ok(logs) => logs,
         Err(error) => {
@@ -194,6 +196,7 @@ fn run(arguments: &Arguments) -> Result<String> {
             Command::Test(arguments) => pipeline::test(arguments),
             Command::Schema(_) => pipeline::schema(),
             Command::ImportConnect(arguments) => import_connect::run(arguments),
+            Command::Infer(arguments) => infer::run(arguments).await,
             Command::Offsets(arguments) => offsets::run(arguments).await,
             Command::Partitions(arguments) => partitions::run(arguments).await,
             Command::DeadLetters(arguments) => dead_letters::run(arguments).await,

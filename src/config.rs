@@ -160,6 +160,24 @@ pub struct OperatorConfig {
     pub(crate) secrets: KafkaSecrets,
 }
 
+/// What a tool needs that only asks Kafka.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct KafkaConfig {
+    /// Kafka's bootstrap servers.
+    pub brokers: Vec<String>,
+    /// Of a client that is in no group. May hold secrets.
+    pub(crate) properties: Vec<(String, String)>,
+    /// What they lack.
+    pub(crate) secrets: KafkaSecrets,
+}
+
+impl std::fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaConfig").field("brokers", &self.brokers).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for OperatorConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OperatorConfig")
@@ -227,12 +245,26 @@ impl PartialConfig {
     /// As [`finish`](Self::finish).
     pub fn finish_operator(self) -> Result<OperatorConfig> {
         let database = self.clone().finish_database()?;
+        let KafkaConfig { brokers, properties, secrets } = self.kafka_part()?;
+        Ok(OperatorConfig { database, brokers, properties, secrets })
+    }
+
+    /// As [`finish`](Self::finish), for a tool that only asks Kafka: `brokers` are needed, a database is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    pub fn finish_kafka(self) -> Result<KafkaConfig> {
+        check::require(&self, &["brokers"])?;
+        self.kafka_part()
+    }
+
+    fn kafka_part(self) -> Result<KafkaConfig> {
         secrets::check_security(&self.clone().fill(), &self)?;
         let config = self.fill();
         let properties = client_properties(&config, uuid::Uuid::new_v4());
         let is_of_a_member = |name: &str| name.starts_with("group.");
-        Ok(OperatorConfig {
-            database,
+        Ok(KafkaConfig {
             properties: properties.into_iter().filter(|(name, _)| !is_of_a_member(name)).collect(),
             secrets: KafkaSecrets::of(&config),
             brokers: config.brokers,

@@ -102,6 +102,17 @@ pub(crate) struct Db {
 impl Db {
     /// Makes the pools; connects to nothing yet.
     pub(crate) fn new(config: &Config, identity: Identity) -> Result<Self> {
+        let record = session::record(&config.schema, identity.owner);
+        Self::opening(config, identity, Some(&record))
+    }
+
+    /// As [`new`](Self::new), for whoever only looks: nothing is recorded of its sessions.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_visitor(config: &Config, identity: Identity) -> Result<Self> {
+        Self::opening(config, identity, None)
+    }
+
+    fn opening(config: &Config, identity: Identity, record: Option<&str>) -> Result<Self> {
         let address = config
             .postgres_url
             .address()
@@ -115,7 +126,7 @@ impl Db {
         let connector = Connector::new(&address, password, |server| session::client_settings(server, &name))?;
         let cleared = Arc::default();
         let pool = |size: usize, settings: String| {
-            let record = session::record(&schema, identity.owner);
+            let record = record.map(str::to_owned);
             pool(&connector, &cleared, size, session::Opening { settings, record })
         };
         Ok(Self {

@@ -42,6 +42,8 @@ mod read;
 mod reconcile;
 mod request;
 mod rows;
+#[cfg(feature = "cli")]
+mod sample;
 mod skipped;
 mod status;
 mod tail;
@@ -61,6 +63,10 @@ use crate::migrate::check_version;
 use crate::schema::SchemaName;
 
 pub(crate) use self::leading::leading_index;
+#[cfg(feature = "cli")]
+pub(crate) use self::read::ReadRecord;
+#[cfg(feature = "cli")]
+pub(crate) use self::sample::{Place, Sample, sample};
 
 pub use self::active::{Activity, GroupMember, LiveWorker};
 pub use self::apply::{Applied, ApplyOptions};

@@ -15,9 +15,11 @@ mod extract;
 mod file;
 mod handler;
 pub mod import;
+mod infer;
 mod learn;
 mod map;
 mod path;
+mod preview;
 mod protobuf;
 mod registry;
 mod schema;
@@ -27,15 +29,18 @@ mod shape;
 mod sink;
 mod unchanged;
 mod wire;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
-use self::file::{Evolve, File, OnBadRecord, SinkEntry, TestEntry};
+use self::file::{Evolve, File, OnBadRecord, RegistryEntry, SinkEntry, TestEntry};
 pub use self::handler::PipelineHandler;
+pub use self::infer::{InferOptions, infer};
 use self::learn::{Growth, Learned};
+pub use self::preview::{ColumnPreview, PartitionPreview, Preview, RejectedPreview, RowPreview, SinkPreview};
 use self::registry::Registry;
 pub use self::schema::json_schema;
 use self::schemas::Schemas;
@@ -97,20 +102,13 @@ impl Pipeline {
         let at = |line: usize, what: &str| {
             Error::configuration(format!("the pipeline file {}, line {line}: {what}", path.display()))
         };
-        let wrong = |error: &toml::de::Error| {
-            let (line, what) = place_in(text, error);
-            at(line, &with_suggestion(what))
-        };
-        let mut settings: toml::Table = toml::from_str(text).map_err(|error| wrong(&error))?;
+        let wrong = |(line, what): (usize, String)| at(line, &with_suggestion(what));
+        let Read { mut settings, sinks: entries, tests, registry } = read(text, path).map_err(wrong)?;
         for key in file::KEYS {
             settings.remove(key);
         }
-        let File { sink: entries, test: tests, registry } =
-            toml::from_str(text).map_err(|error| wrong(&error))?;
-        let registry = registry.map(|entry| {
-            let line = line_at(text, entry.span().start);
-            let registry =
-                Registry::new(entry.get_ref()).map_err(|what| at(line, &format!("registry: {what}")))?;
+        let registry = registry.map(|(line, entry)| {
+            let registry = Registry::new(&entry).map_err(|what| at(line, &format!("registry: {what}")))?;
             Ok::<_, Error>(Arc::new(Schemas::new(registry)))
         });
         let registry = registry.transpose()?;
@@ -121,9 +119,6 @@ impl Pipeline {
             )));
         }
         let settings = PartialConfig::from_table(settings, path, &file::KEYS)?;
-        let with_line =
-            |entry: toml::Spanned<SinkEntry>| (line_at(text, entry.span().start), entry.into_inner());
-        let entries: Vec<_> = entries.into_iter().map(with_line).collect();
         let name = path
             .file_stem()
             .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
@@ -254,16 +249,7 @@ impl Pipeline {
     /// # Errors
     /// If a setting is missing, out of range, or contradicts the file.
     pub fn worker(&self, settings: PartialConfig) -> Result<Worker> {
-        let mut settings = settings.or(self.settings.clone());
-        if settings.names_topics() {
-            return Err(Error::configuration(
-                "the topics of a pipeline are those of its sinks: leave `topics` (HIGHWATER_TOPICS) out",
-            ));
-        }
-        if !settings.names_program() {
-            settings = settings.program(&self.name);
-        }
-        let settings = settings.topics(self.topics());
+        let settings = self.settings(settings)?;
         let limits = RejectPolicy::of(&settings.clone().finish()?);
         let mut builder = Worker::builder().ignore_environment().settings(settings);
         for (topic, policy) in &self.policies {
@@ -288,11 +274,51 @@ impl Pipeline {
         self.missing.get().map(String::as_str)
     }
 
+    /// All settings: `settings`, the file's, and what follows from it.
+    fn settings(&self, settings: PartialConfig) -> Result<PartialConfig> {
+        let mut settings = settings.or(self.settings.clone());
+        if settings.names_topics() {
+            return Err(Error::configuration(
+                "the topics of a pipeline are those of its sinks: leave `topics` (HIGHWATER_TOPICS) out",
+            ));
+        }
+        if !settings.names_program() {
+            settings = settings.program(&self.name);
+        }
+        Ok(settings.topics(self.topics()))
+    }
+
     /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.
     #[must_use]
     pub fn handler(&self) -> PipelineHandler {
         PipelineHandler::new(&self.sinks, &self.growth)
     }
+}
+
+/// A file, as it is written.
+struct Read {
+    /// All its keys.
+    settings: toml::Table,
+    /// Each with its line.
+    sinks: Vec<(usize, SinkEntry)>,
+    tests: Vec<TestEntry>,
+    registry: Option<(usize, RegistryEntry)>,
+}
+
+/// By the name's ending YAML, else TOML.
+///
+/// # Errors
+/// The line, and what is wrong there.
+fn read(text: &str, path: &Path) -> std::result::Result<Read, (usize, String)> {
+    if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+        return yaml::read(text);
+    }
+    let wrong = |error: toml::de::Error| place_in(text, &error);
+    let settings = toml::from_str(text).map_err(wrong)?;
+    let File { sink, test, registry } = toml::from_str(text).map_err(wrong)?;
+    let sinks = sink.into_iter().map(|entry| (line_at(text, entry.span().start), entry.into_inner()));
+    let registry = registry.map(|entry| (line_at(text, entry.span().start), entry.into_inner()));
+    Ok(Read { settings, sinks: sinks.collect(), tests: test, registry })
 }
 
 /// A topic and a pattern that matches it, of which different things are said: the name would go before the pattern.

@@ -31,6 +31,8 @@ mod table;
 mod target;
 mod text;
 mod time;
+#[cfg(feature = "cli")]
+mod trial;
 mod value;
 
 use std::fmt;
@@ -50,6 +52,10 @@ pub use table::{Table, Tables};
 pub use target::{Bytea, Nul};
 #[cfg(feature = "cli")]
 pub(crate) use target::{Defect, Kind, Put, Target, Written};
+#[cfg(feature = "cli")]
+pub(crate) use time::{put_date, put_timestamp};
+#[cfg(feature = "cli")]
+pub(crate) use trial::Made;
 pub use value::{Json, Keep, Sql, ToColumn};
 
 use crate::verdict::Class;

@@ -1,5 +1,7 @@
 //! `highwater run`, `highwater test` and `highwater schema`: the no-code sink.
 
+mod plan;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -26,6 +28,8 @@ many as you like, stop them with SIGTERM, watch them with `highwater status`.
 
 Examples:
   highwater run --check pipeline.toml
+  # What would become of the next 100 records? Rows are tried in the tables, and rolled back
+  highwater run --plan --records 100 pipeline.toml
   HIGHWATER_POSTGRES_URL=postgres://worker@db/payments highwater run pipeline.toml";
 
 /// Run a pipeline: topics into tables, by a file, exactly once
@@ -35,13 +39,36 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(super) struct RunArguments {
-    /// The pipeline's file, in TOML
+    /// The pipeline's file, in TOML, or in YAML if its name ends with .yaml or .yml
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     /// Only check the file and the settings, and run its tests; nothing is connected to
     #[arg(long)]
     check: bool,
+
+    /// Read some records, try their rows in the tables, and roll that back: what would become of them?
+    ///
+    /// Shows, table by table, how many become rows, and the first of them; every record that is rejected, and why; and what
+    /// the database lacks. Exit code 1 if there is any of that. Nothing is written, and no group is joined; but values of
+    /// records are shown, sequences move, and what triggers do outside of the database stays done.
+    #[arg(long, conflicts_with = "check")]
+    plan: bool,
+
+    /// With --plan: how many records of each table's topics
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "plan", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    records: u16,
+
+    /// With --plan: print JSON; its shape is in docs/command.md
+    #[arg(long, requires = "plan")]
+    json: bool,
+}
+
+impl RunArguments {
+    /// Whether it goes on to work.
+    pub(super) fn works(&self) -> bool {
+        !self.check && !self.plan
+    }
 }
 
 const TEST_HELP: &str = "\
@@ -65,7 +92,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = TEST_HELP)]
 pub(super) struct TestArguments {
-    /// The pipeline's file, in TOML
+    /// The pipeline's file, in TOML, or in YAML if its name ends with .yaml or .yml
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -85,6 +112,11 @@ pub(super) struct SchemaArguments {}
 pub(super) async fn run(arguments: &RunArguments) -> Result<String> {
     let mut pipeline = Pipeline::from_file(&arguments.file)?;
     let settings = PartialConfig::from_env()?;
+    if arguments.plan {
+        pipeline.worker(settings)?;
+        pipeline.learn().await?;
+        return plan::run(&pipeline, arguments.records.into(), arguments.json).await;
+    }
     if !arguments.check {
         // What is wrong with the settings is found before anything is connected to.
         pipeline.worker(settings.clone())?;

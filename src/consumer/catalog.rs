@@ -425,9 +425,21 @@ impl OperatorConfig {
     /// # Errors
     /// If a secret cannot be read, there is no token, or the client refuses its properties.
     pub(crate) fn catalog(&self) -> crate::Result<Catalog> {
-        let access = Access::open(self.properties.clone(), self.secrets.clone())?;
-        Catalog::new(access).map_err(|error| crate::config::refused(&error))
+        catalog(&self.properties, &self.secrets)
     }
+}
+
+#[cfg(feature = "cli")]
+impl crate::config::KafkaConfig {
+    /// As [`OperatorConfig::catalog`].
+    pub(crate) fn catalog(&self) -> crate::Result<Catalog> {
+        catalog(&self.properties, &self.secrets)
+    }
+}
+
+fn catalog(properties: &[(String, String)], secrets: &crate::config::KafkaSecrets) -> crate::Result<Catalog> {
+    let access = Access::open(properties.to_vec(), secrets.clone())?;
+    Catalog::new(access).map_err(|error| crate::config::refused(&error))
 }
 
 /// Properties of a client that is in no group.

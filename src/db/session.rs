@@ -85,7 +85,8 @@ fn common(config: &Config) -> String {
 #[derive(Debug, Clone)]
 pub(super) struct Opening {
     pub(super) settings: String,
-    pub(super) record: String,
+    /// `None`: nobody needs to know.
+    pub(super) record: Option<String>,
 }
 
 /// Records whose session this is: `application_name` alone is what anybody may write there, and a pooler may give the
@@ -103,7 +104,8 @@ pub(super) fn record(schema: &SchemaName, owner: Uuid) -> String {
 pub(super) async fn prepare(client: &Client, opening: &Opening) -> Result<(), Error> {
     let prepared = tokio::time::timeout(PREPARE_LIMIT, async {
         client.batch_execute(&opening.settings).await?;
-        match client.batch_execute(&opening.record).await {
+        let Some(record) = &opening.record else { return Ok(()) };
+        match client.batch_execute(record).await {
             // The start checks the tables.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(()),
             // Without a record, whoever is blocked by this session waits for longer should this process freeze.

@@ -57,7 +57,7 @@ impl ReadRecord {
         }
     }
 
-    fn content_bytes(&self) -> usize {
+    pub(crate) fn content_bytes(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let headers = self.headers.iter().map(|(name, value)| name.len() + of(value));
         of(&self.key) + of(&self.value) + headers.sum::<usize>()

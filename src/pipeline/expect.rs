@@ -137,9 +137,9 @@ impl Pipeline {
     }
 }
 
-type Values<'a> = Vec<(&'a str, Cell<'a>)>;
+pub(super) type Values<'a> = Vec<(&'a str, Cell<'a>)>;
 
-fn outcome<'a>(
+pub(super) fn outcome<'a>(
     sink: &'a Sink,
     input: Input<'a>,
     buffers: &'a Buffers,
@@ -205,7 +205,7 @@ fn compare(
     }
 }
 
-fn shown(cell: &Cell<'_>) -> String {
+pub(super) fn shown(cell: &Cell<'_>) -> String {
     match cell {
         Cell::Null => "NULL".to_owned(),
         Cell::Json(raw, Some(Unit::Days)) => {

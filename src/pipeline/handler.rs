@@ -59,6 +59,19 @@ impl PipelineHandler {
     }
 }
 
+impl PipelineHandler {
+    /// Asks for the schemas that a batch needs, and takes no notice of what they add.
+    ///
+    /// # Errors
+    /// Why one is not here.
+    pub(super) async fn obtain(&self, batch: &Batch) -> Result<(), HandlerError> {
+        for named in self.router.missing(batch) {
+            learn::obtain(&named.schemas, &named.id).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Handler for PipelineHandler {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         for named in self.router.missing(batch) {
@@ -165,29 +178,58 @@ fn parts<'a>(sink: &'a Sink, record: &'a Record<'_>) -> [Part<'a>; 2] {
     ]
 }
 
+/// A record's key and value as JSON, where a schema makes them that.
+#[derive(Default)]
+pub(super) struct Decoded {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Decoded {
+    /// What a sink's mapping sees of a record; `None`: it is not meant, whatever its value is.
+    ///
+    /// # Errors
+    /// Why it is rejected; [retry](HandlerError::retry) if its schema is not here.
+    pub(super) fn input<'a>(
+        &'a mut self,
+        sink: &Sink,
+        record: &'a Record<'_>,
+    ) -> Result<Option<Input<'a>>, HandlerError> {
+        let mut input = Input::of(record);
+        let [(key_codec, key, key_header), (value_codec, value, value_header)] = parts(sink, record);
+        let failed = |part: &str, undecoded| match undecoded {
+            Undecoded::Bad(what) => {
+                HandlerError::reject(record, format!("table {}: {part}: {what}", sink.table.name))
+            }
+            Undecoded::Without(id) => HandlerError::retry(format!("{id} is not here yet")),
+        };
+        if let (false, Some(key)) = (key_codec.is_plain(), key) {
+            key_codec.decode(key, key_header, &mut self.key).map_err(|undecoded| failed("key", undecoded))?;
+            input.key = Some(&self.key);
+        }
+        if let (false, Some(value)) = (value_codec.is_plain(), value) {
+            match value_codec.decode(value, value_header, &mut self.value) {
+                Ok(()) => input.value = Some(&self.value),
+                Err(Undecoded::Bad(_)) if Mapped::is_excluded(sink, input, &Buffers::default()) => {
+                    return Ok(None);
+                }
+                Err(undecoded) => return Err(failed("value", undecoded)),
+            }
+        }
+        Ok(Some(input))
+    }
+}
+
 /// What follows from a record, for one sink.
-fn push(at: usize, sink: &Sink, record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), HandlerError> {
+pub(super) fn push(
+    at: usize,
+    sink: &Sink,
+    record: &Record<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), HandlerError> {
     let reject = |what: &str| HandlerError::reject(record, format!("table {}: {what}", sink.table.name));
-    let mut input = Input::of(record);
-    let [(key_codec, key, key_header), (value_codec, value, value_header)] = parts(sink, record);
-    let (mut key_json, mut value_json) = (Vec::new(), Vec::new());
-    let buffers = Buffers::default();
-    let not_here = |id: &SchemaId| HandlerError::retry(format!("{id} is not here yet"));
-    if let (false, Some(key)) = (key_codec.is_plain(), key) {
-        match key_codec.decode(key, key_header, &mut key_json) {
-            Ok(()) => input.key = Some(&key_json),
-            Err(Undecoded::Bad(what)) => return Err(reject(&format!("key: {what}"))),
-            Err(Undecoded::Without(id)) => return Err(not_here(&id)),
-        }
-    }
-    if let (false, Some(value)) = (value_codec.is_plain(), value) {
-        match value_codec.decode(value, value_header, &mut value_json) {
-            Ok(()) => input.value = Some(&value_json),
-            Err(Undecoded::Bad(_)) if Mapped::is_excluded(sink, input, &buffers) => return Ok(()),
-            Err(Undecoded::Bad(what)) => return Err(reject(&format!("value: {what}"))),
-            Err(Undecoded::Without(id)) => return Err(not_here(&id)),
-        }
-    }
+    let (mut decoded, buffers) = (Decoded::default(), Buffers::default());
+    let Some(input) = decoded.input(sink, record)? else { return Ok(()) };
     let mapped = Mapped::new(sink, input, &buffers).map_err(|what| reject(&what))?;
     // Which column cannot be said goes past the row's own errors, which are about values.
     let mut unsaid = None;

@@ -28,6 +28,7 @@ use self::findings::Findings;
 use self::rows::Rows;
 use self::target::Target;
 use self::write::Draft;
+pub(super) use self::write::text;
 use crate::error::Result;
 
 /// What became of a connector's configuration.

@@ -22,7 +22,7 @@ const IN_FLIGHT: usize = 256;
 
 /// A field as it is sent.
 #[derive(Debug)]
-struct Raw<'a>(Option<&'a [u8]>);
+pub(super) struct Raw<'a>(pub(super) Option<&'a [u8]>);
 
 impl ToSql for Raw<'_> {
     fn to_sql(

@@ -3,8 +3,10 @@
 mod debezium;
 mod formats;
 mod grows;
+mod infer;
 mod modes;
 mod operated;
+mod plan;
 mod schemas;
 mod takeover;
 

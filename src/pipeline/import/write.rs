@@ -271,7 +271,7 @@ fn comment(file: &mut String, text: &str) {
 }
 
 /// A text in TOML, on one line, so that it may stand in a comment.
-pub(super) fn text(text: &str) -> String {
+pub(in crate::pipeline) fn text(text: &str) -> String {
     if text.contains(char::is_control) {
         return serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f");
     }

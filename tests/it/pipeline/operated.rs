@@ -7,7 +7,7 @@ use crate::operator::command::Said;
 use crate::support::{PATIENCE, TestResult, World};
 
 impl World<'_> {
-    async fn command(&self, arguments: &[&str], file: &Path) -> highwater::testing::Result<Said> {
+    pub(super) async fn command(&self, arguments: &[&str], file: &Path) -> highwater::testing::Result<Said> {
         self.highwater_at(&self.role.url, &[arguments, &[file.to_str().unwrap_or_default()]].concat()).await
     }
 }
