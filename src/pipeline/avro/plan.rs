@@ -14,6 +14,9 @@ pub(crate) struct Plan {
     pub(super) root: usize,
 }
 
+/// A field: its name as JSON, with a colon, and its type.
+pub(super) type NamedNode = (Box<[u8]>, usize);
+
 #[derive(Debug)]
 pub(super) enum Node {
     /// Of a type that is named before it is known.
@@ -32,8 +35,7 @@ pub(super) enum Node {
     Array(usize),
     Map(usize),
     Union(Vec<usize>),
-    /// Its fields, each with its name as JSON and a colon.
-    Record(Vec<(Box<[u8]>, usize)>),
+    Record(Vec<NamedNode>),
     /// A whole number, int or long, that counts something.
     Counts(Semantic),
     /// Bytes, of this many if they are fixed.

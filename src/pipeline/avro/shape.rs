@@ -1,7 +1,7 @@
 //! The columns that a record's fields would be.
 
 use super::super::shape::{Field, numeric, of_semantic};
-use super::plan::{Node, Plan};
+use super::plan::{NamedNode, Node, Plan};
 
 impl Plan {
     /// The fields of the record that this is, or of the one that a change event writes; `None`: it is no record.
@@ -15,7 +15,7 @@ impl Plan {
     }
 
     /// A record, or a union of one and null.
-    fn record(&self, node: usize) -> Option<&[(Box<[u8]>, usize)]> {
+    fn record(&self, node: usize) -> Option<&[NamedNode]> {
         match &self.nodes[self.present(node).0] {
             Node::Record(fields) => Some(fields),
             _ => None,

@@ -20,7 +20,7 @@ pub(super) async fn attempt(
     tx: &mut Tx,
 ) -> Result<Vec<(usize, HandlerError)>, HandlerError> {
     let mut refused = Vec::new();
-    let mut open: Vec<Range<usize>> = vec![0..records.len()];
+    let mut open = Vec::from([Range { start: 0, end: records.len() }]);
     while let Some(range) = open.pop().filter(|range| !range.is_empty()) {
         let before = tx.set_savepoint().await?;
         let error = match write(writer, &batch(&records[range.clone()]), tx).await {
