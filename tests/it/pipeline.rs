@@ -5,6 +5,7 @@ mod formats;
 mod grows;
 mod modes;
 mod operated;
+mod registry;
 mod schemas;
 mod takeover;
 
