@@ -5,6 +5,7 @@
 //!
 //! - [`Kafka`] and [`Postgres`]: one shared server per test process ([`Kafka::shared`]), or one of its own for a test
 //!   that stops, kills or freezes it ([`Kafka::start`]). [`Backend`] says where they come from.
+//! - [`SchemaRegistry`]: one with Confluent's API, for pipelines whose records name their schemas.
 //! - [`Producer`] keeps a [`Ledger`] of what the broker acknowledged; [`Oracle`] compares that ledger with the rows of
 //!   a table, as multisets.
 //! - [`Connect`] is a worker of Kafka Connect with Debezium's connectors: a source for Postgres, and the JDBC sink.
@@ -64,7 +65,7 @@ pub use self::{
     failpoints::{FAILPOINTS, at_failpoint, freeze_this_process},
     kafka::{
         Cluster, Connect, GroupDescription, GroupRow, GroupState, Kafka, Message, Producer, ReadRecord,
-        ToolOutput, TransactionalProducer, quiet_client_config,
+        SchemaRegistry, ToolOutput, TransactionalProducer, quiet_client_config,
     },
     ledger::Ledger,
     oracle::{Oracle, Report},

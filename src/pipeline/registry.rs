@@ -4,7 +4,7 @@
 //! (`/apis/ccompat/v7`), Karapace and Redpanda have, too. By the small client of our own, since `schema_registry_converter`
 //! keeps a 404 for good, and its HTTP client writes what it sends to the log at TRACE.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -62,8 +62,8 @@ pub(crate) struct Found {
 /// Why there is none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// The registry does not know it; it may not know it yet.
-    Unknown,
+    /// The registry does not know it, or one that it refers to: this one. It may not know it yet.
+    Unknown(SchemaId),
     /// Nobody has answered, or not as a registry does: this may pass.
     Away(String),
 }
@@ -118,10 +118,10 @@ impl Registry {
     /// # Errors
     /// See [`Missing`].
     pub(crate) fn find(&self, id: &SchemaId) -> Result<Found, Missing> {
-        let Answered { schema, kind, references } = self.ask(&path(id))?;
+        let Answered { schema, kind, references } = self.ask(id)?;
         let mut found =
             Found { kind: kind.unwrap_or_else(|| "AVRO".to_owned()), text: schema, references: Vec::new() };
-        let mut known = HashMap::new();
+        let mut known = HashSet::new();
         for reference in references.unwrap_or_default() {
             self.refer(reference, &mut known, &mut found.references)?;
         }
@@ -132,22 +132,18 @@ impl Registry {
     fn refer(
         &self,
         reference: Reference,
-        known: &mut HashMap<(String, u32), ()>,
+        known: &mut HashSet<(String, String, u32)>,
         found: &mut Vec<(String, String)>,
     ) -> Result<(), Missing> {
-        if known.insert((reference.subject.clone(), reference.version), ()).is_some() {
+        // One schema may be referred to by two names.
+        if !known.insert((reference.name.clone(), reference.subject.clone(), reference.version)) {
             return Ok(());
         }
         if known.len() > MAX_REFERENCES {
             return Err(Missing::Away(format!("a schema that refers to more than {MAX_REFERENCES} others")));
         }
         let version = SchemaId::Version(reference.subject, Some(reference.version));
-        let inner = self.ask(&path(&version)).map_err(|missing| match missing {
-            Missing::Unknown => {
-                Missing::Away(format!("the registry does not know {version}, to which a schema refers"))
-            }
-            other => other,
-        })?;
+        let inner = self.ask(&version)?;
         for reference in inner.references.unwrap_or_default() {
             self.refer(reference, known, found)?;
         }
@@ -156,23 +152,25 @@ impl Registry {
     }
 
     /// One server after the other, beginning with the one that has answered last.
-    fn ask(&self, path: &str) -> Result<Answered, Missing> {
+    fn ask(&self, id: &SchemaId) -> Result<Answered, Missing> {
         let first = self.next.load(Ordering::Relaxed);
-        let mut away = None;
+        let mut away = Vec::new();
         for turn in 0..self.servers.len() {
             let at = (first + turn) % self.servers.len();
-            match self.ask_one(&self.servers[at], path) {
-                Err(Missing::Away(why)) => away = Some(why),
+            match self.ask_one(&self.servers[at], id) {
+                Err(Missing::Away(why)) => away.push(why),
                 answered => {
                     self.next.store(at, Ordering::Relaxed);
                     return answered;
                 }
             }
         }
-        Err(Missing::Away(away.unwrap_or_default()))
+        // Each of them: the last one's trouble may not be the one that matters.
+        away.dedup();
+        Err(Missing::Away(away.join("; ")))
     }
 
-    fn ask_one(&self, server: &Address, path: &str) -> Result<Answered, Missing> {
+    fn ask_one(&self, server: &Address, id: &SchemaId) -> Result<Answered, Missing> {
         let mut headers = vec![
             ("Accept", "application/vnd.schemaregistry.v1+json, application/json".to_owned()),
             ("User-Agent", concat!("highwater/", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -199,15 +197,16 @@ impl Registry {
             Shown::Token(source) => headers.push(("Authorization", format!("Bearer {}", read(source)?))),
         }
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let answer = get(&server.below(path), &self.trust, &headers, LONGEST, Instant::now() + LIMIT);
+        let answer = get(&server.below(&path(id)), &self.trust, &headers, LONGEST, Instant::now() + LIMIT);
         match answer {
             Ok(answer) if answer.status == 200 => serde_json::from_slice(&answer.body)
                 .map_err(|_| Missing::Away(format!("{server} does not answer as a schema registry does"))),
             // By the body: a proxy's 404 is none of the registry's.
             Ok(answer) if answer.status == 404 => {
                 let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                if said["error_code"].is_number() {
-                    Err(Missing::Unknown)
+                // One that knows no GUIDs at all has no such path.
+                if said["error_code"].is_number() || matches!(id, SchemaId::Guid(_)) {
+                    Err(Missing::Unknown(id.clone()))
                 } else {
                     Err(Missing::Away(format!(
                         "{server} answers 404, and not as a schema registry does: is the path in `url` right?"
@@ -249,5 +248,66 @@ fn source(entry: &SecretEntry) -> Result<Source, String> {
             Err(_) => Err(format!("the environment has no {name}")),
         },
         _ => Err("a secret is one of { file = \"…\" }, { env = \"…\" }, { command = \"…\" }".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers each question by its path until the process ends.
+    fn serve(answer: fn(&str) -> (u16, &'static str)) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let first = lines.next().unwrap_or_default();
+                while lines.next().is_some_and(|line| !line.is_empty()) {}
+                let (status, body) = answer(first.split(' ').nth(1).unwrap_or_default());
+                let _ =
+                    write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            }
+        });
+        url
+    }
+
+    fn registry(urls: &[String]) -> Registry {
+        Registry::new(&toml::from_str(&format!("url = {urls:?}")).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_server_in_trouble_is_named() {
+        let dead = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let busy = serve(|_| (503, "busy"));
+        let urls = [format!("http://{dead}"), busy.clone()];
+        let Err(Missing::Away(why)) = registry(&urls).find(&SchemaId::Number(1)) else { panic!() };
+        assert!(why.contains(&format!("{busy} answers 503")) && why.contains(&dead.to_string()), "{why}");
+        let found = registry(&[urls[0].clone(), serve(|_| (200, r#"{"schema":"\"int\""}"#))])
+            .find(&SchemaId::Number(1));
+        assert_eq!(found.unwrap().text, "\"int\"");
+    }
+
+    /// As Protobuf's files do that import one by the path that they know.
+    #[test]
+    fn one_schema_is_referred_to_by_two_names() {
+        let answer = |path: &str| match path {
+            "/schemas/ids/1" => (
+                200,
+                r#"{"schema":"main","schemaType":"PROTOBUF","references":[{"name":"a.proto","subject":"a","version":1},
+                    {"name":"x.proto","subject":"x","version":2}]}"#,
+            ),
+            "/subjects/a/versions/1" => {
+                (200, r#"{"schema":"a","references":[{"name":"shop/x.proto","subject":"x","version":2}]}"#)
+            }
+            "/subjects/x/versions/2" => (200, r#"{"schema":"x"}"#),
+            _ => (404, ""),
+        };
+        let found = registry(&[serve(answer)]).find(&SchemaId::Number(1)).unwrap();
+        let references = [("shop/x.proto", "x"), ("a.proto", "a"), ("x.proto", "x")];
+        assert_eq!(found.references, references.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 }

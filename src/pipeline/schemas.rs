@@ -59,7 +59,7 @@ impl Schemas {
             Err(Missing::Away(why)) => {
                 return Err(HandlerError::retry(format!("{id} is not here yet: the schema registry: {why}")));
             }
-            Err(Missing::Unknown) => return Err(self.waited(&mut unknown, id)),
+            Err(Missing::Unknown(what)) => return Err(self.waited(&mut unknown, id, &what)),
         };
         unknown.remove(id);
         let kind =
@@ -80,20 +80,27 @@ impl Schemas {
     }
 
     /// A registry that follows another one may lag behind; but not for ever.
-    fn waited(&self, unknown: &mut HashMap<SchemaId, Instant>, id: &SchemaId) -> HandlerError {
+    fn waited(
+        &self,
+        unknown: &mut HashMap<SchemaId, Instant>,
+        id: &SchemaId,
+        what: &SchemaId,
+    ) -> HandlerError {
         let wait = self.registry.schema_wait;
         match unknown.entry(id.clone()) {
             Entry::Occupied(since) if since.get().elapsed() >= wait => {
                 since.remove();
                 HandlerError::fatal(format!(
-                    "the schema registry does not know {id}, and has not for {wait:?} (`schema_wait`): is it the registry of \
+                    "the schema registry does not know {what}, and has not for {wait:?} (`schema_wait`): is it the registry of \
                      those who write this topic?"
                 ))
             }
-            Entry::Occupied(_) => HandlerError::retry(format!("the schema registry does not know {id} yet")),
+            Entry::Occupied(_) => {
+                HandlerError::retry(format!("the schema registry does not know {what} yet"))
+            }
             Entry::Vacant(vacant) => {
                 vacant.insert(Instant::now());
-                HandlerError::retry(format!("the schema registry does not know {id} yet"))
+                HandlerError::retry(format!("the schema registry does not know {what} yet"))
             }
         }
     }

@@ -11,6 +11,7 @@ mod local;
 mod mock;
 mod producer;
 mod read;
+mod registry;
 mod tool;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use self::{
     group::GroupState,
     producer::{Message, Producer, TransactionalProducer},
     read::ReadRecord,
+    registry::SchemaRegistry,
     tool::{GroupDescription, GroupRow, ToolOutput},
 };
 use self::{

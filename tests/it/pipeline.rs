@@ -7,6 +7,7 @@ mod infer;
 mod modes;
 mod operated;
 mod plan;
+mod registry;
 mod schemas;
 mod takeover;
 

@@ -22,7 +22,12 @@ pub(super) struct Jars {
     pom: &'static str,
     /// What to say that is fetched.
     what: &'static str,
+    /// What Maven does.
+    goal: &'static [&'static str],
 }
+
+/// Each jar by itself.
+const COPY: &[&str] = &["dependency:copy-dependencies", "-DincludeScope=runtime"];
 
 /// The broker and its tools.
 pub(super) const KAFKA: Jars = Jars {
@@ -30,6 +35,7 @@ pub(super) const KAFKA: Jars = Jars {
     property: "kafka.version",
     pom: include_str!("../kafka-pom.xml"),
     what: "Kafka's jars (50 MB)",
+    goal: COPY,
 };
 /// Kafka Connect, with Debezium's connectors.
 pub(super) const CONNECT: Jars = Jars {
@@ -37,6 +43,15 @@ pub(super) const CONNECT: Jars = Jars {
     property: "debezium.version",
     pom: include_str!("../connect-pom.xml"),
     what: "the jars of Kafka Connect and Debezium (60 MB)",
+    goal: COPY,
+};
+/// A schema registry: one archive.
+pub(super) const REGISTRY: Jars = Jars {
+    name: "registry",
+    property: "registry.version",
+    pom: include_str!("../registry-pom.xml"),
+    what: "Apicurio Registry (110 MB)",
+    goal: &["dependency:unpack"],
 };
 
 impl Jars {
@@ -61,14 +76,13 @@ impl Jars {
     }
 
     fn fetch(self, folder: &Path) -> Result<()> {
-        let Self { what, pom: text, .. } = self;
+        let Self { what, pom: text, goal, .. } = self;
         cache::progress(&format!("fetching {what} by Maven, once …"));
         let pom = folder.join("pom.xml");
         std::fs::write(&pom, text)?;
         let mut maven = Command::new("mvn");
         maven.args(["--quiet", "--batch-mode", "-Dstyle.color=never", "--file"]).arg(&pom);
-        maven.arg("dependency:copy-dependencies").arg("-DincludeScope=runtime");
-        maven.arg(format!("-DoutputDirectory={}", folder.display()));
+        maven.args(goal).arg(format!("-DoutputDirectory={}", folder.display()));
         // Progress belongs on standard error: our standard output may be somebody's data.
         maven.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
         let status =
@@ -113,11 +127,14 @@ pub(super) fn java() -> Result<Java> {
     }
 }
 
+/// Flags of a JVM that lives for a test: quick to start, and small.
+pub(super) const SMALL: [&str; 4] =
+    ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+
 /// Program and flags for a JVM that lives for a test: quick to start, small, and logging warnings only.
 pub(super) fn java_command(java: &Java, jars: &Path, class_archive: Option<&Path>) -> Vec<OsString> {
     let mut command = vec![OsString::from(&java.program)];
-    let flags = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
-    command.extend(flags.map(OsString::from));
+    command.extend(SMALL.map(OsString::from));
     if let Some(archive) = class_archive {
         let mut flag = OsString::from("-XX:SharedArchiveFile=");
         flag.push(archive);
