@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater::pipeline::{Pipeline, PipelineHandler};
 use highwater::testing::freeze_this_process;
 use highwater::{Batch, Handler, HandlerError, Table, Tx, Worker};
 
@@ -24,6 +25,43 @@ pub(crate) const IN_A_BATCH: &str = "in the middle of a batch";
 
 /// Whether each payment's amount is kept beside its score: from that, balances can be corrected when rows are undone.
 pub(crate) const KEEP: &str = "HIGHWATER_TEST_QUICKSTART_KEEP";
+
+/// Whether a pipeline's file makes the rows, and nobody's code; balances are a trigger's then.
+pub(crate) const BY_FILE: &str = "HIGHWATER_TEST_QUICKSTART_BY_FILE";
+const FILE: &str = "\
+    [[sink]]
+    topic = 'payments.tx_events'
+    table = 'fraud_scores'
+    columns = { merchant_id = 'value.merchant_id', tx_id = 'value.tx_id', score = 'value.amount_cents' }
+    provenance = { partition = 'source_partition', offset = 'source_offset' }
+
+    [[sink]]
+    topic = 'payments.tx_events'
+    table = 'kept_payments'
+    columns = { account = 'value.account', cents = 'value.amount_cents' }
+    provenance = { partition = 'source_partition', offset = 'source_offset' }
+";
+
+/// A pipeline, and what a fault orders in between.
+struct ByFile {
+    orders: Arc<Path>,
+    pipeline: PipelineHandler,
+}
+
+impl Handler for ByFile {
+    async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        self.pipeline.handle(batch, tx).await?;
+        obey(&self.orders, batch).await
+    }
+
+    fn prepare(&self, batch: &Batch) {
+        self.pipeline.prepare(batch);
+    }
+
+    fn writes(&self) -> Vec<Table> {
+        self.pipeline.writes()
+    }
+}
 
 /// Scores and balances, and what a fault orders in between.
 struct Payments {
@@ -65,8 +103,13 @@ pub(crate) async fn run() -> ExitCode {
         }
     };
     let orders: Arc<Path> = PathBuf::from(std::env::var_os(ORDERS).unwrap_or_default()).into();
-    let handler = Payments { orders, keep: std::env::var_os(KEEP).is_some() };
-    let ended = match Worker::builder().build(handler) {
+    let worker = if std::env::var_os(BY_FILE).is_some() {
+        Pipeline::parse(FILE, Path::new("payments.toml"))
+            .and_then(|pipeline| Worker::builder().build(ByFile { orders, pipeline: pipeline.handler() }))
+    } else {
+        Worker::builder().build(Payments { orders, keep: std::env::var_os(KEEP).is_some() })
+    };
+    let ended = match worker {
         Ok(worker) => worker.run().await,
         Err(error) => Err(error),
     };

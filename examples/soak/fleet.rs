@@ -10,7 +10,7 @@ use highwater::testing::{Child, wait_until};
 
 use crate::options::{Options, Protocol};
 use crate::servers::Servers;
-use crate::worker::{FREEZE, IN_A_BATCH, KEEP, ORDERS};
+use crate::worker::{BY_FILE, FREEZE, IN_A_BATCH, KEEP, ORDERS};
 use crate::{GROUP, PARTITIONS, Result, TOPIC, WORKERS};
 
 /// How long anything may take on a busy machine, in the middle of other faults.
@@ -36,6 +36,7 @@ pub(crate) struct Fleet<'a> {
     servers: &'a Servers,
     protocol: Protocol,
     /// What becomes of rejected payments, where they do not halt their partition.
+    by_file: bool,
     on_rejected: Option<&'static str>,
     orders: tempfile::TempDir,
     workers: Mutex<BTreeMap<usize, Arc<Child>>>,
@@ -47,6 +48,7 @@ impl<'a> Fleet<'a> {
         let fleet = Self {
             servers,
             protocol: options.protocol,
+            by_file: options.pipeline,
             on_rejected: options.poison.then_some(if options.park { "park_key" } else { "dead_letter" }),
             orders: tempfile::Builder::new().prefix("highwater-soak-").tempdir()?,
             workers: Mutex::default(),
@@ -87,6 +89,9 @@ impl<'a> Fleet<'a> {
             .env("HIGHWATER_BATCH_MAX_RECORDS", "500")
             .env(KEEP, "1")
             .env(ORDERS, orders);
+        if self.by_file {
+            command.env(BY_FILE, "1");
+        }
         if let Some(policy) = self.on_rejected {
             command.env("HIGHWATER_ON_REJECTED", policy);
             for limit in ["IN_A_ROW", "PER_MILLION", "PER_MINUTE"] {

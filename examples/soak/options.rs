@@ -8,7 +8,7 @@ pub(crate) const HELP: &str = "\
 Runs Highwater's soak: Kafka, PostgreSQL, four workers, faults drawn from a seed, then the check.
 
 Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mixed]
-            [--only KIND,KIND] [--poison | --park] [-v]
+            [--only KIND,KIND] [--poison | --park] [--pipeline] [-v]
 
   --minutes N   how long faults go on (30); draining and the check come after
   --seed N      the schedule's seed (a random one, which is printed): the same seed gives the same schedule
@@ -19,6 +19,7 @@ Usage: soak [--minutes N] [--seed N] [--rate N] [--protocol classic|consumer|mix
                 redriven with all others every few seconds, and must be applied once in the end
   --park        the same, and later payments of its account are parked behind it (`park_key`): in the end every account's
                 must have been applied in the order of their offsets
+  --pipeline    a pipeline's file makes the rows of two tables, and a trigger the balances, instead of a handler
   -v            show what the workers log at the end
 
 Faults on processes (one at a time): kill (SIGKILL at a random moment), zombie (SIGSTOP in the middle of a batch until
@@ -72,6 +73,8 @@ pub(crate) struct Options {
     pub(crate) poison: bool,
     /// With poison, and what comes after it waits behind it.
     pub(crate) park: bool,
+    /// By a file, without a handler.
+    pub(crate) pipeline: bool,
 }
 
 impl Options {
@@ -89,6 +92,7 @@ impl Options {
             only: Only::new(),
             poison: false,
             park: false,
+            pipeline: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -104,6 +108,7 @@ impl Options {
                 "--protocol" => options.protocol = protocol(arguments.next().as_deref())?,
                 "--poison" => options.poison = true,
                 "--park" => (options.poison, options.park) = (true, true),
+                "--pipeline" => options.pipeline = true,
                 "--only" => options.only = only(arguments.next().as_deref())?,
                 other => return Err(format!("unknown argument {other:?}\n\n{HELP}")),
             }

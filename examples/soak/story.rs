@@ -26,6 +26,19 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 /// How long the fleet may take to apply what is left when the faults are over.
 const DRAIN: Duration = Duration::from_secs(300);
 
+/// With a pipeline, whose file computes nothing: what is kept of payments is added to the balances.
+const BALANCES: &str = "\
+    CREATE FUNCTION public.soak_add() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ \
+    BEGIN \
+        INSERT INTO public.account_balances AS a (account, balance_cents, payments) \
+        SELECT account, sum(cents)::int8, count(*) FROM added GROUP BY account ORDER BY account \
+        ON CONFLICT (account) DO UPDATE SET balance_cents = a.balance_cents + excluded.balance_cents, \
+            payments = a.payments + excluded.payments; \
+        RETURN NULL; \
+    END $$; \
+    CREATE TRIGGER soak_add AFTER INSERT ON public.kept_payments REFERENCING NEW TABLE AS added \
+        FOR EACH STATEMENT EXECUTE FUNCTION public.soak_add();";
+
 /// Tells it all; `false` if the check found a difference, or a fault was not seen to happen.
 pub(crate) async fn tell(options: &Options) -> Result<bool> {
     println!(
@@ -38,6 +51,9 @@ pub(crate) async fn tell(options: &Options) -> Result<bool> {
     let servers = Servers::start().await?;
     if options.poison {
         poison::prepare(&servers, options.park).await?;
+    }
+    if options.pipeline {
+        servers.database().execute(BALANCES).await?;
     }
     let fleet = Fleet::start(&servers, options)?;
     let told = act(options, &servers, &fleet).await;

@@ -53,13 +53,14 @@ pub(crate) fn row(
     let slowest =
         moved.map_or_else(|| "–".to_owned(), |moved| format!("{:.1} s", moved.passed.as_secs_f64()));
     format!(
-        "| {}{} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {} + {} + {} + {} + {} | {} + {} + {} | {} + {} | {slowest} | {unknown} | {fencings} |",
+        "| {}{}{} | {} | {} min | {} | {} | {} | {} | {} + {} + {} | {} + {} | {} + {} + {} + {} + {} | {} + {} + {} | {} + {} | {slowest} | {unknown} | {fencings} |",
         options.seed,
         match (options.park, options.poison) {
             (true, _) => ", with `--park`",
             (_, true) => ", with `--poison`",
             _ => "",
         },
+        if options.pipeline { ", with `--pipeline`" } else { "" },
         crate::schedule::fingerprint(options.seed, &options.only),
         options.duration.as_secs() / 60,
         sum(&["kill"]),
