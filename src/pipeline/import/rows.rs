@@ -192,7 +192,13 @@ impl Rows {
 
     /// Whether the key's columns may be left to the values' schema, too: an upsert does not begin without them.
     fn by_schema_with(&self, key: &[String], fold: impl Fn(&str) -> String) -> bool {
-        let finds_key = self.mode == "upsert" && self.key_format.is_some_and(|key| !key.payload);
+        let is_legible = |format: Format| match format.name {
+            "bytes" => false,
+            // One text is one column.
+            "string" => key.len() == 1,
+            _ => !format.payload,
+        };
+        let finds_key = self.mode == "upsert" && self.key_format.is_some_and(is_legible);
         (!self.from_key || finds_key) && key.iter().all(|field| fold(field) == *field)
     }
 

@@ -181,6 +181,16 @@ fn columns_are_left_out_where_the_schema_has_them() {
         (json!({"value.converter": "io.confluent.connect.json.JsonSchemaConverter"}), false),
         (json!({"topics": null, "topics.regex": "a.*", "table.name.format": "t"}), false),
         (json!({"timestamp.fields.list": "at"}), false),
+        (
+            keyed(&json!({"key.converter": "org.apache.kafka.connect.storage.StringConverter",
+                          "key.converter.schema.registry.url": null, "delete.enabled": "true"})),
+            true,
+        ),
+        (
+            keyed(&json!({"key.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+                          "key.converter.schema.registry.url": null})),
+            false,
+        ),
         // The key's columns are not in the value perhaps, and an append would not miss them.
         (keyed(&json!({"insert.mode": "insert"})), false),
         (
@@ -311,6 +321,22 @@ fn what_a_registry_cannot_be_is_refused_by_name() {
                          "value.converter.basic.auth.user.info": "${file:/a:b}"})),
             "value.converter.basic.auth.user.info".to_owned(),
             "says no user",
+        ),
+        (
+            avro(&keyed(&json!({
+                "fields.whitelist": null, "delete.enabled": "true", "key.converter.schema.registry.url": null,
+                "key.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+            }))),
+            "delete.enabled".to_owned(),
+            "names no row",
+        ),
+        (
+            avro(&keyed(&json!({
+                "fields.whitelist": null, "pk.fields": "a,b", "key.converter.schema.registry.url": null,
+                "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+            }))),
+            "pk.fields".to_owned(),
+            "several fields",
         ),
         (
             avro(&keyed(&json!({"key.converter.schema.registry.url": "https://other"}))),
