@@ -7,10 +7,12 @@
 mod address;
 mod connector;
 mod consumer;
+mod converters;
 mod findings;
 mod formats;
 mod options;
 mod page;
+mod registry;
 mod rows;
 mod target;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use self::address::Address;
 use self::connector::{Connector, Source};
 use self::consumer::Overrides;
 use self::findings::Findings;
+use self::registry::Registry;
 use self::rows::Rows;
 use self::target::Target;
 use self::write::Draft;
@@ -55,6 +58,7 @@ pub fn import(json: &str) -> Result<Imported> {
     let address = Address::of(&source, &mut findings);
     let target = Target::of(&source, address.schema.as_deref(), &mut findings);
     let rows = Rows::of(&source, &target, unwrapped, &mut findings);
+    let registry = Registry::of(&source, rows.value, rows.key_format, &mut findings);
     let overrides = Overrides::of(&source, &mut findings);
     if overrides.settings.iter().all(|(setting, _)| *setting != "brokers") {
         findings.note_on_file("the brokers are not in a connector's configuration: set `brokers`");
@@ -65,7 +69,13 @@ pub fn import(json: &str) -> Result<Imported> {
         );
     }
     let notes = findings.finish(&source.name)?;
-    let draft =
-        Draft { source: &source, address: &address, overrides: &overrides, target: &target, rows: &rows };
+    let draft = Draft {
+        source: &source,
+        address: &address,
+        overrides: &overrides,
+        registry: registry.as_ref(),
+        target: &target,
+        rows: &rows,
+    };
     Ok(Imported { toml: draft.text(), notes })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::findings::Findings;
+use super::options;
 use crate::error::{Error, Result};
 
 /// Whose sink it is.
@@ -34,7 +35,10 @@ impl Connector {
         }
     }
 
-    fn of(class: &str) -> Result<Self> {
+    fn of(class: &str, options: &BTreeMap<String, String>, findings: &mut Findings) -> Result<Self> {
+        if SHORT.contains(&class) {
+            return Self::by_options(options, findings);
+        }
         Self::ALL.into_iter().find(|one| one.class() == class).ok_or_else(|| {
             let known: Vec<&str> = Self::ALL.iter().map(|one| one.class()).collect();
             Error::configuration(format!(
@@ -43,7 +47,27 @@ impl Connector {
             ))
         })
     }
+
+    /// Whose it is by the options that only one reads. What Confluent and Aiven share means the same.
+    fn by_options(options: &BTreeMap<String, String>, findings: &mut Findings) -> Result<Self> {
+        const OPTION: &str = "connector.class";
+        let knows = |one: &Self| options.keys().all(|name| options::find(name, *one).is_some());
+        let mine: Vec<Self> = Self::ALL.into_iter().filter(knows).collect();
+        match mine.as_slice() {
+            [one] | [one @ Self::Confluent, Self::Aiven] => {
+                findings.note(OPTION, format!("is a short name, and read as {}'s connector", one.name()));
+                Ok(*one)
+            }
+            _ => Err(Error::configuration(
+                "`connector.class` is a short name, and the options do not tell whose connector it is: write the whole \
+                 class, as `GET /connector-plugins` says it",
+            )),
+        }
+    }
 }
+
+/// Connect finds a class by these, too.
+const SHORT: &[&str] = &["JdbcSinkConnector", "JdbcSink"];
 
 /// What a connector was created with.
 #[derive(Debug)]
@@ -90,7 +114,7 @@ impl Source {
         let class = options.get("connector.class").filter(|class| !class.is_empty()).ok_or_else(|| {
             Error::configuration("this is no connector's configuration: it has no `connector.class`")
         })?;
-        let connector = Connector::of(class)?;
+        let connector = Connector::of(class, &options, findings)?;
         let outside = root.get("name").and_then(Value::as_str).map(str::to_owned);
         let name = outside.or_else(|| options.get("name").cloned()).filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| {

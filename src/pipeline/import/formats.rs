@@ -1,6 +1,7 @@
 //! Converters as `value` and `key_format`, and what paths begin with.
 
 use super::connector::Source;
+use super::converters::{self, Family};
 use super::findings::Findings;
 use crate::pipeline::path::{Path, Root, Step};
 
@@ -11,16 +12,34 @@ pub(super) struct Format {
     pub(super) name: &'static str,
     /// Inside Connect's envelope.
     pub(super) payload: bool,
+    /// Of converters with a registry.
+    pub(super) family: Option<Family>,
+    /// Whether the registry has the schema as TOPIC-value.
+    pub(super) by_topic: bool,
 }
 
 impl Format {
+    fn plain(name: &'static str) -> Self {
+        Self { name, payload: false, family: None, by_topic: false }
+    }
+
+    /// Whether it has fields: JSON, and what is read as JSON.
+    pub(super) fn has_fields(self) -> bool {
+        self.name == "json" || self.family.is_some()
+    }
+
+    /// Whether its schema says which columns there are, and of which types.
+    pub(super) fn has_types(self) -> bool {
+        self.by_topic && self.family.is_some_and(|family| family != Family::JsonSchema)
+    }
+
     /// Where a field is.
     pub(super) fn path(self, root: Root, field: &str) -> String {
         let mut steps = Vec::new();
         if self.payload {
             steps.push(Step::Field("payload".to_owned()));
         }
-        if self.name == "json" {
+        if self.has_fields() {
             steps.push(Step::Field(field.to_owned()));
         }
         Path { root, steps }.to_string()
@@ -31,14 +50,17 @@ const JSON: &str = "org.apache.kafka.connect.json.JsonConverter";
 const STRING: &str = "org.apache.kafka.connect.storage.StringConverter";
 const BYTES: &str = "org.apache.kafka.connect.converters.ByteArrayConverter";
 
+const REGISTERED: &[(&str, Family)] = &[
+    ("io.confluent.connect.avro.AvroConverter", Family::Avro),
+    ("io.confluent.connect.protobuf.ProtobufConverter", Family::Protobuf),
+    ("io.confluent.connect.json.JsonSchemaConverter", Family::JsonSchema),
+    ("io.apicurio.registry.utils.converter.AvroConverter", Family::Apicurio),
+];
+
 /// Those that are known and not taken, and what they are.
 const NOT_YET: &[(&str, &str)] = &[
-    ("io.confluent.connect.avro.AvroConverter", "Avro"),
-    ("io.confluent.connect.protobuf.ProtobufConverter", "Protobuf"),
-    ("io.confluent.connect.json.JsonSchemaConverter", "JSON behind the five bytes of a schema registry"),
-    ("io.apicurio.registry.utils.converter.AvroConverter", "Avro"),
-    ("io.apicurio.registry.utils.converter.ProtobufConverter", "Protobuf"),
-    ("io.apicurio.registry.utils.converter.ExtJsonConverter", "JSON behind the bytes of a schema registry"),
+    ("io.apicurio.registry.utils.converter.ProtobufConverter", "Protobuf in Apicurio's own frame"),
+    ("io.apicurio.registry.utils.converter.ExtJsonConverter", "JSON in Apicurio's own frame"),
     ("com.amazonaws.services.schemaregistry.kafkaconnect.AWSKafkaAvroConverter", "Avro"),
     ("com.blueapron.connect.protobuf.ProtobufConverter", "Protobuf"),
     ("io.debezium.converters.CloudEventsConverter", "CloudEvents"),
@@ -50,9 +72,11 @@ const NOT_YET: &[(&str, &str)] = &[
     ("org.apache.kafka.connect.converters.BooleanConverter", "a truth value in a byte"),
 ];
 
+const TAKEN: &str = "JsonConverter, StringConverter, AvroConverter, ProtobufConverter, JsonSchemaConverter";
+
 /// The converter's format. `side` is `value.converter` or `key.converter`.
 pub(super) fn read(source: &Source, side: &'static str, findings: &mut Findings) -> Format {
-    let json = Format { name: "json", payload: false };
+    let json = Format::plain("json");
     let Some(class) = source.get(side) else {
         findings.refuse(
             side,
@@ -77,28 +101,56 @@ pub(super) fn read(source: &Source, side: &'static str, findings: &mut Findings)
                 ],
                 findings,
             );
-            Format { name: "json", payload }
+            Format { payload, ..json }
         }
         STRING => {
             options_of(source, side, &["encoding"], findings);
-            Format { name: "string", payload: false }
+            Format::plain("string")
         }
-        BYTES if side == "key.converter" => Format { name: "bytes", payload: false },
+        BYTES if side == "key.converter" => Format::plain("bytes"),
         other => {
+            if let Some((_, family)) = REGISTERED.iter().find(|(known, _)| *known == other) {
+                return registered(source, side, *family, findings);
+            }
             match NOT_YET.iter().find(|(known, _)| *known == other) {
                 Some((_, what)) => findings.refuse(
                     side,
-                    format!("{what} is not read yet; JsonConverter and StringConverter can be taken over"),
+                    format!("{what} is not read yet; {TAKEN} can be taken over"),
                 ),
                 None => findings.refuse(
                     side,
-                    "is none of the converters that can be taken over: JsonConverter, StringConverter and, for keys, \
-                     ByteArrayConverter",
+                    format!("is none of the converters that can be taken over: {TAKEN} and, for keys, ByteArrayConverter"),
                 ),
             }
             json
         }
     }
+}
+
+fn registered(source: &Source, side: &str, family: Family, findings: &mut Findings) -> Format {
+    converters::check(source, side, family, findings);
+    if family == Family::JsonSchema {
+        findings.note(
+            side,
+            "the JSON Schema itself is not looked at: a number in a time column needs its `unit`, and a decimal or bytes that \
+             Connect wrote in base64 fits no column",
+        );
+    }
+    let of = |own: &str| source.get(&format!("{side}.{own}"));
+    let ends_with =
+        |own: &str, class: &str| of(own).is_none_or(|given| given.rsplit('.').next() == Some(class));
+    let by_topic = ends_with("value.subject.name.strategy", "TopicNameStrategy")
+        && ends_with("apicurio.registry.artifact-resolver-strategy", "TopicIdStrategy")
+        && of("apicurio.registry.artifact.group-id").is_none()
+        && of("apicurio.registry.artifact.artifact-id").is_none();
+    if !by_topic && side == "value.converter" {
+        findings.note(
+            side,
+            "the schema's subject is not TOPIC-value, which is asked for columns and types: list `columns`, and with `evolve` \
+             the `type` of each",
+        );
+    }
+    Format { name: family.format(), payload: false, family: Some(family), by_topic }
 }
 
 /// Refuses what a converter does not read.

@@ -62,14 +62,14 @@ pub(super) fn all() -> impl Iterator<Item = &'static Entry> {
 }
 
 /// The entry of an option: the one of its name, or the longest beginning.
-fn find(name: &str, connector: Connector) -> Option<&'static Entry> {
+pub(super) fn find(name: &str, connector: Connector) -> Option<&'static Entry> {
     let mine = || all().filter(|entry| entry.of.contains(&connector));
     mine()
         .find(|entry| entry.name == name)
         .or_else(|| mine().filter(|entry| begins(name, entry.name)).max_by_key(|entry| entry.name.len()))
 }
 
-fn begins(name: &str, pattern: &str) -> bool {
+pub(super) fn begins(name: &str, pattern: &str) -> bool {
     pattern
         .strip_suffix('*')
         .is_some_and(|beginning| name.len() > beginning.len() && name.starts_with(beginning))
@@ -99,17 +99,22 @@ pub(super) fn check(source: &Source, findings: &mut Findings) {
             unknown(name, source.connector, findings);
             continue;
         };
-        match entry.fate {
-            Fate::Refused(why) => findings.refuse(name, why),
-            Fate::Only(values, why) => {
-                if !values.iter().any(|one| one.eq_ignore_ascii_case(value)) {
-                    findings.refuse(name, why);
-                }
+        give(name, value, entry.fate, seen_to(name), findings);
+    }
+}
+
+/// `seen_to`: whether a reference is looked at where the value is used.
+pub(super) fn give(name: &str, value: &str, fate: Fate, seen_to: bool, findings: &mut Findings) {
+    match fate {
+        Fate::Refused(why) => findings.refuse(name, why),
+        Fate::Only(values, why) => {
+            if !values.iter().any(|one| one.eq_ignore_ascii_case(value)) {
+                findings.refuse(name, why);
             }
-            Fate::ByHand(what) => findings.note(name, what),
-            Fate::Taken(_) if is_reference(value) && !seen_to(name) => findings.refuse(name, REFERENCE),
-            Fate::Taken(_) | Fate::NotNeeded(_) | Fate::With(_) => {}
         }
+        Fate::ByHand(what) => findings.note(name, what),
+        Fate::Taken(_) if is_reference(value) && !seen_to => findings.refuse(name, REFERENCE),
+        Fate::Taken(_) | Fate::NotNeeded(_) | Fate::With(_) => {}
     }
 }
 

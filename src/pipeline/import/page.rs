@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::connector::Connector;
 use super::consumer::{OVERRIDES, Override};
+use super::converters::{CONVERTERS, Family};
 use super::options::{CONNECT, EVERY, Entry, Fate, JDBC};
 use super::transforms::TRANSFORMS;
 
@@ -14,6 +15,7 @@ pub fn reference() -> String {
     options(&mut page, JDBC);
     page.push_str("\n### Of Kafka Connect\n\n");
     options(&mut page, CONNECT);
+    converters(&mut page);
     page.push_str("\n### `consumer.override.*`\n\n| property | what becomes of it |\n|---|---|\n");
     for (name, fate) in OVERRIDES {
         let text = match fate {
@@ -41,18 +43,39 @@ fn options(page: &mut String, entries: &[Entry]) {
     for entry in entries {
         let of: Vec<&str> = entry.of.iter().map(|one: &Connector| one.name()).collect();
         let of = if entry.of == EVERY { "all".to_owned() } else { of.join(", ") };
-        let text = match entry.fate {
-            Fate::Taken(key) => format!("taken: {key}"),
-            Fate::NotNeeded(why) => format!("not needed: {why}"),
-            Fate::Only(values, why) => {
-                let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
-                format!("{} needs nothing; else refused: {why}", values.join(" or "))
-            }
-            Fate::ByHand(what) => format!("by hand: {what}"),
-            Fate::Refused(why) => format!("refused: {why}"),
-            Fate::With(other) => format!("see `{other}`"),
+        let _ = writeln!(page, "| `{}` | {of} | {} |", entry.name, cell(&told(entry.fate)));
+    }
+}
+
+fn converters(page: &mut String) {
+    page.push_str(
+        "\n### Of converters with a schema registry\n\nBehind `value.converter.`, and behind `key.converter.` where the key is \
+         read. Both must have the same registry. Apicurio's\nAvroConverter is taken where the values name their schemas as \
+         Confluent does, by four bytes and the content's id; its other\nconverters are refused.\n\n| option | of | what becomes \
+         of it |\n|---|---|---|\n",
+    );
+    for (name, of, fate) in CONVERTERS {
+        let names: Vec<&str> = of.iter().map(|one| one.name()).collect();
+        let of = match *of {
+            [Family::Avro, Family::Protobuf, Family::JsonSchema, Family::Apicurio] => "all".to_owned(),
+            [Family::Avro, Family::Protobuf, Family::JsonSchema] => "Confluent's".to_owned(),
+            _ => names.join(", "),
         };
-        let _ = writeln!(page, "| `{}` | {of} | {} |", entry.name, cell(&text));
+        let _ = writeln!(page, "| `{name}` | {of} | {} |", cell(&told(*fate)));
+    }
+}
+
+fn told(fate: Fate) -> String {
+    match fate {
+        Fate::Taken(key) => format!("taken: {key}"),
+        Fate::NotNeeded(why) => format!("not needed: {why}"),
+        Fate::Only(values, why) => {
+            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            format!("{} needs nothing; else refused: {why}", values.join(" or "))
+        }
+        Fate::ByHand(what) => format!("by hand: {what}"),
+        Fate::Refused(why) => format!("refused: {why}"),
+        Fate::With(other) => format!("see `{other}`"),
     }
 }
 

@@ -14,6 +14,16 @@ pub(super) struct Column {
     pub(super) unit: Option<&'static str>,
 }
 
+/// What the connector's configuration says of the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    All,
+    /// Not all: the user must list the others.
+    Some,
+    /// None: the values' schema does.
+    BySchema,
+}
+
 /// The keys of a sink that say what becomes of its records.
 #[derive(Debug)]
 pub(super) struct Rows {
@@ -24,8 +34,11 @@ pub(super) struct Rows {
     /// The table's key columns, as far as the connector names them.
     pub(super) key: Vec<String>,
     pub(super) columns: Vec<Column>,
-    /// Whether these are all.
-    pub(super) complete: bool,
+    pub(super) listed: Listed,
+    /// Whether the key's columns are those of the record's key.
+    pub(super) from_key: bool,
+    /// Whether the types of columns are known by the values' schema.
+    pub(super) typed: bool,
     /// Of Debezium's change events.
     pub(super) unwrapped: bool,
     /// Of Connect's, with a schema in each record.
@@ -73,8 +86,8 @@ impl Rows {
         let names = names(source.connector);
         let key_mode = key_mode(source, names.key_mode, findings);
         let mut value = formats::read(source, "value.converter", findings);
-        if unwrapped && value.name != "json" {
-            findings.refuse("transforms", "change events are read in JSON only");
+        if unwrapped && !value.has_fields() {
+            findings.refuse("transforms", "change events are read in JSON, or by a schema");
         }
         let mut key_format =
             (key_mode == KeyMode::RecordKey).then(|| formats::read(source, "key.converter", findings));
@@ -95,7 +108,9 @@ impl Rows {
             mode,
             key: Vec::new(),
             columns: Vec::new(),
-            complete: true,
+            listed: Listed::All,
+            from_key: key_mode == KeyMode::RecordKey,
+            typed: false,
             unwrapped,
             in_envelope,
             deletes: deletes(source, key_mode, mode, names.key_mode, findings),
@@ -108,11 +123,21 @@ impl Rows {
             } else {
                 "halt"
             },
-            evolve: evolve(source, findings),
+            evolve: None,
         };
         if unwrapped && this.deletes != Some("apply") {
             this.deletes = Some("ignore"); // the transform drops them
         }
+        let times = source.get("timestamp.fields.list").is_some();
+        let left_out = source.get("field.exclude.list").is_some();
+        let named = source.get(names.fields).is_some() || times || left_out;
+        let is_one = !topics.iter().any(|topic| topic.starts_with('^'));
+        // Change events in Protobuf have a row of their own inside, of which no columns are known.
+        this.typed = value.has_types() && is_one && !(unwrapped && value.name == "protobuf");
+        if !named && this.typed && this.by_schema_with(&key_fields, fold) {
+            this.listed = Listed::BySchema;
+        }
+        this.evolve = this.evolve(source, folds, findings);
         match key_mode {
             KeyMode::None => {}
             KeyMode::Kafka => {
@@ -128,6 +153,12 @@ impl Rows {
                 this.key = columns.to_vec();
                 this.provenance = Some(columns);
             }
+            KeyMode::RecordKey if this.listed == Listed::BySchema => {
+                this.key = key_fields;
+                if this.deletes != Some("apply") {
+                    this.key_format = None;
+                }
+            }
             KeyMode::RecordKey => {
                 if let Some(format) = key_format {
                     this.key_from_record_key(format, &key_fields, names.key_fields, fold, findings);
@@ -135,7 +166,9 @@ impl Rows {
             }
             KeyMode::RecordValue => {
                 this.key = key_fields.iter().map(|field| fold(field)).collect();
-                this.fields(&key_fields, source, fold);
+                if this.listed != Listed::BySchema {
+                    this.fields(&key_fields, source, fold);
+                }
                 if key_fields.is_empty() {
                     findings.note(
                         names.key_fields,
@@ -144,8 +177,45 @@ impl Rows {
                 }
             }
         }
-        this.value_columns(source, topics, names.fields, fold, findings);
+        if this.listed == Listed::BySchema {
+            if folds {
+                findings.note_on_file(
+                    "columns have the names of the fields as they are, and the connector wrote them in lower case: list \
+                     `columns` if they differ",
+                );
+            }
+        } else {
+            this.value_columns(source, topics, names.fields, fold, findings);
+        }
         this
+    }
+
+    /// Whether the key's columns may be left to the values' schema, too: an upsert does not begin without them.
+    fn by_schema_with(&self, key: &[String], fold: impl Fn(&str) -> String) -> bool {
+        let is_legible = |format: Format| match format.name {
+            "bytes" => false,
+            // One text is one column.
+            "string" => key.len() == 1,
+            _ => !format.payload,
+        };
+        let finds_key = self.mode == "upsert" && self.key_format.is_some_and(is_legible);
+        (!self.from_key || finds_key) && key.iter().all(|field| fold(field) == *field)
+    }
+
+    /// What the connector does about a table that lacks something.
+    fn evolve(&self, source: &Source, folds: bool, findings: &mut Findings) -> Option<&'static str> {
+        let evolve = evolve(source, findings)?;
+        if !self.typed && evolve != "validate" {
+            findings.note_on_file(
+                "tables and columns are made by types that the file names, where no values' schema says them: see to \
+                 `evolve` and `type`",
+            );
+        }
+        // A field would become a column beside the one that the connector has made of it.
+        if self.listed == Listed::BySchema && folds && evolve == "add_columns" {
+            return Some("validate");
+        }
+        Some(evolve)
     }
 
     fn key_from_record_key(
@@ -157,16 +227,16 @@ impl Rows {
         findings: &mut Findings,
     ) {
         if fields.is_empty() {
-            self.complete = false;
+            self.listed = Listed::Some;
             findings
                 .note(option, "is empty: all fields of the record's key are columns; list them in `columns`");
             return;
         }
-        if format.name != "json" && fields.len() > 1 {
+        if !format.has_fields() && fields.len() > 1 {
             findings
                 .refuse(option, "names several fields, but this converter's key has none: name one column");
         }
-        if format.name == "json" && fields.len() == 1 {
+        if format.has_fields() && fields.len() == 1 {
             let whole = if format.payload { "key.payload" } else { "key" };
             findings.note(
                 option,
@@ -232,7 +302,7 @@ impl Rows {
             })
             .collect();
         if fields.is_empty() {
-            self.complete = false;
+            self.listed = Listed::Some;
             findings.note(option, "is empty: all fields are written; list the table's columns in `columns`");
             self.fields(&source.list("timestamp.fields.list"), source, fold);
         } else {
@@ -293,7 +363,6 @@ fn mode(source: &Source, key: KeyMode, key_option: &str, findings: &mut Findings
     }
 }
 
-/// What the connector does about a table that lacks something.
 fn evolve(source: &Source, findings: &mut Findings) -> Option<&'static str> {
     const OPTION: &str = "schema.evolution";
     let evolve = match source.connector {
@@ -313,10 +382,6 @@ fn evolve(source: &Source, findings: &mut Findings) -> Option<&'static str> {
         _ if source.is("auto.create", false) => "create",
         _ => return None,
     };
-    findings.note_on_file(
-        "tables and columns are made by types that the file names, not by the records' schemas yet: see to `evolve` and \
-         `type`",
-    );
     Some(evolve)
 }
 

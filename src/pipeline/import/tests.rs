@@ -1,6 +1,7 @@
 //! Configurations as they are found, what becomes of them, and each refusal.
 
 mod refusals;
+mod schemas;
 
 use std::path::Path;
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::address::Address;
 use super::connector::{Connector, Source};
 use super::consumer::Overrides;
-use super::rows::{Column, Rows};
+use super::registry::{Registry, Shown};
+use super::rows::{Column, Listed, Rows};
 use super::target::{Target, sql};
 
 /// All that goes into the file.
@@ -14,6 +15,7 @@ pub(super) struct Draft<'a> {
     pub(super) source: &'a Source,
     pub(super) address: &'a Address,
     pub(super) overrides: &'a Overrides,
+    pub(super) registry: Option<&'a Registry>,
     pub(super) target: &'a Target,
     pub(super) rows: &'a Rows,
 }
@@ -66,7 +68,7 @@ impl Draft<'_> {
     /// What a row is told by, as far as it is known.
     fn grouped(&self) -> String {
         let names: Vec<String> = if self.rows.key.is_empty() {
-            let known = self.rows.columns.iter().filter(|_| self.rows.complete);
+            let known = self.rows.columns.iter().filter(|_| self.rows.listed == Listed::All);
             known.map(|column| sql(&column.name)).collect()
         } else {
             self.rows.key.iter().map(|name| sql(name)).collect()
@@ -107,6 +109,9 @@ impl Draft<'_> {
                 );
                 file.push_str("# postgres_url = \"postgres://user@host:5432/database\"\n");
             }
+        }
+        if let Some(registry) = self.registry {
+            schemas(file, registry);
         }
         if !self.overrides.kafka.is_empty() {
             file.push_str("\n[kafka]\n");
@@ -158,12 +163,28 @@ impl Draft<'_> {
             let _ = writeln!(file, "deletes = \"{deletes}\"");
         }
         if let Some(evolve) = rows.evolve {
-            if evolve != "validate" {
+            if evolve == "validate" && rows.listed == Listed::BySchema && self.target.folds {
                 comment(
                     file,
-                    "What is missing is made at the start, by these types: columns.a = { from = \"value.a\", type = \"text\" }. \
-                     Of a column that is there none is needed.",
+                    "The connector wrote names in lower case, and here they are the fields' own. If the columns are named so, \
+                     \"add_columns\" makes those of new fields; where they are not, it would make them beside the old ones.",
                 );
+            }
+            if evolve != "validate" {
+                let made = match rows.listed {
+                    Listed::BySchema => {
+                        "What is missing is made at the start, with the types that the values' schema has."
+                    }
+                    _ if rows.typed => {
+                        "What is missing is made at the start, with the types that the values' schema has, or with this: \
+                         columns.a = { from = \"value.a\", type = \"text\" }."
+                    }
+                    _ => {
+                        "What is missing is made at the start, by these types: columns.a = { from = \"value.a\", type = \
+                         \"text\" }. Of a column that is there none is needed."
+                    }
+                };
+                comment(file, made);
             }
             let _ = writeln!(file, "evolve = \"{evolve}\"");
         }
@@ -219,17 +240,32 @@ impl Draft<'_> {
             );
             file.push_str("# envelope = \"debezium\"\n");
         }
-        if !rows.complete {
+        if rows.listed == Listed::BySchema {
+            comment(
+                file,
+                "All fields are columns, as the connector writes them: those of the latest schema of TOPIC-value when a \
+                 process starts. Or list some: columns = [\"a\", \"b\"]",
+            );
+            if rows.from_key {
+                comment(
+                    file,
+                    "The key's columns are fields of the value, too; if not, list all: columns.id = \"key.id\"",
+                );
+            }
+            return;
+        }
+        let complete = rows.listed == Listed::All;
+        if !complete {
             comment(
                 file,
                 "The connector writes all fields, by the records' schemas. Here the columns are listed, and this file \
                  is refused until they are: take the # away, and add what is missing.",
             );
         }
-        let mark = if rows.complete { "" } else { "# " };
+        let mark = if complete { "" } else { "# " };
         let plain =
             |column: &Column| column.unit.is_none() && column.path == format!("value.{}", column.name);
-        if rows.complete && rows.columns.iter().all(plain) {
+        if complete && rows.columns.iter().all(plain) {
             let names: Vec<String> = rows.columns.iter().map(|column| column.name.clone()).collect();
             let _ = writeln!(file, "columns = {}", list(&names));
         } else {
@@ -243,7 +279,7 @@ impl Draft<'_> {
                 };
             }
         }
-        if !rows.complete {
+        if !complete {
             file.push_str("# columns.COLUMN = \"value.FIELD\"\n");
         }
         if rows.value.name == "json" {
@@ -252,6 +288,36 @@ impl Draft<'_> {
                 "A record without one of these fields is rejected, so that a wrong path shows at once; \"null\" writes NULL.",
             );
             file.push_str("missing = \"reject\"\n");
+        }
+    }
+}
+
+fn schemas(file: &mut String, registry: &Registry) {
+    file.push('\n');
+    comment(
+        file,
+        "Where the records' schemas are. `registry.ca` names an authority that the machine does not trust by itself.",
+    );
+    let _ = match registry.urls.as_slice() {
+        [one] => writeln!(file, "registry.url = {}", text(one)),
+        several => writeln!(file, "registry.url = {}", list(several)),
+    };
+    match &registry.shown {
+        Shown::Nothing => {}
+        Shown::Password(user) => {
+            let _ = writeln!(file, "registry.user = {}", text(user));
+            comment(
+                file,
+                "The password is never copied: put it there, or take { env = \"…\" } or { command = \"…\" }.",
+            );
+            file.push_str("registry.password = { file = \"/etc/highwater/registry-password\" }\n");
+        }
+        Shown::Token => {
+            comment(
+                file,
+                "The token is never copied: put it there, or take { env = \"…\" } or { command = \"…\" }.",
+            );
+            file.push_str("registry.token = { file = \"/etc/highwater/registry-token\" }\n");
         }
     }
 }

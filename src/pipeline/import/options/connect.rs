@@ -21,7 +21,13 @@ pub(in super::super) const CONNECT: &[Entry] = &[
     ),
     entry("topics", EVERY, Taken("`topic`")),
     entry("topics.regex", EVERY, Taken("`topic = \"^pattern$\"`")),
-    entry("value.converter", EVERY, Taken("`value` (JsonConverter, StringConverter)")),
+    entry(
+        "value.converter",
+        EVERY,
+        Taken(
+            "`value` (JsonConverter, StringConverter; with a registry, see below: AvroConverter, ProtobufConverter, JsonSchemaConverter)",
+        ),
+    ),
     entry(
         "value.converter.schemas.enable",
         EVERY,
@@ -48,7 +54,7 @@ pub(in super::super) const CONNECT: &[Entry] = &[
     entry(
         "key.converter",
         EVERY,
-        Taken("`key_format`, where the key is written (JsonConverter, StringConverter, ByteArrayConverter)"),
+        Taken("`key_format`, where the key is read (the same, and ByteArrayConverter)"),
     ),
     entry(
         "key.converter.schemas.enable",

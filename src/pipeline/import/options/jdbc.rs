@@ -97,14 +97,16 @@ pub(in super::super) const JDBC: &[Entry] = &[
     entry(
         "auto.create",
         NOT_DEBEZIUM,
-        Taken("`evolve = \"create\"`; a column of a table that is to be made needs its `type` in the file"),
+        Taken(
+            "`evolve = \"create\"`; a column of a table that is to be made needs its `type` in the file, unless the values' schema has it",
+        ),
     ),
     entry(
         "auto.evolve",
         NOT_DEBEZIUM,
         Taken(
             "`evolve = \"add_columns\"`, which also makes the table; a column that is to be added needs its `type` in the \
-             file",
+             file, unless the values' schema has it",
         ),
     ),
     entry(
@@ -112,7 +114,8 @@ pub(in super::super) const JDBC: &[Entry] = &[
         DEBEZIUM,
         Taken(
             "`evolve`: `none` is `none`, `validate-only` is `validate`, `basic` is `add_columns`; a column that is to be \
-             added needs its `type` in the file",
+             added needs its `type` in the file, unless the values' schema has it; where names are folded, `basic` is \
+             `validate` if columns are left out",
         ),
     ),
     // How rows get into it.

@@ -9,12 +9,12 @@ use super::{DEBEZIUM, changed, refused, with};
 fn what_cannot_be_said_yet_is_refused_by_name() {
     for (changes, option, why) in [
         (
-            json!({"value.converter": "io.confluent.connect.avro.AvroConverter"}),
+            json!({"value.converter": "com.amazonaws.services.schemaregistry.kafkaconnect.AWSKafkaAvroConverter"}),
             "value.converter",
             "Avro is not read yet",
         ),
         (
-            json!({"value.converter": "io.confluent.connect.protobuf.ProtobufConverter"}),
+            json!({"value.converter": "com.blueapron.connect.protobuf.ProtobufConverter"}),
             "value.converter",
             "Protobuf",
         ),
