@@ -33,6 +33,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
@@ -47,7 +48,7 @@ use self::schemas::Schemas;
 use self::sink::{Context, Sink};
 use crate::config::{OnRejected, is_pattern, line_at, place_in, suggest};
 use crate::error::{Error, Result};
-use crate::worker::stop_wish;
+use crate::worker::Signals;
 use crate::{PartialConfig, RejectPolicy, Worker};
 
 /// A pipeline file that was read and checked. Nothing is connected to yet.
@@ -197,11 +198,20 @@ impl Pipeline {
         self.learned.resize(self.entries.len(), Learned::default());
         learn::grow(&self.growth, &mut self.learned);
         // Whoever has told of it may have told twice.
-        self.growth = Arc::default();
+        self.growth = Arc::new(Growth::heeded());
         for (((_, entry), sink), learned) in self.entries.iter().zip(&*self.sinks).zip(&mut self.learned) {
             learn::learn(entry, sink, learned).await?;
         }
         self.compile()
+    }
+
+    /// As [`learn`](Self::learn), of a registry that answers within `limit`.
+    ///
+    /// # Errors
+    /// As there, and if it does not.
+    pub async fn learn_within(&mut self, limit: Duration) -> Result<()> {
+        let late = |_| Error::configuration(format!("the schema registry has not answered in {limit:?}"));
+        tokio::time::timeout(limit, self.learn()).await.map_err(late)?
     }
 
     /// Runs until SIGTERM or SIGINT, as [`Worker::run`] does; begins anew where schemas have come to have fields of which
@@ -210,13 +220,16 @@ impl Pipeline {
     /// # Errors
     /// As there, and if a setting is missing, out of range, or contradicts the file.
     pub async fn run(&mut self, settings: PartialConfig) -> Result<()> {
+        // From beginning to end: none is lost between two workers.
+        let mut signals = Signals::new()?;
         loop {
             tokio::select! {
                 learned = self.learn() => learned?,
-                wished = stop_wish() => return wished,
+                () = signals.next() => return Ok(()),
             }
             let growth = Arc::clone(&self.growth);
-            if !self.worker(settings.clone())?.run_or(growth.notify.notified()).await? {
+            let worker = self.worker_of(settings.clone(), PipelineHandler::new(&self.sinks, &growth))?;
+            if !signals.run(worker, growth.notify.notified()).await? {
                 return Ok(());
             }
         }
@@ -228,7 +241,7 @@ impl Pipeline {
         let of = |sink: &Sink| SinkSummary {
             topics: sink.topics.clone(),
             table: sink.table.name.clone(),
-            columns: (!sink.columns.is_empty()).then(|| sink.columns.len() + sink.table.sources.len()),
+            columns: (!sink.is_unlearned).then(|| sink.columns.len() + sink.table.sources.len()),
         };
         self.sinks.iter().map(of).collect()
     }
@@ -244,18 +257,23 @@ impl Pipeline {
         topics
     }
 
-    /// The worker, with `settings` going before the file's: those of flags and the environment.
+    /// The worker, with `settings` going before the file's: those of flags and the environment. Where the file lists no
+    /// columns, [`learn`](Self::learn) comes first; that columns are made of new fields while it runs takes [`run`](Self::run).
     ///
     /// # Errors
     /// If a setting is missing, out of range, or contradicts the file.
     pub fn worker(&self, settings: PartialConfig) -> Result<Worker> {
+        self.worker_of(settings, self.handler())
+    }
+
+    fn worker_of(&self, settings: PartialConfig, handler: PipelineHandler) -> Result<Worker> {
         let settings = self.settings(settings)?;
         let limits = RejectPolicy::of(&settings.clone().finish()?);
         let mut builder = Worker::builder().ignore_environment().settings(settings);
         for (topic, policy) in &self.policies {
             builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
         }
-        let mut worker = builder.build(self.handler())?;
+        let mut worker = builder.build(handler)?;
         let looked_at = self.sinks.iter().map(|sink| &sink.job).filter(|job| job.evolve != Evolve::None);
         let jobs: Arc<[Job]> = looked_at.cloned().collect();
         if !jobs.is_empty() {
@@ -288,10 +306,11 @@ impl Pipeline {
         Ok(settings.topics(self.topics()))
     }
 
-    /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others.
+    /// The handler alone, for a worker that is built by hand: it takes the topics of the sinks, and steps over all others. As
+    /// with [`worker`](Self::worker), [`learn`](Self::learn) comes first where the file lists no columns.
     #[must_use]
     pub fn handler(&self) -> PipelineHandler {
-        PipelineHandler::new(&self.sinks, &self.growth)
+        PipelineHandler::new(&self.sinks, &Arc::default())
     }
 }
 

@@ -36,8 +36,7 @@ use std::sync::Arc;
 pub use builder::WorkerBuilder;
 pub use handle::WorkerHandle;
 pub use monitor::Monitor;
-#[cfg(feature = "cli")]
-pub(crate) use signals::stop_wish;
+pub(crate) use signals::Signals;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
 
 use crate::config::Config;
@@ -101,12 +100,7 @@ impl Worker {
     /// What ends a worker for good: wrong credentials, missing schema or privilege, a start policy that refuses, an
     /// unknown topic, a fenced instance id. A server that is away is none of these: it is waited for.
     pub async fn run(self) -> Result<()> {
-        self.run_or(std::future::pending()).await.map(|_| ())
-    }
-
-    /// As [`run`](Self::run), or until `over` ends; whether it was that.
-    pub(crate) async fn run_or(self, over: impl Future<Output = ()>) -> Result<bool> {
-        signals::Signals::new()?.run(self, over).await
+        Signals::new()?.run(self, std::future::pending()).await.map(|_| ())
     }
 
     /// Runs until `shutdown` ends, then stops softly as [`run`](Self::run) does.

@@ -82,7 +82,7 @@ impl Decoder {
     pub(crate) fn shape(&self, is_event: bool) -> Option<Vec<Field>> {
         match self {
             Self::Avro(plan) => plan.shape(is_event),
-            Self::Protobuf(schema) if !is_event => Some(shape::of_message(schema.first())),
+            Self::Protobuf(schema) if !is_event => schema.only().map(shape::of_message),
             Self::Message(message) if !is_event => Some(shape::of_message(message)),
             Self::Protobuf(_) | Self::Message(_) | Self::Json => None,
         }
@@ -230,6 +230,7 @@ fn from_file(kind: Kind, path: &Path, message: Option<&str>) -> Result<Decoder, 
 
 /// The names in a file's `import` lines; of what stands in comments, at worst a file is read in vain.
 fn imported(text: &str) -> Vec<String> {
-    let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("import")?.split('"').nth(1));
+    let names =
+        text.lines().filter_map(|line| line.trim_start().strip_prefix("import")?.split(['"', '\'']).nth(1));
     names.map(str::to_owned).collect()
 }

@@ -72,7 +72,7 @@ pub(crate) struct Job {
 /// What is missing, as SQL for whoever may run it; set once there is something.
 pub(crate) type Printed = Arc<OnceLock<String>>;
 
-/// Sees to tables: at a worker's start, before it joins its group, and whenever a schema has changed.
+/// Sees to tables: at a worker's start, before it joins its group; whoever has new columns begins anew.
 #[derive(Debug)]
 pub(crate) struct Evolution {
     worker: Server,
@@ -184,6 +184,29 @@ impl Evolution {
             return Ok((all, gaps));
         }
         Err(Error::configuration(format!("the tables do not fit the pipeline's file:{}", lines(&wrong))))
+    }
+
+    /// What the tables lack, as SQL, and what does not fit, whatever is done about it; changes nothing.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub(crate) async fn missing(&self, jobs: &[Job]) -> Result<(Vec<String>, Vec<String>)> {
+        let look = self.worker.connect().await?;
+        let (mut missing, mut wrong) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let job = &Job { evolve: Evolve::Print, ..job.clone() };
+            let wants = match resolve(job, &look).await? {
+                Ok(wants) => wants,
+                Err(misfits) => {
+                    wrong.extend(misfits);
+                    continue;
+                }
+            };
+            let gap = Gap::between(&wants, &found::read(&wants, &look).await?);
+            wrong.extend(gap.misfits.iter().cloned());
+            missing.extend(gap.ddl.iter().chain(&gap.grants).map(|statement| format!("{statement};\n")));
+        }
+        Ok((missing, wrong))
     }
 
     /// Gives way and tries again until it is done.

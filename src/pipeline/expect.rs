@@ -40,6 +40,11 @@ impl Pipeline {
                 let Some(sink) = self.sinks.iter().find(|sink| sink.table.name == *table) else {
                     return refused(format!("no sink has a table {table}"));
                 };
+                if sink.is_unlearned {
+                    return refused(format!(
+                        "the columns of table {table} are those of a schema in a registry, which is not asked here: list them"
+                    ));
+                }
                 for column in rows.iter().flat_map(|row| row.keys()) {
                     if !sink.columns.iter().any(|known| known.name == *column) {
                         return refused(format!("the sink of table {table} has no column {column}"));

@@ -33,6 +33,8 @@ struct Router {
     /// Whether any needs a registry.
     asks: bool,
     growth: Arc<Growth>,
+    /// Schemas of which it is known what they add to a sink that takes all their fields.
+    noted: RwLock<HashSet<(usize, SchemaId)>>,
     /// Patterns are not matched anew for each record.
     known: RwLock<HashMap<Box<str>, Arc<[usize]>>>,
 }
@@ -45,6 +47,7 @@ impl PipelineHandler {
             sinks: Arc::clone(sinks),
             asks,
             growth: Arc::clone(growth),
+            noted: RwLock::default(),
             known: RwLock::default(),
         });
         let tables: Vec<_> = sinks.iter().map(|sink| sink.table.clone()).collect();
@@ -74,6 +77,12 @@ impl PipelineHandler {
 
 impl Handler for PipelineHandler {
     async fn handle(&self, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        if let Some(sink) = self.router.sinks.iter().find(|sink| sink.is_unlearned) {
+            return Err(HandlerError::fatal(format!(
+                "table {}: its columns are those of a schema which nobody has asked for: Pipeline::learn",
+                sink.table.name
+            )));
+        }
         for named in self.router.missing(batch) {
             // A registry that answers slowly goes on answering; meanwhile the batch gives its transaction back, lest it be
             // taken for one that is too large, or its record for poison.
@@ -93,14 +102,8 @@ impl Handler for PipelineHandler {
     }
 
     fn prepare(&self, batch: &Batch) {
-        // What goes wrong goes wrong again when the batch is handled, and is said then.
-        for named in self.router.missing(batch) {
-            if named.schemas.obtain(&named.id).is_err() {
-                return;
-            }
-            self.router.note(&named);
-        }
-        if !self.router.growth.is_due() {
+        // Whoever handles it asks for what is missing, and says what is wrong.
+        if self.router.missing(batch).is_empty() && !self.router.growth.is_due() {
             self.sink.prepare(batch);
         }
     }
@@ -121,13 +124,23 @@ impl Router {
         Arc::clone(known.entry(topic.into()).or_insert(taking))
     }
 
-    /// A schema that has come may have more fields than the sinks take.
+    /// A schema that is here may have more fields than its sink takes.
     fn note(&self, named: &Named) {
-        let sink = &self.sinks[named.sink];
-        self.growth.note(named.sink, sink, &named.schemas, named.kind, &named.id);
+        if named.is_value && self.is_unnoted(named.sink, &named.id) {
+            let sink = &self.sinks[named.sink];
+            self.growth.note(named.sink, sink, &named.schemas, named.kind, &named.id);
+            let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+            noted.insert((named.sink, named.id.clone()));
+        }
     }
 
-    /// The schemas that records of a batch name and that are not here.
+    /// However it came here: by another sink, by a question that somebody has given up.
+    fn is_unnoted(&self, sink: usize, id: &SchemaId) -> bool {
+        let noted = || self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        self.sinks[sink].takes_all && !noted().contains(&(sink, id.clone()))
+    }
+
+    /// The schemas that records of a batch name and that are not here, or are to be looked at.
     fn missing(&self, batch: &Batch) -> Vec<Named> {
         let (mut missing, mut seen) = (Vec::new(), HashSet::new());
         if !self.asks {
@@ -135,15 +148,15 @@ impl Router {
         }
         for record in batch {
             for &sink in &*self.of(record.topic()) {
-                for (codec, bytes, header) in parts(&self.sinks[sink], &record) {
+                for ((codec, bytes, header), is_value) in
+                    parts(&self.sinks[sink], &record).into_iter().zip([false, true])
+                {
                     let Some(bytes) = bytes else { continue };
                     if let Some((schemas, id, kind)) = codec.needs(bytes, header)
-                        && !seen.contains(&(sink, id.clone()))
+                        && seen.insert((sink, is_value, id.clone()))
+                        && (!schemas.has(&id) || (is_value && self.is_unnoted(sink, &id)))
                     {
-                        seen.insert((sink, id.clone()));
-                        if !schemas.has(&id) {
-                            missing.push(Named { schemas: Arc::clone(schemas), id, kind, sink });
-                        }
+                        missing.push(Named { schemas: Arc::clone(schemas), id, kind, sink, is_value });
                     }
                 }
             }
@@ -165,6 +178,8 @@ struct Named {
     kind: Kind,
     /// Whose record it is.
     sink: usize,
+    /// Not of its key.
+    is_value: bool,
 }
 
 /// Key and value: how they are read, their bytes, and the header that may name the schema.

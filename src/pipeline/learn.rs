@@ -2,7 +2,7 @@
 //! the file lists none.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -13,6 +13,7 @@ use super::shape::Field;
 use super::sink::Sink;
 use super::wire::SchemaId;
 use crate::config::is_pattern;
+use crate::due::Trouble;
 use crate::error::{Error, Result};
 use crate::{HandlerError, HandlerErrorKind};
 
@@ -26,6 +27,8 @@ pub(crate) struct Learned(Vec<Field>);
 /// Tells that records have fields which a sink that lists no columns does not take yet.
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
+    /// Whether somebody makes columns of them, and begins anew.
+    heeded: bool,
     /// By sink.
     fields: Mutex<Vec<(usize, Vec<Field>)>>,
     pub(crate) notify: Notify,
@@ -51,27 +54,32 @@ impl Learned {
 }
 
 impl Growth {
-    /// What a schema that has just come adds to a sink; `true`: something.
-    pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) -> bool {
-        if !sink.takes_all {
-            return false;
-        }
-        let Ok(decoder) = schemas.of(kind, id) else { return false };
+    pub(crate) fn heeded() -> Self {
+        Self { heeded: true, ..Self::default() }
+    }
+
+    /// What a schema adds to a sink.
+    pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
+        let Ok(decoder) = schemas.of(kind, id) else { return };
         let mut fields = decoder.shape(sink.envelope == Envelope::Debezium).unwrap_or_default();
-        fields.retain(|field| !sink.columns.iter().any(|column| column.name == field.name));
+        let is_taken = |field: &Field| sink.columns.iter().any(|column| column.name == field.name);
+        fields.retain(|field| !is_taken(field) && !sink.own.contains(&field.name));
         if fields.is_empty() {
-            return false;
+            return;
         }
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let (table, names) = (&sink.table.name, names.join(", "));
-        if !matches!(sink.job.evolve, Evolve::AddColumns) {
+        if sink.has_rest && sink.job.evolve != Evolve::AddColumns {
+            tracing::debug!(schema = %id, table, fields = names, "a schema has new fields, which the rest takes");
+            return;
+        }
+        if !self.heeded || sink.job.evolve != Evolve::AddColumns {
             tracing::warn!(schema = %id, table, fields = names, "a schema has fields that its table does not get: evolve = \"add_columns\" makes columns of them");
-            return false;
+            return;
         }
         tracing::info!(schema = %id, table, fields = names, "a schema has new fields: the worker begins anew, and makes columns of them");
         self.fields.lock().unwrap_or_else(PoisonError::into_inner).push((at, fields));
         self.notify.notify_one();
-        true
     }
 
     /// Whether something waits to be made.
@@ -86,8 +94,8 @@ impl Growth {
 
 /// Whether a sink is to be asked about, and by which subjects of which registry.
 fn subjects(entry: &SinkEntry, sink: &Sink) -> Vec<(Arc<Schemas>, Kind, SchemaId)> {
-    let untyped =
-        entry.evolve != Evolve::None && entry.columns.0.iter().any(|(_, column)| column.r#type.is_none());
+    let makes = !matches!(entry.evolve, Evolve::None | Evolve::Validate);
+    let untyped = makes && entry.columns.0.iter().any(|(_, column)| column.r#type.is_none());
     if !sink.takes_all && !untyped {
         return Vec::new();
     }
@@ -109,24 +117,36 @@ fn subjects(entry: &SinkEntry, sink: &Sink) -> Vec<(Arc<Schemas>, Kind, SchemaId
 /// # Errors
 /// If it is not what the file says.
 pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned) -> Result<()> {
+    let mut trouble = None::<Trouble>;
     for (schemas, kind, id) in subjects(entry, sink) {
         let refused = |why: &str| Error::configuration(format!("[[sink]] into table {}: {why}", entry.table));
         while let Err(error) = obtain(&schemas, &id).await {
             if error.kind() != HandlerErrorKind::Retry {
+                if !sink.takes_all {
+                    // Whether a type is wanting, the table says.
+                    return Ok(());
+                }
                 return Err(refused(error.reason()));
             }
-            tracing::warn!(why = error.reason(), retry_in = ?AGAIN, "the columns of table {} are not known yet; trying again", entry.table);
+            let now = Instant::now();
+            if trouble.get_or_insert_with(|| Trouble::new(now)).is_due(now) {
+                tracing::warn!(why = error.reason(), retry_in = ?AGAIN, "the columns of table {} are not known yet; trying again", entry.table);
+            }
             tokio::time::sleep(AGAIN).await;
         }
         let is_event = sink.envelope == Envelope::Debezium;
         let decoder = schemas.of(kind, &id);
         let fields = decoder.ok().and_then(|decoder| decoder.shape(is_event));
-        learned.add(fields.ok_or_else(|| {
-            refused(&format!(
-                "{id} is not of kind {}, or no record with fields: list its `columns`",
-                kind.name()
-            ))
-        })?);
+        match fields {
+            Some(fields) => learned.add(fields),
+            None if !sink.takes_all => {}
+            None => {
+                return Err(refused(&format!(
+                    "{id} is not of kind {}, or no record with fields, or has several messages: list its `columns`",
+                    kind.name()
+                )));
+            }
+        }
     }
     Ok(())
 }

@@ -6,7 +6,6 @@ mod table;
 mod tell;
 mod trial;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -16,9 +15,8 @@ pub(super) use self::place::topics;
 pub use self::table::ColumnPreview;
 pub(super) use self::trial::batch;
 use super::Pipeline;
-use super::evolve::{Evolution, Job, Printed};
+use super::evolve::{Evolution, Printed};
 use super::file::Evolve;
-use super::sink::Sink;
 use crate::config::Config;
 use crate::db::{Db, DbError, Identity, into_fatal};
 use crate::error::{Error, ErrorKind, Result};
@@ -185,6 +183,7 @@ impl Pipeline {
             ddl: None,
         };
         self.missing_from_tables(&config, &mut preview).await?;
+        self.obtain(&sampled, &mut preview).await;
         let connection = db.lane().await.map_err(|error| unusable(error.into(), &db))?;
         let failed = |error: HandlerError| {
             let kind = match error.kind() {
@@ -204,23 +203,27 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// As if every sink that looks at its table printed what it lacks.
+    /// Of sinks that look at their tables.
     async fn missing_from_tables(&self, config: &Config, preview: &mut Preview) -> Result<()> {
-        let looked_at = self.sinks.iter().map(|sink| &sink.job).filter(|job| job.evolve != Evolve::None);
-        let jobs: Vec<Job> = looked_at.map(|job| Job { evolve: Evolve::Print, ..job.clone() }).collect();
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        let printed = Printed::default();
-        let evolution = Evolution::new(config, Arc::clone(&printed))?;
-        let looked = tokio::time::timeout(LOOKING, evolution.fit(&jobs)).await;
-        preview.ddl = printed.get().cloned();
-        let makes = |sink: &Sink| matches!(sink.job.evolve, Evolve::Create | Evolve::AddColumns);
-        match looked {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) if preview.ddl.is_some() && self.sinks.iter().all(makes) => {}
-            Ok(Err(error)) => preview.problems.push(error.report()),
-            Err(_) => preview.problems.push(format!("the tables could not be looked at in {LOOKING:?}")),
+        let evolution = Evolution::new(config, Printed::default())?;
+        for sink in self.sinks.iter().filter(|sink| sink.job.evolve != Evolve::None) {
+            let looked =
+                tokio::time::timeout(LOOKING, evolution.missing(std::slice::from_ref(&sink.job))).await;
+            let Ok(looked) = looked else {
+                preview.problems.push(format!("the tables could not be looked at in {LOOKING:?}"));
+                return Ok(());
+            };
+            let (missing, wrong) = looked?;
+            preview.problems.extend(wrong);
+            let is_made = matches!(sink.job.evolve, Evolve::Create | Evolve::AddColumns);
+            if !missing.is_empty() {
+                preview.ddl.get_or_insert_default().push_str(&missing.concat());
+                if !is_made {
+                    preview
+                        .problems
+                        .push(format!("table {}: something is missing, see the SQL", sink.table.name));
+                }
+            }
         }
         Ok(())
     }

@@ -20,7 +20,6 @@ use super::semantic;
 #[derive(Debug)]
 pub(crate) struct Schema {
     pool: DescriptorPool,
-    file: String,
     /// The file's first message, which most records are.
     first: MessageDescriptor,
 }
@@ -29,7 +28,6 @@ pub(crate) struct Schema {
 const MAIN: &str = "schema.proto";
 /// Of messages in messages, beyond what the decoder bounds.
 const DEEPEST: usize = 64;
-const LONGEST: usize = 64 << 20;
 
 impl Schema {
     /// Compiles a file's text. `imports`: texts of the files that it imports, by the names under which it does; Google's
@@ -48,11 +46,13 @@ impl Schema {
         let pool = compiler.descriptor_pool();
         let file = pool.get_file_by_name(MAIN).ok_or("cannot be compiled: it is not there")?;
         let first = file.messages().next().ok_or("has no message")?;
-        Ok(Self { pool, file: MAIN.to_owned(), first })
+        Ok(Self { pool, first })
     }
 
-    pub(crate) fn first(&self) -> &MessageDescriptor {
-        &self.first
+    /// Its message, if it has one outermost one.
+    pub(crate) fn only(&self) -> Option<&MessageDescriptor> {
+        let messages = self.first.parent_file().messages().count();
+        (messages == 1).then_some(&self.first)
     }
 
     /// By its name, with its package; or without, if the file has a package.
@@ -70,7 +70,7 @@ impl Schema {
     /// count, as they do not for Confluent's Java serializer.
     fn numbered(&self, indexes: &[usize]) -> Option<Cow<'_, MessageDescriptor>> {
         let Some((&first, inner)) = indexes.split_first() else { return Some(Cow::Borrowed(&self.first)) };
-        let file = self.pool.get_file_by_name(&self.file)?;
+        let file = self.pool.get_file_by_name(MAIN)?;
         let mut message = file.messages().nth(first)?;
         for &index in inner {
             let child = message.child_messages().filter(|child| !child.is_map_entry()).nth(index)?;
@@ -128,7 +128,7 @@ impl Writer<'_> {
         }
         let descriptor = message.descriptor();
         if descriptor.package_name() == "google.protobuf" && self.well_known(message, depth)? {
-            return self.within();
+            return semantic::within(self.out);
         }
         self.out.push(b'{');
         let mut is_first = true;
@@ -145,11 +145,7 @@ impl Writer<'_> {
             self.value(&message.get_field(&field), &field, depth)?;
         }
         self.out.push(b'}');
-        self.within()
-    }
-
-    fn within(&self) -> Result<(), &'static str> {
-        if self.out.len() > LONGEST { Err("it becomes more than 64 MiB") } else { Ok(()) }
+        semantic::within(self.out)
     }
 
     fn value(&mut self, value: &Value, field: &FieldDescriptor, depth: usize) -> Result<(), &'static str> {
@@ -183,7 +179,7 @@ impl Writer<'_> {
             }
             one => self.one(one, &field.kind(), depth)?,
         }
-        self.within()
+        semantic::within(self.out)
     }
 
     fn one(&mut self, value: &Value, kind: &Kind, depth: usize) -> Result<(), &'static str> {

@@ -154,16 +154,21 @@ impl Registry {
     /// One server after the other, beginning with the one that has answered last.
     fn ask(&self, id: &SchemaId) -> Result<Answered, Missing> {
         let first = self.next.load(Ordering::Relaxed);
-        let mut away = Vec::new();
+        let (mut away, mut unknown) = (Vec::new(), None);
         for turn in 0..self.servers.len() {
             let at = (first + turn) % self.servers.len();
             match self.ask_one(&self.servers[at], id) {
                 Err(Missing::Away(why)) => away.push(why),
+                // It may follow one that does.
+                Err(Missing::Unknown(id)) => unknown = Some(id),
                 answered => {
                     self.next.store(at, Ordering::Relaxed);
                     return answered;
                 }
             }
+        }
+        if let Some(id) = unknown {
+            return Err(Missing::Unknown(id));
         }
         // Each of them: the last one's trouble may not be the one that matters.
         away.dedup();
@@ -201,11 +206,12 @@ impl Registry {
         match answer {
             Ok(answer) if answer.status == 200 => serde_json::from_slice(&answer.body)
                 .map_err(|_| Missing::Away(format!("{server} does not answer as a schema registry does"))),
-            // By the body: a proxy's 404 is none of the registry's.
+            // By the body: a proxy's 404 is none of the registry's, nor is one of a path that is none (`error_code` 404).
             Ok(answer) if answer.status == 404 => {
                 let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                 // One that knows no GUIDs at all has no such path.
-                if said["error_code"].is_number() || matches!(id, SchemaId::Guid(_)) {
+                let code = said["error_code"].as_u64().unwrap_or_default();
+                if (40_400..40_500).contains(&code) || matches!(id, SchemaId::Guid(_)) {
                     Err(Missing::Unknown(id.clone()))
                 } else {
                     Err(Missing::Away(format!(

@@ -11,18 +11,28 @@ use super::registry::{Missing, Registry};
 use super::wire::SchemaId;
 use crate::HandlerError;
 
-/// What was asked for once is kept for as long as the process lives: what an id means never changes.
+/// What was asked for once is kept for as long as the process lives: what an id means never changes, and the latest version
+/// of a subject is that of the process's start.
 #[derive(Debug)]
 pub(crate) struct Schemas {
     registry: Registry,
     known: RwLock<HashMap<SchemaId, (Kind, Arc<Decoder>)>>,
-    /// Since when the registry does not know them; locked while one is asked for, so that each is once.
-    unknown: Mutex<HashMap<SchemaId, Instant>>,
+    /// Locked while one is asked for, so that each is once.
+    asking: Mutex<Asking>,
+}
+
+/// What came of earlier questions.
+#[derive(Debug, Default)]
+struct Asking {
+    /// Since when the registry does not know them.
+    unknown: HashMap<SchemaId, Instant>,
+    /// When it did not answer, and why.
+    away: Option<(Instant, String)>,
 }
 
 impl Schemas {
     pub(crate) fn new(registry: Registry) -> Self {
-        Self { registry, known: RwLock::default(), unknown: Mutex::default() }
+        Self { registry, known: RwLock::default(), asking: Mutex::default() }
     }
 
     /// Whether [`obtain`](Self::obtain) has nothing to do.
@@ -50,18 +60,29 @@ impl Schemas {
     /// [Retry](HandlerError::retry) while the registry is away, or while it may not know it yet; else
     /// [fatal](HandlerError::fatal).
     pub(crate) fn obtain(&self, id: &SchemaId) -> Result<(), HandlerError> {
-        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let came = Instant::now();
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has(id) {
             return Ok(());
+        }
+        let away =
+            |why: &str| HandlerError::retry(format!("{id} is not here yet: the schema registry: {why}"));
+        // Whoever has waited behind a question that was not answered would ask the same.
+        if let Some((at, why)) = &asking.away
+            && *at >= came
+        {
+            return Err(away(why));
         }
         let found = match self.registry.find(id) {
             Ok(found) => found,
             Err(Missing::Away(why)) => {
-                return Err(HandlerError::retry(format!("{id} is not here yet: the schema registry: {why}")));
+                let error = away(&why);
+                asking.away = Some((Instant::now(), why));
+                return Err(error);
             }
-            Err(Missing::Unknown(what)) => return Err(self.waited(&mut unknown, id, &what)),
+            Err(Missing::Unknown(what)) => return Err(self.waited(&mut asking.unknown, id, &what)),
         };
-        unknown.remove(id);
+        asking.unknown.remove(id);
         let kind =
             [Kind::Avro, Kind::Protobuf, Kind::JsonSchema].into_iter().find(|kind| kind.name() == found.kind);
         let kind = kind.ok_or_else(|| {

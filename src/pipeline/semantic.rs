@@ -39,6 +39,8 @@ pub(crate) enum Semantic {
     Refused(&'static str),
 }
 
+/// Of the JSON that a value may become: items may take few bytes, or none, and become many.
+const LONGEST: usize = 64 << 20;
 /// Longer decimals are refused: what work one takes is bounded.
 const LONGEST_DECIMAL: usize = 16 * 1_024;
 /// What `numeric` has: digits before the point, and behind it.
@@ -54,6 +56,11 @@ const NEGATIVE_INFINITY_US: i64 = -9_223_372_036_832_400_000;
 
 const DAY_US: i64 = 86_400_000_000;
 const OTHER_TYPE: &str = "not of the type that its schema's name goes with";
+
+/// Whether what was written so far may be so long.
+pub(crate) fn within(out: &[u8]) -> Result<(), &'static str> {
+    if out.len() > LONGEST { Err("it becomes more than 64 MiB") } else { Ok(()) }
+}
 
 impl Semantic {
     /// By the name of a schema and its parameters; `None`: the name says nothing of how a value is written.

@@ -32,6 +32,10 @@ pub(crate) struct Sink {
     pub(crate) columns: Vec<Column>,
     /// Whether the file lists no columns: they are the fields of the values' schemas.
     pub(crate) takes_all: bool,
+    /// And nobody has asked for these yet.
+    pub(crate) is_unlearned: bool,
+    /// Columns that the sink fills by itself: a field of such a name is not taken.
+    pub(crate) own: Vec<String>,
     pub(crate) key_format: KeyFormat,
     pub(crate) value: Format,
     /// How key and value become what `key_format` and `value` say.
@@ -126,6 +130,8 @@ impl Sink {
             job: Job { evolve: entry.evolve, wanted: wanted(entry, &columns, learned.fields())? },
             columns: Vec::new(),
             takes_all: entry.columns.0.is_empty(),
+            is_unlearned: columns.is_empty(),
+            own: own(entry),
             key_format: entry.key_format.read(),
             value: entry.value.read(),
             key_codec: context
@@ -263,6 +269,17 @@ impl Sink {
     }
 }
 
+/// The columns that are filled beside those of the values' fields.
+fn own(entry: &SinkEntry) -> Vec<String> {
+    let provenance = &entry.provenance;
+    let mark = match &entry.deletes {
+        Some(Deletes::Soft(mark)) => Some(mark),
+        _ => None,
+    };
+    let others = [&provenance.topic, &provenance.partition, &provenance.offset, &provenance.timestamp];
+    others.into_iter().flatten().chain(&entry.rest).chain(mark).cloned().collect()
+}
+
 type Listed<'a> = Cow<'a, [(String, ColumnEntry)]>;
 
 /// The columns of a sink, and what is known of its values' fields, which are its columns if the file lists none.
@@ -290,7 +307,7 @@ fn columns<'a>(
     let Some(learned) = learned else {
         if matches!(codec, Codec::File(_)) || entry.value == Format::JsonSchema {
             return Err(
-                "`columns` is empty, and its schema is no record: list the table's columns".to_owned()
+                "there are no `columns`, and its schema says none (it is no record, or of JSON Schema): list the table's columns".to_owned()
             );
         }
         // Nobody was asked yet.
@@ -300,7 +317,8 @@ fn columns<'a>(
         let from = Path::field(&field.name).to_string();
         (field.name.clone(), ColumnEntry { from, unit: None, r#type: None })
     };
-    let taken = |field: &&Field| entry.rest.as_ref() != Some(&field.name);
+    let own = own(entry);
+    let taken = |field: &&Field| !own.contains(&field.name);
     Ok((learned.fields().iter().filter(taken).map(column).collect(), learned))
 }
 
@@ -377,6 +395,12 @@ fn unchanged(entry: &SinkEntry) -> Result<Option<Unchanged>, String> {
         Some(_) if entry.value.read() != Format::Json => {
             Err("`unchanged` is about the fields of a value: value = \"json\", or a format with a schema".to_owned())
         }
+        Some(text)
+            if text != DEBEZIUM
+                && (entry.value != Format::Json || entry.envelope == Envelope::ConnectJson) =>
+        {
+            Err(format!("where values have a schema, `unchanged` is Debezium's own {DEBEZIUM:?}"))
+        }
         Some(text) => Unchanged::new(text).map(Some),
         None if entry.envelope == Envelope::Debezium => Unchanged::new(DEBEZIUM).map(Some),
         None => Ok(None),
@@ -391,9 +415,9 @@ fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
         Some(said) if said.are_applied() && !entry.mode.is_keyed() => Err(format!(
             "`deletes = {said}` needs mode = \"upsert\" or \"update\": in the others no row is known by its key"
         )),
-        Some(said) if said.are_applied() && !can => {
-            Err(format!("`deletes = {said}` needs the record's key: key_format = \"string\" or \"json\""))
-        }
+        Some(said) if said.are_applied() && !can => Err(format!(
+            "`deletes = {said}` needs the record's key: key_format = \"string\", \"json\" or one with a schema"
+        )),
         Some(said) => Ok(said.clone()),
         None if can => Ok(Deletes::Apply),
         None => Ok(Deletes::Reject),

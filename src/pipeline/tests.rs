@@ -75,7 +75,7 @@ fn yaml_is_refused_with_the_line() {
     }
     let began = std::time::Instant::now();
     Pipeline::parse(&bomb, Path::new("shop.yml")).unwrap_err();
-    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 /// A sink of these keys.
@@ -732,8 +732,8 @@ fn columns_may_be_those_of_a_schema() {
     with("topic = \"t\"\nvalue = \"avro\"\nmode = \"upsert\"\nkey = [\"id\"]").unwrap();
     for (keys, why) in [
         (format!("{file}key = [\"nope\"]\nmode = \"upsert\""), "`key` names nope"),
-        (file.replace("r.avsc", "text.avsc"), "its schema is no record"),
-        ("topic = \"t\"\nvalue = \"json_schema\"".to_owned(), "its schema is no record"),
+        (file.replace("r.avsc", "text.avsc"), "its schema says none"),
+        ("topic = \"t\"\nvalue = \"json_schema\"".to_owned(), "its schema says none"),
         ("topic = \"^t.*\"\nvalue = \"avro\"".to_owned(), "name the topics, or list the columns"),
         ("topic = \"t\"".to_owned(), "list the table's columns"),
     ] {

@@ -11,13 +11,13 @@ use crate::error::{Error, ErrorKind, Result};
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The signals that stop a worker.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 Error::new(ErrorKind::Internal, "could not listen for signals").with_source(error)
@@ -26,7 +26,7 @@ impl Signals {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -46,16 +46,17 @@ impl Signals {
     }
 
     /// Until a signal comes, or `over` ends; whether it was that, and no signal has come since.
-    pub(super) async fn run(mut self, worker: Worker, over: impl Future<Output = ()>) -> Result<bool> {
+    pub(crate) async fn run(&mut self, worker: Worker, over: impl Future<Output = ()>) -> Result<bool> {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = worker.run_until(async {
             let _ = stopped.await;
         });
         tokio::pin!(running);
         let is_over = tokio::select! {
+            biased;
+            () = self.next() => false,
             ended = &mut running => return ended.map(|()| false),
             () = over => true,
-            () = self.next() => false,
         };
         drop(stop);
         if is_over {
@@ -77,10 +78,4 @@ impl Signals {
             () = self.next() => Err(Error::new(ErrorKind::Internal, "stopped hard by a second signal")),
         }
     }
-}
-
-/// Until somebody wishes the process to end.
-pub(crate) async fn stop_wish() -> Result<()> {
-    Signals::new()?.next().await;
-    Ok(())
 }

@@ -70,7 +70,7 @@ impl Plan {
     /// # Errors
     /// What is wrong with it, in words that complete "the schema ".
     pub(crate) fn new(schema: &str, references: &[String]) -> Result<Self, String> {
-        let mut compiler = Compiler { nodes: Vec::new(), named: HashMap::new() };
+        let mut compiler = Compiler { nodes: Vec::new(), named: HashMap::new(), aliases: HashMap::new() };
         for reference in references {
             compiler.document(reference)?;
         }
@@ -82,6 +82,8 @@ impl Plan {
 struct Compiler {
     nodes: Vec<Node>,
     named: HashMap<String, usize>,
+    /// Of types that have another name of their own: these go behind.
+    aliases: HashMap<String, usize>,
 }
 
 impl Compiler {
@@ -131,8 +133,11 @@ impl Compiler {
         }
         let within = (!name.contains('.') && !namespace.is_empty()).then(|| format!("{namespace}.{name}"));
         // Names of no namespace are taken, too, as Java's parser does.
-        let found = within.and_then(|full| self.named.get(&full)).or_else(|| self.named.get(name));
-        found.copied().ok_or_else(|| format!("names a type {} that it does not have", shown(name)))
+        let known = |known: &HashMap<String, usize>| {
+            within.as_ref().and_then(|full| known.get(full)).or_else(|| known.get(name)).copied()
+        };
+        let found = known(&self.named).or_else(|| known(&self.aliases));
+        found.ok_or_else(|| format!("names a type {} that it does not have", shown(name)))
     }
 
     fn object(
@@ -187,14 +192,12 @@ impl Compiler {
             (false, false) => format!("{namespace}.{name}"),
         };
         let at = self.add(Node::Pending)?;
-        let mut names = vec![full];
+        self.named.entry(full).or_insert(at);
         for alias in schema.get("aliases").and_then(Value::as_array).into_iter().flatten() {
             let alias = alias.as_str().unwrap_or_default();
             let bare = alias.contains('.') || namespace.is_empty();
-            names.push(if bare { alias.to_owned() } else { format!("{namespace}.{alias}") });
-        }
-        for name in names {
-            self.named.entry(name).or_insert(at);
+            let alias = if bare { alias.to_owned() } else { format!("{namespace}.{alias}") };
+            self.aliases.entry(alias).or_insert(at);
         }
         self.nodes[at] = match kind {
             "enum" => {

@@ -1,13 +1,12 @@
 //! Values, by a compiled schema.
 
 use super::super::semantic;
+use super::super::unchanged::DEBEZIUM;
 use super::super::wire::varint;
 use super::plan::{Node, Plan};
 
 /// Of recursive types.
 const DEEPEST: usize = 64;
-/// Of the JSON that a value may become. Items may take no byte at all: their number alone is no limit.
-const LONGEST: usize = 64 << 20;
 
 const SHORT: &str = "it ends before its end";
 
@@ -87,6 +86,7 @@ impl<'a> Reader<'a> {
                 }
                 self.out.push(b'}');
             }
+            Node::Array(items) if self.is_unsaid(*items) => {}
             Node::Array(items) => {
                 self.out.push(b'[');
                 self.blocks(|reader| reader.value(*items, depth + 1))?;
@@ -110,7 +110,11 @@ impl<'a> Reader<'a> {
                     Some(size) => self.take(*size)?,
                     None => self.bytes()?,
                 };
-                semantic::decimal(unscaled, *scale, self.out)?;
+                if unscaled == DEBEZIUM.as_bytes() {
+                    semantic::bytes(unscaled, self.out);
+                } else {
+                    semantic::decimal(unscaled, *scale, self.out)?;
+                }
             }
             Node::BigDecimal => {
                 let inner = self.bytes()?;
@@ -131,16 +135,16 @@ impl<'a> Reader<'a> {
                 self.out.extend_from_slice(text.as_bytes());
             }
             Node::Text(semantic) => semantic.write_text(self.text()?, self.out)?,
-            Node::BytesOf(semantic) => semantic.write_bytes(self.bytes()?, self.out)?,
+            Node::BytesOf(semantic) => match self.bytes()? {
+                bytes if bytes == DEBEZIUM.as_bytes() => semantic::bytes(bytes, self.out),
+                bytes => semantic.write_bytes(bytes, self.out)?,
+            },
             Node::VariableScale => {
                 let scale = self.int()?;
                 semantic::decimal(self.bytes()?, scale, self.out)?;
             }
         }
-        if self.out.len() > LONGEST {
-            return Err("it becomes more than 64 MiB");
-        }
-        Ok(())
+        semantic::within(self.out)
     }
 
     /// Items come in blocks, each with their number, and the last one without any.
@@ -167,6 +171,38 @@ impl<'a> Reader<'a> {
                 item(self)?;
             }
         }
+    }
+
+    /// Whether an array of dates or times is none, but Debezium's word for one that has not changed, as numbers: then it is
+    /// read, and stands there as that word.
+    fn is_unsaid(&mut self, items: usize) -> bool {
+        let nodes = &self.plan.nodes;
+        let counts = |node: usize| matches!(nodes[node], Node::Counts(_));
+        let branch = match &nodes[items] {
+            Node::Union(branches) => branches.iter().position(|branch| counts(*branch)).map(Some),
+            _ => counts(items).then_some(None),
+        };
+        let Some(branch) = branch else { return false };
+        let mut rest = self.bytes;
+        let mut next = || {
+            let (number, behind) = varint(rest)?;
+            rest = behind;
+            Some(number)
+        };
+        let count = i64::try_from(DEBEZIUM.len()).unwrap_or(i64::MAX);
+        let branch = branch.and_then(|branch| i64::try_from(branch).ok());
+        let is_word = next() == Some(count)
+            && DEBEZIUM.bytes().all(|byte| {
+                branch.is_none_or(|branch| next() == Some(branch)) && next() == Some(byte.into())
+            })
+            && next() == Some(0);
+        if is_word {
+            self.bytes = rest;
+            self.out.push(b'[');
+            semantic::string(DEBEZIUM, self.out);
+            self.out.push(b']');
+        }
+        is_word
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], &'static str> {

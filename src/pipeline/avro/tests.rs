@@ -165,8 +165,48 @@ fn types_are_found_by_their_names() {
     Plan::new(user, &[amount.to_owned()]).unwrap().read(&[20], &mut out).unwrap();
     assert_eq!(out, br#"{"owes":{"cents":10}}"#);
     assert!(Plan::new(user, &[]).unwrap_err().contains("names a type shop.Amount"));
+    // A name goes before another type's alias.
+    let named = r#"{"type":"record","name":"R","fields":[
+        {"name":"a","type":{"type":"record","name":"A","aliases":["B"],"fields":[{"name":"x","type":"int"}]}},
+        {"name":"b","type":{"type":"enum","name":"B","symbols":["S"]}},{"name":"c","type":"B"}]}"#;
+    assert_eq!(of_bytes(named, &[2, 0, 0]).as_deref(), Ok(r#"{"a":{"x":1},"b":"S","c":"S"}"#));
     // As registries have them.
     assert!(Plan::new("string", &[]).is_ok() && Plan::new("\"string\"", &[]).is_ok());
+}
+
+/// As Debezium writes them into an Avro event.
+#[test]
+fn what_is_not_in_an_event_is_no_date_and_no_number() {
+    let word = crate::pipeline::unchanged::DEBEZIUM;
+    let date = r#"{"type":"int","connect.name":"io.debezium.time.Date"}"#;
+    let numbers = |branch: Option<usize>| {
+        let items = word.bytes().map(|byte| Known::Int(byte.into()));
+        let item = |item| match branch {
+            Some(branch) => Known::Union(u32::try_from(branch).unwrap(), Box::new(item)),
+            None => item,
+        };
+        Known::Array(items.map(item).collect())
+    };
+    let plain = |items: &str| format!(r#"{{"type":"array","items":{items}}}"#);
+    for (schema, plain, value) in [
+        (plain(date), plain(r#""int""#), numbers(None)),
+        (plain(&format!(r#"["null",{date}]"#)), plain(r#"["null","int"]"#), numbers(Some(1))),
+    ] {
+        let bytes = to_avro_datum(&Schema::parse_str(&plain).unwrap(), value);
+        let json = of_bytes(&schema, &bytes).unwrap();
+        assert!(
+            crate::pipeline::unchanged::UNAVAILABLE.is_in(serde_json::from_str(&json).unwrap()),
+            "{json}"
+        );
+    }
+    let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#;
+    let bytes = to_avro_datum(&Schema::Bytes, Known::Bytes(word.as_bytes().to_vec()));
+    let json = of_bytes(decimal, &bytes).unwrap();
+    assert!(crate::pipeline::unchanged::UNAVAILABLE.is(serde_json::from_str(&json).unwrap()), "{json}");
+    // A few days are days.
+    let bytes =
+        to_avro_datum(&Schema::parse_str(&plain(r#""int""#)).unwrap(), Known::Array(vec![Known::Int(95)]));
+    assert_eq!(of_bytes(&plain(date), &bytes).as_deref(), Ok(r#"["1970-04-06"]"#));
 }
 
 #[test]

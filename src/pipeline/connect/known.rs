@@ -1,4 +1,4 @@
-//! KnownSchemas that were seen, compiled: each record carries its own, and nearly always the one of the record before.
+//! Schemas that were seen, compiled: each record carries its own, and nearly always the one of the record before.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};

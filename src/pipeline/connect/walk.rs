@@ -64,6 +64,7 @@ impl fmt::Display for Failure<'_> {
 
 impl<'p> Pen<'p> {
     fn value(&mut self, plan: &'p Plan, raw: &RawValue) -> serde_json::Result<()> {
+        semantic::within(&self.out).map_err(serde::de::Error::custom)?;
         let first = raw.get().as_bytes().first().copied();
         match (plan, first) {
             (Plan::Raw, _) | (_, Some(b'n')) => self.out.extend_from_slice(raw.get().as_bytes()),

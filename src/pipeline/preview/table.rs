@@ -99,6 +99,7 @@ fn filled(sink: &Sink) -> impl Iterator<Item = (&str, String)> {
         let from = match (&column.path, &column.source) {
             (Some(path), Source::Slot(_, Some(unit))) => format!("{path}, {}", word(*unit)),
             (Some(path), _) => path.to_string(),
+            (None, Source::Mark) => "whether the row is deleted".to_owned(),
             (None, _) => "the rest".to_owned(),
         };
         (column.name.as_str(), from)

@@ -50,6 +50,21 @@ struct Alone<'a> {
 type Rejected = BTreeMap<usize, String>;
 
 impl Pipeline {
+    /// Asks for the schemas of the records, as long as the registry answers.
+    pub(super) async fn obtain(&self, sampled: &Sample, preview: &mut Preview) {
+        let handler = self.handler();
+        for record in &sampled.records {
+            if let Err(error) = handler.obtain(&trial::batch(&[record])).await {
+                if !preview.problems.iter().any(|problem| problem == error.reason()) {
+                    preview.problems.push(error.reason().to_owned());
+                }
+                if error.kind() == HandlerErrorKind::Retry {
+                    break;
+                }
+            }
+        }
+    }
+
     /// # Errors
     /// If Postgres does not answer, or the environment is at fault.
     pub(super) async fn tell(
@@ -59,14 +74,6 @@ impl Pipeline {
         tx: &mut Tx,
     ) -> Result<(), HandlerError> {
         let batches: Vec<Batch> = sampled.records.iter().map(|record| trial::batch(&[record])).collect();
-        let handler = self.handler();
-        for batch in &batches {
-            if let Err(error) = handler.obtain(batch).await
-                && !preview.problems.iter().any(|problem| problem == error.reason())
-            {
-                preview.problems.push(error.reason().to_owned());
-            }
-        }
         let mut rejected = Rejected::new();
         let mut sinks = Vec::with_capacity(self.sinks.len());
         for (at, sink) in self.sinks.iter().enumerate() {

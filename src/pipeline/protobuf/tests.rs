@@ -140,7 +140,8 @@ fn files_that_are_imported_come_from_the_registry() {
 
 #[test]
 fn fields_are_columns() {
-    let fields = crate::pipeline::shape::of_message(order().first());
+    assert!(order().only().is_none(), "which of its messages a record is, the record says");
+    let fields = crate::pipeline::shape::of_message(&order().message("Order").unwrap());
     let text = |field: &crate::pipeline::shape::Field| {
         format!("{} {}{}", field.name, field.sql_type, if field.not_null { " NOT NULL" } else { "" })
     };

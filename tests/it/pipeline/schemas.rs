@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use apache_avro::Schema;
 use apache_avro::types::Value as Avro;
@@ -16,6 +17,8 @@ use crate::support::{PATIENCE, TestResult, World};
 struct Registry {
     url: String,
     answers: Arc<Mutex<HashMap<String, (u16, String)>>>,
+    /// A path of which it thinks for longer than a batch waits.
+    slow: Arc<Mutex<String>>,
 }
 
 impl Registry {
@@ -23,7 +26,8 @@ impl Registry {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let url = format!("http://{}/api", listener.local_addr()?);
         let answers: Arc<Mutex<HashMap<String, (u16, String)>>> = Arc::default();
-        let known = Arc::clone(&answers);
+        let slow = Arc::<Mutex<String>>::default();
+        let (known, thinking) = (Arc::clone(&answers), Arc::clone(&slow));
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let (mut read, mut some) = (Vec::new(), [0; 4096]);
@@ -35,6 +39,9 @@ impl Registry {
                 }
                 let text = String::from_utf8_lossy(&read);
                 let path = text.split(' ').nth(1).unwrap_or_default().trim_start_matches("/api").to_owned();
+                if *thinking.lock().expect("no holder panics") == path {
+                    std::thread::sleep(Duration::from_secs(3));
+                }
                 let unknown = (404, r#"{"error_code":40403,"message":"not here"}"#.to_owned());
                 let (status, body) =
                     known.lock().expect("no holder panics").get(&path).cloned().unwrap_or(unknown);
@@ -42,7 +49,7 @@ impl Registry {
                 let _ = stream.write_all((head + &body).as_bytes());
             }
         });
-        Ok(Self { url, answers })
+        Ok(Self { url, answers, slow })
     }
 
     fn has(&self, path: &str, kind: &str, schema: &str, references: &serde_json::Value) {
@@ -278,6 +285,7 @@ async fn core_a_table_is_made_and_grows_with_the_schemas_of_its_records() -> Tes
         topic = 'TOPIC'
         table = 'goods'
         value = 'avro'
+        key_format = 'avro'
         evolve = 'add_columns'
         provenance = { partition = 'source_partition', offset = 'source_offset' }
     ";
@@ -297,6 +305,11 @@ async fn core_a_table_is_made_and_grows_with_the_schemas_of_its_records() -> Tes
     for (id, schema) in schemas.iter().enumerate() {
         registry.has(&format!("/schemas/ids/{id}"), "AVRO", schema, &none);
     }
+    // What is asked for in vain comes all the same, and what it adds is noticed.
+    *registry.slow.lock().expect("no holder panics") = "/schemas/ids/1".to_owned();
+    // A key's fields are no columns.
+    let key = r#"{"type":"record","name":"Key","fields":[{"name":"good","type":"long"}]}"#;
+    registry.has("/schemas/ids/9", "AVRO", key, &none);
     // Records of the newest schema that there may be, and of older ones between them.
     let fill = async |newest: usize| -> TestResult {
         for n in 0..EACH {
