@@ -528,6 +528,14 @@ impl Commit {
                 self.roll_back(tx, left_behind).await;
                 Attempt::Failed { place: Place::CompareAndSet, error: changed(&names) }
             }
+            // An administrator, or what switches servers over: the next transaction begins under what holds now.
+            Ok(Some(Tampered::Reloaded(names))) => {
+                self.roll_back(tx, left_behind).await;
+                let error = HandlerError::retry(format!(
+                    "{names} has changed in the server's configuration while the batch was written: nothing was committed"
+                ));
+                Attempt::Failed { place: Place::CompareAndSet, error }
+            }
             Ok(None) => {
                 self.roll_back(tx, left_behind).await;
                 Attempt::Missed

@@ -114,6 +114,11 @@ impl ToColumn for Cell<'_> {
                 Some((text, era)) => format!("{text}Z{era}").put(target, out),
                 None => raw.put(target, out),
             },
+            // Whatever the file says of text that is bytes: the schema has said so, too.
+            Self::OfSchema(raw, _) if target.kind == Kind::Bytea => match of_hex(&unquoted(raw.get())?) {
+                Some(bytes) => bytes.as_slice().put(target, out),
+                None => raw.put(target, out),
+            },
             Self::OfSchema(raw, _) => raw.put(target, out),
             Self::OfEvent(raw) | Self::Json(raw, None) => match raw.get().bytes().next() {
                 Some(b'-' | b'0'..=b'9') if is_time => Err(Defect::Invalid(
@@ -145,6 +150,13 @@ fn without_zone(raw: &str) -> Option<(&str, &str)> {
     let (text, era) = text.strip_suffix(" BC").map_or((text, ""), |text| (text, " BC"));
     let (_, clock) = text.split_once('T')?;
     clock.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b':' | b'.')).then_some((text, era))
+}
+
+/// Bytes as a schema's values have them.
+fn of_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("\\x")?.as_bytes();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if digits.len() % 2 == 0 { digits.chunks(2).map(pair).collect() } else { None }
 }
 
 /// The day that a JSON number is, counted from 1970-01-01; `None` for `null`.

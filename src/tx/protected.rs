@@ -47,6 +47,8 @@ pub(crate) enum Tampered {
     Ended,
     /// Changed settings; their names.
     Changed(String),
+    /// It has done nothing: the server has read its configuration anew meanwhile, and these settings with it.
+    Reloaded(String),
 }
 
 impl Tx {
@@ -63,16 +65,23 @@ impl Tx {
     pub(crate) async fn tampered(&self) -> Option<Tampered> {
         let sql = format!(
             "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
-               (SELECT pg_catalog.string_agg(s.name, ' and ') \
-                FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest({}), \
-                                pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[])) AS s(name, value, was) \
-                WHERE s.value IS DISTINCT FROM s.was)",
+               s.names, s.reloaded \
+             FROM (SELECT pg_catalog.string_agg(s.name, ' and ') AS names, \
+                     pg_catalog.bool_and(pg_catalog.starts_with(s.name, 'default_transaction_') \
+                                         AND st.source IS DISTINCT FROM 'session') AS reloaded \
+                   FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest({}), \
+                                   pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[])) AS s(name, value, was) \
+                   LEFT JOIN pg_catalog.pg_settings AS st ON NOT st.name IS DISTINCT FROM s.name \
+                   WHERE s.value IS DISTINCT FROM s.was) AS s",
             values()
         );
         let row = self.raw().query_one(&sql, &[&SETTINGS.as_slice(), &self.protected()]).await.ok()?;
         if row.get::<_, Option<&str>>(0) != Some(self.xact_id()) {
             return Some(Tampered::Ended);
         }
-        row.get::<_, Option<String>>(1).map(Tampered::Changed)
+        let names = row.get::<_, Option<String>>(1)?;
+        // What the worker leaves to the server's configuration, and nobody has set in this session.
+        let is_reloaded = row.get::<_, Option<bool>>(2) == Some(true);
+        Some(if is_reloaded { Tampered::Reloaded(names) } else { Tampered::Changed(names) })
     }
 }

@@ -1,10 +1,12 @@
 //! Several servers in one address: the worker lives on the primary, whichever that is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use highwater::testing::{Kafka, Postgres, wait_until};
-use highwater::{ErrorKind, PartialConfig, WorkerHandle};
+use highwater::{Batch, ErrorKind, HandlerError, PartialConfig, Tx, WorkerHandle};
 
+use crate::support::sink::Fault;
 use crate::support::watch::halted_now;
 use crate::support::{PATIENCE, Setup, Sink, TestResult, World};
 
@@ -108,6 +110,54 @@ async fn a_server_may_take_no_writes_for_a_while() -> TestResult {
     assert_eq!(world.database.count("sink").await?, before, "it writes past the server's will");
     assert_eq!(halted_now(&worker), [] as [i32; 0], "{:#?}", worker.status());
     set("off").await?;
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
+/// Has the server read its configuration anew in the middle of the first batch, and waits until its session has it.
+struct Reload {
+    admin: highwater::tokio_postgres::Client,
+    is_done: AtomicBool,
+}
+
+impl Fault for Reload {
+    async fn after(&self, _: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        if self.is_done.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        set_read_only(&self.admin, "on").await?;
+        // A backend reads it between two statements.
+        while tx.query("SHOW default_transaction_read_only", &[]).await?[0].get::<_, &str>(0) != "on" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+}
+
+async fn set_read_only(
+    admin: &highwater::tokio_postgres::Client,
+    to: &str,
+) -> Result<(), highwater::tokio_postgres::Error> {
+    admin.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {to}")).await?;
+    admin.batch_execute("SELECT pg_reload_conf()").await
+}
+
+/// The handler has changed nothing: the batch that is under way when the server's configuration changes is tried again, and
+/// halts nothing.
+#[tokio::test]
+async fn a_configuration_that_changes_under_a_batch_is_nobodys_fault() -> TestResult {
+    let (kafka, postgres) = tokio::try_join!(Kafka::shared(), Postgres::start_local(&[]))?;
+    let world =
+        World::with("reloaded", Setup { kafka, postgres: &postgres, partitions: 1, topic_config: &[] })
+            .await?;
+    let settings = world.settings().retry_backoff_max(Duration::from_millis(500));
+    let fault = Reload { admin: postgres.client().await?, is_done: AtomicBool::new(false) };
+    world.produce(50).await?;
+    let worker = world.worker_with(settings, Sink { fault, rows_only: false });
+    stands_still(&worker).await?;
+    assert_eq!(halted_now(&worker), [] as [i32; 0], "{:#?}", worker.status());
+    set_read_only(&postgres.client().await?, "off").await?;
     world.verify().await?;
     worker.stop().await?;
     Ok(())
