@@ -117,7 +117,7 @@ async fn a_server_may_take_no_writes_for_a_while() -> TestResult {
 
 /// Has the server read its configuration anew in the middle of the first batch, and waits until its session has it.
 struct Reload {
-    admin: highwater::tokio_postgres::Client,
+    admin: tokio_postgres::Client,
     is_done: AtomicBool,
 }
 
@@ -135,10 +135,7 @@ impl Fault for Reload {
     }
 }
 
-async fn set_read_only(
-    admin: &highwater::tokio_postgres::Client,
-    to: &str,
-) -> Result<(), highwater::tokio_postgres::Error> {
+async fn set_read_only(admin: &tokio_postgres::Client, to: &str) -> Result<(), tokio_postgres::Error> {
     admin.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {to}")).await?;
     admin.batch_execute("SELECT pg_reload_conf()").await
 }
