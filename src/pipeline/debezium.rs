@@ -7,7 +7,6 @@ use std::sync::LazyLock;
 use serde_json::value::RawValue;
 
 use super::extract::{Misfit, Tree, of_fields};
-use super::file::Unit;
 
 /// An event, taken apart.
 #[derive(Debug)]
@@ -57,19 +56,5 @@ impl<'a> Event<'a> {
             }
         };
         Ok(Self { change })
-    }
-}
-
-/// `infinity` and `-infinity` of a `timestamp`, for which Debezium's connector for PostgreSQL writes numbers: dates in the
-/// year 294247, and out of range.
-pub(crate) fn infinity(raw: &RawValue, unit: Unit) -> Option<&'static str> {
-    match (unit, raw.get()) {
-        (Unit::Microseconds, "9223372036825200000") | (Unit::Milliseconds, "9223372036825200") => {
-            Some("infinity")
-        }
-        (Unit::Microseconds, "-9223372036832400000") | (Unit::Milliseconds, "-9223372036832400") => {
-            Some("-infinity")
-        }
-        _ => None,
     }
 }

@@ -186,27 +186,20 @@ impl Evolution {
         Err(Error::configuration(format!("the tables do not fit the pipeline's file:{}", lines(&wrong))))
     }
 
-    /// What the tables lack, as SQL, and what does not fit, whatever is done about it; changes nothing.
+    /// What a table lacks, as SQL, and what does not fit, whatever is done about it; changes nothing.
     ///
     /// # Errors
     /// If the server does not answer.
-    pub(crate) async fn missing(&self, jobs: &[Job]) -> Result<(Vec<String>, Vec<String>)> {
+    pub(crate) async fn missing(&self, job: &Job) -> Result<(Vec<String>, Vec<String>)> {
         let look = self.worker.connect().await?;
-        let (mut missing, mut wrong) = (Vec::new(), Vec::new());
-        for job in jobs {
-            let job = &Job { evolve: Evolve::Print, ..job.clone() };
-            let wants = match resolve(job, &look).await? {
-                Ok(wants) => wants,
-                Err(misfits) => {
-                    wrong.extend(misfits);
-                    continue;
-                }
-            };
-            let gap = Gap::between(&wants, &found::read(&wants, &look).await?);
-            wrong.extend(gap.misfits.iter().cloned());
-            missing.extend(gap.ddl.iter().chain(&gap.grants).map(|statement| format!("{statement};\n")));
-        }
-        Ok((missing, wrong))
+        let job = &Job { evolve: Evolve::Print, ..job.clone() };
+        let wants = match resolve(job, &look).await? {
+            Ok(wants) => wants,
+            Err(misfits) => return Ok((Vec::new(), misfits)),
+        };
+        let gap = Gap::between(&wants, &found::read(&wants, &look).await?);
+        let missing = gap.ddl.iter().chain(&gap.grants).map(|statement| format!("{statement};\n"));
+        Ok((missing.collect(), gap.misfits))
     }
 
     /// Gives way and tries again until it is done.

@@ -60,9 +60,7 @@ impl PipelineHandler {
         });
         Self { router, sink }
     }
-}
 
-impl PipelineHandler {
     /// Asks for the schemas that a batch needs, and takes no notice of what they add.
     ///
     /// # Errors

@@ -5,10 +5,11 @@ use serde_json::value::RawValue;
 use super::cell::Cell;
 use super::condition::Literal;
 use super::connect::{Buffers, Unwrapped};
-use super::debezium::{self, Change, Event};
+use super::debezium::{Change, Event};
 use super::extract::{Misfit, Rest};
 use super::file::{Deletes, Envelope, Extra, Format, KeyFormat, Missing, Unit};
 use super::path::Root;
+use super::semantic;
 use super::sink::{Column, Sink, Source};
 use super::unchanged::Unchanged;
 use crate::Record;
@@ -390,7 +391,7 @@ impl<'a> Mapped<'a> {
         Ok(match source {
             Source::Slot(slot, unit) => match (self.slots[*slot], unit, self.sink.envelope) {
                 (None, _, _) => Cell::Null,
-                (Some(raw), Some(unit), Envelope::Debezium) => match debezium::infinity(raw, *unit) {
+                (Some(raw), Some(unit), Envelope::Debezium) => match infinity(raw, *unit) {
                     Some(text) => Cell::Text(text),
                     None => self.json(raw, Some(*unit))?,
                 },
@@ -419,6 +420,11 @@ impl<'a> Mapped<'a> {
 fn is_within(raw: &RawValue, document: &[u8]) -> bool {
     let start = document.as_ptr().addr();
     (start..start + document.len()).contains(&raw.get().as_ptr().addr())
+}
+
+/// A number of an event that is none.
+fn infinity(raw: &RawValue, unit: Unit) -> Option<&'static str> {
+    semantic::infinity(raw.get().parse().ok()?, unit)
 }
 
 fn is_object(text: &[u8]) -> bool {

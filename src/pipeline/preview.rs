@@ -200,15 +200,12 @@ impl Pipeline {
         told.map_err(failed)?;
         Ok(preview)
     }
-}
 
-impl Pipeline {
     /// Of sinks that look at their tables.
     async fn missing_from_tables(&self, config: &Config, preview: &mut Preview) -> Result<()> {
         let evolution = Evolution::new(config, Printed::default())?;
         for sink in self.sinks.iter().filter(|sink| sink.job.evolve != Evolve::None) {
-            let looked =
-                tokio::time::timeout(LOOKING, evolution.missing(std::slice::from_ref(&sink.job))).await;
+            let looked = tokio::time::timeout(LOOKING, evolution.missing(&sink.job)).await;
             let Ok(looked) = looked else {
                 preview.problems.push(format!("the tables could not be looked at in {LOOKING:?}"));
                 return Ok(());

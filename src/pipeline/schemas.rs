@@ -1,7 +1,6 @@
 //! The schemas of a registry that are here, each compiled once, and how the others get here.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -108,21 +107,15 @@ impl Schemas {
         what: &SchemaId,
     ) -> HandlerError {
         let wait = self.registry.schema_wait;
-        match unknown.entry(id.clone()) {
-            Entry::Occupied(since) if since.get().elapsed() >= wait => {
-                since.remove();
-                HandlerError::fatal(format!(
-                    "the schema registry does not know {what}, and has not for {wait:?} (`schema_wait`): is it the registry of \
-                     those who write this topic?"
-                ))
-            }
-            Entry::Occupied(_) => {
-                HandlerError::retry(format!("the schema registry does not know {what} yet"))
-            }
-            Entry::Vacant(vacant) => {
-                vacant.insert(Instant::now());
-                HandlerError::retry(format!("the schema registry does not know {what} yet"))
-            }
+        let since = *unknown.entry(id.clone()).or_insert_with(Instant::now);
+        if since.elapsed() < wait {
+            return HandlerError::retry(format!("the schema registry does not know {what} yet"));
         }
+        // Whoever tries again waits anew.
+        unknown.remove(id);
+        HandlerError::fatal(format!(
+            "the schema registry does not know {what}, and has not for {wait:?} (`schema_wait`): is it the registry of those who \
+             write this topic?"
+        ))
     }
 }

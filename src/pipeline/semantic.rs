@@ -106,6 +106,12 @@ impl Semantic {
         })
     }
 
+    /// Whether integers are written as something else.
+    pub(crate) fn counts(&self) -> bool {
+        use Semantic::{Date, Instant, MicroDuration, NanoDuration, Time, Timestamp};
+        matches!(self, Date | Time(_) | Timestamp(_) | Instant(_) | MicroDuration | NanoDuration)
+    }
+
     /// An integer that stands for something.
     pub(crate) fn write_integer(&self, value: i64, out: &mut Vec<u8>) -> Result<(), &'static str> {
         match self {
@@ -194,14 +200,26 @@ pub(crate) fn time(count: i64, unit: Unit, out: &mut Vec<u8>) -> Result<(), &'st
     Ok(())
 }
 
+/// `infinity` and `-infinity` of a `timestamp`, for which Debezium's connector for PostgreSQL writes numbers: dates in the
+/// year 294247, and out of range.
+pub(crate) fn infinity(count: i64, unit: Unit) -> Option<&'static str> {
+    let per_unit = match unit {
+        Unit::Microseconds => 1,
+        Unit::Milliseconds => 1_000,
+        Unit::Days | Unit::Seconds | Unit::Nanoseconds => return None,
+    };
+    match count {
+        _ if count == INFINITY_US / per_unit => Some("infinity"),
+        _ if count == NEGATIVE_INFINITY_US / per_unit => Some("-infinity"),
+        _ => None,
+    }
+}
+
 /// A timestamp, of what has gone since 1970-01-01T00:00:00; `zoned`: it is an instant.
 pub(crate) fn timestamp(count: i64, unit: Unit, zoned: bool, out: &mut Vec<u8>) -> Result<(), &'static str> {
-    match (unit, count) {
-        (Unit::Microseconds, INFINITY_US) => return literal("infinity", out),
-        (Unit::Microseconds, NEGATIVE_INFINITY_US) => return literal("-infinity", out),
-        (Unit::Milliseconds, ms) if ms == INFINITY_US / 1_000 => return literal("infinity", out),
-        (Unit::Milliseconds, ms) if ms == NEGATIVE_INFINITY_US / 1_000 => return literal("-infinity", out),
-        _ => {}
+    if let Some(word) = infinity(count, unit) {
+        string(word, out);
+        return Ok(());
     }
     // Postgres goes beyond what 64 bits of microseconds since 1970 hold.
     let split = |per_day: i64| (count.div_euclid(per_day), count.rem_euclid(per_day));
@@ -232,11 +250,6 @@ pub(crate) fn timestamp(count: i64, unit: Unit, zoned: bool, out: &mut Vec<u8>) 
         out.push(b'Z');
     }
     end(is_before_christ, out);
-    Ok(())
-}
-
-fn literal(text: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
-    string(text, out);
     Ok(())
 }
 

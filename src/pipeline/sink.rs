@@ -123,11 +123,13 @@ impl Sink {
         let value_codec =
             context.codec(entry.value, entry.schema.as_ref()).map_err(|what| format!("value: {what}"))?;
         let (columns, learned) = columns(entry, &value_codec, context)?;
+        let (table, deletes) = (table(entry, &columns)?, deletes(entry)?);
+        let wanted = wanted(entry, &columns, learned.fields(), table.mode, &deletes)?;
         let mut sink = Self {
             topics: topics.clone(),
             patterns,
-            table: table(entry, &columns)?,
-            job: Job { evolve: entry.evolve, wanted: wanted(entry, &columns, learned.fields())? },
+            table,
+            job: Job { evolve: entry.evolve, wanted },
             columns: Vec::new(),
             takes_all: entry.columns.0.is_empty(),
             is_unlearned: columns.is_empty(),
@@ -143,7 +145,7 @@ impl Sink {
             extra: entry.extra,
             unchanged: unchanged(entry)?,
             keeps: entry.mode.is_keyed(),
-            deletes: deletes(entry)?,
+            deletes,
             condition: Vec::new(),
             key_tree: Tree::default(),
             value_tree: Tree::default(),
@@ -425,7 +427,13 @@ fn deletes(entry: &SinkEntry) -> Result<Deletes, String> {
 }
 
 /// What the table must have, with the types that are known before any record is.
-fn wanted(entry: &SinkEntry, listed: &[(String, ColumnEntry)], fields: &[Field]) -> Result<Wanted, String> {
+fn wanted(
+    entry: &SinkEntry,
+    listed: &[(String, ColumnEntry)],
+    fields: &[Field],
+    mode: TableMode,
+    deletes: &Deletes,
+) -> Result<Wanted, String> {
     let mut columns = Vec::new();
     for (name, column) in listed {
         if let Some(text) = &column.r#type {
@@ -460,17 +468,10 @@ fn wanted(entry: &SinkEntry, listed: &[(String, ColumnEntry)], fields: &[Field])
         let (name, sql_type) = (name.clone()?, Some(usual.to_owned()));
         Some(WantedColumn { name, sql_type, declared: false, not_null: false })
     }));
-    let mode = match entry.mode {
-        Mode::Append => TableMode::Append,
-        Mode::InsertIgnore => TableMode::InsertIgnore,
-        Mode::Upsert => TableMode::Upsert,
-        Mode::Update => TableMode::Update,
-    };
-    let deletes = deletes(entry)?;
-    if let Deletes::Soft(name) = &deletes {
+    if let Deletes::Soft(name) = deletes {
         let (name, sql_type) = (name.clone(), Some("timestamptz".to_owned()));
         columns.push(WantedColumn { name, sql_type, declared: false, not_null: false });
     }
-    let deletes = deletes == Deletes::Apply;
+    let deletes = *deletes == Deletes::Apply;
     Ok(Wanted { table: entry.table.clone(), columns, key: entry.key.clone(), mode, deletes })
 }

@@ -251,19 +251,7 @@ fn meant(node: Node, schema: &Map<String, Value>) -> Node {
     let semantic = semantic_of(schema);
     match (node, semantic, schema.get("logicalType").and_then(Value::as_str)) {
         // Debezium's go first: its converters may leave Avro's beside them.
-        (
-            Node::Int | Node::Long,
-            Some(
-                counts @ (Semantic::Date
-                | Semantic::Time(_)
-                | Semantic::Timestamp(_)
-                | Semantic::Instant(_)
-                | Semantic::MicroDuration
-                | Semantic::NanoDuration
-                | Semantic::Year),
-            ),
-            _,
-        ) => Node::Counts(counts),
+        (Node::Int | Node::Long, Some(counts), _) if counts.counts() => Node::Counts(counts),
         (Node::String, Some(text @ (Semantic::Json | Semantic::EnumSet | Semantic::TextBeforeZ)), _) => {
             Node::Text(text)
         }

@@ -105,7 +105,6 @@ impl Plan {
 
     /// Whether integers are written as something else.
     pub(super) fn counts(&self) -> bool {
-        use Semantic::{Date, Instant, MicroDuration, NanoDuration, Time, Timestamp};
-        matches!(self, Self::Meant(Date | Time(_) | Timestamp(_) | Instant(_) | MicroDuration | NanoDuration))
+        matches!(self, Self::Meant(semantic) if semantic.counts())
     }
 }

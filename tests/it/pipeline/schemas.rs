@@ -333,7 +333,6 @@ async fn core_a_table_is_made_and_grows_with_the_schemas_of_its_records() -> Tes
     let settings =
         format!("registry.url = '{}'\nbatch_max_records = 20\nbatch_target_records = 20\n\n", registry.url);
     let file = world.pipeline_file(&format!("{settings}{SINK}"))?;
-    // A key of the file's that is not a setting stands before the sinks.
     let (one, two) = (world.begin_as("one", &file, &owner)?, world.begin_as("two", &file, &owner)?);
     for process in [&one, &two] {
         process.wait_for_line(|text| text.contains("claimed partition="), PATIENCE).await?;
