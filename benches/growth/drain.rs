@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use highwater::testing::unique;
 
-use crate::support::member::{Group, stop};
+use crate::support::member::{Group, Setting, stop};
 use crate::support::payments::Contents;
 use crate::support::servers::Servers;
 use crate::support::stats::{float, median};
@@ -35,6 +35,7 @@ pub(crate) struct Drain<'a> {
     pub(crate) table: &'static str,
     /// At most so many records in a transaction.
     pub(crate) batch: Option<u64>,
+    settings: Vec<Setting>,
 }
 
 /// What it took. CPU in µs per record, start-up included.
@@ -77,7 +78,22 @@ impl<'a> Drain<'a> {
     ) -> Result<Self> {
         let topic = unique("payments");
         payments::produce(&servers.kafka, &topic, partitions, records, codec).await?;
-        Ok(Self { servers, topic, partitions, records, workers: 1, table: "scores", batch: None })
+        Ok(Self {
+            servers,
+            topic,
+            partitions,
+            records,
+            workers: 1,
+            table: "scores",
+            batch: None,
+            settings: Vec::new(),
+        })
+    }
+
+    /// The same, by workers with these settings.
+    pub(crate) fn with(mut self, settings: &[Setting]) -> Self {
+        self.settings = settings.to_vec();
+        self
     }
 
     /// Runs from the workers' start to the oracle.
@@ -86,7 +102,8 @@ impl<'a> Drain<'a> {
         table::fresh(client, self.partitions).await?;
         client.batch_execute("TRUNCATE scores_8, scores_64").await?;
         let batch = self.batch.map(|batch| batch.to_string());
-        let mut settings = Vec::new();
+        let mut settings: Vec<_> =
+            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         if let Some(batch) = &batch {
             settings
                 .extend([("BATCH_MAX_RECORDS", batch.as_str()), ("BATCH_TARGET_RECORDS", batch.as_str())]);

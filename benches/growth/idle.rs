@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use highwater::testing::unique;
 
-use crate::support::member::{Group, stop};
+use crate::support::member::{Group, Setting, stop};
 use crate::support::servers::Servers;
 use crate::support::{Result, process};
 
 /// How long it is watched.
 const WATCHED: Duration = Duration::from_secs(15);
 
-pub(crate) async fn measure(servers: &Servers) -> Result {
+pub(crate) async fn measure(servers: &Servers, settings: &[Setting]) -> Result {
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     println!("\n| quiet partitions | worker, % of a core | Postgres | broker | resident, MiB |");
     println!("|---|---|---|---|---|");
     // What the servers do without any worker.
@@ -20,7 +21,7 @@ pub(crate) async fn measure(servers: &Servers) -> Result {
     for partitions in [6, 64, 512] {
         let topic = unique("quiet");
         servers.kafka.create_topic(&topic, partitions).await?;
-        let group = Group::new(servers, &topic, &[]);
+        let group = Group::new(servers, &topic, &settings);
         let member = group.start("idle", "nothing", &[])?;
         claimed(servers, &group, partitions).await?;
         tokio::time::sleep(Duration::from_secs(3)).await;

@@ -16,6 +16,7 @@ mod support;
 use std::process::ExitCode;
 
 use drain::{Drain, Drained};
+use support::member::{self, Setting};
 use support::servers::Servers;
 use support::stats::{float, median, thousands};
 use support::{Result, options::Options, plot};
@@ -35,12 +36,15 @@ broker) are from the workers' start to the last commit, and after each run the t
                 batches      at most 1, 10, 100, 1,000, 10,000 and 50,000 records a transaction
                 compression  none, lz4, zstd, gzip and snappy
                 table        a target that is partitioned by hash, 8 and 64 ways
-                memory       the most resident memory while 2,000,000 payments are drained
+                memory       the most resident memory while 2,000,000 payments are drained, from 1, 6, 64 and 512
+                             partitions, plain and compressed by zstd
                 idle         what a worker with 6, 64 and 512 quiet partitions costs
                 assignment   from the start of a process to the first commit
                 adaptive     batch sizes while calm, during a backlog and after it
                 fence        commits a second of one record each that write nothing but an offset
                 million      a million such commits: HOT updates, size (only when named: a quarter of an hour)
+  --set LIST    settings of the workers of `partitions`, `compression`, `memory` and `idle`, by the names of their
+                variables without HIGHWATER_: KAFKA_FETCH_MAX_BYTES=1048576
   --plot        draw docs/plots/growth-*.svg";
 
 fn main() -> ExitCode {
@@ -52,10 +56,11 @@ async fn benchmark(options: Options) -> Result {
     let only = options.value("only");
     let wanted = |section: &str| only.is_none_or(|list| list.split(',').any(|name| name == section));
     let plots = options.flag("plot");
+    let settings = member::settings(options.value("set"))?;
     let servers = Servers::start(&[]).await?;
     servers.client.batch_execute(drain::PARTITIONED).await?;
     if wanted("partitions") {
-        partitions(&servers, records, plots).await?;
+        partitions(&servers, records, &settings, plots).await?;
     }
     if wanted("workers") {
         head("workers");
@@ -71,7 +76,7 @@ async fn benchmark(options: Options) -> Result {
     if wanted("compression") {
         head("compression");
         for codec in ["none", "lz4", "zstd", "gzip", "snappy"] {
-            let drain = Drain::new(&servers, 6, records, codec).await?;
+            let drain = Drain::new(&servers, 6, records, codec).await?.with(&settings);
             row(codec, &drain.run().await?);
         }
     }
@@ -84,15 +89,10 @@ async fn benchmark(options: Options) -> Result {
         }
     }
     if wanted("memory") {
-        let drain = Drain::new(&servers, 6, 2_000_000, "none").await?;
-        let drained = drain.run().await?;
-        println!(
-            "\npeak resident memory while draining 2,000,000 records: {:.0} MiB",
-            drained.memory / 1048576.0
-        );
+        memory(&servers, &settings).await?;
     }
     if wanted("idle") {
-        idle::measure(&servers).await?;
+        idle::measure(&servers, &settings).await?;
     }
     if wanted("assignment") {
         assignment::measure(&servers).await?;
@@ -112,10 +112,10 @@ async fn benchmark(options: Options) -> Result {
 /// How often a ratio is taken: one run alone says little on a shared machine.
 const ROUNDS: usize = 3;
 
-async fn partitions(servers: &Servers, records: u64, plots: bool) -> Result {
+async fn partitions(servers: &Servers, records: u64, settings: &[Setting], plots: bool) -> Result {
     let mut drains = Vec::new();
     for partitions in [1, 6, 64, 512] {
-        let drain = Drain::new(servers, partitions, records, "none").await?;
+        let drain = Drain::new(servers, partitions, records, "none").await?.with(settings);
         drains.push((partitions.to_string(), drain, Vec::new()));
     }
     let mut ratios = Vec::new();
@@ -139,6 +139,21 @@ async fn partitions(servers: &Servers, records: u64, plots: bool) -> Result {
         let series = [("worker, Postgres and broker".to_owned(), cpu)];
         let svg = plot::lines("CPU per record", "µs", "partitions", &labels, &series);
         plot::save("growth-partitions", &svg)?;
+    }
+    Ok(())
+}
+
+async fn memory(servers: &Servers, settings: &[Setting]) -> Result {
+    println!("\npeak resident memory while draining 2,000,000 records, MiB");
+    println!("\n| partitions | none | zstd |");
+    println!("|---|---|---|");
+    for partitions in [1, 6, 64, 512] {
+        let mut peaks = Vec::new();
+        for codec in ["none", "zstd"] {
+            let drain = Drain::new(servers, partitions, 2_000_000, codec).await?.with(settings);
+            peaks.push(drain.run().await?.memory / 1_048_576.0);
+        }
+        println!("| {partitions} | {:.0} | {:.0} |", peaks[0], peaks[1]);
     }
     Ok(())
 }

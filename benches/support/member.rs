@@ -38,6 +38,22 @@ pub(crate) fn played() -> Option<ExitCode> {
     })
 }
 
+/// A setting of a worker: its variable's name without `HIGHWATER_`, and its value.
+pub(crate) type Setting = (String, String);
+
+/// Settings as in `LANES=2,LINGER=5ms`; each worker looks at them itself.
+///
+/// # Errors
+/// When one has no `=`.
+pub(crate) fn settings(list: Option<&str>) -> Result<Vec<Setting>> {
+    let settings = list.into_iter().flat_map(|list| list.split(','));
+    let pair = |setting: &str| match setting.split_once('=') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        None => Err(format!("--set: {setting:?} is not NAME=VALUE").into()),
+    };
+    settings.map(pair).collect()
+}
+
 /// A group of worker processes on one topic.
 pub(crate) struct Group<'a> {
     servers: &'a Servers,
