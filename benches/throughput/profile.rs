@@ -29,7 +29,7 @@ pub(crate) async fn print(stage: &Stage, contenders: &[Contender]) -> Result {
             Contender::Append => print_one(stage, name, sink::append()).await?,
             Contender::Upsert => print_one(stage, name, sink::upsert()).await?,
             Contender::Handler => {
-                let handler = Scores::into("scores");
+                let handler = Scores::into("scores").sorted();
                 let spent = handler.spent();
                 print_one(stage, name, handler).await?;
                 let seconds = spent.total().as_secs_f64();
