@@ -27,6 +27,7 @@ mod schemas;
 mod semantic;
 mod shape;
 mod sink;
+mod skim;
 mod unchanged;
 mod wire;
 mod yaml;

@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[cfg(feature = "cli")]
-pub(crate) use json::unquoted;
+pub(crate) use json::{put as put_json, unquoted};
 #[cfg(feature = "cli")]
 pub(crate) use plan::{quote, quoted};
 #[cfg(feature = "cli")]

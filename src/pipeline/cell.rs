@@ -3,21 +3,21 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use serde_json::value::RawValue;
 
 use super::condition::Literal;
+use super::extract::Raw;
 use super::file::Unit;
-use crate::sink::{Defect, Keep, Kind, Put, Target, ToColumn, Written, unquoted};
+use crate::sink::{Defect, Keep, Kind, Put, Target, ToColumn, Written, put_json, unquoted};
 
 /// A value on its way into a column.
 #[derive(Debug)]
 pub(crate) enum Cell<'a> {
     Null,
-    Json(&'a RawValue, Option<Unit>),
+    Json(Raw<'a>, Option<Unit>),
     /// As Debezium writes it: JSON documents are text.
-    OfEvent(&'a RawValue),
+    OfEvent(Raw<'a>),
     /// A string of a value that has a schema; `true`: the file says that times in it are in UTC.
-    OfSchema(&'a RawValue, bool),
+    OfSchema(Raw<'a>, bool),
     Text(&'a str),
     Bytes(&'a [u8]),
     Number(i64),
@@ -112,21 +112,21 @@ impl ToColumn for Cell<'_> {
             // The schema has said the unit; what the file's adds is that this is UTC.
             Self::OfSchema(raw, true) if target.kind == Kind::Timestamptz => match without_zone(raw.get()) {
                 Some((text, era)) => format!("{text}Z{era}").put(target, out),
-                None => raw.put(target, out),
+                None => put_json(raw.get(), target, out),
             },
             // Whatever the file says of text that is bytes: the schema has said so, too.
             Self::OfSchema(raw, _) if target.kind == Kind::Bytea => match of_hex(&unquoted(raw.get())?) {
                 Some(bytes) => bytes.as_slice().put(target, out),
-                None => raw.put(target, out),
+                None => put_json(raw.get(), target, out),
             },
-            Self::OfSchema(raw, _) => raw.put(target, out),
+            Self::OfSchema(raw, _) => put_json(raw.get(), target, out),
             Self::OfEvent(raw) | Self::Json(raw, None) => match raw.get().bytes().next() {
                 Some(b'-' | b'0'..=b'9') if is_time => Err(Defect::Invalid(
                     "a number, and the file does not say in which `unit` (s, ms, us, ns)",
                 )),
                 // Objects and arrays may go into text.
                 Some(b'{' | b'[') if target.kind == Kind::Text => raw.get().put(target, out),
-                _ => raw.put(target, out),
+                _ => put_json(raw.get(), target, out),
             },
             Self::Text(text) => text.put(target, out),
             Self::Bytes(bytes) => bytes.put(target, out),

@@ -48,7 +48,7 @@ pub(crate) enum Decoder {
     Avro(avro::Plan),
     Protobuf(protobuf::Schema),
     /// A file of which one message is meant.
-    Message(prost_reflect::MessageDescriptor),
+    Message(protobuf::Message),
     /// What is checked by it is the producer's.
     Json,
 }
@@ -83,16 +83,18 @@ impl Decoder {
         match self {
             Self::Avro(plan) => plan.shape(is_event),
             Self::Protobuf(schema) if !is_event => schema.only().map(shape::of_message),
-            Self::Message(message) if !is_event => Some(shape::of_message(message)),
+            Self::Message(message) if !is_event => Some(shape::of_message(&message.descriptor)),
             Self::Protobuf(_) | Self::Message(_) | Self::Json => None,
         }
     }
 
     fn read(&self, message: &[usize], payload: &[u8], out: &mut Vec<u8>) -> Result<(), Undecoded> {
+        // With names and quotes; of most values that is enough.
+        out.reserve(2 * payload.len() + 64);
         match self {
             Self::Avro(plan) => plan.read(payload, out),
             Self::Protobuf(schema) => schema.read(message, payload, out),
-            Self::Message(message) => protobuf::read(message, payload, out),
+            Self::Message(message) => message.read(payload, out),
             Self::Json => {
                 out.extend_from_slice(payload);
                 Ok(())
@@ -219,7 +221,10 @@ fn from_file(kind: Kind, path: &Path, message: Option<&str>) -> Result<Decoder, 
             }
             let schema = protobuf::Schema::new(&text, imports).map_err(of)?;
             match message {
-                Some(message) => schema.message(message).map(Decoder::Message).map_err(of),
+                Some(message) => {
+                    let message = schema.message(message).map_err(of)?;
+                    Ok(Decoder::Message(protobuf::Message::new(message)))
+                }
                 None => Ok(Decoder::Protobuf(schema)),
             }
         }

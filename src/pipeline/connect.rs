@@ -8,11 +8,10 @@ mod walk;
 
 use std::cell::OnceCell;
 use std::ops::Range;
-
-use serde_json::value::RawValue;
+use std::sync::LazyLock;
 
 pub(crate) use self::known::KnownSchemas;
-use super::extract::{Misfit, Tree};
+use super::extract::{Misfit, Raw, Tree};
 
 /// A document in canonical JSON.
 #[derive(Debug, Default)]
@@ -24,7 +23,7 @@ pub(crate) struct Canonical {
 
 impl Canonical {
     /// Why a value of this document, or something in it, is not what the record says.
-    pub(crate) fn failure(&self, raw: &RawValue) -> Option<&str> {
+    pub(crate) fn failure(&self, raw: Raw<'_>) -> Option<&str> {
         if self.failures.is_empty() {
             return None;
         }
@@ -45,8 +44,8 @@ pub(crate) struct Buffers {
 /// The parts of an envelope.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Envelope<'a> {
-    schema: Option<&'a RawValue>,
-    payload: Option<&'a RawValue>,
+    schema: Option<Raw<'a>>,
+    payload: Option<Raw<'a>>,
     has_more: bool,
 }
 
@@ -124,15 +123,16 @@ impl KnownSchemas {
         let (known, rest) = self.leading(document.strip_prefix(SCHEMA)?)?;
         let payload = rest.strip_prefix(PAYLOAD)?.trim_ascii_end().strip_suffix(b"}")?;
         // Anything else behind it is for the long way.
-        let payload: &RawValue = serde_json::from_slice(payload).ok()?;
-        Some(written(part, &known.plan, payload, buffer))
+        let mut slots = [None];
+        WHOLE.fill(payload, &mut slots, None).ok()?;
+        Some(written(part, &known.plan, slots[0]?, buffer))
     }
 
     fn canonical<'a>(
         &self,
         part: &str,
-        schema: &RawValue,
-        payload: &'a RawValue,
+        schema: Raw<'_>,
+        payload: Raw<'a>,
         buffer: &'a OnceCell<Canonical>,
     ) -> Result<Unwrapped<'a>, String> {
         if schema.get() == "null" {
@@ -146,7 +146,7 @@ impl KnownSchemas {
 fn written<'a>(
     part: &str,
     plan: &plan::Plan,
-    payload: &'a RawValue,
+    payload: Raw<'a>,
     buffer: &'a OnceCell<Canonical>,
 ) -> Result<Unwrapped<'a>, String> {
     let document = if matches!(plan, plan::Plan::Raw) {
@@ -173,8 +173,13 @@ impl<'a> Envelope<'a> {
     }
 }
 
-static ENVELOPE: std::sync::LazyLock<Tree> =
-    std::sync::LazyLock::new(|| super::extract::of_fields(["schema", "payload"]));
+static ENVELOPE: LazyLock<Tree> = LazyLock::new(|| super::extract::of_fields(["schema", "payload"]));
+/// All of a document.
+static WHOLE: LazyLock<Tree> = LazyLock::new(|| {
+    let mut tree = Tree::default();
+    tree.add(&[], 0, true);
+    tree
+});
 
 #[cfg(test)]
 mod tests;

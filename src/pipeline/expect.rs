@@ -1,11 +1,10 @@
 //! `[[test]]`: a record that is written down, and what is to become of it. No server is asked: values are compared as
 //! they go to their columns, before these take them.
 
-use serde_json::value::RawValue;
-
 use super::Pipeline;
 use super::cell::{Cell, date, instant};
 use super::connect::Buffers;
+use super::extract::Raw;
 use super::file::{Expected, TestEntry, Unit};
 use super::map::{Headers, Input, Mapped, Outcome};
 use super::sink::Sink;
@@ -217,7 +216,7 @@ pub(super) fn shown(cell: &Cell<'_>) -> String {
             date(raw.get()).ok().flatten().map_or_else(|| raw.get().to_owned(), |date| date.to_string())
         }
         Cell::Json(raw, Some(unit)) => {
-            timestamp(raw, *unit).map_or_else(|| raw.get().to_owned(), |at| at.to_string())
+            timestamp(*raw, *unit).map_or_else(|| raw.get().to_owned(), |at| at.to_string())
         }
         Cell::Json(raw, None) | Cell::OfEvent(raw) | Cell::OfSchema(raw, _) => raw.get().to_owned(),
         Cell::Text(text) => format!("{text:?}"),
@@ -241,7 +240,7 @@ fn is_same(cell: &Cell<'_>, value: &toml::Value) -> bool {
                 toml::Value::Datetime(at) => at.to_string().parse(),
                 other => other.as_str().unwrap_or_default().parse(),
             };
-            matches!((timestamp(raw, *unit), wanted), (Some(at), Ok(wanted)) if at == wanted)
+            matches!((timestamp(*raw, *unit), wanted), (Some(at), Ok(wanted)) if at == wanted)
         }
         (Cell::OfSchema(raw, _), toml::Value::Datetime(wanted)) => unquoted(raw.get())
             .is_ok_and(|text| text.parse::<toml::value::Datetime>().is_ok_and(|at| at == *wanted)),
@@ -283,7 +282,7 @@ fn is_json(text: &str, wanted: &toml::Value) -> bool {
     }
 }
 
-fn timestamp(raw: &RawValue, unit: Unit) -> Option<jiff::Timestamp> {
+fn timestamp(raw: Raw<'_>, unit: Unit) -> Option<jiff::Timestamp> {
     instant(raw.get(), unit).ok().flatten().and_then(|at| at.try_into().ok())
 }
 

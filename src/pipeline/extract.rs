@@ -1,4 +1,7 @@
 //! The values at several paths of a JSON document, in one walk through it; nothing is copied.
+//!
+//! Two ways lead through it: `skim.rs` is the fast one, and takes what most documents are; the one here takes all others,
+//! and says what is wrong with those that are none.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,16 +10,38 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 use serde_json::value::RawValue;
 
 use super::path::Step;
+use super::skim;
+
+/// A JSON value as it stands in a document that was read, without the blanks around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Raw<'de>(&'de str);
+
+impl<'de> Raw<'de> {
+    /// Of text that is one.
+    pub(super) fn of(json: &'de str) -> Self {
+        Self(json)
+    }
+
+    pub(crate) fn get(self) -> &'de str {
+        self.0
+    }
+}
+
+impl<'de> From<&'de RawValue> for Raw<'de> {
+    fn from(raw: &'de RawValue) -> Self {
+        Self(raw.get())
+    }
+}
 
 /// The paths, compiled: a tree of steps.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     /// Whether a column takes it, or something in it: else it belongs to the rest.
-    is_taken: bool,
+    pub(super) is_taken: bool,
     /// Takes the whole value.
-    slots: Vec<usize>,
-    fields: Vec<(Box<str>, Self)>,
-    elements: Vec<(usize, Self)>,
+    pub(super) slots: Vec<usize>,
+    pub(super) fields: Vec<(Box<str>, Self)>,
+    pub(super) elements: Vec<(usize, Self)>,
 }
 
 /// Why there is nothing to take values from.
@@ -34,7 +59,7 @@ impl From<serde_json::Error> for Misfit {
 }
 
 /// Fields of the outermost object that no column takes, nor anything in them.
-pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, &'de RawValue)>;
+pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, Raw<'de>)>;
 
 /// A tree that takes these fields of an object, each into the slot of its place.
 pub(crate) fn of_fields<const N: usize>(names: [&str; N]) -> Tree {
@@ -54,26 +79,39 @@ impl Tree {
             return;
         };
         let child = match first {
-            Step::Field(name) => {
-                let at = self.fields.iter().position(|(known, _)| **known == **name).unwrap_or_else(|| {
-                    self.fields.push((name.as_str().into(), Self::default()));
-                    self.fields.len() - 1
-                });
-                &mut self.fields[at].1
-            }
-            Step::Element(index) => {
-                let at = self.elements.iter().position(|(known, _)| known == index).unwrap_or_else(|| {
-                    self.elements.push((*index, Self::default()));
-                    self.elements.len() - 1
-                });
-                &mut self.elements[at].1
-            }
+            Step::Field(name) => self.field(name),
+            Step::Element(index) => self.element(*index),
         };
         child.add(rest, slot, takes);
     }
 
-    /// Forgets what an earlier field of the same name has left: of several the last one counts.
-    fn clear(&self, slots: &mut [Option<&RawValue>]) {
+    /// Takes what another tree takes, too.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.is_taken |= other.is_taken;
+        self.slots.extend(&other.slots);
+        other.fields.iter().for_each(|(name, tree)| self.field(name).join(tree));
+        other.elements.iter().for_each(|(index, tree)| self.element(*index).join(tree));
+    }
+
+    /// Of a field; made, if there is none yet.
+    pub(crate) fn field(&mut self, name: &str) -> &mut Self {
+        let at = self.fields.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
+            self.fields.push((name.into(), Self::default()));
+            self.fields.len() - 1
+        });
+        &mut self.fields[at].1
+    }
+
+    fn element(&mut self, index: usize) -> &mut Self {
+        let at = self.elements.iter().position(|(known, _)| *known == index).unwrap_or_else(|| {
+            self.elements.push((index, Self::default()));
+            self.elements.len() - 1
+        });
+        &mut self.elements[at].1
+    }
+
+    /// Forgets what an earlier field of the same name has left (of several the last one counts), or another document.
+    pub(crate) fn clear(&self, slots: &mut [Option<Raw<'_>>]) {
         for &slot in &self.slots {
             slots[slot] = None;
         }
@@ -82,7 +120,7 @@ impl Tree {
         inner.for_each(|tree| tree.clear(slots));
     }
 
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         !self.fields.is_empty() || !self.elements.is_empty()
     }
 
@@ -96,7 +134,38 @@ impl Tree {
     pub(crate) fn fill<'de>(
         &self,
         document: &'de [u8],
-        slots: &mut [Option<&'de RawValue>],
+        slots: &mut [Option<Raw<'de>>],
+        mut rest: Option<&mut Rest<'de>>,
+    ) -> Result<(), Misfit> {
+        match self.skim(document, slots, rest.as_deref_mut()) {
+            Some(()) => Ok(()),
+            None => self.walk(document, slots, rest),
+        }
+    }
+
+    /// The fast way. `None`: `slots` and `rest` are as they were, and the document is for the other one.
+    pub(crate) fn skim<'de>(
+        &self,
+        document: &'de [u8],
+        slots: &mut [Option<Raw<'de>>],
+        mut rest: Option<&mut Rest<'de>>,
+    ) -> Option<()> {
+        let before = rest.as_ref().map_or(0, |rest| rest.len());
+        let skimmed = skim::fill(self, document, slots, rest.as_deref_mut());
+        if skimmed.is_none() {
+            self.clear(slots);
+            if let Some(rest) = rest {
+                rest.truncate(before);
+            }
+        }
+        skimmed
+    }
+
+    /// The way that takes everything.
+    pub(super) fn walk<'de>(
+        &self,
+        document: &'de [u8],
+        slots: &mut [Option<Raw<'de>>],
         rest: Option<&mut Rest<'de>>,
     ) -> Result<(), Misfit> {
         let mut json = serde_json::Deserializer::from_slice(document);
@@ -111,13 +180,13 @@ impl Tree {
         }
         let whole = <&RawValue>::deserialize(&mut json)?;
         json.end()?;
-        self.take(whole, slots, rest)
+        self.take(whole.into(), slots, rest)
     }
 
     fn take<'de>(
         &self,
-        raw: &'de RawValue,
-        slots: &mut [Option<&'de RawValue>],
+        raw: Raw<'de>,
+        slots: &mut [Option<Raw<'de>>],
         rest: Option<&mut Rest<'de>>,
     ) -> Result<(), Misfit> {
         for &slot in &self.slots {
@@ -154,7 +223,7 @@ impl Tree {
 /// Through an object.
 struct Walk<'t, 's, 'de> {
     tree: &'t Tree,
-    slots: &'s mut [Option<&'de RawValue>],
+    slots: &'s mut [Option<Raw<'de>>],
     rest: Option<&'s mut Rest<'de>>,
     misfit: Option<Misfit>,
 }
@@ -184,7 +253,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
                 if guessed { Some(next) } else { fields.iter().position(|(known, _)| **known == *name) };
             match (found, self.rest.as_mut()) {
                 (Some(at), _) => {
-                    let value: &'de RawValue = map.next_value()?;
+                    let value: Raw<'de> = map.next_value::<&RawValue>()?.into();
                     next = at + 1;
                     let tree = &fields[at].1;
                     if tree.goes_on() {
@@ -197,7 +266,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
                         self.misfit.get_or_insert(misfit);
                     }
                 }
-                (None, Some(rest)) => rest.push((name, map.next_value()?)),
+                (None, Some(rest)) => rest.push((name, map.next_value::<&RawValue>()?.into())),
                 (None, None) => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -237,7 +306,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
 /// Through an array.
 struct Elements<'t, 's, 'de> {
     tree: &'t Tree,
-    slots: &'s mut [Option<&'de RawValue>],
+    slots: &'s mut [Option<Raw<'de>>],
     misfit: Option<Misfit>,
 }
 
@@ -260,7 +329,7 @@ impl<'de> Visitor<'de> for Elements<'_, '_, 'de> {
         let mut index = 0;
         while let Some(value) = array.next_element::<&'de RawValue>()? {
             for (_, tree) in self.tree.elements.iter().filter(|(wanted, _)| *wanted == index) {
-                if let Err(misfit) = tree.take(value, self.slots, None) {
+                if let Err(misfit) = tree.take(value.into(), self.slots, None) {
                     self.misfit.get_or_insert(misfit);
                 }
             }

@@ -1,5 +1,6 @@
 //! What a worker of a pipeline does with a batch.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,6 +14,7 @@ use super::map::{Headers as _, Input, Mapped, Outcome};
 use super::schemas::Schemas;
 use super::sink::Sink;
 use super::wire::{KEY_HEADER, SchemaId, VALUE_HEADER};
+use crate::config::is_pattern;
 use crate::sink::{Failure, Rows};
 use crate::{Batch, Handler, HandlerError, Record, Table, TableSink, Tx};
 
@@ -35,19 +37,24 @@ struct Router {
     growth: Arc<Growth>,
     /// Schemas of which it is known what they add to a sink that takes all their fields.
     noted: RwLock<HashSet<(usize, SchemaId)>>,
-    /// Patterns are not matched anew for each record.
-    known: RwLock<HashMap<Box<str>, Arc<[usize]>>>,
+    /// Of topics that sinks name: for each record they are looked up without a lock.
+    named: HashMap<String, Vec<usize>>,
+    /// Of those that only patterns match, which are not matched anew for each record.
+    known: RwLock<HashMap<Box<str>, Vec<usize>>>,
 }
 
 impl PipelineHandler {
     pub(super) fn new(sinks: &Arc<[Sink]>, growth: &Arc<Growth>) -> Self {
         let asks = |codec: &Codec| matches!(codec, Codec::Named(..) | Codec::Version(..));
         let asks = sinks.iter().any(|sink| asks(&sink.key_codec) || asks(&sink.value_codec));
+        let names = sinks.iter().flat_map(|sink| &sink.topics).filter(|topic| !is_pattern(topic));
+        let named = names.map(|topic| (topic.clone(), taking(sinks, topic))).collect();
         let router = Arc::new(Router {
             sinks: Arc::clone(sinks),
             asks,
             growth: Arc::clone(growth),
             noted: RwLock::default(),
+            named,
             known: RwLock::default(),
         });
         let tables: Vec<_> = sinks.iter().map(|sink| sink.table.clone()).collect();
@@ -112,14 +119,16 @@ impl Handler for PipelineHandler {
 }
 
 impl Router {
-    fn of(&self, topic: &str) -> Arc<[usize]> {
-        if let Some(sinks) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
-            return Arc::clone(sinks);
+    fn of(&self, topic: &str) -> Cow<'_, [usize]> {
+        if let Some(sinks) = self.named.get(topic) {
+            return Cow::Borrowed(sinks);
         }
-        let taking = self.sinks.iter().enumerate().filter(|(_, sink)| sink.takes(topic)).map(|(at, _)| at);
-        let taking: Arc<[usize]> = taking.collect();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(topic.into()).or_insert(taking))
+        if let Some(sinks) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
+            return Cow::Owned(sinks.clone());
+        }
+        let taking = taking(&self.sinks, topic);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(topic.into(), taking.clone());
+        Cow::Owned(taking)
     }
 
     /// A schema that is here may have more fields than its sink takes.
@@ -161,6 +170,11 @@ impl Router {
         }
         missing
     }
+}
+
+/// The sinks that take a topic.
+fn taking(sinks: &[Sink], topic: &str) -> Vec<usize> {
+    (0..sinks.len()).filter(|&at| sinks[at].takes(topic)).collect()
 }
 
 impl fmt::Debug for Router {

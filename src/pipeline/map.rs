@@ -6,7 +6,7 @@ use super::cell::Cell;
 use super::condition::Literal;
 use super::connect::{Buffers, Unwrapped};
 use super::debezium::{Change, Event};
-use super::extract::{Misfit, Rest};
+use super::extract::{Misfit, Raw, Rest};
 use super::file::{Deletes, Envelope, Extra, Format, KeyFormat, Missing, Unit};
 use super::path::Root;
 use super::semantic;
@@ -66,7 +66,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Mapped<'a> {
     sink: &'a Sink,
     input: Input<'a>,
-    slots: Vec<Option<&'a RawValue>>,
+    slots: Vec<Option<Raw<'a>>>,
     rest: Rest<'a>,
     pub(crate) outcome: Outcome,
     /// A deletion says what the row was.
@@ -163,17 +163,27 @@ impl<'a> Mapped<'a> {
 
     fn event(&mut self, value: &'a [u8]) -> Result<Outcome, String> {
         let sink = self.sink;
-        let unwrapped = sink.envelopes.unwrap_if("value", value, &self.buffers.value)?;
-        self.value_has_schema |= unwrapped.has_schema;
-        let Event { change } = Event::read(unwrapped.document)?;
-        if !sink.event_tree.is_empty() {
-            let filled = sink.event_tree.fill(unwrapped.document, &mut self.slots, None);
-            filled.map_err(|misfit| explain("value", &misfit))?;
-        }
+        let Event { change, is_taken } = match sink.parts.plain(value, &mut self.slots) {
+            Some(event) => event?,
+            None => {
+                let Unwrapped { document, has_schema } =
+                    sink.envelopes.unwrap_if("value", value, &self.buffers.value)?;
+                self.value_has_schema |= has_schema;
+                let event = sink.parts.read(document, &mut self.slots)?;
+                if !event.is_taken && !sink.event_tree.is_empty() {
+                    let filled = sink.event_tree.fill(document, &mut self.slots, None);
+                    filled.map_err(|misfit| explain("value", &misfit))?;
+                }
+                event
+            }
+        };
         match change {
             Change::Message => Ok(Outcome::Nothing),
+            Change::Written(_) if is_taken && sink.takes_rows_with_events => self.meant_row(None),
             Change::Written(row) => self.row(row.get().as_bytes()),
             Change::Deleted(row) => {
+                // Of a row that is there no more, `after` says nothing.
+                sink.value_tree.clear(&mut self.slots);
                 self.has_before = row.is_some();
                 match row {
                     Some(row) => match sink.value_tree.fill(row.get().as_bytes(), &mut self.slots, None) {
@@ -238,7 +248,7 @@ impl<'a> Mapped<'a> {
     }
 
     /// A value of the key or the value, for a column.
-    fn json(&self, raw: &'a RawValue, unit: Option<Unit>) -> Result<Cell<'a>, String> {
+    fn json(&self, raw: Raw<'a>, unit: Option<Unit>) -> Result<Cell<'a>, String> {
         let documents = [self.buffers.value.get(), self.buffers.key.get()];
         if let Some(what) = documents.into_iter().flatten().find_map(|document| document.failure(raw)) {
             return Err(what.to_owned());
@@ -317,7 +327,7 @@ impl<'a> Mapped<'a> {
                  the source, or leave the column out"
             ));
         }
-        if self.rest.iter().any(|(_, raw)| unchanged.is_in(raw)) {
+        if self.rest.iter().any(|(_, raw)| unchanged.is_in(*raw)) {
             return Err(
                 "a large value that has not changed is not in the event, and would go into `rest`".to_owned()
             );
@@ -379,9 +389,9 @@ impl<'a> Mapped<'a> {
         }
         match self.sink.key_format {
             KeyFormat::Json => {
-                let raw =
+                let raw: &RawValue =
                     serde_json::from_slice(key).map_err(|error| format!("key: {}", describe(&error)))?;
-                self.json(raw, unit)
+                self.json(raw.into(), unit)
             }
             _ => self.cell_of(&Source::Key),
         }
@@ -406,7 +416,7 @@ impl<'a> Mapped<'a> {
             Source::Timestamp => self.input.timestamp_ms.map_or(Cell::Null, Cell::Instant),
             Source::Rest => {
                 for (_, raw) in &self.rest {
-                    self.json(raw, None)?;
+                    self.json(*raw, None)?;
                 }
                 Cell::Object(object(&self.rest))
             }
@@ -417,13 +427,13 @@ impl<'a> Mapped<'a> {
     }
 }
 
-fn is_within(raw: &RawValue, document: &[u8]) -> bool {
+fn is_within(raw: Raw<'_>, document: &[u8]) -> bool {
     let start = document.as_ptr().addr();
     (start..start + document.len()).contains(&raw.get().as_ptr().addr())
 }
 
 /// A number of an event that is none.
-fn infinity(raw: &RawValue, unit: Unit) -> Option<&'static str> {
+fn infinity(raw: Raw<'_>, unit: Unit) -> Option<&'static str> {
     semantic::infinity(raw.get().parse().ok()?, unit)
 }
 

@@ -4,7 +4,8 @@
 //! 64-bit integers are numbers, bytes are `\x…`, and the well-known types become what a column takes. A field without
 //! presence that is not there has its type's default; one with presence (`optional`, messages, `oneof`) is not there.
 
-use std::borrow::Cow;
+mod flat;
+
 use std::collections::HashMap;
 
 use prost_reflect::{
@@ -13,6 +14,7 @@ use prost_reflect::{
 };
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
+use self::flat::Flat;
 use super::file::Unit;
 use super::semantic;
 
@@ -21,7 +23,14 @@ use super::semantic;
 pub(crate) struct Schema {
     pool: DescriptorPool,
     /// The file's first message, which most records are.
-    first: MessageDescriptor,
+    first: Message,
+}
+
+/// A message that records may be.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) descriptor: MessageDescriptor,
+    flat: Option<Flat>,
 }
 
 /// The name of a schema that has none.
@@ -46,13 +55,13 @@ impl Schema {
         let pool = compiler.descriptor_pool();
         let file = pool.get_file_by_name(MAIN).ok_or("cannot be compiled: it is not there")?;
         let first = file.messages().next().ok_or("has no message")?;
-        Ok(Self { pool, first })
+        Ok(Self { pool, first: Message::new(first) })
     }
 
     /// Its message, if it has one outermost one.
     pub(crate) fn only(&self) -> Option<&MessageDescriptor> {
-        let messages = self.first.parent_file().messages().count();
-        (messages == 1).then_some(&self.first)
+        let first = &self.first.descriptor;
+        (first.parent_file().messages().count() == 1).then_some(first)
     }
 
     /// By its name, with its package; or without, if the file has a package.
@@ -60,7 +69,7 @@ impl Schema {
     /// # Errors
     /// If there is none.
     pub(crate) fn message(&self, name: &str) -> Result<MessageDescriptor, String> {
-        let package = self.first.package_name();
+        let package = self.first.descriptor.package_name();
         let found = self.pool.get_message_by_name(name);
         let found = found.or_else(|| self.pool.get_message_by_name(&format!("{package}.{name}")));
         found.ok_or_else(|| format!("has no message {name}"))
@@ -68,15 +77,15 @@ impl Schema {
 
     /// By the numbers in a frame: the number of a message in the file, then of one in it, and so on. Maps' entries do not
     /// count, as they do not for Confluent's Java serializer.
-    fn numbered(&self, indexes: &[usize]) -> Option<Cow<'_, MessageDescriptor>> {
-        let Some((&first, inner)) = indexes.split_first() else { return Some(Cow::Borrowed(&self.first)) };
+    fn numbered(&self, indexes: &[usize]) -> Option<MessageDescriptor> {
+        let (&first, inner) = indexes.split_first()?;
         let file = self.pool.get_file_by_name(MAIN)?;
         let mut message = file.messages().nth(first)?;
         for &index in inner {
             let child = message.child_messages().filter(|child| !child.is_map_entry()).nth(index)?;
             message = child;
         }
-        Some(Cow::Owned(message))
+        Some(message)
     }
 
     /// Appends a message as JSON; `indexes`: which one it is.
@@ -84,17 +93,37 @@ impl Schema {
     /// # Errors
     /// Why it is none, in words that complete "value: "; nothing of it is in them.
     pub(crate) fn read(&self, indexes: &[usize], bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        if indexes.is_empty() || indexes == [0] {
+            return self.first.read(bytes, out);
+        }
         let message = self.numbered(indexes);
         let message = message.ok_or("it is of a message that its Protobuf schema does not have")?;
         read(&message, bytes, out)
     }
 }
 
-/// Appends a message as JSON.
-///
-/// # Errors
-/// As [`Schema::read`].
-pub(crate) fn read(message: &MessageDescriptor, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+impl Message {
+    pub(crate) fn new(descriptor: MessageDescriptor) -> Self {
+        let flat = Flat::new(&descriptor);
+        Self { descriptor, flat }
+    }
+
+    /// Appends one as JSON.
+    ///
+    /// # Errors
+    /// As [`Schema::read`].
+    pub(crate) fn read(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        let start = out.len();
+        if self.flat.as_ref().is_some_and(|flat| flat.write(bytes, out).is_some()) {
+            return Ok(());
+        }
+        out.truncate(start);
+        read(&self.descriptor, bytes, out)
+    }
+}
+
+/// Appends any message as JSON.
+fn read(message: &MessageDescriptor, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     // The decoder's error may quote a value.
     let message = DynamicMessage::decode(message.clone(), bytes)
         .map_err(|_| "it is not of its Protobuf schema".to_owned())?;

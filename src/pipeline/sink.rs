@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::codec::Codec;
 use super::condition::{Comparison, Condition, Literal};
 use super::connect::KnownSchemas;
+use super::debezium::Parts;
 use super::evolve::{self, Job, Wanted, WantedColumn};
 use super::extract::Tree;
 use super::file::{
@@ -55,6 +56,10 @@ pub(crate) struct Sink {
     pub(crate) key_tree: Tree,
     pub(crate) value_tree: Tree,
     pub(crate) event_tree: Tree,
+    /// Of a change event: these trees in one.
+    pub(crate) parts: Parts,
+    /// Whether the row that is written is among them.
+    pub(crate) takes_rows_with_events: bool,
     pub(crate) slots: usize,
     /// What a tombstone's key says of columns whose values are in the value otherwise.
     pub(crate) deletion_tree: Tree,
@@ -150,6 +155,8 @@ impl Sink {
             key_tree: Tree::default(),
             value_tree: Tree::default(),
             event_tree: Tree::default(),
+            parts: Parts::default(),
+            takes_rows_with_events: false,
             slots: 0,
             deletion_tree: Tree::default(),
             has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
@@ -190,6 +197,13 @@ impl Sink {
                 return Err(format!("where: {} is a number, and no text", comparison.path));
             }
             sink.condition.push((source, comparison));
+        }
+        if sink.envelope == Envelope::Debezium {
+            // What is left of a row is known only where it is walked through alone.
+            sink.takes_rows_with_events = !sink.has_rest && !sink.value_tree.is_empty();
+            let row = sink.takes_rows_with_events.then_some(&sink.value_tree);
+            sink.parts = Parts::new(row, &sink.event_tree, sink.slots);
+            sink.slots = sink.parts.slots();
         }
         Ok(sink)
     }

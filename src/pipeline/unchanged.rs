@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use memchr::memmem::Finder;
-use serde_json::value::RawValue;
+
+use super::extract::Raw;
 
 /// Debezium's own.
 pub(crate) const DEBEZIUM: &str = "__debezium_unavailable_value";
@@ -57,7 +58,7 @@ impl Unchanged {
     }
 
     /// Whether it stands for the value.
-    pub(crate) fn is(&self, raw: &RawValue) -> bool {
+    pub(crate) fn is(&self, raw: Raw<'_>) -> bool {
         let inner = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         inner.is_some_and(|inner| {
             let [text, others @ ..] = &self.whole;
@@ -68,7 +69,7 @@ impl Unchanged {
     }
 
     /// Whether it is in the value, which is more: an array of such values, an object.
-    pub(crate) fn is_in(&self, raw: &RawValue) -> bool {
+    pub(crate) fn is_in(&self, raw: Raw<'_>) -> bool {
         let text = raw.get().as_bytes();
         text.len() > self.whole[0].len() && self.within.iter().any(|form| form.find(text).is_some())
     }
@@ -105,11 +106,11 @@ mod tests {
             ("null", false, false),
             ("17", false, false),
         ] {
-            let raw: &RawValue = serde_json::from_str(json).unwrap();
+            let raw = Raw::of(json);
             assert_eq!((unchanged.is(raw), unchanged.is_in(raw)), (is, is_in), "{json}");
         }
         let quoted = Unchanged::new("not \"said\"").unwrap();
-        assert!(quoted.is(serde_json::from_str(r#""not \"said\"""#).unwrap()));
+        assert!(quoted.is(Raw::of(r#""not \"said\"""#)));
         assert!(Unchanged::new("short").unwrap_err().contains("at least 8"));
     }
 }

@@ -6,6 +6,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 
 use super::Plan;
+use crate::pipeline::extract::Raw;
 
 fn to_avro_datum(schema: &Schema, value: Known) -> Vec<u8> {
     GenericDatumWriter::builder(schema).build().unwrap().write_value_to_vec(value).unwrap()
@@ -194,15 +195,12 @@ fn what_is_not_in_an_event_is_no_date_and_no_number() {
     ] {
         let bytes = to_avro_datum(&Schema::parse_str(&plain).unwrap(), value);
         let json = of_bytes(&schema, &bytes).unwrap();
-        assert!(
-            crate::pipeline::unchanged::UNAVAILABLE.is_in(serde_json::from_str(&json).unwrap()),
-            "{json}"
-        );
+        assert!(crate::pipeline::unchanged::UNAVAILABLE.is_in(Raw::of(&json)), "{json}");
     }
     let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#;
     let bytes = to_avro_datum(&Schema::Bytes, Known::Bytes(word.as_bytes().to_vec()));
     let json = of_bytes(decimal, &bytes).unwrap();
-    assert!(crate::pipeline::unchanged::UNAVAILABLE.is(serde_json::from_str(&json).unwrap()), "{json}");
+    assert!(crate::pipeline::unchanged::UNAVAILABLE.is(Raw::of(&json)), "{json}");
     // A few days are days.
     let bytes =
         to_avro_datum(&Schema::parse_str(&plain(r#""int""#)).unwrap(), Known::Array(vec![Known::Int(95)]));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::extract::Name;
+use super::super::extract::{Name, Raw};
 use super::super::semantic::{self, Semantic};
 use super::super::unchanged::{DEBEZIUM, UNAVAILABLE};
 use super::Canonical;
@@ -22,7 +22,7 @@ const OTHER_KIND: &str = "not of the kind that its schema says";
 
 /// # Errors
 /// If it cannot be walked through. (A value that cannot be written is in [`Canonical::failures`].)
-pub(super) fn write(plan: &Plan, payload: &RawValue) -> Result<Canonical, String> {
+pub(super) fn write(plan: &Plan, payload: Raw<'_>) -> Result<Canonical, String> {
     let mut pen = Pen {
         out: Vec::with_capacity(payload.get().len() + payload.get().len() / 4),
         scratch: Vec::new(),
@@ -63,7 +63,7 @@ impl fmt::Display for Failure<'_> {
 }
 
 impl<'p> Pen<'p> {
-    fn value(&mut self, plan: &'p Plan, raw: &RawValue) -> serde_json::Result<()> {
+    fn value(&mut self, plan: &'p Plan, raw: Raw<'_>) -> serde_json::Result<()> {
         semantic::within(&self.out).map_err(serde::de::Error::custom)?;
         let first = raw.get().as_bytes().first().copied();
         match (plan, first) {
@@ -81,7 +81,7 @@ impl<'p> Pen<'p> {
         Ok(())
     }
 
-    fn leaf(&mut self, plan: &Plan, raw: &RawValue) {
+    fn leaf(&mut self, plan: &Plan, raw: Raw<'_>) {
         let start = self.out.len();
         if let Err(what) = self.plain(plan, raw) {
             self.fail(start, what);
@@ -95,7 +95,7 @@ impl<'p> Pen<'p> {
         self.failures.push(Failure { range: start..self.out.len(), what, path: Vec::new() });
     }
 
-    fn plain(&mut self, plan: &Plan, raw: &RawValue) -> Result<(), &'static str> {
+    fn plain(&mut self, plan: &Plan, raw: Raw<'_>) -> Result<(), &'static str> {
         let text = raw.get();
         let semantic = match plan {
             Plan::Meant(semantic) => semantic,
@@ -149,7 +149,7 @@ impl<'p> Pen<'p> {
     }
 
     /// A map's key: a string, whatever it is.
-    fn key(&mut self, plan: &'p Plan, raw: &RawValue) -> serde_json::Result<()> {
+    fn key(&mut self, plan: &'p Plan, raw: Raw<'_>) -> serde_json::Result<()> {
         let start = self.out.len();
         self.value(plan, raw)?;
         if self.out.get(start) != Some(&b'"') {
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 }
                 _ => (&Plan::Raw, None),
             };
-            pen.value(plan, raw).map_err(serde::de::Error::custom)?;
+            pen.value(plan, raw.into()).map_err(serde::de::Error::custom)?;
             if let Some(field) = field {
                 for failure in &mut pen.failures[failures..] {
                     failure.path.push(field);
@@ -248,13 +248,13 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 pen.out.push(b',');
             }
             let written = match self.plan {
-                Plan::Array(items) => pen.value(items, raw),
+                Plan::Array(items) => pen.value(items, raw.into()),
                 Plan::Pairs(keys, values) => {
                     let (key, value): (&RawValue, &RawValue) = serde_json::from_str(raw.get())
                         .map_err(|_| serde::de::Error::custom("a map with an entry that is no pair"))?;
-                    pen.key(keys, key).and_then(|()| {
+                    pen.key(keys, key.into()).and_then(|()| {
                         pen.out.push(b':');
-                        pen.value(values, value)
+                        pen.value(values, value.into())
                     })
                 }
                 _ => Ok(()),

@@ -1,8 +1,8 @@
 //! What the values of a field have in common.
 
 use bytes::BytesMut;
-use serde_json::value::RawValue;
 
+use crate::pipeline::extract::Raw;
 use crate::sink::{put_date, put_timestamp, unquoted};
 
 /// Integers between these may be instants: from 2001 to 2099, in seconds.
@@ -32,7 +32,7 @@ pub(super) struct Kinds {
 const UNITS: [(&str, i64); 4] = [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)];
 
 impl Kinds {
-    pub(super) fn note(&mut self, raw: &RawValue) {
+    pub(super) fn note(&mut self, raw: Raw<'_>) {
         match raw.get().as_bytes().first() {
             Some(b'n') | None => self.nulls += 1,
             Some(b't' | b'f') => self.booleans += 1,
@@ -53,7 +53,7 @@ impl Kinds {
         }
     }
 
-    fn note_text(&mut self, raw: &RawValue) {
+    fn note_text(&mut self, raw: Raw<'_>) {
         self.texts += 1;
         let Ok(text) = unquoted(raw.get()) else { return };
         self.nuls += usize::from(text.contains('\0'));

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::kind::Kinds;
 use crate::offsets::ReadRecord;
-use crate::pipeline::extract::Tree;
+use crate::pipeline::extract::{Raw, Tree};
 
 /// Fields beyond these are not looked at.
 const MAX_FIELDS: usize = 300;
@@ -186,7 +186,7 @@ impl Survey {
     }
 }
 
-type Name<'a> = (Cow<'a, str>, &'a RawValue);
+type Name<'a> = (Cow<'a, str>, Raw<'a>);
 
 /// The fields of a JSON object, in their order; none: it is no object.
 fn fields(document: &[u8]) -> Option<Vec<Name<'_>>> {

@@ -179,6 +179,105 @@ crate::fuzz::fuzz!(
         if SCHEMA.read(&[], bytes, &mut out).is_ok() {
             serde_json::from_slice::<serde_json::Value>(&out).unwrap();
         }
+        same(&SCHEMA, bytes);
+    }
+);
+
+/// A message without a tree of its values is the same message; gives what it is, if the fast way took it.
+fn same(schema: &Schema, bytes: &[u8]) -> Option<String> {
+    let (mut fast, mut slow) = (Vec::new(), Vec::new());
+    schema.first.flat.as_ref()?.write(bytes, &mut fast)?;
+    super::read(&schema.first.descriptor, bytes, &mut slow).unwrap();
+    assert_eq!(String::from_utf8(fast), String::from_utf8(slow.clone()));
+    String::from_utf8(slow).ok()
+}
+
+/// All plain types, with presence and without; and what is not plain between them.
+const PLAIN: &str = r#"
+    syntax = "proto3";
+    message Plain {
+        double d = 1; float f = 2; int32 i = 3; int64 l = 4; uint32 u = 5; uint64 ul = 6; sint32 si = 7; sint64 sl = 8;
+        fixed32 fi = 9; fixed64 fl = 10; sfixed32 sfi = 11; sfixed64 sfl = 12; bool b = 13; string s = 14; bytes y = 15;
+        E e = 16; optional string os = 17; optional int32 oi = 1000;
+        repeated int32 many = 18; Plain inner = 19; oneof one { string x = 20; int32 z = 21; }
+        enum E { NONE = 0; SOME = 7; }
+    }
+"#;
+
+#[test]
+fn plain_fields_are_read_without_a_tree() {
+    let schema = Schema::new(PLAIN, HashMap::new()).unwrap();
+    let mut message = DynamicMessage::new(schema.first.descriptor.clone());
+    let defaults = same(&schema, b"").unwrap();
+    assert!(defaults.starts_with(r#"{"d":0.0,"f":0.0,"i":0,"#) && !defaults.contains("oi"), "{defaults}");
+    for (name, value) in [
+        ("d", Value::F64(-0.1)),
+        ("f", Value::F32(f32::INFINITY)),
+        ("i", Value::I32(-1)),
+        ("l", Value::I64(i64::MIN)),
+        ("u", Value::U32(u32::MAX)),
+        ("ul", Value::U64(u64::MAX)),
+        ("si", Value::I32(i32::MIN)),
+        ("sl", Value::I64(i64::MIN + 1)),
+        ("fi", Value::U32(5)),
+        ("fl", Value::U64(6)),
+        ("sfi", Value::I32(-7)),
+        ("sfl", Value::I64(-8)),
+        ("b", Value::Bool(true)),
+        ("s", Value::String("a\"b\u{1}é".to_owned())),
+        ("y", Value::Bytes(vec![0, 255].into())),
+        ("e", Value::EnumNumber(7)),
+        ("os", Value::String(String::new())),
+        ("oi", Value::I32(0)),
+        ("many", Value::List(vec![Value::I32(1), Value::I32(-2)])),
+        ("z", Value::I32(3)),
+    ] {
+        message.set_field_by_name(name, value);
+        assert!(same(&schema, &message.encode_to_vec()).is_some(), "{name}");
+    }
+    let mut outer = message.clone();
+    outer.set_field_by_name("inner", Value::Message(message.clone()));
+    outer.set_field_by_name("e", Value::EnumNumber(8));
+    let all = same(&schema, &outer.encode_to_vec()).unwrap();
+    for part in [
+        r#""d":-0.1,"f":"Infinity","i":-1,"l":-9223372036854775808,"u":4294967295,"ul":18446744073709551615,"#,
+        r#""si":-2147483648,"sl":-9223372036854775807,"fi":5,"fl":6,"sfi":-7,"sfl":-8,"b":true,"#,
+        r#""y":"\\x00ff","e":8,"os":"","many":[1,-2],"inner":{"d":-0.1,"#,
+        r#""z":3,"oi":0}"#,
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    // A newer schema's fields, and varints that are longer than they need to be.
+    assert!(same(&schema, b"\xa8\x46\x01\xb2\x46\x01x\x18\x85\x80\x00").unwrap().contains("\"i\":5"));
+    // Of those that exclude each other, the last one.
+    let last = same(&schema, b"\xa2\x01\x01a\xa8\x01\x05").unwrap();
+    assert!(last.contains("\"z\":5") && !last.contains("\"x\""), "{last}");
+    for (bytes, why) in [
+        (&b"\x18\x01\x18\x02"[..], "twice"),
+        (b"\x18", "cut off"),
+        (b"\x72\x02a", "cut off, too"),
+        (b"\x72\x01\xff", "no text"),
+        (b"\x1a\x01\x01", "of another wire type"),
+        (b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", "more than 64 bits"),
+        (b"\x00\x00", "no field"),
+        (b"\x1b\x1c", "a group"),
+        (b"\xf8\xff\xff\xff\xff\x01\x00", "a number of more than 32 bits"),
+    ] {
+        assert_eq!(same(&schema, bytes), None, "{why}");
+    }
+}
+
+crate::fuzz::fuzz!(
+    /// Bytes that are nearly a message of plain fields.
+    any_bytes_are_the_same_with_a_tree_and_without,
+    &[
+        "\u{08}", "\u{18}\u{01}", "\u{18}", "\u{38}\u{03}", "\u{72}\u{01}s", "\u{72}", "\u{7a}\u{00}", "\u{68}\u{02}", "\u{4d}abcd",
+        "\u{51}abcdefgh", "\u{12}", "\u{7f}", "é", "\u{10}",
+    ],
+    |bytes| {
+        static SCHEMA: std::sync::LazyLock<Schema> =
+            std::sync::LazyLock::new(|| Schema::new(PLAIN, HashMap::new()).unwrap());
+        same(&SCHEMA, bytes);
     }
 );
 
