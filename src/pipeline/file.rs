@@ -77,6 +77,7 @@ pub(crate) struct SinkEntry {
     #[serde(default)]
     pub(crate) mode: Mode,
     pub(crate) key: Option<Vec<String>>,
+    pub(crate) version: Option<String>,
     pub(crate) rest: Option<String>,
     pub(crate) missing: Option<Missing>,
     #[serde(default)]

@@ -266,22 +266,25 @@ pub(super) fn push(
                 )));
             }
             let alone = key.len() == 1;
+            // The key, and the version.
+            let said = rows.deletion(at);
+            let cell = |column: usize| {
+                if key.contains(&column) {
+                    mapped.key_cell(column, alone)
+                } else if said.contains(&column) {
+                    mapped.version(column)
+                } else {
+                    mapped.mark(column)
+                }
+            };
             if matches!(sink.deletes, Deletes::Soft(_)) {
                 rows.update_to(at, |fields| {
-                    (0..sink.columns.len()).try_for_each(|column| {
-                        let cell = if key.contains(&column) {
-                            mapped.key_cell(column, alone)
-                        } else {
-                            mapped.mark(column)
-                        };
-                        fields.put(&cell.map_err(&mut note)?)
-                    })
+                    (0..sink.columns.len())
+                        .try_for_each(|column| fields.put(&cell(column).map_err(&mut note)?))
                 })
             } else {
                 rows.delete_from(at, |fields| {
-                    key.iter().try_for_each(|&column| {
-                        fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?)
-                    })
+                    said.iter().try_for_each(|&column| fields.put(&cell(column).map_err(&mut note)?))
                 })
             }
         }

@@ -69,6 +69,7 @@ fn sink() -> Value {
             "mode": one_of("How rows get into the table. Default: append", &["append", "insert_ignore", "upsert", "update"]),
             "key": { "description": "The table's columns by which an upsert finds a row. Default: its primary key",
                      "type": "array", "items": { "type": "string" } },
+            "version": text("The column by which the newer row of a key stays, however late the older one comes"),
             "rest": text("A json or jsonb column for the value's fields that no path names"),
             "missing": one_of("A path for which a record has nothing. Default: null, but not for all of them", &["null", "reject"]),
             "extra": one_of("A field that no path names. Default: ignore", &["ignore", "reject"]),

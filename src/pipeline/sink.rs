@@ -359,6 +359,10 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
         }
         table = table.key(key.iter().cloned());
     }
+    if let Some(version) = &entry.version {
+        check_version(entry, version, columns)?;
+        table = table.version(version);
+    }
     if entry.nul == Nul::Strip {
         table = table.nul(TableNul::Strip);
     }
@@ -385,6 +389,31 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
         table = table.source_timestamp(column);
     }
     Ok(table)
+}
+
+/// `columns`: none, if nobody was asked for them yet.
+fn check_version(entry: &SinkEntry, version: &str, columns: &[(String, ColumnEntry)]) -> Result<(), String> {
+    if !entry.mode.is_keyed() {
+        return Err("`version` needs mode = \"upsert\" or \"update\": it decides between two rows of a key"
+            .to_owned());
+    }
+    if entry.key.as_ref().is_some_and(|key| key.iter().any(|one| one == version)) {
+        return Err(format!("`version` names {version}, which is a column of the key"));
+    }
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let Some((_, ColumnEntry { from, .. })) = columns.iter().find(|(name, _)| name == version) else {
+        return Err(format!("`version` names {version}, which is not among `columns`"));
+    };
+    let is_in_value = from.parse::<Path>().is_ok_and(|path| path.root == Root::Value);
+    if is_in_value && entry.envelope != Envelope::Debezium && deletes(entry)?.are_applied() {
+        return Err(format!(
+            "a deletion has no value, and so no {from}, its `version`: take it from a header, the record's offset or \
+             timestamp, or say deletes = \"ignore\" or \"reject\""
+        ));
+    }
+    Ok(())
 }
 
 /// What stands for a value that is not said.

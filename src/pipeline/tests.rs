@@ -148,6 +148,18 @@ fn what_cannot_be_is_refused_with_the_line() {
             "a pattern begins with ^",
         ),
         ("columns = [\"id\"]\nkey = []", 4, "`key` names the columns"),
+        ("columns = [\"id\", \"n\"]\nversion = \"n\"", 4, "`version` needs mode = \"upsert\""),
+        ("columns = [\"id\", \"n\"]\nmode = \"upsert\"\nversion = \"x\"", 4, "`version` names x"),
+        (
+            "columns = [\"id\", \"n\"]\nmode = \"update\"\nkey = [\"id\"]\nversion = \"id\"",
+            4,
+            "a column of the key",
+        ),
+        (
+            "columns = [\"id\", \"n\"]\nmode = \"upsert\"\nkey_format = \"json\"\nversion = \"n\"",
+            4,
+            "a deletion has no value, and so no value.n",
+        ),
         (
             "columns = [\"id\"]\n[[sink]]\ntopic = \"o\"\ntable = \"public.Payments\"\ncolumns = [\"id\"]",
             8,
@@ -522,6 +534,32 @@ fn a_row_that_has_gone_may_stay_and_be_marked() {
     }
 }
 
+#[test]
+fn a_deletion_says_its_version() {
+    let test =
+        |value: &str, wanted: &str| format!("[[test]]\nname = \"t\"\nkey = \"5\"\n{value}\n{wanted}\n");
+    let event = |lsn: &str| {
+        format!(r#"value = '{{"op": "d", "before": {{"id": 5}}, "after": null, "source": {{{lsn}}}}}'"#)
+    };
+    let events = "envelope = \"debezium\"\nmode = \"upsert\"\nversion = \"lsn\"\n\
+                  columns = { id = \"value.id\", lsn = \"event.source.lsn\" }\n";
+    let unsaid = "rejects = \"column lsn: the deletion does not say its version\"";
+    for key in ["", "key = [\"id\"]\n", "deletes = { soft = \"gone\" }\nkey = [\"id\"]\n"] {
+        let events = format!("{events}{key}");
+        let deleted = "deletes.payments = [{ id = 5, lsn = 7 }]";
+        assert_eq!(tested(&events, &test(&event("\"lsn\": 7"), deleted)), [""; 0], "{key}");
+        let wrong = tested(&events, &test(&event("\"lsn\": 8"), deleted));
+        assert!(wrong.len() == 1 && wrong[0].contains("column lsn: 8 instead of 7"), "{key}: {wrong:?}");
+        assert_eq!(tested(&events, &test(&event(""), unsaid)), [""; 0], "{key}");
+    }
+    // Of a tombstone, the record itself says it.
+    let tombstones = "mode = \"upsert\"\nkey = [\"id\"]\nkey_format = \"string\"\nversion = \"n\"\n\
+                      columns = { id = \"key\", n = \"header.n\" }\n";
+    let headers = "headers = { n = \"7\" }";
+    assert_eq!(tested(tombstones, &test(headers, "deletes.payments = [{ id = \"5\", n = \"7\" }]")), [""; 0]);
+    assert_eq!(tested(tombstones, &test("", &unsaid.replace("lsn", "n"))), [""; 0]);
+}
+
 /// Where the schema and the reader part, an editor says what is not true.
 #[test]
 fn the_json_schema_knows_the_keys_that_are_read() {
@@ -637,7 +675,7 @@ fn the_pages_files_are_read_and_their_tests_hold() {
     pipeline.worker(PartialConfig::default()).unwrap();
     let passed: Vec<bool> = pipeline.test().iter().map(|result| result.differences.is_empty()).collect();
     assert_eq!(passed, [true]);
-    for (page, expected) in [("docs/pipeline.md", 8), ("README.md", 1)] {
+    for (page, expected) in [("docs/pipeline.md", 9), ("README.md", 1)] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
