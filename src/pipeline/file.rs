@@ -48,7 +48,7 @@ pub(crate) struct SecretEntry {
 }
 
 /// The schema of records that do not name theirs: of a file, or of a registry.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SchemaEntry {
     pub(crate) file: Option<String>,
@@ -58,7 +58,7 @@ pub(crate) struct SchemaEntry {
 }
 
 /// Topics into a table.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SinkEntry {
     pub(crate) topic: Names,
@@ -97,11 +97,11 @@ pub(crate) struct SinkEntry {
 }
 
 /// One, or several.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Names(pub(crate) Vec<String>);
 
 /// Where each column's value is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Columns(pub(crate) Vec<(String, ColumnEntry)>);
 
 #[derive(Debug, Clone, Deserialize)]
@@ -294,7 +294,7 @@ impl fmt::Display for Deletes {
 }
 
 /// Columns for where a record has come from.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Provenance {
     pub(crate) topic: Option<String>,

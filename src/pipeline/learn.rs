@@ -1,6 +1,7 @@
 //! What sinks take of the schemas of their records: the types of columns that may be made, and the columns themselves where
 //! the file lists none.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub(crate) struct Growth {
     heeded: bool,
     /// By sink.
     fields: Mutex<Vec<(usize, Vec<Field>)>>,
+    /// Topics that have come since, and whose tables are named by them.
+    topics: Mutex<HashSet<String>>,
     pub(crate) notify: Notify,
 }
 
@@ -80,6 +83,18 @@ impl Growth {
         tracing::info!(schema = %id, table, fields = names, "a schema has new fields: the worker begins anew, and makes columns of them");
         self.fields.lock().unwrap_or_else(PoisonError::into_inner).push((at, fields));
         self.notify.notify_one();
+    }
+
+    /// A topic that has come since the process began; whether somebody begins anew with its table.
+    pub(crate) fn note_topic(&self, topic: &str, table: &str) -> bool {
+        if !self.heeded {
+            return false;
+        }
+        if self.topics.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned()) {
+            tracing::info!(topic, table, "a topic is new: the worker begins anew, with its table");
+            self.notify.notify_one();
+        }
+        true
     }
 
     /// Whether something waits to be made.

@@ -56,7 +56,7 @@ fn sink() -> Value {
         "properties": {
             "topic": { "description": "A topic, a ^pattern, or a list of them",
                        "anyOf": [{ "type": "string" }, names] },
-            "table": text("The table, as SQL names it"),
+            "table": text("The table, as SQL names it; or shop.{topic[n]}, one of each topic's, named by its n-th part"),
             "columns": { "description": "A list of columns that have their fields' names, or column = \"value.path\". Default: the fields of the values' schema",
                          "anyOf": [names, { "type": "object", "additionalProperties": column }] },
             "key_format": one_of("What a record's key is. Default: none, it is not looked at",

@@ -341,9 +341,6 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
     if let Some(at) = (1..all.len()).find(|&at| all[..at].contains(&all[at])) {
         return Err(format!("column {} is named twice", all[at]));
     }
-    if entry.table.contains('{') {
-        return Err("`table` is one name: names made of the topic's are not supported yet".to_owned());
-    }
     let mut table = match entry.mode {
         Mode::Append => Table::append(&entry.table, names.iter().copied()),
         Mode::InsertIgnore => Table::insert_ignore(&entry.table, names.iter().copied()),

@@ -560,6 +560,51 @@ fn a_deletion_says_its_version() {
     assert_eq!(tested(tombstones, &test("", &unsaid.replace("lsn", "n"))), [""; 0]);
 }
 
+#[test]
+fn a_table_may_be_named_by_its_topic() {
+    let sinks = |topics: &str, more: &str| {
+        format!("{HEAD}[[sink]]\ntopic = {topics}\ntable = \"shop.{{topic[1]}}\"\ncolumns = [\"id\"]\n{more}")
+    };
+    let tables = |text: &str| -> Vec<(String, String)> {
+        let pipeline = parse(text).unwrap_or_else(|error| panic!("{}", error.report()));
+        pipeline.summary().into_iter().map(|sink| (sink.table, sink.topics.join(" "))).collect()
+    };
+    let of = |table: &str, topics: &str| (table.to_owned(), topics.to_owned());
+    let listed = sinks("[\"a.x\", \"a.y\", \"b.x\"]", "");
+    assert_eq!(tables(&listed), [of("shop.x", "a.x b.x"), of("shop.y", "a.y")]);
+    let test = "[[test]]\nname = \"t\"\ntopic = \"a.z\"\nvalue = '{\"id\": 5}'\nrows.\"shop.z\" = [{ id = 5 }]\n";
+    let pattern = sinks("[\"b.x\", '^a\\.[a-z]+$']", test);
+    let open = of("shop.{topic[1]}", "b.x ^a\\.[a-z]+$");
+    assert_eq!(tables(&pattern), [of("shop.x", "b.x"), of("shop.z", "a.z"), open]);
+    let mut pipeline = parse(&pattern).unwrap();
+    assert_eq!(pipeline.test()[0].differences, [""; 0]);
+    let worker = pipeline.worker(PartialConfig::default()).unwrap();
+    assert_eq!(worker.config().topics, ["b.x", r"^a\.[a-z]+$"], "whatever is known of it");
+    // What Kafka has, and no other.
+    pipeline.expand(&["a.n", "a.m", "a.z.z", "c.n", "a.N"].map(str::to_owned));
+    pipeline.compile().unwrap();
+    let known: Vec<_> = pipeline.sinks.iter().map(|sink| &*sink.table.name).collect();
+    assert_eq!(known, ["shop.m", "shop.n", "shop.x"]);
+    let another = format!("{pattern}[[sink]]\ntopic = \"o\"\ntable = \"shop.m\"\ncolumns = [\"id\"]\n");
+    let mut pipeline = parse(&another).unwrap();
+    pipeline.expand(&["a.m".to_owned()]);
+    assert!(pipeline.compile().unwrap_err().to_string().contains("in one sink"));
+    for (text, why) in [
+        (sinks("\"a\"", ""), "line 4: [[sink]] into table shop.{topic[1]}: topic a has no part 1"),
+        (sinks("\"^a.*\"", "").replace("shop.", ""), "a schema that is written out"),
+        (sinks("\"^a.*\"", "key = [\"n\"]"), "`key` names n, which is not among `columns`"),
+        (sinks("\"^*\"", ""), "pattern `^*`"),
+        (
+            sinks("\"^a.*\"", "on_bad_record = \"halt\"\n[[sink]]\ntopic = \"ab\"\ntable = \"o\"\ncolumns = [\"id\"]\n\
+                                on_bad_record = \"dead_letter\""),
+            "^a.* says otherwise of `on_bad_record` for topic ab",
+        ),
+    ] {
+        let said = parse(&text).unwrap_err().to_string();
+        assert!(said.contains(why), "{text}: {said}");
+    }
+}
+
 /// Where the schema and the reader part, an editor says what is not true.
 #[test]
 fn the_json_schema_knows_the_keys_that_are_read() {
@@ -675,7 +720,7 @@ fn the_pages_files_are_read_and_their_tests_hold() {
     pipeline.worker(PartialConfig::default()).unwrap();
     let passed: Vec<bool> = pipeline.test().iter().map(|result| result.differences.is_empty()).collect();
     assert_eq!(passed, [true]);
-    for (page, expected) in [("docs/pipeline.md", 9), ("README.md", 1)] {
+    for (page, expected) in [("docs/pipeline.md", 10), ("README.md", 1)] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();

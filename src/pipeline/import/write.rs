@@ -7,7 +7,8 @@ use super::connector::{Connector, Source};
 use super::consumer::Overrides;
 use super::registry::{Registry, Shown};
 use super::rows::{Column, Listed, Rows};
-use super::target::{Target, sql};
+use super::target::Target;
+use crate::pipeline::named::identifier;
 
 /// All that goes into the file.
 #[derive(Debug)]
@@ -69,9 +70,9 @@ impl Draft<'_> {
     fn grouped(&self) -> String {
         let names: Vec<String> = if self.rows.key.is_empty() {
             let known = self.rows.columns.iter().filter(|_| self.rows.listed == Listed::All);
-            known.map(|column| sql(&column.name)).collect()
+            known.map(|column| identifier(&column.name)).collect()
         } else {
-            self.rows.key.iter().map(|name| sql(name)).collect()
+            self.rows.key.iter().map(|name| identifier(name)).collect()
         };
         if names.is_empty() { "KEY_COLUMNS".to_owned() } else { names.join(", ") }
     }
