@@ -66,6 +66,8 @@ pub(crate) struct SinkEntry {
     /// None: the fields of the values' schema.
     #[serde(default)]
     pub(crate) columns: Columns,
+    /// Of these: what is between the names of objects and their fields, which become columns, too.
+    pub(crate) flatten: Option<String>,
     #[serde(default)]
     pub(crate) key_format: KeyFormat,
     #[serde(default)]

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::codec::{Codec, Kind};
 use super::file::{Envelope, Evolve, SinkEntry};
 use super::schemas::Schemas;
-use super::shape::Field;
+use super::shape::{self, Field};
 use super::sink::Sink;
 use super::wire::SchemaId;
 use crate::config::is_pattern;
@@ -64,8 +64,21 @@ impl Growth {
     /// What a schema adds to a sink.
     pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
         let Ok(decoder) = schemas.of(kind, id) else { return };
-        let mut fields = decoder.shape(sink.envelope == Envelope::Debezium).unwrap_or_default();
-        let is_taken = |field: &Field| sink.columns.iter().any(|column| column.name == field.name);
+        let is_event = sink.envelope == Envelope::Debezium;
+        let mut fields = decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default();
+        if let Some(twice) = shape::twice(&fields) {
+            tracing::warn!(schema = %id, table = sink.table.name, twice, "two fields of a schema have one column: the first one is taken");
+        }
+        let is_taken = |field: &Field| {
+            let taken = sink.columns.iter().find(|column| column.name == field.name);
+            if let Some(other) =
+                taken.and_then(|column| column.path.as_ref()).filter(|path| **path != field.path)
+            {
+                let (column, field) = (&field.name, &field.path);
+                tracing::warn!(schema = %id, table = sink.table.name, column, %field, taken_by = %other, "a schema has a field whose column takes another one");
+            }
+            taken.is_some()
+        };
         fields.retain(|field| !is_taken(field) && !sink.own.contains(&field.name));
         if fields.is_empty() {
             return;
@@ -151,9 +164,15 @@ pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned)
         }
         let is_event = sink.envelope == Envelope::Debezium;
         let decoder = schemas.of(kind, &id);
-        let fields = decoder.ok().and_then(|decoder| decoder.shape(is_event));
+        let flatten = entry.flatten.as_deref();
+        let fields = decoder.ok().and_then(|decoder| decoder.shape(is_event, flatten));
         match fields {
-            Some(fields) => learned.add(fields),
+            Some(fields) => {
+                if let Some(twice) = shape::twice(&fields) {
+                    return Err(refused(&format!("{id}: {twice}: take another separator for `flatten`")));
+                }
+                learned.add(fields);
+            }
             None if !sink.takes_all => {}
             None => {
                 return Err(refused(&format!(

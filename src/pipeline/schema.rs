@@ -59,6 +59,7 @@ fn sink() -> Value {
             "table": text("The table, as SQL names it; or shop.{topic[n]}, one of each topic's, named by its n-th part"),
             "columns": { "description": "A list of columns that have their fields' names, or column = \"value.path\". Default: the fields of the values' schema",
                          "anyOf": [names, { "type": "object", "additionalProperties": column }] },
+            "flatten": text("Without columns: objects in the values' schema become columns, too, with this between the names: _"),
             "key_format": one_of("What a record's key is. Default: none, it is not looked at",
                                  &["none", "string", "json", "bytes", "avro", "protobuf", "json_schema"]),
             "value": one_of("What a record's value is. Default: json",

@@ -572,7 +572,8 @@ fn a_table_may_be_named_by_its_topic() {
     let of = |table: &str, topics: &str| (table.to_owned(), topics.to_owned());
     let listed = sinks("[\"a.x\", \"a.y\", \"b.x\"]", "");
     assert_eq!(tables(&listed), [of("shop.x", "a.x b.x"), of("shop.y", "a.y")]);
-    let test = "[[test]]\nname = \"t\"\ntopic = \"a.z\"\nvalue = '{\"id\": 5}'\nrows.\"shop.z\" = [{ id = 5 }]\n";
+    let test =
+        "[[test]]\nname = \"t\"\ntopic = \"a.z\"\nvalue = '{\"id\": 5}'\nrows.\"shop.z\" = [{ id = 5 }]\n";
     let pattern = sinks("[\"b.x\", '^a\\.[a-z]+$']", test);
     let open = of("shop.{topic[1]}", "b.x ^a\\.[a-z]+$");
     assert_eq!(tables(&pattern), [of("shop.x", "b.x"), of("shop.z", "a.z"), open]);
@@ -595,8 +596,11 @@ fn a_table_may_be_named_by_its_topic() {
         (sinks("\"^a.*\"", "key = [\"n\"]"), "`key` names n, which is not among `columns`"),
         (sinks("\"^*\"", ""), "pattern `^*`"),
         (
-            sinks("\"^a.*\"", "on_bad_record = \"halt\"\n[[sink]]\ntopic = \"ab\"\ntable = \"o\"\ncolumns = [\"id\"]\n\
-                                on_bad_record = \"dead_letter\""),
+            sinks(
+                "\"^a.*\"",
+                "on_bad_record = \"halt\"\n[[sink]]\ntopic = \"ab\"\ntable = \"o\"\ncolumns = [\"id\"]\n\
+                                on_bad_record = \"dead_letter\"",
+            ),
             "^a.* says otherwise of `on_bad_record` for topic ab",
         ),
     ] {
@@ -813,12 +817,39 @@ fn columns_may_be_those_of_a_schema() {
         pipeline.sinks[0].job.wanted.columns.iter().map(|column| column.sql_type.clone()).collect();
     assert_eq!(typed, [Some("bigint".to_owned()), Some("text".to_owned())]);
     with("topic = \"t\"\nvalue = \"avro\"\nmode = \"upsert\"\nkey = [\"id\"]").unwrap();
+    // Objects in objects, by their paths; a key's field is looked for as it is called at the end of its own.
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"},{"name":"of","type":["null",
+        {"type":"record","name":"O","fields":[{"name":"id","type":"string"},{"name":"b-c","type":["null","int"]}]}]}]}"#;
+    std::fs::write(folder.path().join("o.avsc"), schema).unwrap();
+    let nested = file.replace("r.avsc", "o.avsc") + "flatten = \"_\"\n";
+    let tests = "[[test]]\nname = \"a\"\nvalue = '{\"id\": 1, \"of\": {\"id\": \"x\", \"b-c\": 2}}'\n\
+                 rows.t = [{ id = 1, of_id = \"x\", of_b-c = 2 }]\n\
+                 [[test]]\nname = \"b\"\nvalue = '{\"id\": 1, \"of\": null}'\nrows.t = [{ id = 1 }]\n";
+    let gone = "[[test]]\nname = \"c\"\nkey = '{\"id\": 7}'\ndeletes.t = [{ id = 7 }]\n";
+    let upsert = "mode = \"upsert\"\nkey_format = \"json\"\n";
+    for more in
+        [tests.to_owned(), format!("{upsert}{gone}{tests}"), format!("{upsert}key = [\"id\"]\n{gone}{tests}")]
+    {
+        for result in with(&format!("{nested}{more}")).unwrap().test() {
+            assert_eq!(result.differences, [""; 0], "{}: {more}", result.name);
+        }
+    }
+    let typed = with(&nested).unwrap();
+    let typed =
+        typed.sinks[0].job.wanted.columns.iter().map(|column| column.sql_type.as_deref().unwrap_or_default());
+    assert_eq!(typed.collect::<Vec<_>>(), ["bigint", "text", "integer"]);
+    let both = schema.replace("\"name\":\"id\",\"type\":\"long\"", "\"name\":\"of_id\",\"type\":\"long\"");
+    std::fs::write(folder.path().join("both.avsc"), both).unwrap();
     for (keys, why) in [
         (format!("{file}key = [\"nope\"]\nmode = \"upsert\""), "`key` names nope"),
         (file.replace("r.avsc", "text.avsc"), "its schema says none"),
         ("topic = \"t\"\nvalue = \"json_schema\"".to_owned(), "its schema says none"),
         ("topic = \"^t.*\"\nvalue = \"avro\"".to_owned(), "name the topics, or list the columns"),
         ("topic = \"t\"".to_owned(), "list the table's columns"),
+        (nested.replace("o.avsc", "both.avsc"), "column of_id is named twice"),
+        (nested.replace("\"_\"", "\"\""), "`flatten` is what stands between the names"),
+        (nested.replace("\"_\"", "\"'\""), "`flatten` is what stands between the names"),
+        (format!("{nested}columns = [\"id\"]"), "a path goes inside"),
     ] {
         let said = with(&keys).unwrap_err().to_string();
         assert!(said.contains(why), "{keys}: {said}");

@@ -19,6 +19,8 @@ pub(super) struct Draft<'a> {
     pub(super) registry: Option<&'a Registry>,
     pub(super) target: &'a Target,
     pub(super) rows: &'a Rows,
+    /// What is between the names of objects and their fields.
+    pub(super) flatten: Option<&'a str>,
 }
 
 /// Pages are read on terminals, too.
@@ -151,6 +153,9 @@ impl Draft<'_> {
         let _ = writeln!(file, "table = {}", text(&self.target.table));
         self.mode(file);
         self.columns(file);
+        if let Some(separator) = self.flatten {
+            let _ = writeln!(file, "flatten = {}", text(separator));
+        }
         if let Some([topic, partition, offset]) = &rows.provenance {
             let _ = writeln!(
                 file,
