@@ -39,10 +39,10 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that is a column.
-    pub(crate) fn push(&mut self, name: String, sql_type: String, not_null: bool) {
-        let names = self.around.iter().chain([&name]);
-        let steps = names.clone().map(|name| Step::Field(name.clone())).collect();
-        let name = names.map(String::as_str).collect::<Vec<_>>().join(self.separator.unwrap_or_default());
+    pub(crate) fn push(&mut self, name: &str, sql_type: String, not_null: bool) {
+        let names = self.around.iter().map(String::as_str).chain([name]);
+        let steps = names.clone().map(|name| Step::Field(name.to_owned())).collect();
+        let name = names.collect::<Vec<_>>().join(self.separator.unwrap_or_default());
         let not_null = not_null && self.optional == 0;
         self.found.push(Field { name, path: Path { root: Root::Value, steps }, sql_type, not_null });
     }
@@ -121,7 +121,7 @@ fn add_message(message: &MessageDescriptor, fields: &mut Fields<'_>, within: &mu
                 fields.enter(name, not_null, |fields| add_message(&inner, fields, within));
                 within.pop();
             }
-            _ => fields.push(name, of_field(&field), not_null),
+            _ => fields.push(&name, of_field(&field), not_null),
         }
     }
 }

@@ -28,7 +28,7 @@ impl Plan {
                     fields.enter(name, not_null, |fields| self.add(inner, fields, within))?;
                     within.pop();
                 }
-                _ => fields.push(name, self.sql_type(node), not_null),
+                _ => fields.push(&name, self.sql_type(node), not_null),
             }
         }
         Some(())
