@@ -18,6 +18,7 @@ pub mod import;
 mod infer;
 mod learn;
 mod map;
+mod named;
 mod path;
 mod preview;
 mod protobuf;
@@ -42,13 +43,14 @@ use self::file::{Evolve, File, OnBadRecord, RegistryEntry, SinkEntry, TestEntry}
 pub use self::handler::PipelineHandler;
 pub use self::infer::{InferOptions, infer};
 use self::learn::{Growth, Learned};
+use self::named::Template;
 pub use self::preview::{ColumnPreview, PartitionPreview, Preview, RejectedPreview, RowPreview, SinkPreview};
 use self::registry::Registry;
 pub use self::schema::json_schema;
 use self::schemas::Schemas;
 use self::sink::{Context, Sink};
-use crate::config::{OnRejected, is_pattern, line_at, place_in, suggest};
-use crate::error::{Error, Result};
+use crate::config::{OnRejected, TopicPattern, is_pattern, line_at, place_in, suggest};
+use crate::error::{Error, ErrorKind, Result};
 use crate::worker::Signals;
 use crate::{PartialConfig, RejectPolicy, Worker};
 
@@ -61,7 +63,11 @@ pub struct Pipeline {
     policies: Vec<(String, OnRejected)>,
     tests: Vec<TestEntry>,
     missing: Printed,
-    /// What the sinks are made of, each with its line: what is learned of schemas makes them anew.
+    /// As the file has them, each with its line.
+    written: Vec<(usize, SinkEntry)>,
+    /// Those of them whose tables are named by topics.
+    templates: Arc<[Template]>,
+    /// What the sinks are made of: what is learned of topics and schemas makes them anew.
     entries: Vec<(usize, SinkEntry)>,
     learned: Vec<Learned>,
     growth: Arc<Growth>,
@@ -105,7 +111,7 @@ impl Pipeline {
             Error::configuration(format!("the pipeline file {}, line {line}: {what}", path.display()))
         };
         let wrong = |(line, what): (usize, String)| at(line, &with_suggestion(what));
-        let Read { mut settings, sinks: entries, tests, registry } = read(text, path).map_err(wrong)?;
+        let Read { mut settings, sinks: written, tests, registry } = read(text, path).map_err(wrong)?;
         for key in file::KEYS {
             settings.remove(key);
         }
@@ -114,13 +120,19 @@ impl Pipeline {
             Ok::<_, Error>(Arc::new(Schemas::new(registry)))
         });
         let registry = registry.transpose()?;
-        if entries.is_empty() {
+        if written.is_empty() {
             return Err(Error::configuration(format!(
                 "the pipeline file {} has no [[sink]]: which topic goes into which table?",
                 path.display()
             )));
         }
         let settings = PartialConfig::from_table(settings, path, &file::KEYS)?;
+        let mut templates = Vec::new();
+        for (number, (line, entry)) in written.iter().enumerate() {
+            let template = Template::of(number, entry)
+                .map_err(|what| at(*line, &format!("[[sink]] into table {}: {what}", entry.table)))?;
+            templates.extend(template);
+        }
         let name = path
             .file_stem()
             .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
@@ -131,12 +143,17 @@ impl Pipeline {
             policies: Vec::new(),
             tests,
             missing: Printed::default(),
-            entries,
+            written,
+            templates: templates.into(),
+            entries: Vec::new(),
             learned: Vec::new(),
             growth: Arc::default(),
             registry,
             path: path.to_owned(),
         };
+        // Which topics there are nobody was asked: those of the tests are enough to run them.
+        let tested: Vec<String> = pipeline.tests.iter().filter_map(|test| test.topic.clone()).collect();
+        pipeline.expand(&tested);
         pipeline.compile()?;
         pipeline
             .check_tests()
@@ -144,44 +161,76 @@ impl Pipeline {
         Ok(pipeline)
     }
 
+    /// Makes one sink of each table that is named by these topics.
+    fn expand(&mut self, topics: &[String]) {
+        let mut templates = self.templates.to_vec();
+        templates.iter_mut().for_each(|template| template.learn(topics.iter().map(String::as_str)));
+        let mut entries: Vec<(usize, SinkEntry)> = Vec::new();
+        for (at, (line, entry)) in self.written.iter().enumerate() {
+            match templates.iter().find(|template| template.is_of(at)) {
+                Some(template) => entries.extend(template.sinks(entry).into_iter().map(|one| (*line, one))),
+                None => entries.push((*line, entry.clone())),
+            }
+        }
+        if !self.learned.is_empty() {
+            // What was learned of a table's schemas stays.
+            let known = |table: &str| self.entries.iter().position(|(_, entry)| entry.table == table);
+            let learned = |(_, entry): &(usize, SinkEntry)| {
+                known(&entry.table).and_then(|at| self.learned.get(at)).cloned().unwrap_or_default()
+            };
+            self.learned = entries.iter().map(learned).collect();
+        }
+        (self.entries, self.templates) = (entries, templates.into());
+    }
+
     /// Makes the sinks, by what is known of the schemas.
     fn compile(&mut self) -> Result<()> {
         let path = self.path.display();
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let (mut sinks, mut policies) = (Vec::<Sink>::new(), Vec::new());
+        let refused = |line: usize, table: &str, what: &str| {
+            Error::configuration(format!(
+                "the pipeline file {path}, line {line}: [[sink]] into table {table}: {what}"
+            ))
+        };
+        for template in &*self.templates {
+            let written = self.written.iter().enumerate().find(|(at, _)| template.is_of(*at));
+            let Some((_, (line, entry))) = written else { continue };
+            // Before its tables are known, too.
+            let context = Context { registry: self.registry.as_ref(), folder, learned: None };
+            Sink::compile(&template.sample(entry), &context)
+                .map_err(|what| refused(*line, &entry.table, &what))?;
+        }
+        let mut sinks = Vec::<Sink>::new();
         for (at, (line, entry)) in self.entries.iter().enumerate() {
-            let refused = |what: &str| {
-                Error::configuration(format!(
-                    "the pipeline file {path}, line {line}: [[sink]] into table {}: {what}",
-                    entry.table
-                ))
-            };
             let learned = self.learned.get(at);
             let context = Context { registry: self.registry.as_ref(), folder, learned };
-            let sink = Sink::compile(entry, &context).map_err(|what| refused(&what))?;
+            let sink = Sink::compile(entry, &context).map_err(|what| refused(*line, &entry.table, &what))?;
             if sinks.iter().any(|other| plain(&other.table.name) == plain(&sink.table.name)) {
                 return Err(refused(
+                    *line,
+                    &entry.table,
                     "another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
                      that its rows are written in the records' order",
                 ));
             }
-            if let Some(policy) = entry.on_bad_record {
-                for topic in &sink.topics {
-                    let policy = policy_of(policy);
-                    match policies.iter().find(|(other, _)| other == topic) {
-                        Some((_, other)) if *other != policy => {
-                            return Err(refused(&format!(
-                                "another sink says otherwise of `on_bad_record` for topic {topic}"
-                            )));
-                        }
-                        Some(_) => {}
-                        None => policies.push((topic.clone(), policy)),
-                    }
-                }
-            }
             sinks.push(sink);
         }
-        if let Some((topic, other)) = contradicting(&policies, &sinks) {
+        let mut policies: Vec<(String, OnRejected)> = Vec::new();
+        for (line, entry) in &self.written {
+            let Some(policy) = entry.on_bad_record.map(policy_of) else { continue };
+            for topic in &entry.topic.0 {
+                match policies.iter().find(|(other, _)| other == topic) {
+                    Some((_, other)) if *other != policy => {
+                        let what =
+                            format!("another sink says otherwise of `on_bad_record` for topic {topic}");
+                        return Err(refused(*line, &entry.table, &what));
+                    }
+                    Some(_) => {}
+                    None => policies.push((topic.clone(), policy)),
+                }
+            }
+        }
+        if let Some((topic, other)) = contradicting(&policies) {
             return Err(Error::configuration(format!(
                 "the pipeline file {path}: {other} says otherwise of `on_bad_record` for topic {topic}"
             )));
@@ -190,16 +239,45 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Asks Kafka which topics there are, where tables are named by those that a pattern matches; before
+    /// [`learn`](Self::learn). `settings` as of [`worker`](Self::worker). Waits for a Kafka that is away, or so long.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) if two sinks would write one table, or a setting is missing;
+    /// [`Kafka`](crate::ErrorKind::Kafka) if it has not answered in time.
+    pub async fn learn_topics(&mut self, settings: PartialConfig, limit: Option<Duration>) -> Result<()> {
+        // By the sinks as they are: they may become others.
+        self.grow();
+        if !self.templates.iter().any(Template::has_patterns) {
+            return Ok(());
+        }
+        let catalog = self.settings(settings)?.finish_operator()?.catalog()?;
+        let topics = match limit {
+            None => named::ask(&catalog).await,
+            Some(limit) => tokio::time::timeout(limit, named::ask(&catalog)).await.map_err(|_| {
+                let text = format!("Kafka has not told in {limit:?} which topics there are");
+                Error::new(ErrorKind::Kafka, text)
+            })?,
+        };
+        self.expand(&topics);
+        self.compile()
+    }
+
+    /// Takes what records have told of their schemas.
+    fn grow(&mut self) {
+        self.learned.resize(self.entries.len(), Learned::default());
+        learn::grow(&self.growth, &mut self.learned);
+        // Whoever has told of it may have told twice.
+        self.growth = Arc::new(Growth::heeded());
+    }
+
     /// Asks the registry for what the sinks take of their schemas, where the file leaves that open: the columns, or the
     /// types of columns that may be made. Waits for a registry that is away.
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) if the registry has no such schema, or it does not fit the file.
     pub async fn learn(&mut self) -> Result<()> {
-        self.learned.resize(self.entries.len(), Learned::default());
-        learn::grow(&self.growth, &mut self.learned);
-        // Whoever has told of it may have told twice.
-        self.growth = Arc::new(Growth::heeded());
+        self.grow();
         for (((_, entry), sink), learned) in self.entries.iter().zip(&*self.sinks).zip(&mut self.learned) {
             learn::learn(entry, sink, learned).await?;
         }
@@ -224,19 +302,25 @@ impl Pipeline {
         // From beginning to end: none is lost between two workers.
         let mut signals = Signals::new()?;
         loop {
+            let learn = async {
+                self.learn_topics(settings.clone(), None).await?;
+                self.learn().await
+            };
             tokio::select! {
-                learned = self.learn() => learned?,
+                learned = learn => learned?,
                 () = signals.next() => return Ok(()),
             }
             let growth = Arc::clone(&self.growth);
-            let worker = self.worker_of(settings.clone(), PipelineHandler::new(&self.sinks, &growth))?;
+            let handler = PipelineHandler::new(&self.sinks, &self.templates, &growth);
+            let worker = self.worker_of(settings.clone(), handler)?;
             if !signals.run(worker, growth.notify.notified()).await? {
                 return Ok(());
             }
         }
     }
 
-    /// What it does, sink by sink.
+    /// What it does, sink by sink. A table that is named by topics stands there as the file has it, unless it is known which
+    /// tables these are.
     #[must_use]
     pub fn summary(&self) -> Vec<SinkSummary> {
         let of = |sink: &Sink| SinkSummary {
@@ -244,13 +328,21 @@ impl Pipeline {
             table: sink.table.name.clone(),
             columns: (!sink.is_unlearned).then(|| sink.columns.len() + sink.table.sources.len()),
         };
-        self.sinks.iter().map(of).collect()
+        let open = self.templates.iter().filter(|template| template.has_patterns());
+        let open = open.filter_map(|template| {
+            let (_, (_, entry)) = self.written.iter().enumerate().find(|(at, _)| template.is_of(*at))?;
+            let folder = self.path.parent().unwrap_or(Path::new(""));
+            let context = Context { registry: self.registry.as_ref(), folder, learned: None };
+            let sample = Sink::compile(&template.sample(entry), &context).ok()?;
+            Some(SinkSummary { topics: entry.topic.0.clone(), table: entry.table.clone(), ..of(&sample) })
+        });
+        self.sinks.iter().map(of).chain(open).collect()
     }
 
     /// The names and patterns of all sinks.
     fn topics(&self) -> Vec<String> {
         let mut topics: Vec<String> = Vec::new();
-        for topic in self.sinks.iter().flat_map(|sink| &sink.topics) {
+        for topic in self.written.iter().flat_map(|(_, entry)| &entry.topic.0) {
             if !topics.contains(topic) {
                 topics.push(topic.clone());
             }
@@ -311,7 +403,7 @@ impl Pipeline {
     /// with [`worker`](Self::worker), [`learn`](Self::learn) comes first where the file lists no columns.
     #[must_use]
     pub fn handler(&self) -> PipelineHandler {
-        PipelineHandler::new(&self.sinks, &Arc::default())
+        PipelineHandler::new(&self.sinks, &self.templates, &Arc::default())
     }
 }
 
@@ -342,13 +434,11 @@ fn read(text: &str, path: &Path) -> std::result::Result<Read, (usize, String)> {
 }
 
 /// A topic and a pattern that matches it, of which different things are said: the name would go before the pattern.
-fn contradicting<'a>(policies: &'a [(String, OnRejected)], sinks: &[Sink]) -> Option<(&'a str, &'a str)> {
+fn contradicting(policies: &[(String, OnRejected)]) -> Option<(&str, &str)> {
     let (patterns, names): (Vec<_>, Vec<_>) = policies.iter().partition(|(topic, _)| is_pattern(topic));
     names.into_iter().find_map(|(topic, policy)| {
-        let others = |sink: &Sink, other: &String| sink.topics.contains(other) && sink.takes(topic);
-        let other = patterns
-            .iter()
-            .find(|(other, said)| said != policy && sinks.iter().any(|sink| others(sink, other)))?;
+        let matches = |pattern: &String| TopicPattern::new(pattern).is_ok_and(|one| one.matches(topic));
+        let other = patterns.iter().find(|(other, said)| said != policy && matches(other))?;
         Some((topic.as_str(), other.0.as_str()))
     })
 }

@@ -109,14 +109,15 @@ Examples:
 #[command(after_help = SCHEMA_HELP)]
 pub(super) struct SchemaArguments {}
 
-/// How long a plan waits for what a schema registry says of columns.
+/// How long a plan waits for Kafka to say which topics there are, and for a schema registry to tell of columns.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(20);
 
 pub(super) async fn run(arguments: &RunArguments) -> Result<String> {
     let mut pipeline = Pipeline::from_file(&arguments.file)?;
     let settings = PartialConfig::from_env()?;
     if arguments.plan {
-        pipeline.worker(settings)?;
+        pipeline.worker(settings.clone())?;
+        pipeline.learn_topics(settings, Some(ASKING)).await?;
         pipeline.learn_within(ASKING).await?;
         return plan::run(&pipeline, arguments.records.into(), arguments.json).await;
     }

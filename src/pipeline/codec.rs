@@ -78,12 +78,15 @@ impl Decoder {
         })
     }
 
-    /// The columns that its fields would be; `is_event`: of the row that a change event writes. `None`: it has none.
-    pub(crate) fn shape(&self, is_event: bool) -> Option<Vec<Field>> {
+    /// The columns that its fields would be; `is_event`: of the row that a change event writes; with a `separator`, those of
+    /// objects in it in their place. `None`: it has none.
+    pub(crate) fn shape(&self, is_event: bool, separator: Option<&str>) -> Option<Vec<Field>> {
         match self {
-            Self::Avro(plan) => plan.shape(is_event),
-            Self::Protobuf(schema) if !is_event => schema.only().map(shape::of_message),
-            Self::Message(message) if !is_event => Some(shape::of_message(&message.descriptor)),
+            Self::Avro(plan) => plan.shape(is_event, separator),
+            Self::Protobuf(schema) if !is_event => {
+                schema.only().map(|message| shape::of_message(message, separator))
+            }
+            Self::Message(message) if !is_event => Some(shape::of_message(&message.descriptor, separator)),
             Self::Protobuf(_) | Self::Message(_) | Self::Json => None,
         }
     }

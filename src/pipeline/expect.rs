@@ -162,13 +162,16 @@ pub(super) fn outcome<'a>(
             let key = sink.table.key.as_ref();
             let of_key = |name: &str| key.is_none_or(|key| key.iter().any(|column| column == name));
             let alone = key.is_none_or(|key| key.len() == 1);
-            let cells = names().filter(|(_, name)| of_key(name));
-            let cells = cells.map(|(at, name)| Ok((name, mapped.key_cell(at, alone)?)));
-            let row: Values<'_> = if key.is_some() {
-                cells.collect::<Result<_, String>>()?
-            } else {
-                cells.filter_map(|cell: Result<_, String>| cell.ok()).collect()
-            };
+            let is_version = |name: &str| sink.table.version.as_deref() == Some(name);
+            let mut row = Values::new();
+            for (at, name) in names().filter(|(_, name)| of_key(name) || is_version(name)) {
+                let is_said = key.is_some() || is_version(name);
+                let cell = if is_version(name) { mapped.version(at) } else { mapped.key_cell(at, alone) };
+                match cell {
+                    Err(what) if is_said => return Err(what),
+                    cell => row.extend(cell.ok().map(|cell| (name, cell))),
+                }
+            }
             Some((Outcome::Delete, row))
         }
     })

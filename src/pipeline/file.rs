@@ -48,7 +48,7 @@ pub(crate) struct SecretEntry {
 }
 
 /// The schema of records that do not name theirs: of a file, or of a registry.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SchemaEntry {
     pub(crate) file: Option<String>,
@@ -58,7 +58,7 @@ pub(crate) struct SchemaEntry {
 }
 
 /// Topics into a table.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SinkEntry {
     pub(crate) topic: Names,
@@ -66,6 +66,8 @@ pub(crate) struct SinkEntry {
     /// None: the fields of the values' schema.
     #[serde(default)]
     pub(crate) columns: Columns,
+    /// Of these: what is between the names of objects and their fields, which become columns, too.
+    pub(crate) flatten: Option<String>,
     #[serde(default)]
     pub(crate) key_format: KeyFormat,
     #[serde(default)]
@@ -77,6 +79,7 @@ pub(crate) struct SinkEntry {
     #[serde(default)]
     pub(crate) mode: Mode,
     pub(crate) key: Option<Vec<String>>,
+    pub(crate) version: Option<String>,
     pub(crate) rest: Option<String>,
     pub(crate) missing: Option<Missing>,
     #[serde(default)]
@@ -96,11 +99,11 @@ pub(crate) struct SinkEntry {
 }
 
 /// One, or several.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Names(pub(crate) Vec<String>);
 
 /// Where each column's value is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Columns(pub(crate) Vec<(String, ColumnEntry)>);
 
 #[derive(Debug, Clone, Deserialize)]
@@ -293,7 +296,7 @@ impl fmt::Display for Deletes {
 }
 
 /// Columns for where a record has come from.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Provenance {
     pub(crate) topic: Option<String>,

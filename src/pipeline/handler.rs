@@ -11,6 +11,7 @@ use super::connect::Buffers;
 use super::file::Deletes;
 use super::learn::{self, Growth};
 use super::map::{Headers as _, Input, Mapped, Outcome};
+use super::named::Template;
 use super::schemas::Schemas;
 use super::sink::Sink;
 use super::wire::{KEY_HEADER, SchemaId, VALUE_HEADER};
@@ -35,6 +36,8 @@ struct Router {
     /// Whether any needs a registry.
     asks: bool,
     growth: Arc<Growth>,
+    /// Sinks whose tables are named by topics.
+    templates: Arc<[Template]>,
     /// Schemas of which it is known what they add to a sink that takes all their fields.
     noted: RwLock<HashSet<(usize, SchemaId)>>,
     /// Of topics that sinks name: for each record they are looked up without a lock.
@@ -44,7 +47,7 @@ struct Router {
 }
 
 impl PipelineHandler {
-    pub(super) fn new(sinks: &Arc<[Sink]>, growth: &Arc<Growth>) -> Self {
+    pub(super) fn new(sinks: &Arc<[Sink]>, templates: &Arc<[Template]>, growth: &Arc<Growth>) -> Self {
         let asks = |codec: &Codec| matches!(codec, Codec::Named(..) | Codec::Version(..));
         let asks = sinks.iter().any(|sink| asks(&sink.key_codec) || asks(&sink.value_codec));
         let names = sinks.iter().flat_map(|sink| &sink.topics).filter(|topic| !is_pattern(topic));
@@ -53,6 +56,7 @@ impl PipelineHandler {
             sinks: Arc::clone(sinks),
             asks,
             growth: Arc::clone(growth),
+            templates: Arc::clone(templates),
             noted: RwLock::default(),
             named,
             known: RwLock::default(),
@@ -88,6 +92,7 @@ impl Handler for PipelineHandler {
                 sink.table.name
             )));
         }
+        self.router.see_to_tables(batch, tx).await?;
         for named in self.router.missing(batch) {
             // A registry that answers slowly goes on answering; meanwhile the batch gives its transaction back, lest it be
             // taken for one that is too large, or its record for poison.
@@ -129,6 +134,34 @@ impl Router {
         let taking = taking(&self.sinks, topic);
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(topic.into(), taking.clone());
         Cow::Owned(taking)
+    }
+
+    /// That each topic's table is known, where it is named by the topic.
+    ///
+    /// # Errors
+    /// [Retry](HandlerError::retry) while the worker begins anew with another table; [fatal](HandlerError::fatal) if it
+    /// cannot: that topic's partitions halt, and the others go on.
+    async fn see_to_tables(&self, batch: &Batch, tx: &Tx) -> Result<(), HandlerError> {
+        let mut topics = batch.parts.iter().map(|part| &*part.key.topic);
+        let new = topics.find_map(|topic| {
+            let template = self.templates.iter().find(|template| template.is_new(topic))?;
+            Some((topic, template))
+        });
+        let Some((topic, template)) = new else { return Ok(()) };
+        let table = template.table(topic).map_err(HandlerError::fatal)?;
+        let refused = |why: &str| {
+            HandlerError::fatal(format!("topic {topic} is new, and goes into table {table}: {why}"))
+        };
+        if !template.makes {
+            let there = tx.query("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table]).await?;
+            if !there.iter().all(|row| row.get(0)) {
+                return Err(refused("there is no such table, or this role may not use its schema"));
+            }
+        }
+        if !self.growth.note_topic(topic, &table) {
+            return Err(refused("nobody was asked for it: Pipeline::learn_topics, or Pipeline::run"));
+        }
+        Err(HandlerError::retry("the worker begins anew with its table"))
     }
 
     /// A schema that is here may have more fields than its sink takes.
@@ -280,22 +313,25 @@ pub(super) fn push(
                 )));
             }
             let alone = key.len() == 1;
+            // The key, and the version.
+            let said = rows.deletion(at);
+            let cell = |column: usize| {
+                if key.contains(&column) {
+                    mapped.key_cell(column, alone)
+                } else if said.contains(&column) {
+                    mapped.version(column)
+                } else {
+                    mapped.mark(column)
+                }
+            };
             if matches!(sink.deletes, Deletes::Soft(_)) {
                 rows.update_to(at, |fields| {
-                    (0..sink.columns.len()).try_for_each(|column| {
-                        let cell = if key.contains(&column) {
-                            mapped.key_cell(column, alone)
-                        } else {
-                            mapped.mark(column)
-                        };
-                        fields.put(&cell.map_err(&mut note)?)
-                    })
+                    (0..sink.columns.len())
+                        .try_for_each(|column| fields.put(&cell(column).map_err(&mut note)?))
                 })
             } else {
                 rows.delete_from(at, |fields| {
-                    key.iter().try_for_each(|&column| {
-                        fields.put(&mapped.key_cell(column, alone).map_err(&mut note)?)
-                    })
+                    said.iter().try_for_each(|&column| fields.put(&cell(column).map_err(&mut note)?))
                 })
             }
         }

@@ -28,8 +28,9 @@ use self::connector::{Connector, Source};
 use self::consumer::Overrides;
 use self::findings::Findings;
 use self::registry::Registry;
-use self::rows::Rows;
+use self::rows::{Listed, Rows};
 use self::target::Target;
+use self::transforms::{FLATTEN_BY_HAND, Transforms};
 use self::write::Draft;
 pub(super) use self::write::text;
 use crate::error::Result;
@@ -54,11 +55,21 @@ pub fn import(json: &str) -> Result<Imported> {
     let mut findings = Findings::default();
     let source = Source::read(json, &mut findings)?;
     options::check(&source, &mut findings);
-    let unwrapped = transforms::read(&source, &mut findings);
+    let Transforms { unwrapped, flatten } = transforms::read(&source, &mut findings);
     let address = Address::of(&source, &mut findings);
     let target = Target::of(&source, address.schema.as_deref(), &mut findings);
     let rows = Rows::of(&source, &target, unwrapped, &mut findings);
     let registry = Registry::of(&source, rows.value, rows.key_format, &mut findings);
+    let flatten = flatten.and_then(|(separator, option)| match rows.listed {
+        Listed::BySchema => Some(separator),
+        _ => {
+            findings.refuse(
+                &option,
+                format!("Flatten is taken over where the columns are those of a registry's schema: {FLATTEN_BY_HAND}"),
+            );
+            None
+        }
+    });
     let overrides = Overrides::of(&source, &mut findings);
     if overrides.settings.iter().all(|(setting, _)| *setting != "brokers") {
         findings.note_on_file("the brokers are not in a connector's configuration: set `brokers`");
@@ -76,6 +87,7 @@ pub fn import(json: &str) -> Result<Imported> {
         registry: registry.as_ref(),
         target: &target,
         rows: &rows,
+        flatten: flatten.as_deref(),
     };
     Ok(Imported { toml: draft.text(), notes })
 }

@@ -1,6 +1,7 @@
 //! What sinks take of the schemas of their records: the types of columns that may be made, and the columns themselves where
 //! the file lists none.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::sync::Notify;
 use super::codec::{Codec, Kind};
 use super::file::{Envelope, Evolve, SinkEntry};
 use super::schemas::Schemas;
-use super::shape::Field;
+use super::shape::{self, Field};
 use super::sink::Sink;
 use super::wire::SchemaId;
 use crate::config::is_pattern;
@@ -31,6 +32,8 @@ pub(crate) struct Growth {
     heeded: bool,
     /// By sink.
     fields: Mutex<Vec<(usize, Vec<Field>)>>,
+    /// Topics that have come since, and whose tables are named by them.
+    topics: Mutex<HashSet<String>>,
     pub(crate) notify: Notify,
 }
 
@@ -61,8 +64,21 @@ impl Growth {
     /// What a schema adds to a sink.
     pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
         let Ok(decoder) = schemas.of(kind, id) else { return };
-        let mut fields = decoder.shape(sink.envelope == Envelope::Debezium).unwrap_or_default();
-        let is_taken = |field: &Field| sink.columns.iter().any(|column| column.name == field.name);
+        let is_event = sink.envelope == Envelope::Debezium;
+        let mut fields = decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default();
+        if let Some(twice) = shape::twice(&fields) {
+            tracing::warn!(schema = %id, table = sink.table.name, twice, "two fields of a schema have one column: the first one is taken");
+        }
+        let is_taken = |field: &Field| {
+            let taken = sink.columns.iter().find(|column| column.name == field.name);
+            if let Some(other) =
+                taken.and_then(|column| column.path.as_ref()).filter(|path| **path != field.path)
+            {
+                let (column, field) = (&field.name, &field.path);
+                tracing::warn!(schema = %id, table = sink.table.name, column, %field, taken_by = %other, "a schema has a field whose column takes another one");
+            }
+            taken.is_some()
+        };
         fields.retain(|field| !is_taken(field) && !sink.own.contains(&field.name));
         if fields.is_empty() {
             return;
@@ -80,6 +96,18 @@ impl Growth {
         tracing::info!(schema = %id, table, fields = names, "a schema has new fields: the worker begins anew, and makes columns of them");
         self.fields.lock().unwrap_or_else(PoisonError::into_inner).push((at, fields));
         self.notify.notify_one();
+    }
+
+    /// A topic that has come since the process began; whether somebody begins anew with its table.
+    pub(crate) fn note_topic(&self, topic: &str, table: &str) -> bool {
+        if !self.heeded {
+            return false;
+        }
+        if self.topics.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned()) {
+            tracing::info!(topic, table, "a topic is new: the worker begins anew, with its table");
+            self.notify.notify_one();
+        }
+        true
     }
 
     /// Whether something waits to be made.
@@ -136,9 +164,15 @@ pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned)
         }
         let is_event = sink.envelope == Envelope::Debezium;
         let decoder = schemas.of(kind, &id);
-        let fields = decoder.ok().and_then(|decoder| decoder.shape(is_event));
+        let flatten = entry.flatten.as_deref();
+        let fields = decoder.ok().and_then(|decoder| decoder.shape(is_event, flatten));
         match fields {
-            Some(fields) => learned.add(fields),
+            Some(fields) => {
+                if let Some(twice) = shape::twice(&fields) {
+                    return Err(refused(&format!("{id}: {twice}: take another separator for `flatten`")));
+                }
+                learned.add(fields);
+            }
             None if !sink.takes_all => {}
             None => {
                 return Err(refused(&format!(

@@ -344,6 +344,19 @@ impl<'a> Mapped<'a> {
         if self.is_unsaid(source) { Ok(Cell::Keep) } else { self.cell_of(source) }
     }
 
+    /// The version of a deletion, for its column.
+    ///
+    /// # Errors
+    /// If the record does not say it.
+    pub(crate) fn version(&self, column: usize) -> Result<Cell<'a>, String> {
+        let cell = self.cell(column)?;
+        if cell.is_null() {
+            let name = &self.sink.columns[column].name;
+            return Err(format!("column {name}: the deletion does not say its version"));
+        }
+        Ok(cell)
+    }
+
     /// The value for a column, beside the key's, of a row that is marked as gone.
     pub(crate) fn mark(&self, column: usize) -> Result<Cell<'a>, String> {
         match &self.sink.columns[column].source {

@@ -182,6 +182,17 @@ impl Pipeline {
             problems: places.problems,
             ddl: None,
         };
+        for (topic, template) in preview
+            .partitions
+            .iter()
+            .flat_map(|partition| self.templates.iter().map(move |template| (&partition.topic, template)))
+        {
+            if let Some(why) = template.takes(topic).then(|| template.table(topic).err()).flatten()
+                && !preview.problems.contains(&why)
+            {
+                preview.problems.push(why);
+            }
+        }
         self.missing_from_tables(&config, &mut preview).await?;
         self.obtain(&sampled, &mut preview).await;
         let connection = db.lane().await.map_err(|error| unusable(error.into(), &db))?;

@@ -2,16 +2,79 @@
 
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 
+use super::path::{Path, Root, Step};
 use super::semantic::Semantic;
+
+/// Objects in objects become columns so deep; what is deeper, or inside of itself, stays a document.
+const DEEPEST: usize = 8;
+/// Postgres has no more columns. A small schema can have any number of fields, by naming records twice.
+const MOST: usize = 1_600;
 
 /// A field of a row, as a column of a table that is made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: String,
+    /// Where its value is.
+    pub(crate) path: Path,
     /// As SQL writes it.
     pub(crate) sql_type: String,
     /// Whether each value of the schema says it.
     pub(crate) not_null: bool,
+}
+
+/// Takes a row's fields; those of objects in the objects' place, where there is a separator for their names.
+#[derive(Debug, Default)]
+pub(crate) struct Fields<'a> {
+    separator: Option<&'a str>,
+    /// The objects around.
+    around: Vec<String>,
+    /// How many of these may be missing.
+    optional: usize,
+    found: Vec<Field>,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(separator: Option<&'a str>) -> Self {
+        Self { separator, ..Self::default() }
+    }
+
+    /// A field that is a column.
+    pub(crate) fn push(&mut self, name: &str, sql_type: String, not_null: bool) {
+        let names = self.around.iter().map(String::as_str).chain([name]);
+        let steps = names.clone().map(|name| Step::Field(name.to_owned())).collect();
+        let name = names.collect::<Vec<_>>().join(self.separator.unwrap_or_default());
+        let not_null = not_null && self.optional == 0;
+        self.found.push(Field { name, path: Path { root: Root::Value, steps }, sql_type, not_null });
+    }
+
+    /// Whether an object's fields may become columns.
+    pub(crate) fn may_enter(&self) -> bool {
+        self.separator.is_some() && self.around.len() < DEEPEST && self.found.len() < MOST
+    }
+
+    /// Takes the fields of an object, by `take`.
+    pub(crate) fn enter<T>(&mut self, name: String, not_null: bool, take: impl FnOnce(&mut Self) -> T) -> T {
+        self.around.push(name);
+        self.optional += usize::from(!not_null);
+        let taken = take(self);
+        self.around.pop();
+        self.optional -= usize::from(!not_null);
+        taken
+    }
+
+    pub(crate) fn finish(self) -> Vec<Field> {
+        self.found
+    }
+}
+
+/// Two fields whose columns have one name, for messages.
+pub(crate) fn twice(fields: &[Field]) -> Option<String> {
+    let (at, field) = fields
+        .iter()
+        .enumerate()
+        .find(|(at, field)| fields[..*at].iter().any(|other| other.name == field.name))?;
+    let other = fields[..at].iter().find(|other| other.name == field.name)?;
+    Some(format!("{} and {} are both column {}", other.path, field.path, field.name))
 }
 
 /// The type of a column for values that stand for something.
@@ -42,13 +105,36 @@ pub(crate) fn numeric(precision: Option<u32>, scale: i32) -> String {
 }
 
 /// A message's fields.
-pub(crate) fn of_message(message: &MessageDescriptor) -> Vec<Field> {
-    let field = |field: FieldDescriptor| Field {
-        name: field.name().to_owned(),
-        sql_type: of_field(&field),
-        not_null: !field.supports_presence(),
-    };
-    message.fields().map(field).collect()
+pub(crate) fn of_message(message: &MessageDescriptor, separator: Option<&str>) -> Vec<Field> {
+    let mut fields = Fields::new(separator);
+    add_message(message, &mut fields, &mut vec![message.full_name().to_owned()]);
+    fields.finish()
+}
+
+/// `within`: the messages around, by name.
+fn add_message(message: &MessageDescriptor, fields: &mut Fields<'_>, within: &mut Vec<String>) {
+    for field in message.fields() {
+        let (name, not_null) = (field.name().to_owned(), !field.supports_presence());
+        match object_of(&field) {
+            Some(inner) if fields.may_enter() && !within.iter().any(|name| name == inner.full_name()) => {
+                within.push(inner.full_name().to_owned());
+                fields.enter(name, not_null, |fields| add_message(&inner, fields, within));
+                within.pop();
+            }
+            _ => fields.push(&name, of_field(&field), not_null),
+        }
+    }
+}
+
+/// The message that a field is, if it has fields of its own.
+fn object_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    if field.is_map() || field.cardinality() == Cardinality::Repeated {
+        return None;
+    }
+    match field.kind() {
+        Kind::Message(message) if !message.full_name().starts_with("google.protobuf.") => Some(message),
+        _ => None,
+    }
 }
 
 fn of_field(field: &FieldDescriptor) -> String {

@@ -35,6 +35,8 @@ pub(crate) struct Sink {
     pub(crate) takes_all: bool,
     /// And nobody has asked for these yet.
     pub(crate) is_unlearned: bool,
+    /// What is between the names, where objects in a value become columns of their own.
+    pub(crate) flatten: Option<String>,
     /// Columns that the sink fills by itself: a field of such a name is not taken.
     pub(crate) own: Vec<String>,
     pub(crate) key_format: KeyFormat,
@@ -138,6 +140,7 @@ impl Sink {
             columns: Vec::new(),
             takes_all: entry.columns.0.is_empty(),
             is_unlearned: columns.is_empty(),
+            flatten: entry.flatten.clone(),
             own: own(entry),
             key_format: entry.key_format.read(),
             value: entry.value.read(),
@@ -219,8 +222,13 @@ impl Sink {
         if unit.is_some() && !matches!(source, Source::Slot(..)) {
             return Err(format!("`unit` is about a number in JSON, and {path} is none"));
         }
+        // Where nobody names the key, the table says which columns it is.
+        let may_be_key = match &self.table.key {
+            Some(key) => key.iter().any(|column| column == name),
+            None => self.flatten.is_none() || path.steps.len() == 1,
+        };
         let in_key = match (&path.root, path.last_field(), self.key_format) {
-            (Root::Value, Some(field), KeyFormat::Json) if self.deletes.are_applied() => {
+            (Root::Value, Some(field), KeyFormat::Json) if self.deletes.are_applied() && may_be_key => {
                 let namesake = |column: &&Column| {
                     column.in_key.is_some() && column.path.as_ref().and_then(Path::last_field) == Some(field)
                 };
@@ -305,10 +313,16 @@ fn columns<'a>(
     context: &Context<'_>,
 ) -> Result<(Listed<'a>, Learned), String> {
     let learned = match codec {
-        Codec::File(decoder) => decoder.shape(entry.envelope == Envelope::Debezium).map(Learned::new),
+        Codec::File(decoder) => {
+            let is_event = entry.envelope == Envelope::Debezium;
+            decoder.shape(is_event, entry.flatten.as_deref()).map(Learned::new)
+        }
         _ => context.learned.cloned(),
     };
     let listed = &entry.columns.0;
+    if let Some(separator) = &entry.flatten {
+        check_flatten(separator, !listed.is_empty())?;
+    }
     match (listed.is_empty(), codec) {
         (false, _) => return Ok((Cow::Borrowed(listed), learned.unwrap_or_default())),
         (true, Codec::Plain) => return Err("`columns` is empty: list the table's columns".to_owned()),
@@ -330,12 +344,30 @@ fn columns<'a>(
         return Ok((Cow::Borrowed(listed), Learned::default()));
     };
     let column = |field: &Field| {
-        let from = Path::field(&field.name).to_string();
+        let from = field.path.to_string();
         (field.name.clone(), ColumnEntry { from, unit: None, r#type: None })
     };
     let own = own(entry);
     let taken = |field: &&Field| !own.contains(&field.name);
     Ok((learned.fields().iter().filter(taken).map(column).collect(), learned))
+}
+
+fn check_flatten(separator: &str, lists: bool) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.-$:/".contains(c);
+    if separator.is_empty() || separator.len() > 8 || !separator.chars().all(fits) {
+        return Err(
+            "`flatten` is what stands between the names, \"_\" for instance: up to 8 letters, digits or signs of _.-$:/"
+                .to_owned(),
+        );
+    }
+    if lists {
+        return Err(
+            "`flatten` is about columns that are the fields of the values' schema, and `columns` lists them: a path goes \
+             inside, columns.a_b = \"value.a.b\""
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, String> {
@@ -355,9 +387,6 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
     if let Some(at) = (1..all.len()).find(|&at| all[..at].contains(&all[at])) {
         return Err(format!("column {} is named twice", all[at]));
     }
-    if entry.table.contains('{') {
-        return Err("`table` is one name: names made of the topic's are not supported yet".to_owned());
-    }
     let mut table = match entry.mode {
         Mode::Append => Table::append(&entry.table, names.iter().copied()),
         Mode::InsertIgnore => Table::insert_ignore(&entry.table, names.iter().copied()),
@@ -372,6 +401,10 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
             return Err("`key` names the columns of the table's key, each once".to_owned());
         }
         table = table.key(key.iter().cloned());
+    }
+    if let Some(version) = &entry.version {
+        check_version(entry, version, columns)?;
+        table = table.version(version);
     }
     if entry.nul == Nul::Strip {
         table = table.nul(TableNul::Strip);
@@ -399,6 +432,31 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
         table = table.source_timestamp(column);
     }
     Ok(table)
+}
+
+/// `columns`: none, if nobody was asked for them yet.
+fn check_version(entry: &SinkEntry, version: &str, columns: &[(String, ColumnEntry)]) -> Result<(), String> {
+    if !entry.mode.is_keyed() {
+        return Err("`version` needs mode = \"upsert\" or \"update\": it decides between two rows of a key"
+            .to_owned());
+    }
+    if entry.key.as_ref().is_some_and(|key| key.iter().any(|one| one == version)) {
+        return Err(format!("`version` names {version}, which is a column of the key"));
+    }
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let Some((_, ColumnEntry { from, .. })) = columns.iter().find(|(name, _)| name == version) else {
+        return Err(format!("`version` names {version}, which is not among `columns`"));
+    };
+    let is_in_value = from.parse::<Path>().is_ok_and(|path| path.root == Root::Value);
+    if is_in_value && entry.envelope != Envelope::Debezium && deletes(entry)?.are_applied() {
+        return Err(format!(
+            "a deletion has no value, and so no {from}, its `version`: take it from a header, the record's offset or \
+             timestamp, or say deletes = \"ignore\" or \"reject\""
+        ));
+    }
+    Ok(())
 }
 
 /// What stands for a value that is not said.
@@ -461,7 +519,7 @@ fn wanted(
         }
         let declared = column.r#type.is_some();
         // Of a number that counts time, the schema knows less than the file.
-        let field = fields.iter().find(|field| Path::field(&field.name).to_string() == column.from);
+        let field = fields.iter().find(|field| field.path.to_string() == column.from);
         let by_schema = field.filter(|_| column.unit.is_none()).map(|field| field.sql_type.clone());
         columns.push(WantedColumn {
             name: name.clone(),

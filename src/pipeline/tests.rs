@@ -148,6 +148,18 @@ fn what_cannot_be_is_refused_with_the_line() {
             "a pattern begins with ^",
         ),
         ("columns = [\"id\"]\nkey = []", 4, "`key` names the columns"),
+        ("columns = [\"id\", \"n\"]\nversion = \"n\"", 4, "`version` needs mode = \"upsert\""),
+        ("columns = [\"id\", \"n\"]\nmode = \"upsert\"\nversion = \"x\"", 4, "`version` names x"),
+        (
+            "columns = [\"id\", \"n\"]\nmode = \"update\"\nkey = [\"id\"]\nversion = \"id\"",
+            4,
+            "a column of the key",
+        ),
+        (
+            "columns = [\"id\", \"n\"]\nmode = \"upsert\"\nkey_format = \"json\"\nversion = \"n\"",
+            4,
+            "a deletion has no value, and so no value.n",
+        ),
         (
             "columns = [\"id\"]\n[[sink]]\ntopic = \"o\"\ntable = \"public.Payments\"\ncolumns = [\"id\"]",
             8,
@@ -522,6 +534,81 @@ fn a_row_that_has_gone_may_stay_and_be_marked() {
     }
 }
 
+#[test]
+fn a_deletion_says_its_version() {
+    let test =
+        |value: &str, wanted: &str| format!("[[test]]\nname = \"t\"\nkey = \"5\"\n{value}\n{wanted}\n");
+    let event = |lsn: &str| {
+        format!(r#"value = '{{"op": "d", "before": {{"id": 5}}, "after": null, "source": {{{lsn}}}}}'"#)
+    };
+    let events = "envelope = \"debezium\"\nmode = \"upsert\"\nversion = \"lsn\"\n\
+                  columns = { id = \"value.id\", lsn = \"event.source.lsn\" }\n";
+    let unsaid = "rejects = \"column lsn: the deletion does not say its version\"";
+    for key in ["", "key = [\"id\"]\n", "deletes = { soft = \"gone\" }\nkey = [\"id\"]\n"] {
+        let events = format!("{events}{key}");
+        let deleted = "deletes.payments = [{ id = 5, lsn = 7 }]";
+        assert_eq!(tested(&events, &test(&event("\"lsn\": 7"), deleted)), [""; 0], "{key}");
+        let wrong = tested(&events, &test(&event("\"lsn\": 8"), deleted));
+        assert!(wrong.len() == 1 && wrong[0].contains("column lsn: 8 instead of 7"), "{key}: {wrong:?}");
+        assert_eq!(tested(&events, &test(&event(""), unsaid)), [""; 0], "{key}");
+    }
+    // Of a tombstone, the record itself says it.
+    let tombstones = "mode = \"upsert\"\nkey = [\"id\"]\nkey_format = \"string\"\nversion = \"n\"\n\
+                      columns = { id = \"key\", n = \"header.n\" }\n";
+    let headers = "headers = { n = \"7\" }";
+    assert_eq!(tested(tombstones, &test(headers, "deletes.payments = [{ id = \"5\", n = \"7\" }]")), [""; 0]);
+    assert_eq!(tested(tombstones, &test("", &unsaid.replace("lsn", "n"))), [""; 0]);
+}
+
+#[test]
+fn a_table_may_be_named_by_its_topic() {
+    let sinks = |topics: &str, more: &str| {
+        format!("{HEAD}[[sink]]\ntopic = {topics}\ntable = \"shop.{{topic[1]}}\"\ncolumns = [\"id\"]\n{more}")
+    };
+    let tables = |text: &str| -> Vec<(String, String)> {
+        let pipeline = parse(text).unwrap_or_else(|error| panic!("{}", error.report()));
+        pipeline.summary().into_iter().map(|sink| (sink.table, sink.topics.join(" "))).collect()
+    };
+    let of = |table: &str, topics: &str| (table.to_owned(), topics.to_owned());
+    let listed = sinks("[\"a.x\", \"a.y\", \"b.x\"]", "");
+    assert_eq!(tables(&listed), [of("shop.x", "a.x b.x"), of("shop.y", "a.y")]);
+    let test =
+        "[[test]]\nname = \"t\"\ntopic = \"a.z\"\nvalue = '{\"id\": 5}'\nrows.\"shop.z\" = [{ id = 5 }]\n";
+    let pattern = sinks("[\"b.x\", '^a\\.[a-z]+$']", test);
+    let open = of("shop.{topic[1]}", "b.x ^a\\.[a-z]+$");
+    assert_eq!(tables(&pattern), [of("shop.x", "b.x"), of("shop.z", "a.z"), open]);
+    let mut pipeline = parse(&pattern).unwrap();
+    assert_eq!(pipeline.test()[0].differences, [""; 0]);
+    let worker = pipeline.worker(PartialConfig::default()).unwrap();
+    assert_eq!(worker.config().topics, ["b.x", r"^a\.[a-z]+$"], "whatever is known of it");
+    // What Kafka has, and no other.
+    pipeline.expand(&["a.n", "a.m", "a.z.z", "c.n", "a.N"].map(str::to_owned));
+    pipeline.compile().unwrap();
+    let known: Vec<_> = pipeline.sinks.iter().map(|sink| &*sink.table.name).collect();
+    assert_eq!(known, ["shop.m", "shop.n", "shop.x"]);
+    let another = format!("{pattern}[[sink]]\ntopic = \"o\"\ntable = \"shop.m\"\ncolumns = [\"id\"]\n");
+    let mut pipeline = parse(&another).unwrap();
+    pipeline.expand(&["a.m".to_owned()]);
+    assert!(pipeline.compile().unwrap_err().to_string().contains("in one sink"));
+    for (text, why) in [
+        (sinks("\"a\"", ""), "line 4: [[sink]] into table shop.{topic[1]}: topic a has no part 1"),
+        (sinks("\"^a.*\"", "").replace("shop.", ""), "a schema that is written out"),
+        (sinks("\"^a.*\"", "key = [\"n\"]"), "`key` names n, which is not among `columns`"),
+        (sinks("\"^*\"", ""), "pattern `^*`"),
+        (
+            sinks(
+                "\"^a.*\"",
+                "on_bad_record = \"halt\"\n[[sink]]\ntopic = \"ab\"\ntable = \"o\"\ncolumns = [\"id\"]\n\
+                                on_bad_record = \"dead_letter\"",
+            ),
+            "^a.* says otherwise of `on_bad_record` for topic ab",
+        ),
+    ] {
+        let said = parse(&text).unwrap_err().to_string();
+        assert!(said.contains(why), "{text}: {said}");
+    }
+}
+
 /// Where the schema and the reader part, an editor says what is not true.
 #[test]
 fn the_json_schema_knows_the_keys_that_are_read() {
@@ -637,7 +724,7 @@ fn the_pages_files_are_read_and_their_tests_hold() {
     pipeline.worker(PartialConfig::default()).unwrap();
     let passed: Vec<bool> = pipeline.test().iter().map(|result| result.differences.is_empty()).collect();
     assert_eq!(passed, [true]);
-    for (page, expected) in [("docs/pipeline.md", 8), ("README.md", 1)] {
+    for (page, expected) in [("docs/pipeline.md", 10), ("README.md", 1)] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
@@ -730,12 +817,39 @@ fn columns_may_be_those_of_a_schema() {
         pipeline.sinks[0].job.wanted.columns.iter().map(|column| column.sql_type.clone()).collect();
     assert_eq!(typed, [Some("bigint".to_owned()), Some("text".to_owned())]);
     with("topic = \"t\"\nvalue = \"avro\"\nmode = \"upsert\"\nkey = [\"id\"]").unwrap();
+    // Objects in objects, by their paths; a key's field is looked for as it is called at the end of its own.
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"},{"name":"of","type":["null",
+        {"type":"record","name":"O","fields":[{"name":"id","type":"string"},{"name":"b-c","type":["null","int"]}]}]}]}"#;
+    std::fs::write(folder.path().join("o.avsc"), schema).unwrap();
+    let nested = file.replace("r.avsc", "o.avsc") + "flatten = \"_\"\n";
+    let tests = "[[test]]\nname = \"a\"\nvalue = '{\"id\": 1, \"of\": {\"id\": \"x\", \"b-c\": 2}}'\n\
+                 rows.t = [{ id = 1, of_id = \"x\", of_b-c = 2 }]\n\
+                 [[test]]\nname = \"b\"\nvalue = '{\"id\": 1, \"of\": null}'\nrows.t = [{ id = 1 }]\n";
+    let gone = "[[test]]\nname = \"c\"\nkey = '{\"id\": 7}'\ndeletes.t = [{ id = 7 }]\n";
+    let upsert = "mode = \"upsert\"\nkey_format = \"json\"\n";
+    for more in
+        [tests.to_owned(), format!("{upsert}{gone}{tests}"), format!("{upsert}key = [\"id\"]\n{gone}{tests}")]
+    {
+        for result in with(&format!("{nested}{more}")).unwrap().test() {
+            assert_eq!(result.differences, [""; 0], "{}: {more}", result.name);
+        }
+    }
+    let typed = with(&nested).unwrap();
+    let typed =
+        typed.sinks[0].job.wanted.columns.iter().map(|column| column.sql_type.as_deref().unwrap_or_default());
+    assert_eq!(typed.collect::<Vec<_>>(), ["bigint", "text", "integer"]);
+    let both = schema.replace("\"name\":\"id\",\"type\":\"long\"", "\"name\":\"of_id\",\"type\":\"long\"");
+    std::fs::write(folder.path().join("both.avsc"), both).unwrap();
     for (keys, why) in [
         (format!("{file}key = [\"nope\"]\nmode = \"upsert\""), "`key` names nope"),
         (file.replace("r.avsc", "text.avsc"), "its schema says none"),
         ("topic = \"t\"\nvalue = \"json_schema\"".to_owned(), "its schema says none"),
         ("topic = \"^t.*\"\nvalue = \"avro\"".to_owned(), "name the topics, or list the columns"),
         ("topic = \"t\"".to_owned(), "list the table's columns"),
+        (nested.replace("o.avsc", "both.avsc"), "column of_id is named twice"),
+        (nested.replace("\"_\"", "\"\""), "`flatten` is what stands between the names"),
+        (nested.replace("\"_\"", "\"'\""), "`flatten` is what stands between the names"),
+        (format!("{nested}columns = [\"id\"]"), "a path goes inside"),
     ] {
         let said = with(&keys).unwrap_err().to_string();
         assert!(said.contains(why), "{keys}: {said}");

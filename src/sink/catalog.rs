@@ -196,7 +196,11 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
             Kind::Bool | Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Float4 | Kind::Float8 | Kind::Uuid
         ) && !columns[at].target.kind.is_signed()
     };
-    let care = Care::new(
+    let version = match &table.version {
+        Some(column) => Some(check::version(table, column, &columns, &key).map_err(misfit)?),
+        None => None,
+    };
+    let mut care = Care::new(
         &Written {
             relation,
             mode: table.mode,
@@ -211,6 +215,14 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         },
         &facts,
     );
+    if let Some(at) = version {
+        let name = names[at];
+        if !(exact[at] && columns[at].target.kind.is_signed()) {
+            care.always.get_or_insert_with(|| format!("only the server can tell which {name} is newer"));
+        }
+        // What a row was is forgotten with it, and what comes after the deletion may be older.
+        care.deletions.get_or_insert_with(|| format!("whether {name} is newer depends on what was deleted"));
+    }
     let checked_here = columns.iter().all(is_checked_here);
     let mut plan = TablePlan {
         name: table.name.clone(),
@@ -226,6 +238,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         given: table.columns.len(),
         sources: table.sources.iter().map(|(source, _)| *source).collect(),
         key,
+        version,
         key_is_exact,
         reduced_here: key_is_exact && checked_here,
         care,

@@ -127,7 +127,7 @@ pub(crate) async fn write(
         let mut values: Vec<Raw<'_>> = fields(row).take(table.columns.len()).map(Raw).collect();
         let statement = match step.deed {
             Deed::Delete => {
-                values = table.key.iter().map(|&position| Raw(values[position].0)).collect();
+                values = table.deletion().map(|position| Raw(values[position].0)).collect();
                 statements.delete.as_ref()
             }
             Deed::Merge | Deed::Touch => {

@@ -56,6 +56,10 @@ impl Rows<'_> {
         }
         match record.key() {
             Some(key @ [b'{', ..]) => self.json_to(0, key, true),
+            Some(_) if self.deletion(0).len() > self.key(0).len() => {
+                let what = "a tombstone whose key is no JSON object does not say which version it is";
+                Err(HandlerError::reject(&record, what))
+            }
             Some(key @ [b'"', ..]) => {
                 let key: &RawValue = serde_json::from_slice(key).map_err(|error| {
                     let what = crate::record::json::describe(&error);
@@ -87,7 +91,7 @@ impl Rows<'_> {
         read.and_then(|()| json.end())
             .map_err(|error| HandlerError::reject(self.record(), crate::record::json::describe(&error)))?;
         if delete {
-            let key: Vec<usize> = self.key(table).to_vec();
+            let key = self.deletion(table);
             if key.iter().all(|&at| slots[at].is_none()) {
                 return Err(self.nothing_of(table, key.iter().map(|&at| &columns[at])));
             }

@@ -73,6 +73,8 @@ pub(crate) struct TablePlan {
     pub(crate) sources: Vec<Source>,
     /// Positions of the columns by which rows are sorted and, for upserts, found. Empty: not sorted.
     pub(crate) key: Vec<usize>,
+    /// Position of the column by which the newer row stays.
+    pub(crate) version: Option<usize>,
     /// Of each column: equal values have equal encodings.
     pub(crate) exact: Vec<bool>,
     /// Equal keys can be told here: their encodings are the same, or (`numeric`) are known to say the same.
@@ -104,6 +106,11 @@ impl TablePlan {
             Mode::InsertIgnore => true,
             Mode::Upsert | Mode::Update => !self.reduced_here || self.care.order == Order::Records,
         }
+    }
+
+    /// Positions of the values that a deletion says: the key's, and the version.
+    pub(crate) fn deletion(&self) -> impl Iterator<Item = usize> + '_ {
+        self.key.iter().copied().chain(self.version)
     }
 
     /// Whether a write over the row of its key sets the column at a position. A key that is equal need not be the same: the

@@ -14,6 +14,7 @@ use super::target::Defect;
 use crate::{HandlerError, Record};
 
 const KEPT_KEY: Defect = Defect::Invalid("the key of a row must be said, and cannot be kept");
+const NO_VERSION: Defect = Defect::Invalid("the version, which tells which row is newer, is not said");
 const KEPT_OF_NOTHING: Defect = Defect::Setup(
     "Keep is for a table that is given as Table::upsert or Table::update: the others have no row to keep it of",
 );
@@ -69,7 +70,8 @@ impl<'a> Rows<'a> {
     }
 
     /// Deletes the row of this key, given as a row of the key's columns in their order; for
-    /// [`Table::upsert`](super::Table::upsert) and [`Table::update`](super::Table::update). Of several writes and deletions of a key the last one counts.
+    /// [`Table::upsert`](super::Table::upsert) and [`Table::update`](super::Table::update). Of several writes and deletions of a key the last one counts. Where the
+    /// table has a [`version`](super::Table::version), its value stands behind the key's.
     ///
     /// # Errors
     /// As [`push`](Self::push); fatal if the table is none of these.
@@ -95,6 +97,11 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn key(&self, table: usize) -> &'a [usize] {
         &self.plan.tables[table].key
+    }
+
+    /// Which values a deletion says.
+    pub(crate) fn deletion(&self, table: usize) -> Vec<usize> {
+        self.plan.tables[table].deletion().collect()
     }
 
     /// How many of the columns are the user's; they come first.
@@ -179,7 +186,8 @@ impl<'a> Rows<'a> {
             // The key's values come in the key's order, a row's in that of the columns.
             let mut scratch = BytesMut::new();
             scratch.put_i16(0);
-            let mut fields = Fields::new(&plan.columns, &mut scratch).only(&plan.key);
+            let said: Vec<usize> = plan.deletion().collect();
+            let mut fields = Fields::new(&plan.columns, &mut scratch).only(&said);
             put(&mut fields)?;
             fields.full()?;
             if let Some(position) = fields.kept {
@@ -187,7 +195,7 @@ impl<'a> Rows<'a> {
             }
             let values: Vec<Option<&[u8]>> = buffer::fields(&scratch).collect();
             for column in 0..plan.columns.len() {
-                let place = plan.key.iter().position(|&key| key == column);
+                let place = said.iter().position(|&said| said == column);
                 put_raw(place.and_then(|place| values[place]), out);
             }
             Ok(Deed::Delete)
@@ -309,6 +317,9 @@ fn end_of_upsert(plan: &TablePlan, deed: Deed, start: usize, out: &mut BytesMut)
     if let Some((position, _)) = null {
         let kept = buffer::kept(&out[start..]).nth(position) == Some(true);
         return Err(Failure::Column(position, if kept { KEPT_KEY } else { Defect::NullKey }));
+    }
+    if let Some(at) = plan.version.filter(|&at| buffer::fields(&out[start..]).nth(at).flatten().is_none()) {
+        return Err(Failure::Column(at, NO_VERSION));
     }
     out.put_slice(&[0, 0, 0, 1, deed as u8]);
     Ok(())

@@ -83,18 +83,19 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     reduce(plan, &order, &keys, &of)
 }
 
-/// The last write per key wins (PITFALLS 26).
+/// The last write per key wins (PITFALLS 26), of the newest version.
 fn reduce<'a>(plan: &TablePlan, order: &[u32], keys: &Keys, of: &dyn Fn(u32) -> &'a [u8]) -> Sorted {
     let mut sent = Vec::with_capacity(order.len());
     for same in order.chunk_by(|a, b| keys.get(*a) == keys.get(*b)) {
-        let Some((&last, before)) = same.split_last() else { continue };
+        let Some(last) = winner(plan, same, of) else { continue };
+        let others = || same.iter().copied().filter(|row| *row != last);
         let mut replaces = 0;
-        if !before.is_empty() {
-            if tells(plan, of(last), &mut before.iter().map(|&row| of(row))) {
+        if same.len() > 1 {
+            if tells(plan, of(last), &mut others().map(of)) {
                 return Sorted { order: None, tells: true };
             }
             let deletes = |row: u32| is_deletion(plan, of(row));
-            if !deletes(last) && before.iter().any(|&row| deletes(row)) {
+            if !deletes(last) && others().any(deletes) {
                 replaces = Sent::REPLACES;
             }
         }
@@ -103,6 +104,17 @@ fn reduce<'a>(plan: &TablePlan, order: &[u32], keys: &Keys, of: &dyn Fn(u32) -> 
     // Where the server finds the last ones, or the rows go as the records came, all are sent.
     let order = (plan.reduced_here && plan.care.order == Order::Key).then_some(sent);
     Sorted { order, tells: false }
+}
+
+/// Of the writes of a key, in their order: the last one of the newest version.
+fn winner<'a>(plan: &TablePlan, same: &[u32], of: &dyn Fn(u32) -> &'a [u8]) -> Option<u32> {
+    let Some(at) = plan.version.filter(|_| same.len() > 1) else { return same.last().copied() };
+    let version = |row: u32| {
+        let mut version = Vec::new();
+        push(fields(of(row)).nth(at).flatten(), plan.columns[at].target.kind, &mut version);
+        version
+    };
+    same.iter().copied().max_by_key(|&row| version(row))
 }
 
 /// Whether somebody could tell that writes of a key are left out because a later one follows.

@@ -66,7 +66,7 @@ pub(crate) struct Texts {
 
 impl Texts {
     pub(crate) fn new(plan: &TablePlan) -> Self {
-        let into = format!("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE", plan.sql_name, all(plan));
+        let into = format!("INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE", plan.sql_name, all(plan));
         let on_conflict = match plan.mode {
             Mode::Append | Mode::Update => String::new(),
             Mode::InsertIgnore => " ON CONFLICT DO NOTHING".to_owned(),
@@ -78,7 +78,11 @@ impl Texts {
                 let action = if set.is_empty() {
                     "NOTHING".to_owned()
                 } else {
-                    format!("UPDATE SET {}", set.join(", "))
+                    let newer = plan.version.map(|at| {
+                        let name = quote(&plan.columns[at].name);
+                        format!(" WHERE {}", newer(plan, at, &format!("excluded.{name}")))
+                    });
+                    format!("UPDATE SET {}{}", set.join(", "), newer.unwrap_or_default())
                 };
                 let key = keys(plan).map(|column| format!("{}{}", quote(&column.name), collate(column)));
                 format!(" ON CONFLICT ({}) DO {action}", key.collect::<Vec<_>>().join(", "))
@@ -94,6 +98,13 @@ fn all(plan: &TablePlan) -> String {
 
 pub(crate) fn keys(plan: &TablePlan) -> impl Iterator<Item = &Column> {
     plan.key.iter().map(|&position| &plan.columns[position])
+}
+
+/// Whether the table's row, `t`, gives way to one of this version.
+pub(crate) fn newer(plan: &TablePlan, at: usize, version: &str) -> String {
+    let column = &plan.columns[at];
+    let (name, collate) = (quote(&column.name), collate(column));
+    format!("(t.{name} IS NULL OR t.{name}{collate} <= {version}{collate})")
 }
 
 pub(crate) fn collate(column: &Column) -> String {
@@ -144,7 +155,14 @@ impl Stage {
         let last = || {
             let keys = keys(plan).map(|column| value(column, &quote(&column.name)));
             let keys = keys.collect::<Vec<_>>().join(", ");
-            (format!("(SELECT DISTINCT ON ({keys}) * FROM {stage} ORDER BY {keys}, {PLACE} DESC)"), keys)
+            let version = plan.version.map(|at| format!("{} DESC, ", quote(&plan.columns[at].name)));
+            let version = version.unwrap_or_default();
+            (
+                format!(
+                    "(SELECT DISTINCT ON ({keys}) * FROM {stage} ORDER BY {keys}, {version}{PLACE} DESC)"
+                ),
+                keys,
+            )
         };
         // A scan does not give rows in the order of their coming: a small one may have found room on an earlier page.
         let insert = match plan.mode {
@@ -171,8 +189,13 @@ impl Stage {
                     format!("{name} = {}", value(column, &format!("s.{name}")))
                 });
                 let set = set.collect::<Vec<_>>().join(", ");
+                let newer = plan.version.map(|at| {
+                    let name = quote(&plan.columns[at].name);
+                    format!(" AND {}", newer(plan, at, &value(&plan.columns[at], &format!("s.{name}"))))
+                });
+                let newer = newer.unwrap_or_default();
                 format!(
-                    "UPDATE {} AS t SET {set} FROM {from} AS s WHERE s.{DEED} <> '1' AND {same}",
+                    "UPDATE {} AS t SET {set} FROM {from} AS s WHERE s.{DEED} <> '1' AND {same}{newer}",
                     plan.sql_name
                 )
             }

@@ -1,7 +1,7 @@
 //! The texts for rows that are written one by one.
 
 use super::plan::{Column, TablePlan, quote};
-use super::stage::{Texts, collate, identities, keys, value};
+use super::stage::{Texts, collate, identities, keys, newer, value};
 use super::table::Mode;
 
 /// One row each. The parameters have the columns' types; a text names these, too, so that a statement that was prepared for
@@ -32,7 +32,8 @@ impl Statements {
             },
             merge: keyed(&merge),
             delete: keyed(&|plan| {
-                format!("DELETE FROM {} AS t WHERE {}", plan.sql_name, same_key(plan, 1..))
+                let version = and_newer(plan, plan.key.len() + 1);
+                format!("DELETE FROM {} AS t WHERE {}{version}", plan.sql_name, same_key(plan, 1..))
             }),
         }
     }
@@ -73,11 +74,23 @@ fn same_row(plan: &TablePlan) -> String {
     same_key(plan, plan.key.iter().map(|at| at + 1))
 }
 
+/// Behind a condition: that what is written is no older. `number`: the version's parameter.
+fn and_newer(plan: &TablePlan, number: usize) -> String {
+    let newer = plan.version.map(|at| newer(plan, at, &compared(&plan.columns[at], number)));
+    newer.map(|newer| format!(" AND {newer}")).unwrap_or_default()
+}
+
+/// The same, where the parameters are those of all columns.
+fn and_newer_row(plan: &TablePlan) -> String {
+    and_newer(plan, plan.version.unwrap_or_default() + 1)
+}
+
 fn update(plan: &TablePlan) -> String {
     let set = numbered(plan).enumerate().filter(|(at, _)| plan.is_set(*at));
     let set: Vec<String> =
         set.map(|(_, (column, value))| format!("{} = {value}", quote(&column.name))).collect();
-    format!("UPDATE {} AS t SET {} WHERE {}", plan.sql_name, set.join(", "), same_row(plan))
+    let (same, newer) = (same_row(plan), and_newer_row(plan));
+    format!("UPDATE {} AS t SET {} WHERE {same}{newer}", plan.sql_name, set.join(", "))
 }
 
 fn merge(plan: &TablePlan) -> String {
@@ -91,5 +104,11 @@ fn merge(plan: &TablePlan) -> String {
         Some(format!("{name} = CASE WHEN ${flag}::bool THEN t.{name} ELSE {value} END"))
     });
     let set: Vec<String> = set.collect();
-    format!("UPDATE {} AS t SET {} WHERE {}", plan.sql_name, set.join(", "), same_row(plan))
+    let (same, newer) = (same_row(plan), and_newer_row(plan));
+    let update = format!("UPDATE {} AS t SET {} WHERE {same}{newer}", plan.sql_name, set.join(", "));
+    if plan.version.is_none() {
+        return update;
+    }
+    // What counts is whether there is a row, also one that is newer.
+    format!("WITH changed AS ({update}) SELECT FROM {} AS t WHERE {same}", plan.sql_name)
 }

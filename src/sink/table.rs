@@ -52,6 +52,7 @@ pub struct Table {
     pub(crate) mode: Mode,
     /// `None`: the primary key, or the first unique index.
     pub(crate) key: Option<Vec<String>>,
+    pub(crate) version: Option<String>,
     pub(crate) sorted: bool,
     pub(crate) straight_from: usize,
     pub(crate) nul: Nul,
@@ -78,6 +79,7 @@ impl Table {
             columns,
             mode,
             key: None,
+            version: None,
             sorted: true,
             straight_from: straight::MIN_ROWS,
             nul: Nul::default(),
@@ -122,6 +124,19 @@ impl Table {
     /// For the other modes: the columns by which a batch's rows are sorted.
     pub fn key<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
         self.key = Some(columns.into_iter().map(C::into).collect());
+        self
+    }
+
+    /// The newer row of a key stays: one whose value in this column is lower than that of the table's row is not applied, and
+    /// one that is equal is. So are deletions, which say the version behind the key's values: `rows.delete((id, lsn))`. What a
+    /// row's version was is forgotten once it is deleted; a mark ([`Rows::update`](super::Rows::update)) keeps it.
+    ///
+    /// For [`upsert`](Self::upsert) and [`update`](Self::update), where records do not come in the order in which their rows
+    /// have changed. A record that says no version is rejected; a row of the table that has none is older than any. Integers,
+    /// dates and times cost little, but for batches that delete; of other types (numbers, text, `uuid`, `pg_lsn`), and with
+    /// deletions, rows are written one by one.
+    pub fn version(mut self, column: impl Into<String>) -> Self {
+        self.version = Some(column.into());
         self
     }
 

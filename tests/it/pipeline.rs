@@ -5,6 +5,7 @@ mod formats;
 mod grows;
 mod infer;
 mod modes;
+mod named;
 mod operated;
 mod plan;
 mod registry;

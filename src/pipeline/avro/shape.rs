@@ -1,17 +1,37 @@
 //! The columns that a record's fields would be.
 
-use super::super::shape::{Field, numeric, of_semantic};
+use super::super::shape::{Field, Fields, numeric, of_semantic};
 use super::plan::{NamedNode, Node, Plan};
 
 impl Plan {
-    /// The fields of the record that this is, or of the one that a change event writes; `None`: it is no record.
-    pub(crate) fn shape(&self, is_event: bool) -> Option<Vec<Field>> {
-        let mut fields = self.record(self.root)?;
+    /// The fields of the record that this is, or of the one that a change event writes; `None`: it is no record. With a
+    /// `separator`, the fields of records in it stand in their place.
+    pub(crate) fn shape(&self, is_event: bool, separator: Option<&str>) -> Option<Vec<Field>> {
+        let mut root = self.root;
         if is_event {
-            let (_, after) = fields.iter().find(|(name, _)| &**name == b"\"after\":")?;
-            fields = self.record(*after)?;
+            root = self.record(root)?.iter().find(|(name, _)| &**name == b"\"after\":")?.1;
         }
-        fields.iter().map(|(name, node)| self.field(name, *node)).collect()
+        let mut fields = Fields::new(separator);
+        self.add(self.record(root)?, &mut fields, &mut vec![self.present(root).0])?;
+        Some(fields.finish())
+    }
+
+    /// `within`: the records around.
+    fn add(&self, named: &[NamedNode], fields: &mut Fields<'_>, within: &mut Vec<usize>) -> Option<()> {
+        for (name, node) in named {
+            // As JSON, with its colon.
+            let name: String = serde_json::from_slice(name.strip_suffix(b":")?).ok()?;
+            let (node, not_null) = self.present(*node);
+            match &self.nodes[node] {
+                Node::Record(inner) if fields.may_enter() && !within.contains(&node) => {
+                    within.push(node);
+                    fields.enter(name, not_null, |fields| self.add(inner, fields, within))?;
+                    within.pop();
+                }
+                _ => fields.push(&name, self.sql_type(node), not_null),
+            }
+        }
+        Some(())
     }
 
     /// A record, or a union of one and null.
@@ -31,13 +51,6 @@ impl Plan {
             // Of several kinds: the union itself.
             _ => (node, !branches.iter().any(|branch| matches!(self.nodes[*branch], Node::Null))),
         }
-    }
-
-    fn field(&self, name: &[u8], node: usize) -> Option<Field> {
-        // As JSON, with its colon.
-        let name = serde_json::from_slice(name.strip_suffix(b":")?).ok()?;
-        let (node, not_null) = self.present(node);
-        Some(Field { name, sql_type: self.sql_type(node), not_null })
     }
 
     fn sql_type(&self, node: usize) -> String {

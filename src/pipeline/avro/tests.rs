@@ -210,7 +210,7 @@ fn what_is_not_in_an_event_is_no_date_and_no_number() {
 #[test]
 fn fields_are_columns() {
     let shape = |schema: &str, is_event| {
-        let fields = Plan::new(schema, &[]).unwrap().shape(is_event)?;
+        let fields = Plan::new(schema, &[]).unwrap().shape(is_event, None)?;
         let text = |field: crate::pipeline::shape::Field| {
             format!("{} {}{}", field.name, field.sql_type, if field.not_null { " NOT NULL" } else { "" })
         };
@@ -231,6 +231,45 @@ fn fields_are_columns() {
     );
     assert_eq!(shape(&event, true).as_deref(), Some(columns));
     assert_eq!((shape(row, true), shape(r#""int""#, false)), (None, None));
+}
+
+#[test]
+fn fields_of_objects_are_columns_where_they_are_flattened() {
+    let shape = |schema: &str| {
+        let fields = Plan::new(schema, &[]).unwrap().shape(false, Some("_")).unwrap();
+        let text = |field: &crate::pipeline::shape::Field| {
+            let null = if field.not_null { " NOT NULL" } else { "" };
+            format!("{} {} {}{null}", field.name, field.path, field.sql_type)
+        };
+        let text: Vec<String> = fields.iter().map(text).collect();
+        (text.join(", "), crate::pipeline::shape::twice(&fields))
+    };
+    let row = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"int"},
+        {"name":"who","type":["null",{"type":"record","name":"W","fields":[
+            {"name":"name","type":"string"},{"name":"at","type":{"type":"record","name":"A","fields":[
+                {"name":"zip","type":["null","string"]}]}}]}]},
+        {"name":"also","type":{"type":"array","items":"A"}},{"name":"bill","type":"A"},
+        {"name":"map","type":{"type":"map","values":"A"}},{"name":"either","type":["A","W"]}]}"#;
+    let columns = "id value.id integer NOT NULL, who_name value.who.name text, who_at_zip value.who.at.zip text, \
+                   also value.also jsonb NOT NULL, bill_zip value.bill.zip text, map value.map jsonb NOT NULL, \
+                   either value.either jsonb NOT NULL";
+    assert_eq!(shape(row), (columns.to_owned(), None));
+    // One inside of itself; and few lines that would be many columns.
+    let chain = r#"{"type":"record","name":"C","fields":[{"name":"n","type":"int"},{"name":"next","type":["null","C"]}]}"#;
+    assert_eq!(shape(chain).0, "n value.n integer NOT NULL, next value.next jsonb");
+    let record = |name: usize, inner: &str| {
+        let field =
+            |n: usize| format!(r#"{{"name":"f{n}","type":{}}}"#, if n == 0 { inner } else { "\"X\"" });
+        let more: Vec<String> = (0..9).map(|n| field(n).replace('X', &format!("R{}", name + 1))).collect();
+        format!(r#"{{"type":"record","name":"R{name}","fields":[{}]}}"#, more.join(","))
+    };
+    let deepest = r#"{"type":"record","name":"R6","fields":[{"name":"v","type":"int"}]}"#;
+    let bomb = (0..6).rev().fold(deepest.to_owned(), |inner, name| record(name, &inner));
+    let many = shape(&bomb).0.split(", ").count();
+    assert!((1_600..1_700).contains(&many), "{many}");
+    let twice = r#"{"type":"record","name":"T","fields":[{"name":"a_b","type":"int"},
+        {"name":"a","type":{"type":"record","name":"I","fields":[{"name":"b","type":"int"}]}}]}"#;
+    assert_eq!(shape(twice).1.as_deref(), Some("value.a_b and value.a.b are both column a_b"));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub fn reference() -> String {
         };
         let _ = writeln!(page, "| `{name}` | {} |", cell(&text));
     }
-    page.push_str("\n### `transforms`\n\n`io.debezium.transforms.ExtractNewRecordState` is taken, where it is the only one: `envelope = \"debezium\"`. All others\nare refused for now. Instead:\n\n| transform | what to write |\n|---|---|\n");
+    page.push_str("\n### `transforms`\n\n`io.debezium.transforms.ExtractNewRecordState` is taken: `envelope = \"debezium\"`; and so is\n`org.apache.kafka.connect.transforms.Flatten$Value`, alone or behind it, where the columns are left to the values' schema:\n`flatten = \"_\"`, with its `delimiter` (`.` without one). All others, and other orders, are refused for now. Instead:\n\n| transform | what to write |\n|---|---|\n");
     for (name, instead) in TRANSFORMS {
         let _ = writeln!(page, "| {name} | {} |", cell(instead));
     }

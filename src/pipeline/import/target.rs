@@ -3,6 +3,7 @@
 use super::connector::{Connector, Source, is_reference, split};
 use super::findings::Findings;
 use crate::config::TopicPattern;
+use crate::pipeline::named::identifier;
 
 /// Topics and their table.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ impl Target {
         }
         // The database is that of the address.
         let from = parts.len().saturating_sub(2);
-        let table = parts[from..].iter().map(|part| sql(part)).collect::<Vec<_>>().join(".");
+        let table = parts[from..].iter().map(|part| identifier(part)).collect::<Vec<_>>().join(".");
         Self { topics, table, schema_assumed: schema_assumed && schema.is_none(), folds }
     }
 }
@@ -174,14 +175,4 @@ fn parts(name: &str, folds: bool) -> Vec<String> {
     }
     parts.push(finish(&mut part, &mut was_quoted));
     parts
-}
-
-/// A name as SQL reads it: quoted unless that changes nothing.
-pub(super) fn sql(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
 }

@@ -1,5 +1,5 @@
-//! `transforms`: Debezium's unwrapping is taken over, where it is the only one; each other one is refused with what to
-//! write instead.
+//! `transforms`: Debezium's unwrapping is taken over, and flattening behind it or alone; each other one is refused with what
+//! to write instead.
 
 use super::connector::Source;
 use super::findings::Findings;
@@ -12,7 +12,7 @@ pub(super) const TRANSFORMS: &[(&str, &str)] = &[
     ("DropHeaders", "only headers that `columns` names are read: leave it out"),
     ("ExtractField", "a path goes into the field: `columns.NAME = \"value.field\"`"),
     ("Filter", "write the condition as `where`"),
-    ("Flatten", "a path goes inside: `columns.a_b = \"value.a.b\"`"),
+    ("Flatten", FLATTEN_BY_HAND),
     ("HeaderFrom", "a path names the field: leave it out"),
     ("HoistField", "`columns.NAME = \"value\"`"),
     ("InsertField", "`provenance` has topic, partition, offset and timestamp; `header.NAME` is a path"),
@@ -31,6 +31,10 @@ pub(super) const TRANSFORMS: &[(&str, &str)] = &[
     ("ValueToKey", "`key` may name columns that are filled from the value"),
 ];
 
+pub(super) const FLATTEN_BY_HAND: &str = "a path goes inside: `columns.a_b = \"value.a.b\"`";
+
+const FLATTEN: &str = "org.apache.kafka.connect.transforms.Flatten$Value";
+
 const UNWRAP: &str = "io.debezium.transforms.ExtractNewRecordState";
 
 /// What the unwrapping may be told.
@@ -45,14 +49,33 @@ const UNWRAP_OPTIONS: &[(&str, Option<&str>)] = &[
     ("delete.tombstone.handling.mode", Some("drop,tombstone,delete-to-tombstone")),
 ];
 
-/// Whether records are Debezium's change events, of which rows are made. Refuses each other transform.
-pub(super) fn read(source: &Source, findings: &mut Findings) -> bool {
+/// What is taken over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Transforms {
+    /// Records are Debezium's change events, of which rows are made.
+    pub(super) unwrapped: bool,
+    /// What stands between the names of objects and their fields, and the transform's name.
+    pub(super) flatten: Option<(String, String)>,
+}
+
+/// Refuses each transform that is not taken over.
+pub(super) fn read(source: &Source, findings: &mut Findings) -> Transforms {
     let names = source.list("transforms");
-    if let [name] = names.as_slice()
-        && source.get(&format!("transforms.{name}.type")) == Some(UNWRAP)
-    {
-        unwrapping(source, &format!("transforms.{name}."), findings);
-        return true;
+    let class = |name: &String| source.get(&format!("transforms.{name}.type")).unwrap_or_default();
+    let (unwrap, flatten) = match names.as_slice() {
+        [one] if class(one) == UNWRAP => (Some(one), None),
+        [one] if class(one) == FLATTEN => (None, Some(one)),
+        [one, other] if class(one) == UNWRAP && class(other) == FLATTEN => (Some(one), Some(other)),
+        _ => (None, None),
+    };
+    if unwrap.is_some() || flatten.is_some() {
+        if let Some(name) = unwrap {
+            unwrapping(source, &format!("transforms.{name}."), findings);
+        }
+        let flatten = flatten.map(|name| {
+            (flattening(source, &format!("transforms.{name}."), findings), format!("transforms.{name}"))
+        });
+        return Transforms { unwrapped: unwrap.is_some(), flatten };
     }
     for name in names {
         let option = format!("transforms.{name}");
@@ -60,7 +83,7 @@ pub(super) fn read(source: &Source, findings: &mut Findings) -> bool {
         if class == UNWRAP {
             findings.refuse(
                 &option,
-                "ExtractNewRecordState is taken over where it is the only one: see the others",
+                "ExtractNewRecordState is taken over where it is the only one, or Flatten comes behind it: see the others",
             );
             continue;
         }
@@ -76,7 +99,19 @@ pub(super) fn read(source: &Source, findings: &mut Findings) -> bool {
             ),
         }
     }
-    false
+    Transforms::default()
+}
+
+/// The delimiter.
+fn flattening(source: &Source, prefix: &str, findings: &mut Findings) -> String {
+    for (option, _) in source.iter().filter(|(_, value)| !value.is_empty()) {
+        let Some(own) = option.strip_prefix(prefix) else { continue };
+        if !matches!(own, "type" | "delimiter") {
+            findings
+                .refuse(option, "is not taken over yet: leave it out, after you have seen to what it is for");
+        }
+    }
+    source.get(&format!("{prefix}delimiter")).unwrap_or(".").to_owned()
 }
 
 fn unwrapping(source: &Source, prefix: &str, findings: &mut Findings) {

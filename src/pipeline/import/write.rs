@@ -7,7 +7,8 @@ use super::connector::{Connector, Source};
 use super::consumer::Overrides;
 use super::registry::{Registry, Shown};
 use super::rows::{Column, Listed, Rows};
-use super::target::{Target, sql};
+use super::target::Target;
+use crate::pipeline::named::identifier;
 
 /// All that goes into the file.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Draft<'a> {
     pub(super) registry: Option<&'a Registry>,
     pub(super) target: &'a Target,
     pub(super) rows: &'a Rows,
+    /// What is between the names of objects and their fields.
+    pub(super) flatten: Option<&'a str>,
 }
 
 /// Pages are read on terminals, too.
@@ -69,9 +72,9 @@ impl Draft<'_> {
     fn grouped(&self) -> String {
         let names: Vec<String> = if self.rows.key.is_empty() {
             let known = self.rows.columns.iter().filter(|_| self.rows.listed == Listed::All);
-            known.map(|column| sql(&column.name)).collect()
+            known.map(|column| identifier(&column.name)).collect()
         } else {
-            self.rows.key.iter().map(|name| sql(name)).collect()
+            self.rows.key.iter().map(|name| identifier(name)).collect()
         };
         if names.is_empty() { "KEY_COLUMNS".to_owned() } else { names.join(", ") }
     }
@@ -150,6 +153,9 @@ impl Draft<'_> {
         let _ = writeln!(file, "table = {}", text(&self.target.table));
         self.mode(file);
         self.columns(file);
+        if let Some(separator) = self.flatten {
+            let _ = writeln!(file, "flatten = {}", text(separator));
+        }
         if let Some([topic, partition, offset]) = &rows.provenance {
             let _ = writeln!(
                 file,

@@ -141,13 +141,36 @@ fn files_that_are_imported_come_from_the_registry() {
 #[test]
 fn fields_are_columns() {
     assert!(order().only().is_none(), "which of its messages a record is, the record says");
-    let fields = crate::pipeline::shape::of_message(&order().message("Order").unwrap());
+    let fields = crate::pipeline::shape::of_message(&order().message("Order").unwrap(), None);
     let text = |field: &crate::pipeline::shape::Field| {
         format!("{} {}{}", field.name, field.sql_type, if field.not_null { " NOT NULL" } else { "" })
     };
     let columns = "order_id text NOT NULL, cents bigint NOT NULL, big numeric(20) NOT NULL, note text, raw bytea NOT NULL, \
                    state text NOT NULL, paid_at timestamptz, took interval, wrapped text, any jsonb, lines jsonb NOT NULL, \
                    counts jsonb NOT NULL, card text, voucher jsonb, rate double precision NOT NULL";
+    assert_eq!(fields.iter().map(text).collect::<Vec<_>>().join(", "), columns);
+}
+
+#[test]
+fn fields_of_messages_are_columns_where_they_are_flattened() {
+    let text = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto";
+        message T { int32 id = 1; Who who = 2; repeated Who all = 3; map<string, Who> by = 4; T next = 5;
+            google.protobuf.Timestamp at = 6; }
+        message Who { string name = 1; optional string zip = 2; T of = 3; }"#;
+    let schema = Schema::new(text, HashMap::new()).unwrap();
+    let fields = crate::pipeline::shape::of_message(&schema.message("T").unwrap(), Some("."));
+    let text = |field: &crate::pipeline::shape::Field| {
+        format!(
+            "{} {} {}{}",
+            field.name,
+            field.path,
+            field.sql_type,
+            if field.not_null { " NOT NULL" } else { "" }
+        )
+    };
+    let columns = "id value.id integer NOT NULL, who.name value.who.name text, who.zip value.who.zip text, \
+                   who.of value.who.of jsonb, all value.all jsonb NOT NULL, by value.by jsonb NOT NULL, next value.next jsonb, \
+                   at value.at timestamptz";
     assert_eq!(fields.iter().map(text).collect::<Vec<_>>().join(", "), columns);
 }
 

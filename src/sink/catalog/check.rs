@@ -1,8 +1,12 @@
 //! What cannot work is refused at the first look, with what to do about it.
 
+use tokio_postgres::types::Type;
+
 use super::Found;
 use super::facts::{ConstraintKind, Facts};
+use crate::sink::plan::Column;
 use crate::sink::table::{Mode, Table};
+use crate::sink::target::Kind;
 
 /// The kind of relation, and whether a policy hides rows.
 pub(super) fn kind(relkind: &str, hides_rows: bool, facts: &Facts) -> Result<(), String> {
@@ -58,6 +62,33 @@ pub(super) fn columns(table: &Table, names: &[&str], found: &[Found]) -> Result<
         )),
         None => Ok(()),
     }
+}
+
+/// The position of the column by which the newer row stays.
+pub(super) fn version(table: &Table, name: &str, columns: &[Column], key: &[usize]) -> Result<usize, String> {
+    if !table.mode.is_keyed() {
+        return Err(
+            "a version decides between two rows of one key: for Table::upsert and Table::update".to_owned()
+        );
+    }
+    let Some(at) = table.columns.iter().position(|column| column == name) else {
+        return Err(format!("its version, {name}, is not among the columns that are given for a row"));
+    };
+    if key.contains(&at) {
+        return Err(format!("its version, {name}, is a column of the key"));
+    }
+    let Column { target, sql_type, .. } = &columns[at];
+    let kind = target.kind;
+    let is_ordered = kind.is_signed()
+        || matches!(kind, Kind::Numeric | Kind::Float4 | Kind::Float8 | Kind::Text | Kind::Uuid)
+        || target.ty == Type::PG_LSN;
+    if !is_ordered {
+        return Err(format!(
+            "its version, {name}, is {sql_type}, of which none is newer: it can be an integer, another number, a date or time, \
+             a text, a uuid or a pg_lsn"
+        ));
+    }
+    Ok(at)
 }
 
 /// Rules, deferrable constraints, a replica identity that is missing.
@@ -129,7 +160,8 @@ pub(super) fn rights(
         if let Some(column) = missing(1, &|at| !key.contains(&at)) {
             return refuse("UPDATE", column);
         }
-        if let Some(column) = missing(2, &|at| key.contains(&at)) {
+        let is_version = |at: usize| table.version.as_deref() == Some(names[at]);
+        if let Some(column) = missing(2, &|at| key.contains(&at) || is_version(at)) {
             return refuse("SELECT", column);
         }
     }

@@ -5,6 +5,7 @@ mod family;
 mod known;
 mod order;
 mod sequence;
+mod version;
 
 use std::error::Error;
 

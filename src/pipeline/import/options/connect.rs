@@ -78,7 +78,7 @@ pub(in super::super) const CONNECT: &[Entry] = &[
     entry(
         "transforms",
         EVERY,
-        Taken("`envelope = \"debezium\"`, if ExtractNewRecordState is the only one; others are refused"),
+        Taken("`envelope = \"debezium\"` by ExtractNewRecordState, `flatten` by Flatten; others are refused"),
     ),
     entry("transforms.*", EVERY, With("transforms")),
     entry(

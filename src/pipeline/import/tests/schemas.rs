@@ -227,6 +227,38 @@ fn change_events_may_be_in_avro() {
 }
 
 #[test]
+fn nested_records_may_be_flattened() {
+    let flatten =
+        json!({"transforms": "f", "transforms.f.type": "org.apache.kafka.connect.transforms.Flatten$Value"});
+    let both = json!({"transforms": "unwrap,f", "transforms.f.delimiter": "_",
+                      "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState"});
+    let columns = json!({"fields.whitelist": null});
+    let with = |changes: &[&Value]| -> Value {
+        let add = |all: Value, changes: &&Value| serde_json::from_str(&changed(&all, changes)).unwrap();
+        changes.iter().fold(json!({}), add)
+    };
+    assert_lines(&taken(&avro(&with(&[&columns, &flatten]))), &["flatten = \".\""]);
+    let imported = taken(&avro(&with(&[&columns, &flatten, &both])));
+    assert_lines(&imported, &["envelope = \"debezium\"", "flatten = \"_\""]);
+    let predicate = json!({"transforms.f.predicate": "p"});
+    let key = json!({"transforms.f.type": "org.apache.kafka.connect.transforms.Flatten$Key"});
+    let turned = json!({"transforms": "f,unwrap"});
+    for (changes, option, why) in [
+        (with(&[&flatten]), "transforms.f", "columns.a_b"),
+        (with(&[&columns, &flatten, &predicate]), "transforms.f.predicate", "not taken over yet"),
+        (with(&[&columns, &flatten, &key]), "transforms.f", "columns.a_b"),
+        (with(&[&columns, &flatten, &both, &turned]), "transforms.unwrap", "Flatten comes behind it"),
+    ] {
+        let lines = refused(&avro(&changes));
+        let wanted = format!("`{option}`: ");
+        assert!(
+            lines.iter().any(|line| line.starts_with(&wanted) && line.contains(why)),
+            "{changes}: {lines:?}"
+        );
+    }
+}
+
+#[test]
 fn tables_grow_by_the_schema_unless_names_would_be_others() {
     for (changes, evolve, is_noted) in [
         (json!({"auto.evolve": "true"}), "add_columns", false),

@@ -59,6 +59,18 @@ const KEYS: [Key; 13] = [
     Key { sql: "mood", values: [r#""sad""#, r#""glad""#, r#""sad""#, r#""none of them""#] },
 ];
 
+/// Columns that tell which row of a key is newer.
+const VERSIONS: [Key; 5] = [
+    Key { sql: "bigint", values: ["1", "-2", "3", "null"] },
+    Key {
+        sql: "timestamptz",
+        values: [r#""2026-01-02T00:00:00Z""#, r#""2026-01-01T01:00:00+01:00""#, r#""infinity""#, "null"],
+    },
+    Key { sql: "numeric(4,1)", values: ["1.04", "1.0", "2", "null"] },
+    Key { sql: "text", values: [r#""b""#, r#""a""#, r#""B""#, "null"] },
+    Key { sql: "pg_lsn", values: [r#""0/2""#, r#""0/1""#, r#""1/0""#, "null"] },
+];
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mode {
     Append,
@@ -112,6 +124,8 @@ struct Shape {
     straight: bool,
     /// Some records do not say all of their row.
     keeps: bool,
+    /// The newer row stays; whether the one that is there says its version.
+    version: Option<(Key, bool)>,
 }
 
 #[derive(Debug, Clone)]
@@ -126,6 +140,7 @@ struct Line {
     kept: u8,
     /// Only if the row is there.
     touches: bool,
+    version: usize,
 }
 
 const VALUES: [&str; 6] = ["1", "2", "13", "50", "3", "\"4\""];
@@ -156,11 +171,13 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let kids = prop::option::weighted(0.2, prop::sample::select(ACTIONS.to_vec()));
     let keys =
         prop_oneof![3 => prop::collection::vec(key.clone(), 1), 1 => prop::collection::vec(key, 2..=3)];
-    let first = (mode, keys, rarely(), unique, trigger, kids);
+    let version = prop_oneof![2 => Just(VERSIONS[0]), 3 => prop::sample::select(VERSIONS.to_vec())];
+    let version = prop::option::weighted(0.4, (version, any::<bool>()));
+    let first = (mode, keys, rarely(), unique, trigger, kids, version);
     let second = (any::<bool>(), rarely(), prop::option::weighted(0.3, any::<bool>()), rarely());
     let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>(), any::<bool>());
     (first, second, third).prop_map(|(first, second, third)| {
-        let (mode, key, index_collates, unique, trigger, kids) = first;
+        let (mode, key, index_collates, unique, trigger, kids, version) = first;
         let (check, not_null, parent, own) = second;
         let (identity, default, generated, partitioned, straight, keeps) = third;
         let mut shape = Shape {
@@ -180,6 +197,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
             partitioned,
             straight,
             keeps,
+            version,
         };
         shape.settle();
         shape
@@ -196,7 +214,9 @@ impl Shape {
         if self.key.len() > 1 || self.index_collates {
             self.kids = None;
         }
-        self.keeps &= matches!(self.mode, Mode::Upsert | Mode::Update);
+        let is_keyed = matches!(self.mode, Mode::Upsert | Mode::Update);
+        self.keeps &= is_keyed;
+        self.version = self.version.filter(|_| is_keyed);
         if self.mode == Mode::Ignore && self.unique == Unique::Deferred {
             self.unique = Unique::Plain;
         }
@@ -221,6 +241,9 @@ impl Shape {
         if let Some(deferred) = self.parent {
             let deferred = if deferred { " DEFERRABLE INITIALLY DEFERRED" } else { "" };
             columns.push(format!("parent int REFERENCES s.parents{deferred}"));
+        }
+        if let Some((version, _)) = self.version {
+            columns.push(format!("ver {}", version.sql));
         }
         if self.identity {
             columns.push("n bigint GENERATED ALWAYS AS IDENTITY".to_owned());
@@ -268,6 +291,10 @@ impl Shape {
             seen += ", d";
             found.push("1".to_owned());
         }
+        if let Some((version, true)) = self.version {
+            seen += ", ver";
+            found.push(literal(version.values[0]));
+        }
         sql += &format!("INSERT INTO s.t ({seen}) VALUES ({});", found.join(", "));
         if let Some(action) = self.kids {
             sql += &format!(
@@ -311,6 +338,7 @@ impl Shape {
         if self.own {
             columns.push("own".to_owned());
         }
+        columns.extend(self.version.map(|_| "ver".to_owned()));
         columns
     }
 
@@ -318,7 +346,8 @@ impl Shape {
         if !self.keeps {
             return TableSink::json(self.table(schema));
         }
-        let (keys, columns) = (self.names(), self.columns());
+        let (mut keys, columns) = (self.names(), self.columns());
+        keys.extend(self.version.map(|_| "ver".to_owned()));
         TableSink::new(self.table(schema), move |record, rows| match record.value() {
             Some(value) if value.ends_with(TOUCHES) => rows.update(values(record, value, &columns)?),
             Some(value) => rows.push(values(record, value, &columns)?),
@@ -335,6 +364,7 @@ impl Shape {
             Mode::Upsert => Table::upsert(name, columns).key(self.names()),
             Mode::Update => Table::update(name, columns).key(self.names()),
         };
+        let table = if self.version.is_some() { table.version("ver") } else { table };
         if self.straight { table.straight_from(1) } else { table }
     }
 
@@ -346,7 +376,11 @@ impl Shape {
             .enumerate()
             .map(|(at, key)| format!("\"k{at}\":{}", key.values[line.key[at]]))
             .collect();
-        let key = key.join(",");
+        let mut key = key.join(",");
+        if let Some((version, _)) = self.version {
+            // Of a deletion, too.
+            key += &format!(",\"ver\":{}", version.values[line.version]);
+        }
         let kept = |bit: u8, value| if self.keeps && line.kept & bit != 0 { KEPT } else { value };
         let value = (!line.deletes).then(|| {
             format!(
@@ -401,9 +435,10 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
         1 => (0..4_usize, 0..4_usize, 0..4_usize),
     ];
     let kept = prop_oneof![3 => Just(0_u8), 2 => 0..8_u8];
+    let version = prop_oneof![16 => 0..3_usize, 1 => Just(3_usize)];
     let rarely = || prop::bool::weighted(0.15);
-    let line = (key, value, email, parent, note, rarely(), kept, rarely()).prop_map(
-        |(key, value, email, parent, note, deletes, kept, touches)| Line {
+    let line = (key, value, email, parent, note, rarely(), kept, rarely(), version).prop_map(
+        |(key, value, email, parent, note, deletes, kept, touches, version)| Line {
             key: key.into(),
             value,
             email,
@@ -412,6 +447,7 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
             deletes,
             kept,
             touches,
+            version,
         },
     );
     prop::collection::vec(line, 1..14)
