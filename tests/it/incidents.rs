@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use highwater::testing::Result;
+use highwater::testing::{Result, wait_until};
 use highwater::{Batch, HandlerError, Tx};
 use serde_json::Value;
 
@@ -160,6 +160,14 @@ async fn staged(incident: &Incident, pace: Pace) -> TestResult<Seen> {
     slow.work_ms.store(0, Ordering::Relaxed);
     slow.gate.open();
     world.producer.flush().await?;
+    let behind = format!(
+        "SELECT count(*) FROM highwater.lag WHERE group_id = '{}' AND lag_records IS DISTINCT FROM 0",
+        world.group
+    );
+    wait_until("the backlog of the night is gone", pace.patience, async || {
+        Ok((world.number(&behind).await? == 0).then_some(()))
+    })
+    .await?;
     world.caught_up().await?;
     world.assert_exact(false).await?;
     served.stop().await?;
