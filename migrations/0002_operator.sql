@@ -189,6 +189,9 @@ CREATE VIEW progress AS
 SELECT group_id, topic, partition, next_offset, record_timestamp, committed_at, epoch, owner
 FROM consumer_offset;
 
+-- How long a batch of this process may take (its `max_processing_time`): against this the time without a commit is read.
+ALTER TABLE worker_status ADD COLUMN processing_deadline_seconds double precision;
+
 -- What a worker says of its own partitions, beside what version 1 did.
 ALTER TABLE partition_status
     ADD COLUMN log_start_offset bigint,

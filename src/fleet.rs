@@ -123,7 +123,8 @@ impl Fleet {
         Self { config: config.clone(), deadline: Duration::from_secs(30), session: None }
     }
 
-    /// The processing deadline of workers that do not report theirs: their `max_processing_time`. 30 s by default.
+    /// The processing deadline (`max_processing_time`) of workers that began before there was a place to say theirs. 30 s by
+    /// default.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

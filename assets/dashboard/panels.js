@@ -80,7 +80,7 @@ function WorkerBar({ worker, at, nowMs }) {
   const tone = !worker.live ? "bad" : since >= worker.deadline_seconds ? "bad" : since >= MARK_SECONDS ? "warn" : "well";
   const last = worker.committed_at_ms ? "last commit " + ago(worker.committed_at_ms, nowMs) : "no commit yet";
   const doing = !worker.live ? "gone: last heartbeat " + ago(worker.heartbeat_at_ms, nowMs)
-    : worker.behind === 0 ? "idle, " + last : span(since) + " without a commit" + (worker.slowest && since >= 1 ? " (" + worker.slowest + ")" : "");
+    : worker.behind === 0 ? "idle, " + last : span(since) + " without a commit" + (since < 1 ? "" : ", of " + span(worker.deadline_seconds) + " that a batch may take" + (worker.slowest ? " (" + worker.slowest + ")" : ""));
   const name = worker.instance_id || worker.host + " pid " + worker.process_id;
   return html`<li class=${"worker tone-" + tone} data-worker=${worker.owner}>
     <p><b>${name}</b> <span>${many(worker.partitions, "partition")}</span>

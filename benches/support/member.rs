@@ -80,25 +80,34 @@ impl<'a> Group<'a> {
     /// # Errors
     /// When no process can be started.
     pub(crate) fn start(&self, name: &str, table: &str, more: &[(&str, &str)]) -> Result<Child> {
+        let mut command = self.command()?;
+        command.env(ROLE, table);
+        for (name, value) in more {
+            command.env(format!("HIGHWATER_{name}"), value);
+        }
+        Ok(Child::spawn(name, &command)?)
+    }
+
+    /// This program again, with the settings of a worker of this group, and told no role yet.
+    ///
+    /// # Errors
+    /// When it does not know where it is.
+    pub(crate) fn command(&self) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         // The settings of some other worker, in the shell that this was started from, are not for this one.
         for (name, _) in std::env::vars() {
-            if name.starts_with("HIGHWATER_") && name != "HIGHWATER_LOG" {
+            if name.starts_with("OTEL_") || name.starts_with("HIGHWATER_") && name != "HIGHWATER_LOG" {
                 command.env_remove(name);
             }
         }
         command
-            .env(ROLE, table)
             .env("HIGHWATER_BROKERS", self.servers.kafka.bootstrap())
             .env("HIGHWATER_POSTGRES_URL", self.servers.database.url())
             .env("HIGHWATER_GROUP", &self.id)
             .env("HIGHWATER_TOPICS", &self.topic)
             .env("HIGHWATER_START", "earliest")
             .envs(self.settings.iter().map(|(name, value)| (name, value)));
-        for (name, value) in more {
-            command.env(format!("HIGHWATER_{name}"), value);
-        }
-        Ok(Child::spawn(name, &command)?)
+        Ok(command)
     }
 
     /// How many records the group has applied, by its positions.

@@ -9,6 +9,7 @@ use crate::support::handler::Scores;
 use crate::support::payments::Form;
 use crate::support::servers::Servers;
 use crate::support::{Result, Run, process, sink, stats, table, worker};
+use crate::watched::{self, Watched};
 use crate::{simple, textbook};
 
 /// See the help text.
@@ -30,6 +31,8 @@ pub(crate) enum Contender {
     Upsert,
     InsertIgnore,
     Textbook,
+    /// In a process of its own.
+    Watched(Watched),
 }
 
 /// Where all of them run.
@@ -61,7 +64,7 @@ pub(crate) struct Measured {
 }
 
 impl Contender {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::Consume,
         Self::Copy,
         Self::Bare,
@@ -78,6 +81,10 @@ impl Contender {
         Self::Upsert,
         Self::InsertIgnore,
         Self::Textbook,
+        Self::Watched(Watched::No),
+        Self::Watched(Watched::Scraped),
+        Self::Watched(Watched::Traced),
+        Self::Watched(Watched::AllTraced),
     ];
 
     /// All but those that must be named, or those of a list of names.
@@ -85,15 +92,23 @@ impl Contender {
     /// # Errors
     /// When a name is none of them.
     pub(crate) fn chosen(list: Option<&str>) -> Result<Vec<Self>> {
-        let by_name_only = |contender: &Self| contender.form().is_some() || *contender == Self::Poison;
+        let by_name_only = |contender: &Self| {
+            contender.form().is_some() || contender.is_apart() || *contender == Self::Poison
+        };
         let Some(list) = list else {
             return Ok(Self::ALL.into_iter().filter(|contender| !by_name_only(contender)).collect());
         };
-        let named = |name: &str| {
-            let contender = Self::ALL.into_iter().find(|contender| contender.name() == name.trim());
-            contender.ok_or_else(|| format!("--only: there is no contender {name:?}; see --help").into())
-        };
-        list.split(',').map(named).collect()
+        let mut chosen = Vec::new();
+        for name in list.split(',').map(str::trim) {
+            match Self::ALL.into_iter().find(|contender| contender.name() == name) {
+                Some(contender) => chosen.push(contender),
+                None if name == "overhead" => {
+                    chosen.extend(Self::ALL.into_iter().filter(|contender| contender.is_apart()));
+                }
+                None => return Err(format!("--only: there is no contender {name:?}; see --help").into()),
+            }
+        }
+        Ok(chosen)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -114,7 +129,16 @@ impl Contender {
             Self::Upsert => "upsert",
             Self::InsertIgnore => "insert_ignore",
             Self::Textbook => "textbook",
+            Self::Watched(Watched::No) => "plain",
+            Self::Watched(Watched::Scraped) => "scraped",
+            Self::Watched(Watched::Traced) => "traced",
+            Self::Watched(Watched::AllTraced) => "all_traced",
         }
+    }
+
+    /// Whether it has a process of its own.
+    pub(crate) fn is_apart(self) -> bool {
+        matches!(self, Self::Watched(_))
     }
 
     /// What a pipeline reads.
@@ -128,8 +152,13 @@ impl Contender {
         }
     }
 
-    pub(crate) async fn run(self, stage: &Stage) -> Result<Run> {
-        match self {
+    /// One run, and the CPU time of its process where that is not this one.
+    pub(crate) async fn run(self, stage: &Stage) -> Result<(Run, Option<Duration>)> {
+        let run = match self {
+            Self::Watched(how) => {
+                let (run, cpu) = watched::run(stage, how).await?;
+                return Ok((run, Some(cpu)));
+            }
             Self::Consume => simple::consume(stage).await,
             Self::Copy => simple::copy(stage).await,
             Self::Bare => stage.bare(20_000, Mode::Append).drain().await,
@@ -146,14 +175,15 @@ impl Contender {
             Self::Upsert => stage.highwater(sink::upsert()).await,
             Self::InsertIgnore => stage.highwater(sink::insert_ignore()).await,
             Self::Textbook => textbook::run(stage).await,
-        }
+        };
+        Ok((run?, None))
     }
 
     /// A run from a fresh table to the oracle.
     pub(crate) async fn measure(self, stage: &Stage) -> Result<Measured> {
         table::fresh(&stage.servers.client, stage.partitions).await?;
         let before = Usage::now(stage).await?;
-        let run = self.run(stage).await.map_err(|error| format!("{}: {error:?}", self.name()))?;
+        let (run, client) = self.run(stage).await.map_err(|error| format!("{}: {error:?}", self.name()))?;
         let used = Usage::now(stage).await?.since(&before);
         let records = run.records;
         if self != Self::Consume {
@@ -172,7 +202,7 @@ impl Contender {
         Ok(Measured {
             rate: stats::float(records) / run.elapsed.as_secs_f64(),
             startup: run.startup,
-            client: per_record(used.client),
+            client: per_record(client.unwrap_or(used.client)),
             postgres: per_record(used.postgres),
             broker: per_record(used.broker),
             wal: stats::float(used.wal) / stats::float(records),

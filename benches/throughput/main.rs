@@ -9,6 +9,7 @@ mod profile;
 mod report;
 mod simple;
 mod textbook;
+mod watched;
 
 #[path = "../support/support.rs"]
 mod support;
@@ -58,10 +59,19 @@ A rate counts from the first record that was fetched to the last commit; the sta
                upsert     Highwater's table sink, upserting; all keys are new, as they are for the others
                insert_ignore   Highwater's table sink, keeping the first row per key
                textbook   one INSERT … ON CONFLICT per record, then Kafka's commit (for 8 s)
+               overhead   what it costs to be watched; stands for these four, and must be named. Each is `append` in a
+                          process of its own:
+               plain      … without an admin server, without traces
+               scraped    … with its metrics scraped every second
+               traced     … scraped, and with traces of one batch in a hundred sent to a collector
+               all_traced … scraped, and with traces of every batch: the most that they can cost
 
 HIGHWATER_LOG=info shows what the workers log.";
 
 fn main() -> ExitCode {
+    if let Some(ended) = watched::played() {
+        return ended;
+    }
     support::run(HELP, benchmark)
 }
 
@@ -74,6 +84,9 @@ async fn benchmark(options: Options) -> Result {
         return Err("--plot draws what the defaults do: leave --set out".into());
     }
     let contenders = Contender::chosen(options.value("only"))?;
+    if options.flag("set") && contenders.iter().any(|contender| contender.is_apart()) {
+        return Err("--set is not for contenders in processes of their own: leave `overhead` out".into());
+    }
 
     let servers = Servers::start(&[]).await?;
     let topic = unique("payments");

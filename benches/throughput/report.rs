@@ -3,6 +3,7 @@
 use crate::contender::{Contender, Measured};
 use crate::support::stats::{median, thousands};
 use crate::support::{Result, plot as drawing};
+use crate::watched::Watched;
 
 /// Prints medians, then the ratios.
 pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
@@ -44,6 +45,13 @@ pub(crate) fn print(contenders: &[Contender], measured: &[Vec<Measured>]) {
         ("typed_ratio debezium", Contender::Debezium, Contender::Upsert),
         ("clean_ratio poison", Contender::Poison, Contender::Append),
         ("textbook_speedup append", Contender::Append, Contender::Textbook),
+        ("overhead_ratio scraped", Contender::Watched(Watched::Scraped), Contender::Watched(Watched::No)),
+        ("overhead_ratio traced", Contender::Watched(Watched::Traced), Contender::Watched(Watched::No)),
+        (
+            "overhead_ratio all_traced",
+            Contender::Watched(Watched::AllTraced),
+            Contender::Watched(Watched::No),
+        ),
     ];
     for (line, of_this, to_that) in lines {
         if let (Some(this), Some(that)) = (of(of_this), of(to_that)) {

@@ -55,6 +55,9 @@ struct StatusPage {
     ready: bool,
     live: bool,
     detail: Option<String>,
+    /// For how long it has had something to apply without a commit, and how long a batch may take.
+    since_commit_seconds: f64,
+    processing_deadline_seconds: f64,
     counters: Counters,
     partitions: Vec<PartitionPage>,
 }
@@ -73,6 +76,7 @@ pub(super) async fn status(State(monitor): State<Monitor>) -> impl IntoResponse 
     let status = monitor.status();
     let metrics = monitor.partition_metrics(&status);
     let (group, worker) = monitor.names(&status);
+    let (pending, deadline) = monitor.pending();
     let WorkerStatus { phase, owner, ready, live, detail, partitions, counters, .. } = status;
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
@@ -83,6 +87,8 @@ pub(super) async fn status(State(monitor): State<Monitor>) -> impl IntoResponse 
         ready,
         live,
         detail,
+        since_commit_seconds: pending.as_secs_f64(),
+        processing_deadline_seconds: deadline.as_secs_f64(),
         counters,
         partitions: partitions.into_iter().zip(metrics).map(PartitionPage::from).collect(),
     };

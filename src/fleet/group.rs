@@ -203,7 +203,7 @@ pub struct Worker {
     pub since_commit_seconds: f64,
     /// The partition of which that is.
     pub slowest: Option<String>,
-    /// How long a batch of it may take.
+    /// How long a batch of it may take: its `max_processing_time`, as it says.
     pub deadline_seconds: f64,
     /// Records that it has applied.
     #[serde(serialize_with = "json::text")]

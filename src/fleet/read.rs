@@ -100,7 +100,8 @@ async fn read_in(
 fn workers_sql(schema: &SchemaName) -> String {
     format!(
         "SELECT p.group_id, p.owner, p.instance_id, p.program, p.version, p.host, p.process_id, {started}, {beat}, {stopped}, \
-           {live}, p.state, p.ready, p.detail, p.records_total, p.commits_total, p.fenced_total, p.retries_total \
+           {live}, p.state, p.ready, p.detail, p.records_total, p.commits_total, p.fenced_total, p.retries_total, \
+           p.processing_deadline_seconds \
          FROM {workers} p WHERE p.heartbeat_at >= timestamptz 'epoch' + $1::int8 * interval '1 millisecond' \
          ORDER BY p.group_id, p.host, p.process_id LIMIT {limit}",
         started = ms("p.started_at"),
@@ -131,7 +132,7 @@ fn worker(row: &Row, deadline: Duration) -> Worker {
         commits_total: row.get(15),
         fenced_total: row.get(16),
         retries_total: row.get(17),
-        deadline_seconds: deadline.as_secs_f64(),
+        deadline_seconds: row.get::<_, Option<f64>>(18).unwrap_or(deadline.as_secs_f64()),
         ..Worker::default()
     }
 }

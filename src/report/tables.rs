@@ -80,7 +80,8 @@ const TABLES: &[Table] = &[
     Table {
         name: "worker_status",
         columns: "owner, group_id, instance_id, program, version, host, process_id, started_at, heartbeat_at, stopped_at, \
-                  state, ready, detail, partitions, records_total, commits_total, fenced_total, retries_total, dropped_total",
+                  state, ready, detail, partitions, records_total, commits_total, fenced_total, retries_total, dropped_total, \
+                  processing_deadline_seconds",
         newest: "heartbeat_at DESC",
         about: "the workers' heartbeats",
     },

@@ -2,11 +2,14 @@
 //! told that a claim of its own was taken. Nothing else is done here, so that nothing else can delay a beat.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Phase;
@@ -69,7 +72,13 @@ pub(super) struct Heartbeat {
     taken: mpsc::UnboundedSender<TakenClaim>,
     program: String,
     host: String,
+    /// How long a batch may take.
+    processing_deadline: Duration,
     beat: String,
+    /// The same for tables of version 1, which lack a column.
+    beat_to_older: String,
+    /// They did, when this process began: its row stays without it.
+    is_older: AtomicBool,
     lost: String,
 }
 
@@ -84,21 +93,9 @@ impl Heartbeat {
         let status = db.schema.qualified("worker_status");
         let offsets = db.schema.qualified("consumer_offset");
         Self {
-            // Not flushed, nor waited for at a standby: a beat that is lost with the server is written again a second
-            // after it is back, the first and the last like any other.
-            beat: format!(
-                "INSERT INTO {status} (owner, group_id, instance_id, program, version, host, process_id, started_at, \
-                   heartbeat_at, stopped_at, state, ready, detail, partitions, records_total, commits_total, fenced_total, \
-                   retries_total, dropped_total) \
-                 SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), \
-                   CASE WHEN $8 = 'stopped' THEN clock_timestamp() END, $8, $15, $16, $9, $10, $11, $12, $13, $14 \
-                 WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL \
-                 ON CONFLICT (owner) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at, \
-                   state = excluded.state, ready = excluded.ready, detail = excluded.detail, \
-                   partitions = excluded.partitions, records_total = excluded.records_total, \
-                   commits_total = excluded.commits_total, fenced_total = excluded.fenced_total, \
-                   retries_total = excluded.retries_total, dropped_total = excluded.dropped_total"
-            ),
+            beat: beat(&status, (", processing_deadline_seconds", ", $17::float8")),
+            beat_to_older: beat(&status, ("", "")),
+            is_older: AtomicBool::new(false),
             // Compared with the tokens held, and with what was known to be durable, when the question was sent: after a
             // fail-over or a restore the row may stand further back under the very claim, and an idle partition has
             // no commit that would miss.
@@ -114,6 +111,7 @@ impl Heartbeat {
             ),
             host: hostname(),
             program: config.program.clone(),
+            processing_deadline: config.max_processing_time,
             db,
             board,
             held,
@@ -195,30 +193,51 @@ impl Heartbeat {
             Phase::Stopped => "stopped",
         };
         let identity = &self.db.identity;
-        let statement = client.prepare_cached(&self.beat).await?;
-        client
-            .execute(
-                &statement,
-                &[
-                    &identity.owner,
-                    &&*identity.group,
-                    &identity.instance_id.as_deref(),
-                    &self.program,
-                    &env!("CARGO_PKG_VERSION"),
-                    &self.host,
-                    &i32::try_from(std::process::id()).unwrap_or(-1),
-                    &state,
-                    &i32::try_from(status.partitions.len()).unwrap_or(i32::MAX),
-                    &number(counters.applied_records),
-                    &number(counters.commits),
-                    &number(counters.fenced),
-                    &number(counters.retries),
-                    &number(counters.dropped_records),
-                    &status.ready,
-                    &status.detail.as_deref().map(printable),
-                ],
-            )
-            .await?;
+        let (process, partitions) = (
+            i32::try_from(std::process::id()).unwrap_or(-1),
+            i32::try_from(status.partitions.len()).unwrap_or(i32::MAX),
+        );
+        let totals = [
+            counters.applied_records,
+            counters.commits,
+            counters.fenced,
+            counters.retries,
+            counters.dropped_records,
+        ]
+        .map(number);
+        let detail = status.detail.as_deref().map(printable);
+        let deadline = self.processing_deadline.as_secs_f64();
+        let (group, instance): (&str, Option<&str>) = (&identity.group, identity.instance_id.as_deref());
+        let said: [&(dyn ToSql + Sync); 17] = [
+            &identity.owner,
+            &group,
+            &instance,
+            &self.program,
+            &env!("CARGO_PKG_VERSION"),
+            &self.host,
+            &process,
+            &state,
+            &partitions,
+            &totals[0],
+            &totals[1],
+            &totals[2],
+            &totals[3],
+            &totals[4],
+            &status.ready,
+            &detail,
+            &deadline,
+        ];
+        if !self.is_older.load(Ordering::Relaxed) {
+            match say(client, &self.beat, &said).await {
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+                    self.is_older.store(true, Ordering::Relaxed);
+                }
+                beaten => beaten?,
+            }
+        }
+        if self.is_older.load(Ordering::Relaxed) {
+            say(client, &self.beat_to_older, &said[..16]).await?;
+        }
         self.board.contact.postgres_answered();
         Ok(())
     }
@@ -255,6 +274,33 @@ impl Heartbeat {
         }
         Ok(())
     }
+}
+
+async fn say(
+    client: &Lease,
+    beat: &str,
+    said: &[&(dyn ToSql + Sync)],
+) -> Result<(), tokio_postgres::Error> {
+    let statement = client.prepare_cached(beat).await?;
+    client.execute(&statement, said).await.map(drop)
+}
+
+/// Not flushed, nor waited for at a standby: a beat that is lost with the server is written again a second after it is
+/// back, the first and the last like any other. The pair: a column that does not change, and its value.
+fn beat(status: &str, (column, value): (&str, &str)) -> String {
+    format!(
+        "INSERT INTO {status} (owner, group_id, instance_id, program, version, host, process_id, started_at, \
+           heartbeat_at, stopped_at, state, ready, detail, partitions, records_total, commits_total, fenced_total, \
+           retries_total, dropped_total{column}) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), \
+           CASE WHEN $8 = 'stopped' THEN clock_timestamp() END, $8, $15, $16, $9, $10, $11, $12, $13, $14{value} \
+         WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL \
+         ON CONFLICT (owner) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at, \
+           state = excluded.state, ready = excluded.ready, detail = excluded.detail, \
+           partitions = excluded.partitions, records_total = excluded.records_total, \
+           commits_total = excluded.commits_total, fenced_total = excluded.fenced_total, \
+           retries_total = excluded.retries_total, dropped_total = excluded.dropped_total"
+    )
 }
 
 /// A connection that is made apart, so that it takes no time from the beats.

@@ -73,6 +73,13 @@ impl Monitor {
         about.map(|about| (about.group.clone(), about.worker(status.owner))).unwrap_or_default()
     }
 
+    /// For how long nothing was committed although there was something to apply, and how long a batch may take.
+    #[cfg(feature = "admin")]
+    pub(crate) fn pending(&self) -> (Duration, Duration) {
+        let deadline = self.board.about.get().map(|about| about.processing_deadline).unwrap_or_default();
+        (self.board.lanes.batches.pending(&self.board.activity), deadline)
+    }
+
     /// Where the admin server listens; `None` before it does, and without one.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {

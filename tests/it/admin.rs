@@ -56,6 +56,7 @@ async fn readiness_follows_the_worker_and_liveness_asks_nobody() -> TestResult {
     let proxy = Proxy::before_postgres(&world.role.url).await?;
     proxy.refuse(true);
     let settings = with_admin(world.settings()).postgres_url(proxy.url(&world.role.url)?.as_str());
+    let settings = settings.max_processing_time(Duration::from_secs(40));
     let gate = Arc::new(Gate(Semaphore::new(0)));
     let worker = world.worker_with(settings, Sink { fault: Arc::clone(&gate), rows_only: false });
     let address = address(&worker).await?;
@@ -84,6 +85,8 @@ async fn readiness_follows_the_worker_and_liveness_asks_nobody() -> TestResult {
         (&status["phase"], &status["ready"], &status["live"]),
         (&"running".into(), &true.into(), &true.into())
     );
+    assert_eq!(status["processing_deadline_seconds"], 40.0, "{status}");
+    assert!(status["since_commit_seconds"].is_f64(), "{status}");
     for (said, partition) in status["partitions"].as_array().expect("a list").iter().zip(&told.partitions) {
         assert_eq!(
             (&said["topic"], &said["partition"]),

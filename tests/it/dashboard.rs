@@ -21,6 +21,9 @@ const END: char = '\u{E010}';
 const HOME: char = '\u{E011}';
 const ENTER: char = '\u{E007}';
 
+/// What the workers are given; whoever guesses says 30 s.
+const DEADLINE: Duration = Duration::from_secs(12);
+
 /// Rejects the record at offset 7 of partition 2.
 struct Picky;
 
@@ -62,7 +65,8 @@ async fn the_page_shows_which_partition_it_is_and_follows_it() -> TestResult {
     let Some(browser) = Browser::start().await? else { return Ok(()) };
     let world = World::new("board", 4).await?;
     world.produce(20).await?;
-    let worker = world.worker(Sink { fault: Picky, rows_only: false });
+    let settings = world.settings().max_processing_time(DEADLINE);
+    let worker = world.worker_with(settings, Sink { fault: Picky, rows_only: false });
     world.reported_halt(2).await?;
     for partition in [0, 1, 3] {
         world.reached(partition, 20).await?;
@@ -86,6 +90,8 @@ async fn the_page_shows_which_partition_it_is_and_follows_it() -> TestResult {
             "{panel}"
         );
     }
+    // The deadline is the worker's own, and no guess of the page's.
+    assert_eq!(browser.text("#workers .at-deadline").await?, "deadline 12 s");
     // It is the partition, and neither of the others.
     assert_eq!(browser.text(".headline").await?, "It is the partition.");
     let lit = "return [...document.querySelectorAll('.panel.lit')].map((panel) => panel.id)";
@@ -203,7 +209,7 @@ async fn pause(browser: &Browser, world: &World<'_>, url: &str) -> Result<()> {
 async fn the_server_gives_nothing_away_and_sends_nothing_twice() -> TestResult {
     let world = World::new("board-http", 1).await?;
     world.produce(3).await?;
-    let worker = world.worker(Sink::<()>::default());
+    let worker = world.worker_with(world.settings().max_processing_time(DEADLINE), Sink::<()>::default());
     world.verify().await?;
     world.lag_is(0, 0).await?;
     let served = Served::of("dashboard", &world, &world.monitor().await?, &[]).await?;
@@ -231,7 +237,17 @@ async fn the_server_gives_nothing_away_and_sends_nothing_twice() -> TestResult {
         crate::support::web::request(&served.address, "POST", "/api/fleet", &[], Some(&json!({}))).await?;
     assert_eq!(posted.status, 405);
     assert_eq!(served.get("/readyz").await?.status, 200);
-    assert!(served.get("/metrics").await?.body.contains("highwater_exporter_up 1"));
+    let metrics = served.get("/metrics").await?.body;
+    assert!(metrics.contains("highwater_exporter_up 1"));
+
+    // How long a batch may take is what the worker says, in each place.
+    let said = "SELECT processing_deadline_seconds::int8 FROM highwater.worker_status";
+    assert_eq!(world.number(said).await?, 12);
+    let of_group = served.get(&format!("/api/groups/{}", world.group)).await?.json();
+    assert_eq!(of_group["group"]["workers"][0]["deadline_seconds"], 12.0, "{of_group}");
+    let line = format!("highwater_processing_deadline_seconds{{group=\"{}\",", world.group);
+    let line = metrics.lines().find(|text| text.starts_with(&line)).unwrap_or_default();
+    assert!(line.ends_with(" 12") || line.ends_with(" 12.0"), "{line}");
 
     let partition =
         served.get(&format!("/api/groups/{}/partitions/{}/0", world.group, world.topic)).await?.json();

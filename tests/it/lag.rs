@@ -1,6 +1,7 @@
 //! `SELECT * FROM highwater.lag` against Kafka's own count, and against the records themselves: while a partition runs,
 //! and while nobody holds it.
 
+mod trouble;
 mod twin;
 
 use std::sync::Arc;

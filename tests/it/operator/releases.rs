@@ -35,6 +35,9 @@ async fn a_worker_runs_on_the_tables_before_and_under_their_migration() -> TestR
         let after = Process::start(&world, "after", "plain")?;
         world.held_by(2).await?;
         world.progress(100).await?;
+        // Only a worker that began after it has a place for its deadline; the other beats on without.
+        let said = "SELECT count(*) FROM highwater.worker_status WHERE processing_deadline_seconds = 30";
+        assert_eq!(world.number(said).await?, 1);
         Ok::<_, Error>(after)
     };
     let after = world.under_load(work).await?;
