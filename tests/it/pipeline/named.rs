@@ -53,7 +53,8 @@ async fn core_tables_are_named_by_their_topics() -> TestResult {
     // A topic without the part that names the table halts, alone.
     let lone = world.topic.clone();
     world.producer.fill(&lone, 1, 1, record).await?;
-    world.reported(0, "has no part 1 between its dots").await?;
+    let halt = world.reported_halt(0).await?;
+    assert!(halt.contains("has no part 1 between its dots"), "{halt}");
     world.producer.fill(&orders.0, 2, 1, record).await?;
     world.at((&orders.0, 2), async |world| world.caught_up().await).await?;
     process.term()?;
