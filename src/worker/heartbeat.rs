@@ -276,11 +276,7 @@ impl Heartbeat {
     }
 }
 
-async fn say(
-    client: &Lease,
-    beat: &str,
-    said: &[&(dyn ToSql + Sync)],
-) -> Result<(), tokio_postgres::Error> {
+async fn say(client: &Lease, beat: &str, said: &[&(dyn ToSql + Sync)]) -> Result<(), tokio_postgres::Error> {
     let statement = client.prepare_cached(beat).await?;
     client.execute(&statement, said).await.map(drop)
 }
