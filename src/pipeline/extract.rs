@@ -40,6 +40,10 @@ pub(crate) struct Tree {
     pub(super) is_taken: bool,
     /// Takes the whole value.
     pub(super) slots: Vec<usize>,
+    /// Whether its fields are columns in its place, which are null where there is no object.
+    pub(super) is_spread: bool,
+    /// What stands before the names of such an object's other fields, if they belong to the rest.
+    pub(super) prefix: Option<Box<str>>,
     pub(super) fields: Vec<(Box<str>, Self)>,
     pub(super) elements: Vec<(usize, Self)>,
 }
@@ -58,7 +62,7 @@ impl From<serde_json::Error> for Misfit {
     }
 }
 
-/// Fields of the outermost object that no column takes, nor anything in them.
+/// Fields of the outermost object, and of those that are spread, that no column takes, nor anything in them.
 pub(crate) type Rest<'de> = Vec<(Cow<'de, str>, Raw<'de>)>;
 
 /// A tree that takes these fields of an object, each into the slot of its place.
@@ -85,9 +89,23 @@ impl Tree {
         child.add(rest, slot, takes);
     }
 
+    /// The objects in this one are spread, as far as paths go into them. A name in them is called by the objects' around
+    /// it, too, with `separator` between them. `may_lack`: something else may be in their place.
+    pub(crate) fn spread(&mut self, separator: &str, may_lack: bool) {
+        let around = self.prefix.clone().unwrap_or_default();
+        for (name, tree) in self.fields.iter_mut().filter(|(_, tree)| !tree.fields.is_empty()) {
+            tree.is_spread = may_lack;
+            // Of what a column takes whole, nothing is left.
+            tree.prefix = tree.slots.is_empty().then(|| format!("{around}{name}{separator}").into());
+            tree.spread(separator, may_lack);
+        }
+    }
+
     /// Takes what another tree takes, too.
     pub(crate) fn join(&mut self, other: &Self) {
         self.is_taken |= other.is_taken;
+        self.is_spread |= other.is_spread;
+        self.prefix = self.prefix.take().or_else(|| other.prefix.clone());
         self.slots.extend(&other.slots);
         other.fields.iter().for_each(|(name, tree)| self.field(name).join(tree));
         other.elements.iter().for_each(|(index, tree)| self.element(*index).join(tree));
@@ -118,6 +136,30 @@ impl Tree {
         let inner =
             self.fields.iter().map(|(_, tree)| tree).chain(self.elements.iter().map(|(_, tree)| tree));
         inner.for_each(|tree| tree.clear(slots));
+    }
+
+    /// What the rest calls a field of it.
+    pub(super) fn called<'de>(&self, name: Cow<'de, str>) -> Cow<'de, str> {
+        match &self.prefix {
+            Some(prefix) => Cow::Owned(format!("{prefix}{name}")),
+            None => name,
+        }
+    }
+
+    /// Whether a value, all of it, belongs to the rest.
+    pub(super) fn leaves(&self, value: Raw<'_>) -> bool {
+        !self.is_taken || self.prefix.is_some() && !value.get().starts_with(['{', 'n'])
+    }
+
+    /// Where there is no object that could be spread.
+    pub(super) fn nullify<'de>(&self, value: Raw<'de>, slots: &mut [Option<Raw<'de>>]) {
+        // A null itself may stand for what could not be read.
+        let null = if value.get().starts_with('n') { value } else { Raw("null") };
+        let inner = self.fields.iter().map(|(_, tree)| tree);
+        inner.for_each(|tree| {
+            tree.slots.iter().for_each(|slot| slots[*slot] = Some(null));
+            tree.nullify(null, slots);
+        });
     }
 
     pub(super) fn goes_on(&self) -> bool {
@@ -194,6 +236,10 @@ impl Tree {
         }
         let goes_on = self.goes_on() || rest.is_some();
         let first = raw.get().as_bytes().first().copied().unwrap_or(b'n');
+        if self.is_spread && first != b'{' {
+            self.nullify(raw, slots);
+            return Ok(());
+        }
         if !goes_on || first == b'n' {
             return Ok(());
         }
@@ -259,14 +305,17 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
                     if tree.goes_on() {
                         tree.clear(self.slots);
                     }
-                    if let (false, Some(rest)) = (tree.is_taken, &mut self.rest) {
-                        rest.push((name, value));
+                    if let (true, Some(rest)) = (tree.leaves(value), &mut self.rest) {
+                        rest.push((self.tree.called(name), value));
                     }
-                    if let Err(misfit) = tree.take(value, self.slots, None) {
+                    let inner = self.rest.as_deref_mut().filter(|_| tree.prefix.is_some());
+                    if let Err(misfit) = tree.take(value, self.slots, inner) {
                         self.misfit.get_or_insert(misfit);
                     }
                 }
-                (None, Some(rest)) => rest.push((name, map.next_value::<&RawValue>()?.into())),
+                (None, Some(rest)) => {
+                    rest.push((self.tree.called(name), map.next_value::<&RawValue>()?.into()));
+                }
                 (None, None) => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -409,5 +458,45 @@ mod tests {
         tree.fill(document, &mut slots, Some(&mut rest)).unwrap();
         let rest: Vec<_> = rest.iter().map(|(name, raw)| (&**name, raw.get())).collect();
         assert_eq!(rest, [("b", "1"), ("c", r#"{"d": []}"#)]);
+    }
+
+    #[test]
+    fn what_is_left_of_spread_objects_is_the_rest_too() {
+        let mut tree = Tree::default();
+        for (slot, path) in ["value.a.x", "value.a.b.y", "value.w.x", "value.w"].iter().enumerate() {
+            tree.add(&path.parse::<Path>().unwrap().steps, slot, true);
+        }
+        tree.spread("_", true);
+        for (document, taken, left) in [
+            (
+                r#"{"a": {"x": 1, "n": 2, "b": {"y": 3, "m": null}}, "w": {"x": 4, "n": 5}}"#,
+                [Some("1"), Some("3"), Some("4"), Some(r#"{"x": 4, "n": 5}"#)],
+                &[("a_n", "2"), ("a_b_m", "null")][..],
+            ),
+            (
+                r#"{"a": "t", "w": [6]}"#,
+                [Some("null"), Some("null"), Some("null"), Some("[6]")],
+                &[("a", r#""t""#)],
+            ),
+            (
+                r#"{"a": {"b": 7}, "w": null}"#,
+                [None, Some("null"), Some("null"), Some("null")],
+                &[("a_b", "7")],
+            ),
+            ("{}", [None; 4], &[]),
+        ] {
+            for fast in [true, false] {
+                let (mut slots, mut rest) = ([None; 4], Rest::new());
+                let document = document.as_bytes();
+                if fast {
+                    tree.skim(document, &mut slots, Some(&mut rest)).unwrap();
+                } else {
+                    tree.walk(document, &mut slots, Some(&mut rest)).unwrap();
+                }
+                assert_eq!(slots.map(|slot| slot.map(Raw::get)), taken, "fast: {fast}");
+                let rest: Vec<_> = rest.iter().map(|(name, raw)| (&**name, raw.get())).collect();
+                assert_eq!(rest, left, "fast: {fast}");
+            }
+        }
     }
 }

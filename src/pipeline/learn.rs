@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::codec::{Codec, Kind};
-use super::file::{Envelope, Evolve, SinkEntry};
+use super::file::{Envelope, Evolve, Extra, SinkEntry};
 use super::schemas::Schemas;
-use super::shape::{self, Field};
+use super::shape::{self, Field, LONGEST_NAME, MOST};
 use super::sink::Sink;
 use super::wire::SchemaId;
 use crate::config::is_pattern;
@@ -65,7 +65,11 @@ impl Growth {
     pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
         let Ok(decoder) = schemas.of(kind, id) else { return };
         let is_event = sink.envelope == Envelope::Debezium;
-        let mut fields = decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default();
+        self.add(at, sink, id, decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default());
+    }
+
+    /// `fields`: all of the schema's.
+    fn add(&self, at: usize, sink: &Sink, id: &SchemaId, mut fields: Vec<Field>) {
         if let Some(twice) = shape::twice(&fields) {
             tracing::warn!(schema = %id, table = sink.table.name, twice, "two fields of a schema have one column: the first one is taken");
         }
@@ -80,17 +84,31 @@ impl Growth {
             taken.is_some()
         };
         fields.retain(|field| !is_taken(field) && !sink.own.contains(&field.name));
+        if let Some(long) = shape::too_long(&fields) {
+            tracing::warn!(schema = %id, table = sink.table.name, field = %long.path, "a field's column would have a longer name than Postgres takes: it gets none");
+            fields.retain(|field| field.name.len() <= LONGEST_NAME);
+        }
         if fields.is_empty() {
             return;
         }
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let (table, names) = (&sink.table.name, names.join(", "));
-        if sink.has_rest && sink.job.evolve != Evolve::AddColumns {
+        let grows = sink.job.evolve == Evolve::AddColumns;
+        if sink.extra == Extra::Reject && !(grows && self.heeded) {
+            tracing::warn!(schema = %id, table, fields = names, "a schema has new fields, and records that say them are rejected: `extra`");
+            return;
+        }
+        if sink.collects_rest && !grows {
             tracing::debug!(schema = %id, table, fields = names, "a schema has new fields, which the rest takes");
             return;
         }
-        if !self.heeded || sink.job.evolve != Evolve::AddColumns {
+        if !self.heeded || !grows {
             tracing::warn!(schema = %id, table, fields = names, "a schema has fields that its table does not get: evolve = \"add_columns\" makes columns of them");
+            return;
+        }
+        // Who began anew with them would end.
+        if sink.job.wanted.columns.len() + fields.len() > MOST {
+            tracing::warn!(schema = %id, table, fields = names, "a schema has more fields than a table of Postgres has columns: it gets none of the new ones");
             return;
         }
         tracing::info!(schema = %id, table, fields = names, "a schema has new fields: the worker begins anew, and makes columns of them");
@@ -171,6 +189,13 @@ pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned)
                 if let Some(twice) = shape::twice(&fields) {
                     return Err(refused(&format!("{id}: {twice}: take another separator for `flatten`")));
                 }
+                if let Some(long) = shape::too_long(&fields).filter(|_| sink.takes_all) {
+                    return Err(refused(&format!(
+                        "{id}: {} would be column {}, a name of more than {LONGEST_NAME} bytes, which Postgres would cut: take \
+                         a shorter separator for `flatten`, or list the `columns`",
+                        long.path, long.name
+                    )));
+                }
                 learned.add(fields);
             }
             None if !sink.takes_all => {}
@@ -199,4 +224,47 @@ pub(crate) async fn obtain(schemas: &Arc<Schemas>, id: &SchemaId) -> Result<(), 
     let (schemas, id) = (Arc::clone(schemas), id.clone());
     let asked = tokio::task::spawn_blocking(move || schemas.obtain(&id)).await;
     asked.map_err(|_| HandlerError::retry("a schema was not asked for: its thread has ended"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FilePath;
+
+    use super::*;
+    use crate::pipeline::Pipeline;
+    use crate::pipeline::path::{Path, Step};
+
+    fn field(steps: &[&str]) -> Field {
+        let path = steps.iter().map(|name| Step::Field((*name).to_owned())).collect();
+        let path = Path { steps: path, ..Path::field("") };
+        Field { name: steps.join("_"), path, sql_type: "text".to_owned(), not_null: false }
+    }
+
+    /// What a worker begins anew for must be what it can begin with.
+    #[test]
+    fn fields_without_a_possible_column_do_not_grow_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}"#;
+        std::fs::write(folder.path().join("r.avsc"), schema).unwrap();
+        let file = "group = \"g\"\n[[sink]]\ntopic = \"t\"\ntable = \"t\"\nvalue = \"avro\"\nevolve = \"add_columns\"\n\
+                    schema = { file = \"r.avsc\" }\nflatten = \"_\"\n";
+        let long = "n".repeat(40);
+        let many = |count: usize| (0..count).map(|at| field(&[&format!("c{at}")])).collect();
+        for (more, fields, grows) in [
+            ("", vec![field(&["id"])], None),
+            ("", vec![field(&["a", "b"])], Some(1)),
+            ("", vec![field(&[&long, &long]), field(&["b"])], Some(1)),
+            ("", vec![field(&[&long, &long])], None),
+            ("rest = \"body\"", many(MOST - 2), Some(MOST - 2)),
+            ("rest = \"body\"", many(MOST - 1), None),
+            ("extra = \"reject\"", vec![field(&["b"])], Some(1)),
+        ] {
+            let pipeline: Pipeline =
+                Pipeline::parse(&format!("{file}{more}\n"), &FilePath::new(folder.path()).join("s.toml"))
+                    .unwrap();
+            let growth = Growth::heeded();
+            growth.add(0, &pipeline.sinks[0], &SchemaId::Version("t-value".to_owned(), None), fields);
+            assert_eq!(growth.take().first().map(|(_, fields)| fields.len()), grows, "{more}");
+        }
+    }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Mapped<'a> {
     /// Without its envelope; `None`: it was not needed yet.
     key: Option<Unwrapped<'a>>,
     value_has_schema: bool,
+    /// A value of a schema without a single field.
+    is_blank: bool,
 }
 
 impl<'a> Mapped<'a> {
@@ -100,6 +102,7 @@ impl<'a> Mapped<'a> {
                 .filter(|_| sink.key_codec.is_canonical())
                 .map(|document| Unwrapped { document, has_schema: true }),
             value_has_schema: sink.value_codec.is_canonical(),
+            is_blank: false,
         };
         if !sink.key_tree.is_empty()
             && let Some(key) = mapped.key()?
@@ -138,7 +141,8 @@ impl<'a> Mapped<'a> {
     }
 
     fn row(&mut self, document: &'a [u8]) -> Result<Outcome, String> {
-        let rest = self.sink.has_rest.then_some(&mut self.rest);
+        self.is_blank = self.value_has_schema && document == b"{}";
+        let rest = self.sink.collects_rest.then_some(&mut self.rest);
         match self.sink.value_tree.fill(document, &mut self.slots, rest) {
             Ok(()) => self.meant_row(None),
             Err(misfit @ Misfit::Inside(_)) => self.meant_row(Some(&misfit)),
@@ -296,7 +300,13 @@ impl<'a> Mapped<'a> {
         // An envelope, or names that are spelled in another way, would be rows of NULLs over good ones.
         let of_value = |column: &&Column| column.path.as_ref().is_some_and(|path| path.root == Root::Value);
         let of_value = || self.sink.columns.iter().filter(of_value);
-        if self.sink.missing.is_none() && of_value().next().is_some() && of_value().all(absent) {
+        // A message may have no field that is there.
+        let may_be_blank = self.is_blank && self.sink.takes_all;
+        if self.sink.missing.is_none()
+            && !may_be_blank
+            && of_value().next().is_some()
+            && of_value().all(absent)
+        {
             let names: Vec<&str> = of_value().map(|column| column.name.as_str()).collect();
             return Err(format!(
                 "the value has none of the columns {}: is the row inside an envelope, or are its fields named in another way \

@@ -8,7 +8,9 @@ use super::semantic::Semantic;
 /// Objects in objects become columns so deep; what is deeper, or inside of itself, stays a document.
 const DEEPEST: usize = 8;
 /// Postgres has no more columns. A small schema can have any number of fields, by naming records twice.
-const MOST: usize = 1_600;
+pub(crate) const MOST: usize = 1_600;
+/// And cuts names with more bytes.
+pub(crate) const LONGEST_NAME: usize = 63;
 
 /// A field of a row, as a column of a table that is made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,11 @@ pub(crate) fn twice(fields: &[Field]) -> Option<String> {
         .find(|(at, field)| fields[..*at].iter().any(|other| other.name == field.name))?;
     let other = fields[..at].iter().find(|other| other.name == field.name)?;
     Some(format!("{} and {} are both column {}", other.path, field.path, field.name))
+}
+
+/// One whose column's name would be cut.
+pub(crate) fn too_long(fields: &[Field]) -> Option<&Field> {
+    fields.iter().find(|field| field.name.len() > LONGEST_NAME)
 }
 
 /// The type of a column for values that stand for something.

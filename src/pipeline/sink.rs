@@ -16,7 +16,7 @@ use super::file::{
 use super::learn::Learned;
 use super::path::{Path, Root, Step};
 use super::schemas::Schemas;
-use super::shape::Field;
+use super::shape::{Field, LONGEST_NAME, MOST};
 use super::unchanged::{DEBEZIUM, Unchanged};
 use crate::Table;
 use crate::config::{TopicPattern, check_topics, is_pattern};
@@ -65,8 +65,8 @@ pub(crate) struct Sink {
     pub(crate) slots: usize,
     /// What a tombstone's key says of columns whose values are in the value otherwise.
     pub(crate) deletion_tree: Tree,
-    /// Whether what no path names is of interest.
-    pub(crate) has_rest: bool,
+    /// Whether what no path names is of interest: to `rest`, or to `extra = "reject"`.
+    pub(crate) collects_rest: bool,
     /// Of Connect's envelope.
     pub(crate) envelopes: KnownSchemas,
 }
@@ -162,7 +162,7 @@ impl Sink {
             takes_rows_with_events: false,
             slots: 0,
             deletion_tree: Tree::default(),
-            has_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
+            collects_rest: entry.rest.is_some() || entry.extra == Extra::Reject,
             envelopes: KnownSchemas::default(),
         };
         if entry.envelope == Envelope::ConnectJson && entry.value != Format::Json {
@@ -179,6 +179,9 @@ impl Sink {
         for (name, column) in &*columns {
             sink.add(name, column).map_err(|what| format!("column {name}: {what}"))?;
         }
+        if let Some(separator) = &entry.flatten {
+            sink.value_tree.spread(separator, sink.missing != Some(Missing::Reject));
+        }
         if let Some(name) = &entry.rest {
             sink.columns.push(Column { name: name.clone(), source: Source::Rest, path: None, in_key: None });
         }
@@ -186,7 +189,7 @@ impl Sink {
             let mark = Column { name: name.clone(), source: Source::Mark, path: None, in_key: None };
             sink.columns.push(mark);
         }
-        if sink.has_rest && sink.value != Format::Json {
+        if sink.collects_rest && sink.value != Format::Json {
             return Err(
                 "`rest` and `extra` are about the fields of a value: value = \"json\", or a format with a schema".to_owned()
             );
@@ -203,7 +206,7 @@ impl Sink {
         }
         if sink.envelope == Envelope::Debezium {
             // What is left of a row is known only where it is walked through alone.
-            sink.takes_rows_with_events = !sink.has_rest && !sink.value_tree.is_empty();
+            sink.takes_rows_with_events = !sink.collects_rest && !sink.value_tree.is_empty();
             let row = sink.takes_rows_with_events.then_some(&sink.value_tree);
             sink.parts = Parts::new(row, &sink.event_tree, sink.slots);
             sink.slots = sink.parts.slots();
@@ -387,6 +390,14 @@ fn table(entry: &SinkEntry, columns: &[(String, ColumnEntry)]) -> Result<Table, 
     if let Some(at) = (1..all.len()).find(|&at| all[..at].contains(&all[at])) {
         return Err(format!("column {} is named twice", all[at]));
     }
+    if let Some(name) = all.iter().find(|name| name.len() > LONGEST_NAME) {
+        return Err(format!(
+            "column {name}: its name has more than {LONGEST_NAME} bytes, and Postgres would cut it"
+        ));
+    }
+    if all.len() > MOST {
+        return Err(format!("{} columns, and a table of Postgres has no more than {MOST}", all.len()));
+    }
     let mut table = match entry.mode {
         Mode::Append => Table::append(&entry.table, names.iter().copied()),
         Mode::InsertIgnore => Table::insert_ignore(&entry.table, names.iter().copied()),
@@ -450,7 +461,14 @@ fn check_version(entry: &SinkEntry, version: &str, columns: &[(String, ColumnEnt
         return Err(format!("`version` names {version}, which is not among `columns`"));
     };
     let is_in_value = from.parse::<Path>().is_ok_and(|path| path.root == Root::Value);
-    if is_in_value && entry.envelope != Envelope::Debezium && deletes(entry)?.are_applied() {
+    if is_in_value && deletes(entry)?.are_applied() {
+        if entry.envelope == Envelope::Debezium {
+            return Err(format!(
+                "{from} is no `version` of a deletion: its event has the row that was only with REPLICA IDENTITY FULL, and \
+                 else the key with nulls or zeros around it; take it from the event (event.source.lsn, event.ts_ms), or say \
+                 deletes = \"ignore\" or \"reject\""
+            ));
+        }
         return Err(format!(
             "a deletion has no value, and so no {from}, its `version`: take it from a header, the record's offset or \
              timestamp, or say deletes = \"ignore\" or \"reject\""

@@ -63,12 +63,16 @@ impl<'de> Skim<'de> {
             b'n' => self.skip()?,
             _ if !tree.goes_on() && rest.is_none() => self.skip()?,
             b'{' if tree.elements.is_empty() => self.object(tree, slots, rest)?,
+            _ if tree.is_spread && first != b'{' => self.skip()?,
             b'[' if tree.fields.is_empty() && rest.is_none() => self.array(tree, slots)?,
             _ => return None,
         }
         if !tree.slots.is_empty() {
             let raw = Raw::of(self.text.get(start..self.at)?);
             tree.slots.iter().for_each(|slot| slots[*slot] = Some(raw));
+        }
+        if tree.is_spread && first != b'{' {
+            tree.nullify(Raw::of(self.text.get(start..self.at)?), slots);
         }
         Some(())
     }
@@ -102,14 +106,15 @@ impl<'de> Skim<'de> {
                     if tree.goes_on() {
                         tree.clear(slots);
                     }
-                    self.value(tree, slots, None)?;
+                    self.value(tree, slots, rest.as_deref_mut().filter(|_| tree.prefix.is_some()))?;
                 }
                 None => self.skip()?,
             }
-            if let Some(rest) = &mut rest
-                && found.is_none_or(|at| !fields[at].1.is_taken)
-            {
-                rest.push((Cow::Borrowed(name), Raw::of(self.text.get(start..self.at)?)));
+            if let Some(rest) = &mut rest {
+                let value = Raw::of(self.text.get(start..self.at)?);
+                if found.is_none_or(|at| fields[at].1.leaves(value)) {
+                    rest.push((tree.called(Cow::Borrowed(name)), value));
+                }
             }
             if !self.goes_on(b'}')? {
                 return Some(());

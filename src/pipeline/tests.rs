@@ -560,6 +560,38 @@ fn a_deletion_says_its_version() {
     assert_eq!(tested(tombstones, &test("", &unsaid.replace("lsn", "n"))), [""; 0]);
 }
 
+/// Whether the row that was is all there, or only its key with zeros around it, no event says.
+#[test]
+fn a_version_of_an_events_row_is_not_one_of_its_deletion() {
+    let keys = "envelope = \"debezium\"\nmode = \"upsert\"\nkey = [\"id\"]\nversion = \"n\"\ncolumns = [\"id\", \"n\"]\n";
+    for deletes in ["", "deletes = \"apply\"", "deletes = { soft = \"gone\" }"] {
+        let said = sink(&format!("{keys}{deletes}")).unwrap_err().to_string();
+        assert!(said.contains("REPLICA IDENTITY") && said.contains("value.n"), "{deletes}: {said}");
+    }
+    for fits in ["deletes = \"ignore\"", "deletes = \"reject\""] {
+        sink(&format!("{keys}{fits}")).unwrap();
+    }
+    sink(&keys.replace("[\"id\", \"n\"]", "{ id = \"value.id\", n = \"event.ts_ms\" }")).unwrap();
+}
+
+#[test]
+fn names_that_postgres_would_cut_are_refused() {
+    let long = "é".repeat(32);
+    let keys = [
+        format!("columns = [\"id\", \"{long}\"]"),
+        format!("columns = [\"id\"]\nrest = \"{long}\""),
+        format!("columns = [\"id\"]\nprovenance.offset = \"{long}\""),
+    ];
+    for keys in keys {
+        let said = sink(&keys).unwrap_err().to_string();
+        assert!(said.contains("63 bytes") && said.contains(&long), "{keys}: {said}");
+        sink(&keys.replace(&long, &long[2..])).unwrap();
+    }
+    let many: Vec<String> = (0..1_601).map(|at| format!("\"c{at}\"")).collect();
+    let said = sink(&format!("columns = [{}]", many.join(", "))).unwrap_err().to_string();
+    assert!(said.contains("1600"), "{said}");
+}
+
 #[test]
 fn a_table_may_be_named_by_its_topic() {
     let sinks = |topics: &str, more: &str| {
@@ -854,4 +886,90 @@ fn columns_may_be_those_of_a_schema() {
         let said = with(&keys).unwrap_err().to_string();
         assert!(said.contains(why), "{keys}: {said}");
     }
+}
+
+/// What a newer schema puts into an object, or in its place, has no columns yet.
+#[test]
+fn flattened_objects_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = r#"{"name":"of","type":["null",{"type":"record","name":"O","fields":[{"name":"id","type":"string"},
+        {"name":"in","type":["null",{"type":"record","name":"I","fields":[{"name":"n","type":"int"}]}]}]}]}"#;
+    let schema = |fields: &str| format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
+    let files = [
+        ("r.avsc", schema(&format!(r#"{{"name":"id","type":"long"}},{of}"#))),
+        ("of.avsc", schema(of)),
+        ("r.proto", "syntax = \"proto3\"; message R { message O { int32 n = 1; } O of = 1; }".to_owned()),
+    ];
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let differences = |file: &str, keys: &str, value: &str, wanted: &str| -> Vec<String> {
+        let kind = if file.ends_with(".proto") { "protobuf" } else { "avro" };
+        let text = format!(
+            "group = \"g\"\n[[sink]]\ntopic = \"t\"\ntable = \"t\"\nflatten = \"_\"\nvalue = \"{kind}\"\n\
+             schema = {{ file = \"{file}\" }}\n{keys}\n[[test]]\nname = \"t\"\nvalue = '{value}'\n{wanted}\n"
+        );
+        let pipeline = Pipeline::parse(&text, &folder.path().join("shop.toml"))
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+        pipeline.test().into_iter().flat_map(|result| result.differences).collect()
+    };
+    let more = r#"{"id": 1, "of": {"id": "x", "new": [1], "in": {"n": 2, "m": null}, "k": {"a": 3}}}"#;
+    let body = r#"{"of_new": [1], "of_in_m": null, "of_k": {"a": 3}}"#;
+    let rest = "rest = \"body\"";
+    let rejected = "rejects = \"a field that no column takes\"";
+    let mut wrong = Vec::new();
+    for (file, keys, value, wanted) in [
+        (
+            "r.avsc",
+            rest,
+            more,
+            format!("rows.t = [{{ id = 1, of_id = \"x\", of_in_n = 2, body = '{body}' }}]"),
+        ),
+        ("r.avsc", "", more, "rows.t = [{ id = 1, of_id = \"x\", of_in_n = 2 }]".to_owned()),
+        ("r.avsc", "extra = \"reject\"", more, rejected.to_owned()),
+        // Something else in its place.
+        (
+            "r.avsc",
+            rest,
+            r#"{"id": 1, "of": "x"}"#,
+            "rows.t = [{ id = 1, body = '{\"of\": \"x\"}' }]".to_owned(),
+        ),
+        ("r.avsc", "", r#"{"id": 1, "of": [5]}"#, "rows.t = [{ id = 1 }]".to_owned()),
+        (
+            "r.avsc",
+            "",
+            r#"{"id": 1, "of": {"id": "x", "in": 7}}"#,
+            "rows.t = [{ id = 1, of_id = \"x\" }]".to_owned(),
+        ),
+        ("r.avsc", "extra = \"reject\"", r#"{"id": 1, "of": 5}"#, rejected.to_owned()),
+        (
+            "r.avsc",
+            "where = \"value.of.kind != 'x'\"",
+            r#"{"id": 1, "of": 5}"#,
+            "rows.t = [{ id = 1 }]".to_owned(),
+        ),
+        (
+            "r.avsc",
+            "missing = \"reject\"",
+            r#"{"id": 1, "of": 5}"#,
+            "rejects = \"something else is there\"".to_owned(),
+        ),
+        (
+            "r.avsc",
+            "missing = \"reject\"",
+            r#"{"id": 1, "of": null}"#,
+            "rejects = \"there is no value.of.id\"".to_owned(),
+        ),
+        // Nothing at all.
+        ("r.avsc", "extra = \"reject\"", r#"{"id": 1, "of": null}"#, "rows.t = [{ id = 1 }]".to_owned()),
+        ("of.avsc", "", r#"{"of": null}"#, "rows.t = [{ }]".to_owned()),
+        ("of.avsc", "", r#"{"of": "x"}"#, "rows.t = [{ }]".to_owned()),
+        ("r.proto", "", "{}", "rows.t = [{ }]".to_owned()),
+        ("of.avsc", "", r#"{"id": 1}"#, "rejects = \"none of the columns\"".to_owned()),
+    ] {
+        for difference in differences(file, keys, value, &wanted) {
+            wrong.push(format!("{file}: {keys}: {value}: {difference}"));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
 }

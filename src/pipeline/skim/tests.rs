@@ -43,7 +43,14 @@ fn trees() -> Vec<(Tree, usize)> {
         &["value[0]", "value[2].a"],
         &[],
     ];
-    paths.into_iter().map(tree).collect()
+    let mut trees: Vec<_> = paths.into_iter().map(tree).collect();
+    // One of them is also taken whole, and a condition goes into another.
+    let mut spread = tree(&["value.a.b", "value.a.a.b", "value.b.a.a", "value.b.a", "value.b.b"]);
+    spread.0.spread("_", true);
+    spread.0.add(&"value.a.a.seen".parse::<Path>().unwrap().steps, 5, false);
+    spread.1 += 1;
+    trees.push(spread);
+    trees
 }
 
 /// What the fast way takes, the other one takes in the same way; gives for how many of the trees it was taken.
