@@ -29,13 +29,14 @@ mod semantic;
 mod shape;
 mod sink;
 mod skim;
+mod topics;
 mod unchanged;
 mod wire;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
@@ -49,10 +50,16 @@ use self::registry::Registry;
 pub use self::schema::json_schema;
 use self::schemas::Schemas;
 use self::sink::{Context, Sink};
+use crate::backoff::Backoff;
 use crate::config::{OnRejected, TopicPattern, is_pattern, line_at, place_in, suggest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::worker::Signals;
 use crate::{PartialConfig, RejectPolicy, Worker};
+
+/// Before a worker begins anew: what comes meanwhile goes together. Longer where one follows the other.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// A worker that has run so long follows no other.
+const CALM: Duration = Duration::from_secs(60);
 
 /// A pipeline file that was read and checked. Nothing is connected to yet.
 #[derive(Debug)]
@@ -68,11 +75,21 @@ pub struct Pipeline {
     /// Those of them whose tables are named by topics.
     templates: Arc<[Template]>,
     /// What the sinks are made of: what is learned of topics and schemas makes them anew.
-    entries: Vec<(usize, SinkEntry)>,
-    learned: Vec<Learned>,
+    entries: Vec<Made>,
     growth: Arc<Growth>,
     registry: Option<Arc<Schemas>>,
     path: PathBuf,
+}
+
+/// What a sink is made of: as the file has it, or for one of a template's tables.
+#[derive(Debug, Clone)]
+struct Made {
+    /// Which of the file's sinks it is.
+    at: usize,
+    line: usize,
+    entry: SinkEntry,
+    /// Of its schemas; `None`: nobody was asked.
+    learned: Option<Learned>,
 }
 
 /// A line of [`Pipeline::summary`].
@@ -133,6 +150,10 @@ impl Pipeline {
                 .map_err(|what| at(*line, &format!("[[sink]] into table {}: {what}", entry.table)))?;
             templates.extend(template);
         }
+        for template in &mut templates {
+            let others = written.iter().filter(|(_, entry)| !entry.table.contains('{'));
+            template.leave_to_others(others.flat_map(|(_, entry)| &entry.topic.0));
+        }
         let name = path
             .file_stem()
             .map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
@@ -146,7 +167,6 @@ impl Pipeline {
             written,
             templates: templates.into(),
             entries: Vec::new(),
-            learned: Vec::new(),
             growth: Arc::default(),
             registry,
             path: path.to_owned(),
@@ -155,6 +175,7 @@ impl Pipeline {
         let tested: Vec<String> = pipeline.tests.iter().filter_map(|test| test.topic.clone()).collect();
         pipeline.expand(&tested);
         pipeline.compile()?;
+        pipeline.nothing_left_out()?;
         pipeline
             .check_tests()
             .map_err(|what| Error::configuration(format!("the pipeline file {}: {what}", path.display())))?;
@@ -165,20 +186,23 @@ impl Pipeline {
     fn expand(&mut self, topics: &[String]) {
         let mut templates = self.templates.to_vec();
         templates.iter_mut().for_each(|template| template.learn(topics.iter().map(String::as_str)));
-        let mut entries: Vec<(usize, SinkEntry)> = Vec::new();
+        self.make_of(templates);
+    }
+
+    /// What was learned of a table's schemas stays.
+    fn make_of(&mut self, templates: Vec<Template>) {
+        let mut entries = Vec::new();
         for (at, (line, entry)) in self.written.iter().enumerate() {
-            match templates.iter().find(|template| template.is_of(at)) {
-                Some(template) => entries.extend(template.sinks(entry).into_iter().map(|one| (*line, one))),
-                None => entries.push((*line, entry.clone())),
-            }
-        }
-        if !self.learned.is_empty() {
-            // What was learned of a table's schemas stays.
-            let known = |table: &str| self.entries.iter().position(|(_, entry)| entry.table == table);
-            let learned = |(_, entry): &(usize, SinkEntry)| {
-                known(&entry.table).and_then(|at| self.learned.get(at)).cloned().unwrap_or_default()
+            let made = match templates.iter().find(|template| template.is_of(at)) {
+                Some(template) => template.sinks(entry),
+                None => vec![entry.clone()],
             };
-            self.learned = entries.iter().map(learned).collect();
+            for entry in made {
+                let known =
+                    self.entries.iter().find(|other| other.at == at && other.entry.table == entry.table);
+                let learned = known.and_then(|other| other.learned.clone());
+                entries.push(Made { at, line: *line, entry, learned });
+            }
         }
         (self.entries, self.templates) = (entries, templates.into());
     }
@@ -200,21 +224,45 @@ impl Pipeline {
             Sink::compile(&template.sample(entry), &context)
                 .map_err(|what| refused(*line, &entry.table, &what))?;
         }
-        let mut sinks = Vec::<Sink>::new();
-        for (at, (line, entry)) in self.entries.iter().enumerate() {
-            let learned = self.learned.get(at);
-            let context = Context { registry: self.registry.as_ref(), folder, learned };
-            let sink = Sink::compile(entry, &context).map_err(|what| refused(*line, &entry.table, &what))?;
-            if sinks.iter().any(|other| plain(&other.table.name) == plain(&sink.table.name)) {
-                return Err(refused(
-                    *line,
-                    &entry.table,
-                    "another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
-                     that its rows are written in the records' order",
-                ));
+        // Those of one table go first, wherever they stand.
+        let is_named = |made: &Made| self.templates.iter().any(|template| template.is_of(made.at));
+        let of_one = self.entries.iter().filter(|made| !is_named(made));
+        let mut taken: Vec<String> = of_one.map(|made| plain(&made.entry.table)).collect();
+        let (mut sinks, mut left) = (Vec::<Sink>::new(), Vec::new());
+        for made in &self.entries {
+            let (table, is_named) = (plain(&made.entry.table), is_named(made));
+            let context =
+                Context { registry: self.registry.as_ref(), folder, learned: made.learned.as_ref() };
+            let is_taken = match is_named {
+                true => taken.contains(&table),
+                false => sinks.iter().any(|other| plain(&other.table.name) == table),
+            };
+            let compiled = if is_taken {
+                Err("another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
+                     that its rows are written in the records' order"
+                    .to_owned())
+            } else {
+                Sink::compile(&made.entry, &context)
+            };
+            match compiled.map_err(|what| refused(made.line, &made.entry.table, &what)) {
+                Ok(sink) => sinks.push(sink),
+                Err(error) if is_named => {
+                    left.push((made.at, made.entry.topic.0.clone(), error.to_string()));
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
-            sinks.push(sink);
+            if is_named {
+                taken.push(table);
+            }
         }
+        self.leave_out(left);
+        let refused = |line: usize, table: &str, what: &str| {
+            let path = self.path.display();
+            Error::configuration(format!(
+                "the pipeline file {path}, line {line}: [[sink]] into table {table}: {what}"
+            ))
+        };
         let mut policies: Vec<(String, OnRejected)> = Vec::new();
         for (line, entry) in &self.written {
             let Some(policy) = entry.on_bad_record.map(policy_of) else { continue };
@@ -231,6 +279,7 @@ impl Pipeline {
             }
         }
         if let Some((topic, other)) = contradicting(&policies) {
+            let path = self.path.display();
             return Err(Error::configuration(format!(
                 "the pipeline file {path}: {other} says otherwise of `on_bad_record` for topic {topic}"
             )));
@@ -243,7 +292,7 @@ impl Pipeline {
     /// [`learn`](Self::learn). `settings` as of [`worker`](Self::worker). Waits for a Kafka that is away, or so long.
     ///
     /// # Errors
-    /// [`Configuration`](crate::ErrorKind::Configuration) if two sinks would write one table, or a setting is missing;
+    /// [`Configuration`](crate::ErrorKind::Configuration) if a setting is missing;
     /// [`Kafka`](crate::ErrorKind::Kafka) if it has not answered in time.
     pub async fn learn_topics(&mut self, settings: PartialConfig, limit: Option<Duration>) -> Result<()> {
         // By the sinks as they are: they may become others.
@@ -265,22 +314,37 @@ impl Pipeline {
 
     /// Takes what records have told of their schemas.
     fn grow(&mut self) {
-        self.learned.resize(self.entries.len(), Learned::default());
-        learn::grow(&self.growth, &mut self.learned);
+        for made in &mut self.entries {
+            made.learned.get_or_insert_default();
+        }
+        for (table, fields) in self.growth.fields() {
+            let made = self.entries.iter_mut().find(|made| made.entry.table == table);
+            if let Some(learned) = made.and_then(|made| made.learned.as_mut()) {
+                learned.add(fields);
+            }
+        }
         // Whoever has told of it may have told twice.
         self.growth = Arc::new(Growth::heeded());
     }
 
     /// Asks the registry for what the sinks take of their schemas, where the file leaves that open: the columns, or the
-    /// types of columns that may be made. Waits for a registry that is away.
+    /// types of columns that may be made. Waits for a registry that is away. A topic that names its table halts alone, if
+    /// something is wrong with its schema.
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) if the registry has no such schema, or it does not fit the file.
     pub async fn learn(&mut self) -> Result<()> {
         self.grow();
-        for (((_, entry), sink), learned) in self.entries.iter().zip(&*self.sinks).zip(&mut self.learned) {
-            learn::learn(entry, sink, learned).await?;
+        let sinks = Arc::clone(&self.sinks);
+        let mut templates = self.templates.to_vec();
+        for (made, sink) in self.entries.iter_mut().zip(&*sinks) {
+            let (entry, learned) = (&made.entry, made.learned.get_or_insert_default());
+            match templates.iter_mut().find(|template| template.is_of(made.at)) {
+                Some(template) => topics::learn(template, entry, sink, learned).await,
+                None => drop(learn::learn(entry, sink, &sink.topics, true, learned).await?),
+            }
         }
+        self.make_of(templates);
         self.compile()
     }
 
@@ -301,20 +365,35 @@ impl Pipeline {
     pub async fn run(&mut self, settings: PartialConfig) -> Result<()> {
         // From beginning to end: none is lost between two workers.
         let mut signals = Signals::new()?;
+        let mut pauses = Backoff::new(PAUSE.0, PAUSE.1);
+        let learn = async {
+            self.learn_topics(settings.clone(), None).await?;
+            self.learn().await
+        };
+        tokio::select! {
+            learned = learn => learned?,
+            () = signals.next() => return Ok(()),
+        }
         loop {
-            let learn = async {
-                self.learn_topics(settings.clone(), None).await?;
-                self.learn().await
-            };
+            // A table may have come to lack columns.
             tokio::select! {
-                learned = learn => learned?,
+                fitted = self.fit_each(&settings, |_| true) => fitted?,
                 () = signals.next() => return Ok(()),
             }
-            let growth = Arc::clone(&self.growth);
+            self.something_is_left()?;
+            let growth = Arc::new(Growth::heeded());
             let handler = PipelineHandler::new(&self.sinks, &self.templates, &growth);
-            let worker = self.worker_of(settings.clone(), handler)?;
-            if !signals.run(worker, growth.notify.notified()).await? {
+            let worker = self.worker_of(settings.clone(), handler, false)?;
+            let (mut grown, begun) = (Ok(()), Instant::now());
+            let pause = pauses.next();
+            let again =
+                signals.run(worker, async { grown = self.grown(&settings, &growth, pause).await }).await?;
+            grown?;
+            if !again {
                 return Ok(());
+            }
+            if begun.elapsed() > CALM {
+                pauses.reset();
             }
         }
     }
@@ -356,10 +435,11 @@ impl Pipeline {
     /// # Errors
     /// If a setting is missing, out of range, or contradicts the file.
     pub fn worker(&self, settings: PartialConfig) -> Result<Worker> {
-        self.worker_of(settings, self.handler())
+        self.worker_of(settings, self.handler(), true)
     }
 
-    fn worker_of(&self, settings: PartialConfig, handler: PipelineHandler) -> Result<Worker> {
+    /// `looks`: at the tables that are named by topics, too.
+    fn worker_of(&self, settings: PartialConfig, handler: PipelineHandler, looks: bool) -> Result<Worker> {
         let settings = self.settings(settings)?;
         let limits = RejectPolicy::of(&settings.clone().finish()?);
         let mut builder = Worker::builder().ignore_environment().settings(settings);
@@ -367,7 +447,9 @@ impl Pipeline {
             builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
         }
         let mut worker = builder.build(handler)?;
-        let looked_at = self.sinks.iter().map(|sink| &sink.job).filter(|job| job.evolve != Evolve::None);
+        let all = self.entries.iter().zip(&*self.sinks);
+        let looked_at = all.filter(|(made, _)| looks || !self.is_named_by_topics(made));
+        let looked_at = looked_at.map(|(_, sink)| &sink.job).filter(|job| job.evolve != Evolve::None);
         let jobs: Arc<[Job]> = looked_at.cloned().collect();
         if !jobs.is_empty() {
             let missing = Arc::clone(&self.missing);
@@ -443,10 +525,25 @@ fn contradicting(policies: &[(String, OnRejected)]) -> Option<(&str, &str)> {
     })
 }
 
-/// A table's name as SQL reads it, without the schema that most have.
+/// A table's name as SQL reads it, without the schema that most have: two that are the same mean one table.
 fn plain(name: &str) -> String {
-    let name = if name.contains('"') { name.to_owned() } else { name.to_lowercase() };
-    name.strip_prefix("public.").unwrap_or(&name).to_owned()
+    let mut parts = vec![String::new()];
+    // What is quoted lies at the odd places; of a doubled quote inside there is an empty place between.
+    for (at, piece) in name.split('"').enumerate() {
+        if at % 2 == 1 {
+            parts.last_mut().into_iter().for_each(|part| *part += piece);
+            continue;
+        }
+        for (at, piece) in piece.split('.').enumerate() {
+            if at > 0 {
+                parts.push(String::new());
+            }
+            parts.last_mut().into_iter().for_each(|part| *part += &piece.trim().to_lowercase());
+        }
+    }
+    // A sign that no name has parts them.
+    let name = parts.join("\0");
+    name.strip_prefix("public\0").unwrap_or(&name).to_owned()
 }
 
 fn policy_of(policy: OnBadRecord) -> OnRejected {

@@ -92,7 +92,7 @@ impl Handler for PipelineHandler {
                 sink.table.name
             )));
         }
-        self.router.see_to_tables(batch, tx).await?;
+        self.router.see_to_tables(batch)?;
         for named in self.router.missing(batch) {
             // A registry that answers slowly goes on answering; meanwhile the batch gives its transaction back, lest it be
             // taken for one that is too large, or its record for poison.
@@ -139,9 +139,9 @@ impl Router {
     /// That each topic's table is known, where it is named by the topic.
     ///
     /// # Errors
-    /// [Retry](HandlerError::retry) while the worker begins anew with another table; [fatal](HandlerError::fatal) if it
-    /// cannot: that topic's partitions halt, and the others go on.
-    async fn see_to_tables(&self, batch: &Batch, tx: &Tx) -> Result<(), HandlerError> {
+    /// [Retry](HandlerError::retry) while another table is seen to; [fatal](HandlerError::fatal) if there is none: that topic's
+    /// partitions halt, and the others go on.
+    fn see_to_tables(&self, batch: &Batch) -> Result<(), HandlerError> {
         let mut topics = batch.parts.iter().map(|part| &*part.key.topic);
         let new = topics.find_map(|topic| {
             let template = self.templates.iter().find(|template| template.is_new(topic))?;
@@ -150,25 +150,25 @@ impl Router {
         let Some((topic, template)) = new else { return Ok(()) };
         let table = template.table(topic).map_err(HandlerError::fatal)?;
         let refused = |why: &str| {
-            HandlerError::fatal(format!("topic {topic} is new, and goes into table {table}: {why}"))
+            HandlerError::fatal(format!("topic {topic} goes into table {table}, and gets none: {why}"))
         };
-        if !template.makes {
-            let there = tx.query("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table]).await?;
-            if !there.iter().all(|row| row.get(0)) {
-                return Err(refused("there is no such table, or this role may not use its schema"));
-            }
+        if let Some(left) = template.left(topic).filter(|left| left.is_final) {
+            return Err(refused(&left.why));
+        }
+        if let Some(why) = self.growth.refusal(topic) {
+            return Err(refused(&why));
         }
         if !self.growth.note_topic(topic, &table) {
             return Err(refused("nobody was asked for it: Pipeline::learn_topics, or Pipeline::run"));
         }
-        Err(HandlerError::retry("the worker begins anew with its table"))
+        Err(HandlerError::retry("its table is seen to first"))
     }
 
     /// A schema that is here may have more fields than its sink takes.
     fn note(&self, named: &Named) {
         if named.is_value && self.is_unnoted(named.sink, &named.id) {
             let sink = &self.sinks[named.sink];
-            self.growth.note(named.sink, sink, &named.schemas, named.kind, &named.id);
+            self.growth.note(sink, &named.schemas, named.kind, &named.id);
             let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
             noted.insert((named.sink, named.id.clone()));
         }

@@ -1,7 +1,7 @@
 //! What sinks take of the schemas of their records: the types of columns that may be made, and the columns themselves where
 //! the file lists none.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,11 +30,19 @@ pub(crate) struct Learned(Vec<Field>);
 pub(crate) struct Growth {
     /// Whether somebody makes columns of them, and begins anew.
     heeded: bool,
-    /// By sink.
-    fields: Mutex<Vec<(usize, Vec<Field>)>>,
+    /// By table.
+    fields: Mutex<Vec<(String, Vec<Field>)>>,
     /// Topics that have come since, and whose tables are named by them.
-    topics: Mutex<HashSet<String>>,
+    topics: Mutex<HashMap<String, Newcomer>>,
     pub(crate) notify: Notify,
+}
+
+/// A topic that has come since the process began.
+#[derive(Debug, Clone)]
+pub(crate) struct Newcomer {
+    pub(crate) since: Instant,
+    /// Why it gets no table.
+    refusal: Option<String>,
 }
 
 impl Learned {
@@ -47,7 +55,7 @@ impl Learned {
     }
 
     /// Those of another schema, too. Of a name, what was first stays.
-    fn add(&mut self, fields: Vec<Field>) {
+    pub(crate) fn add(&mut self, fields: Vec<Field>) {
         for field in fields {
             if !self.0.iter().any(|known| known.name == field.name) {
                 self.0.push(field);
@@ -62,7 +70,7 @@ impl Growth {
     }
 
     /// What a schema adds to a sink.
-    pub(crate) fn note(&self, at: usize, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
+    pub(crate) fn note(&self, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
         let Ok(decoder) = schemas.of(kind, id) else { return };
         let is_event = sink.envelope == Envelope::Debezium;
         self.add(at, sink, id, decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default());
@@ -112,7 +120,7 @@ impl Growth {
             return;
         }
         tracing::info!(schema = %id, table, fields = names, "a schema has new fields: the worker begins anew, and makes columns of them");
-        self.fields.lock().unwrap_or_else(PoisonError::into_inner).push((at, fields));
+        self.fields.lock().unwrap_or_else(PoisonError::into_inner).push((table.clone(), fields));
         self.notify.notify_one();
     }
 
@@ -121,11 +129,32 @@ impl Growth {
         if !self.heeded {
             return false;
         }
-        if self.topics.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned()) {
-            tracing::info!(topic, table, "a topic is new: the worker begins anew, with its table");
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if !topics.contains_key(topic) {
+            tracing::info!(topic, table, "a topic is new: its table is seen to");
+            topics.insert(topic.to_owned(), Newcomer { since: Instant::now(), refusal: None });
             self.notify.notify_one();
         }
         true
+    }
+
+    /// Those of which nothing is decided yet.
+    pub(crate) fn newcomers(&self) -> Vec<(String, Instant)> {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = topics.iter().filter(|(_, newcomer)| newcomer.refusal.is_none());
+        open.map(|(topic, newcomer)| (topic.clone(), newcomer.since)).collect()
+    }
+
+    /// It gets no table, while this process runs.
+    pub(crate) fn refuse(&self, topic: &str, why: String) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newcomer) = topics.get_mut(topic) {
+            newcomer.refusal = Some(why);
+        }
+    }
+
+    pub(crate) fn refusal(&self, topic: &str) -> Option<String> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic)?.refusal.clone()
     }
 
     /// Whether something waits to be made.
@@ -133,13 +162,14 @@ impl Growth {
         !self.fields.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn take(&self) -> Vec<(usize, Vec<Field>)> {
-        std::mem::take(&mut self.fields.lock().unwrap_or_else(PoisonError::into_inner))
+    /// They stay: whoever has noted them waits until he is ended.
+    pub(crate) fn fields(&self) -> Vec<(String, Vec<Field>)> {
+        self.fields.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Whether a sink is to be asked about, and by which subjects of which registry.
-fn subjects(entry: &SinkEntry, sink: &Sink) -> Vec<(Arc<Schemas>, Kind, SchemaId)> {
+fn subjects(entry: &SinkEntry, sink: &Sink, topics: &[String]) -> Vec<(Arc<Schemas>, Kind, SchemaId)> {
     let makes = !matches!(entry.evolve, Evolve::None | Evolve::Validate);
     let untyped = makes && entry.columns.0.iter().any(|(_, column)| column.r#type.is_none());
     if !sink.takes_all && !untyped {
@@ -151,28 +181,38 @@ fn subjects(entry: &SinkEntry, sink: &Sink) -> Vec<(Arc<Schemas>, Kind, SchemaId
             let of = |topic: &String| {
                 (Arc::clone(schemas), *kind, SchemaId::Version(format!("{topic}-value"), None))
             };
-            sink.topics.iter().filter(|topic| !is_pattern(topic)).map(of).collect()
+            topics.iter().filter(|topic| !is_pattern(topic)).map(of).collect()
         }
         Codec::Version(kind, schemas, id) => vec![(Arc::clone(schemas), *kind, id.clone())],
         Codec::Plain | Codec::File(_) => Vec::new(),
     }
 }
 
-/// What the registry has of a sink's values; waits for one that is away.
+/// What the registry has of a sink's values, of some of its topics; waits for one that is away, and, if it `waits`, for a schema
+/// that it does not know yet. The answer is whether it knows them.
 ///
 /// # Errors
 /// If it is not what the file says.
-pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned) -> Result<()> {
+pub(crate) async fn learn(
+    entry: &SinkEntry,
+    sink: &Sink,
+    topics: &[String],
+    waits: bool,
+    learned: &mut Learned,
+) -> Result<bool> {
     let mut trouble = None::<Trouble>;
-    for (schemas, kind, id) in subjects(entry, sink) {
+    for (schemas, kind, id) in subjects(entry, sink, topics) {
         let refused = |why: &str| Error::configuration(format!("[[sink]] into table {}: {why}", entry.table));
         while let Err(error) = obtain(&schemas, &id).await {
             if error.kind() != HandlerErrorKind::Retry {
                 if !sink.takes_all {
                     // Whether a type is wanting, the table says.
-                    return Ok(());
+                    return Ok(true);
                 }
                 return Err(refused(error.reason()));
+            }
+            if !waits && is_unknown(&schemas, &id).await {
+                return Ok(!sink.takes_all);
             }
             let now = Instant::now();
             if trouble.get_or_insert_with(|| Trouble::new(now)).is_due(now) {
@@ -207,16 +247,13 @@ pub(crate) async fn learn(entry: &SinkEntry, sink: &Sink, learned: &mut Learned)
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-/// What has come since.
-pub(crate) fn grow(growth: &Growth, learned: &mut [Learned]) {
-    for (at, fields) in growth.take() {
-        if let Some(learned) = learned.get_mut(at) {
-            learned.add(fields);
-        }
-    }
+/// On a thread that may block.
+async fn is_unknown(schemas: &Arc<Schemas>, id: &SchemaId) -> bool {
+    let (schemas, id) = (Arc::clone(schemas), id.clone());
+    tokio::task::spawn_blocking(move || schemas.is_unknown(&id)).await.unwrap_or_default()
 }
 
 /// On a thread that may block.

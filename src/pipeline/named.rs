@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::file::{Evolve, Names, SinkEntry};
+use super::file::{Names, SinkEntry};
 use crate::config::{TopicPattern, check_topics, is_pattern};
 use crate::consumer::Catalog;
 use crate::due::Trouble;
@@ -99,7 +99,7 @@ impl Naming {
                     name += part.ok_or_else(|| {
                         format!(
                             "topic {topic} has no part {number} between its dots (from 0), by which its table would be named: \
-                             keep it out of the pattern"
+                             keep it out of the pattern, or name it in a sink of its own"
                         )
                     })?;
                 }
@@ -124,10 +124,20 @@ pub(super) struct Template {
     naming: Naming,
     names: Vec<String>,
     patterns: Vec<TopicPattern>,
+    /// Topics that other sinks name: the patterns do not take them.
+    elsewhere: Vec<String>,
     /// Topics whose tables are known.
     known: BTreeSet<String>,
-    /// Whether its tables are made.
-    pub(super) makes: bool,
+    /// Those that it takes, and that have no table.
+    left: BTreeMap<String, Left>,
+}
+
+/// Why a topic has no table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) why: String,
+    /// Not before the process begins anew; else it may get one when its records come.
+    pub(super) is_final: bool,
 }
 
 impl Template {
@@ -144,8 +154,14 @@ impl Template {
         let patterns = TopicPattern::among(&entry.topic.0);
         let names: Vec<String> = entry.topic.0.iter().filter(|topic| !is_pattern(topic)).cloned().collect();
         names.iter().try_for_each(|topic| naming.table(topic).map(drop))?;
-        let makes = matches!(entry.evolve, Evolve::Create | Evolve::AddColumns);
-        Ok(Some(Self { at, naming, known: names.iter().cloned().collect(), names, patterns, makes }))
+        let known = names.iter().cloned().collect();
+        let (elsewhere, left) = (Vec::new(), BTreeMap::new());
+        Ok(Some(Self { at, naming, names, patterns, elsewhere, known, left }))
+    }
+
+    /// Topics that sinks of one table name are theirs alone, whatever the patterns are.
+    pub(super) fn leave_to_others<'a>(&mut self, named: impl Iterator<Item = &'a String>) {
+        self.elsewhere = named.filter(|topic| !is_pattern(topic)).cloned().collect();
     }
 
     pub(super) fn is_of(&self, at: usize) -> bool {
@@ -158,7 +174,8 @@ impl Template {
 
     pub(super) fn takes(&self, topic: &str) -> bool {
         self.names.iter().any(|name| name == topic)
-            || self.patterns.iter().any(|pattern| pattern.matches(topic))
+            || (self.patterns.iter().any(|pattern| pattern.matches(topic))
+                && !self.elsewhere.iter().any(|name| name == topic))
     }
 
     /// Whether it takes a topic of which nobody has told yet.
@@ -175,16 +192,43 @@ impl Template {
     /// Of all topics that there are, those that it takes. One that makes no name of a table halts when its records come.
     pub(super) fn learn<'a>(&mut self, topics: impl Iterator<Item = &'a str>) {
         self.known = self.names.iter().cloned().collect();
-        for topic in topics.filter(|topic| self.patterns.iter().any(|pattern| pattern.matches(topic))) {
-            match self.naming.table(topic) {
-                Ok(_) => drop(self.known.insert(topic.to_owned())),
-                Err(why) => tracing::warn!(
-                    topic,
-                    why,
-                    "a topic without a table: its partitions halt at their first record"
-                ),
-            }
+        self.left.clear();
+        topics.for_each(|topic| self.admit(topic));
+    }
+
+    /// One more topic, if it takes it.
+    pub(super) fn admit(&mut self, topic: &str) {
+        if !self.takes(topic) {
+            return;
         }
+        match self.naming.table(topic) {
+            Ok(_) => drop(self.known.insert(topic.to_owned())),
+            Err(why) => self.leave_out(topic, why),
+        }
+    }
+
+    /// A topic's partitions halt, and no others.
+    pub(super) fn leave_out(&mut self, topic: &str, why: String) {
+        tracing::warn!(topic, why, "a topic without a table: its partitions halt at their first record");
+        self.known.remove(topic);
+        self.left.insert(topic.to_owned(), Left { why, is_final: true });
+    }
+
+    /// It begins with its first record.
+    pub(super) fn put_off(&mut self, topic: &str, why: String) {
+        self.known.remove(topic);
+        if !self.left.contains_key(topic) {
+            tracing::info!(topic, why, "a topic has no table yet: it begins with its first record");
+            self.left.insert(topic.to_owned(), Left { why, is_final: false });
+        }
+    }
+
+    pub(super) fn left(&self, topic: &str) -> Option<&Left> {
+        self.left.get(topic).filter(|_| !self.known.contains(topic))
+    }
+
+    pub(super) fn all_left(&self) -> impl Iterator<Item = &Left> {
+        self.left.keys().filter_map(|topic| self.left(topic))
     }
 
     /// The sink of the file, once for each of its tables, with the topics of it.

@@ -187,7 +187,10 @@ impl Pipeline {
             .iter()
             .flat_map(|partition| self.templates.iter().map(move |template| (&partition.topic, template)))
         {
-            if let Some(why) = template.takes(topic).then(|| template.table(topic).err()).flatten()
+            let left =
+                || template.left(topic).map(|left| format!("topic {topic} has no table: {}", left.why));
+            if let Some(why) =
+                template.takes(topic).then(|| template.table(topic).err().or_else(left)).flatten()
                 && !preview.problems.contains(&why)
             {
                 preview.problems.push(why);

@@ -258,14 +258,14 @@ fn source(entry: &SecretEntry) -> Result<Source, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
 
     use super::*;
 
     /// Answers each question by its path until the process ends.
-    fn serve(answer: fn(&str) -> (u16, &'static str)) -> String {
+    pub(in crate::pipeline) fn serve(answer: fn(&str) -> (u16, &'static str)) -> String {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::codec::{Decoder, Kind, Undecoded};
 use super::registry::{Missing, Registry};
@@ -97,6 +97,17 @@ impl Schemas {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(id.clone(), (kind, Arc::new(decoder)));
         Ok(())
+    }
+
+    /// Whether the registry has answered that it does not know a schema; that is forgotten, and whoever asks again waits anew.
+    /// Blocks its thread.
+    pub(crate) fn is_unknown(&self, id: &SchemaId) -> bool {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).unknown.remove(id).is_some()
+    }
+
+    /// How long a schema that the registry does not know yet is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.registry.schema_wait
     }
 
     /// A registry that follows another one may lag behind; but not for ever.

@@ -73,7 +73,7 @@ fn yaml_is_refused_with_the_line() {
     for n in 0..40 {
         bomb += &format!("a{0}: &a{0} [*a{n}, *a{n}]\n", n + 1);
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     Pipeline::parse(&bomb, Path::new("shop.yml")).unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(20));
 }
@@ -620,8 +620,24 @@ fn a_table_may_be_named_by_its_topic() {
     assert_eq!(known, ["shop.m", "shop.n", "shop.x"]);
     let another = format!("{pattern}[[sink]]\ntopic = \"o\"\ntable = \"shop.m\"\ncolumns = [\"id\"]\n");
     let mut pipeline = parse(&another).unwrap();
-    pipeline.expand(&["a.m".to_owned()]);
-    assert!(pipeline.compile().unwrap_err().to_string().contains("in one sink"));
+    // That topic halts, and no other.
+    pipeline.expand(&["a.m", "a.n"].map(str::to_owned));
+    pipeline.compile().unwrap();
+    let known: Vec<_> = pipeline.sinks.iter().map(|sink| &*sink.table.name).collect();
+    assert_eq!(known, ["shop.n", "shop.x", "shop.m"]);
+    assert!(pipeline.templates[0].is_new("a.m"));
+    let left = pipeline.templates[0].left("a.m").unwrap();
+    assert!(left.is_final && left.why.contains("in one sink"), "{}", left.why);
+    // A topic that another sink names is not the pattern's.
+    let own = format!("{pattern}[[sink]]\ntopic = \"a.m\"\ntable = \"shop.own\"\ncolumns = [\"id\"]\n");
+    let mut pipeline = parse(&own).unwrap();
+    pipeline.expand(&["a.m", "a.n", "a.m.m"].map(str::to_owned));
+    pipeline.compile().unwrap();
+    let known: Vec<_> =
+        pipeline.sinks.iter().map(|sink| (&*sink.table.name, sink.topics.join(" "))).collect();
+    let of = |table, topic: &str| (table, topic.to_owned());
+    assert_eq!(known, [of("shop.n", "a.n"), of("shop.x", "b.x"), of("shop.own", "a.m")]);
+    assert!(!pipeline.templates[0].is_new("a.m"));
     for (text, why) in [
         (sinks("\"a\"", ""), "line 4: [[sink]] into table shop.{topic[1]}: topic a has no part 1"),
         (sinks("\"^a.*\"", "").replace("shop.", ""), "a schema that is written out"),
@@ -638,6 +654,26 @@ fn a_table_may_be_named_by_its_topic() {
     ] {
         let said = parse(&text).unwrap_err().to_string();
         assert!(said.contains(why), "{text}: {said}");
+    }
+}
+
+#[test]
+fn two_names_may_mean_one_table() {
+    for (one, other) in [
+        ("shop.orders", "\"shop\".orders"),
+        ("SHOP.Orders", "shop.\"orders\""),
+        ("orders", "public.\"orders\""),
+        ("\"a.b\".c", "\"a.b\".\"c\""),
+    ] {
+        assert_eq!(plain(one), plain(other), "{one} {other}");
+    }
+    for (one, other) in [
+        ("shop.orders", "shop.\"Orders\""),
+        ("\"a.b\".c", "a.\"b.c\""),
+        ("a.b", "\"a.b\""),
+        ("shop.orders", "orders"),
+    ] {
+        assert_ne!(plain(one), plain(other), "{one} {other}");
     }
 }
 

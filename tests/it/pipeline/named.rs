@@ -1,5 +1,5 @@
-//! Tables that are named by their records' topics: those that are there at the start, one that comes later, and one that
-//! makes no name.
+//! Tables that are named by their records' topics: those that are there at the start, one that comes later, one that makes no
+//! name, one whose table is another sink's, and one that another sink names.
 
 use highwater::testing::Oracle;
 
@@ -9,6 +9,12 @@ const SINK: &str = "\
     [[sink]]
     topic = '^TOPIC(\\.[a-z]+)?$'
     table = 'public.{topic[1]}'
+    evolve = 'create'
+    columns.id = { from = 'value.id', type = 'text' }
+    provenance = { topic = 'source_topic', partition = 'source_partition', offset = 'source_offset' }
+    [[sink]]
+    topic = 'TOPIC.own'
+    table = 'public.taken'
     evolve = 'create'
     columns.id = { from = 'value.id', type = 'text' }
     provenance = { topic = 'source_topic', partition = 'source_partition', offset = 'source_offset' }
@@ -26,11 +32,19 @@ async fn core_tables_are_named_by_their_topics() -> TestResult {
         world.another_topic((topic, 2)).await?;
         world.producer.fill(topic, 2, EACH, record).await?;
     }
+    let (own, taken) = (format!("{}.own", world.topic), format!("{}.taken", world.topic));
+    for topic in [&own, &taken] {
+        world.another_topic((topic, 1)).await?;
+        world.producer.fill(topic, 1, EACH, record).await?;
+    }
     let file = world.pipeline_file(SINK)?;
     let process = world.begin_as("process", &file, &owner)?;
     for (topic, _) in [&orders, &customers] {
         world.at((topic, 2), async |world| world.caught_up().await).await?;
     }
+    // A topic whose table another sink writes halts, alone, from the start.
+    let halt = world.at((&taken, 1), async |world| world.reported_halt(0).await).await?;
+    assert!(halt.contains("another sink writes it, too"), "{halt}");
     // While it runs; and records of the others, which are not lost while it begins anew.
     world.another_topic((&refunds.0, 2)).await?;
     for (topic, _) in [&refunds, &orders] {
@@ -50,6 +64,12 @@ async fn core_tables_are_named_by_their_topics() -> TestResult {
         let others = format!("SELECT count(*) FROM {table} WHERE source_topic <> '{topic}'");
         assert_eq!(world.number(&others).await?, 0, "{table}");
     }
+    // Whatever the pattern is, that topic goes where it is named, and there is no other table of it.
+    world.at((&own, 1), async |world| world.caught_up().await).await?;
+    let client = world.database.client().await?;
+    let rows = "SELECT source_partition, source_offset FROM public.taken";
+    Oracle::new(world.producer.ledger(), &own).compare(&client, rows).await?.assert_exact();
+    assert_eq!(world.number("SELECT count(*) FROM pg_class WHERE relname = 'own'").await?, 0);
     // A topic without the part that names the table halts, alone.
     let lone = world.topic.clone();
     world.producer.fill(&lone, 1, 1, record).await?;
