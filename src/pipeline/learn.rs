@@ -73,11 +73,11 @@ impl Growth {
     pub(crate) fn note(&self, sink: &Sink, schemas: &Schemas, kind: Kind, id: &SchemaId) {
         let Ok(decoder) = schemas.of(kind, id) else { return };
         let is_event = sink.envelope == Envelope::Debezium;
-        self.add(at, sink, id, decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default());
+        self.add(sink, id, decoder.shape(is_event, sink.flatten.as_deref()).unwrap_or_default());
     }
 
     /// `fields`: all of the schema's.
-    fn add(&self, at: usize, sink: &Sink, id: &SchemaId, mut fields: Vec<Field>) {
+    fn add(&self, sink: &Sink, id: &SchemaId, mut fields: Vec<Field>) {
         if let Some(twice) = shape::twice(&fields) {
             tracing::warn!(schema = %id, table = sink.table.name, twice, "two fields of a schema have one column: the first one is taken");
         }
@@ -300,7 +300,7 @@ mod tests {
                 Pipeline::parse(&format!("{file}{more}\n"), &FilePath::new(folder.path()).join("s.toml"))
                     .unwrap();
             let growth = Growth::heeded();
-            growth.add(0, &pipeline.sinks[0], &SchemaId::Version("t-value".to_owned(), None), fields);
+            growth.add(&pipeline.sinks[0], &SchemaId::Version("t-value".to_owned(), None), fields);
             assert_eq!(growth.take().first().map(|(_, fields)| fields.len()), grows, "{more}");
         }
     }
