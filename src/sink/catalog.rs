@@ -21,7 +21,7 @@ use super::target::{Kind, Target};
 use crate::{HandlerError, Tx};
 use key::Key;
 
-/// Types are spelled with their modifiers, and without.
+/// Types are spelled with their modifiers, and without: a domain's then is the type beneath.
 const COLUMNS: &str = "\
     SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::pg_catalog.text, \
         a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod, \
@@ -30,7 +30,10 @@ const COLUMNS: &str = "\
         CASE WHEN a.attcollation <> t.typcollation \
             THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END, \
         pg_catalog.row_security_active(c.oid), a.attcollation, c.oid, a.attnotnull, \
-        pg_catalog.format_type(a.atttypid, -1), \
+        (WITH RECURSIVE base AS (SELECT t.oid, t.typtype, t.typbasetype \
+            UNION ALL SELECT b.oid, b.typtype, b.typbasetype FROM base \
+                JOIN pg_catalog.pg_type AS b ON base.typtype = 'd' AND b.oid = base.typbasetype) \
+            SELECT pg_catalog.format_type(base.oid, -1) FROM base WHERE base.typtype <> 'd'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
@@ -74,7 +77,7 @@ struct Found {
     deterministic: bool,
     collation: Option<String>,
     not_null: bool,
-    /// The type without its modifiers.
+    /// The type, or that beneath a domain, without its modifiers.
     bare_type: String,
     /// Rights of this role: to insert, to update, to select.
     rights: [bool; 3],

@@ -35,7 +35,7 @@ const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>)
     (Some(key), None)
 }
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 26] = [
     Case {
         name: "a check on a value that is overwritten",
         sql: "CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v <> 13))",
@@ -219,6 +219,36 @@ const CASES: [Case; 23] = [
         table: upsert,
         records: &[put(r#"{"id":[1],"v":1}"#), gone("k1"), put(r#"{"id":[2],"v":1}"#)],
         applied: 1,
+    },
+    Case {
+        name: "a value that is too long for a domain whose type the server reads",
+        sql: "CREATE DOMAIN d AS varbit(3); CREATE DOMAIN e AS d; CREATE TABLE t (id int PRIMARY KEY, v e)",
+        table: append,
+        records: &[put(r#"{"id":1,"v":"101"}"#), put(r#"{"id":2,"v":"10101"}"#)],
+        applied: 1,
+    },
+    Case {
+        name: "the same in an array, row by row",
+        sql: "CREATE DOMAIN d AS varbit(3)[]; CREATE TABLE t (id int PRIMARY KEY, v d, own int REFERENCES t)",
+        table: upsert,
+        records: &[put(r#"{"id":1,"v":["101"]}"#), put(r#"{"id":2,"v":["101","10101"]}"#)],
+        applied: 1,
+    },
+    Case {
+        name: "a key in an array, which is cut to that of another row",
+        sql: "CREATE TABLE t (id varchar(3)[] PRIMARY KEY, v int); INSERT INTO t VALUES ('{abc}', 1); \
+              CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+              CREATE TRIGGER see AFTER DELETE ON t EXECUTE FUNCTION see()",
+        table: upsert,
+        records: &[
+            put(r#"{"id":["abc"],"v":2}"#),
+            put(r#"{"id":["ab "],"v":2}"#),
+            gone(r#"{"id":["ab      "]}"#),
+            put(r#"{"id":["x",null],"v":2}"#),
+            gone(r#"{"id":["x",null]}"#),
+            gone(r#"{"id":["abcd"]}"#),
+        ],
+        applied: 5,
     },
 ];
 
