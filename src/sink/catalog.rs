@@ -25,7 +25,8 @@ use key::Key;
 const COLUMNS: &str = "\
     SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::pg_catalog.text, \
         a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod, \
-        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> '', \
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL, \
+        a.attgenerated <> '', \
         coalesce(co.collisdeterministic, true), a.atttypid, \
         CASE WHEN a.attcollation <> t.typcollation \
             THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END, \

@@ -94,12 +94,15 @@ const OTHERS: &str = concat!(
     "SELECT ARRAY(SELECT r.rulename::pg_catalog.text FROM pg_catalog.pg_rewrite AS r \
         WHERE r.ev_class = pg_catalog.to_regclass($1) AND r.ev_enabled IN ('O', 'A') AND r.ev_type IN ('2', '3', '4') ORDER BY 1), \
     ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
+        JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
         LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-            AND (a.attidentity <> '' OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ \
+            AND (a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), t.typdefault) ~ \
                     '(nextval|clock_timestamp|timeofday|uuidv7|uuid_generate_v1|statement_timestamp)\\(' \
                 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS p JOIN pg_catalog.pg_proc AS f ON f.oid = p.refobjid \
-                    WHERE p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid \
+                    WHERE (p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid \
+                            OR p.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND p.objid = t.oid \
+                                AND d.oid IS NULL AND t.typdefault IS NOT NULL) \
                         AND p.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.provolatile = 'v' \
                         AND f.proname NOT LIKE 'uuid\\_generate\\_v4'))), \
     EXISTS (SELECT FROM pg_catalog.pg_attribute AS a \
@@ -203,7 +206,7 @@ pub(crate) struct Facts {
     pub(crate) constraints: Vec<Constraint>,
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) rules: Vec<String>,
-    /// Columns whose default is another for each row: of an identity, a sequence, the clock.
+    /// Columns whose default, or that of their domain, is another for each row: of an identity, a sequence, the clock.
     pub(crate) numbered: Vec<String>,
     pub(crate) generated: bool,
     pub(crate) foreign: Vec<String>,

@@ -35,7 +35,7 @@ const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>)
     (Some(key), None)
 }
 
-const CASES: [Case; 26] = [
+const CASES: [Case; 28] = [
     Case {
         name: "a check on a value that is overwritten",
         sql: "CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v <> 13))",
@@ -219,6 +219,22 @@ const CASES: [Case; 26] = [
         table: upsert,
         records: &[put(r#"{"id":[1],"v":1}"#), gone("k1"), put(r#"{"id":[2],"v":1}"#)],
         applied: 1,
+    },
+    Case {
+        name: "a number from a domain's default",
+        sql: "CREATE SEQUENCE s; CREATE DOMAIN num AS bigint DEFAULT nextval('s'); \
+              CREATE TABLE t (id int PRIMARY KEY, v int, n num)",
+        table: append,
+        records: &[put(r#"{"id":9,"v":1}"#), put(r#"{"id":1,"v":2}"#), put(r#"{"id":5,"v":3}"#)],
+        applied: 3,
+    },
+    Case {
+        name: "the same, of a domain of a domain, and NOT NULL",
+        sql: "CREATE SEQUENCE s; CREATE DOMAIN num AS bigint DEFAULT nextval('s'); CREATE DOMAIN many AS num; \
+              CREATE TABLE t (id int PRIMARY KEY, v int, n many NOT NULL)",
+        table: append,
+        records: &[put(r#"{"id":9,"v":1}"#), put(r#"{"id":1,"v":2}"#), put(r#"{"id":5,"v":3}"#)],
+        applied: 3,
     },
     Case {
         name: "a value that is too long for a domain whose type the server reads",
