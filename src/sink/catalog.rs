@@ -3,6 +3,8 @@
 mod check;
 pub(crate) mod facts;
 mod key;
+pub(crate) mod lookers;
+pub(crate) mod relatives;
 
 use std::sync::Arc;
 

@@ -80,6 +80,12 @@ pub(super) fn facts(table: &Table, facts: &Facts) -> Result<(), String> {
                     key, or ALTER TABLE … REPLICA IDENTITY FULL"
             .to_owned());
     }
+    if let Some(foreign) = facts.relatives.foreign_heirs.first().filter(|_| table.mode.is_keyed()) {
+        return Err(format!(
+            "{foreign} inherits from it and is a foreign table, whose server commits by itself: an update or deletion \
+             would reach it"
+        ));
+    }
     // `ON CONFLICT` cannot look at a constraint that may be violated until COMMIT.
     let deferrable = facts
         .constraints

@@ -4,6 +4,8 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::lookers::{LOOKERS, Looker};
+use super::relatives::{RELATIVES, Relatives};
 use crate::{HandlerError, Tx};
 
 /// The table and its partitions, however deep.
@@ -64,13 +66,15 @@ const INDEXES: &str = concat!(
 const CONSTRAINTS: &str = concat!(
     tree!(),
     "SELECT o.conname::pg_catalog.text, o.contype::pg_catalog.text, o.condeferrable, o.condeferred, \
-        o.conrelid IN (SELECT oid FROM tree), o.confrelid IN (SELECT oid FROM tree), o.confrelid, ",
-    names!("o.conkey", "o.conrelid"),
-    ", ",
+        o.conrelid IN (SELECT oid FROM tree), o.confrelid IN (SELECT oid FROM tree), o.confrelid, \
+        ARRAY(SELECT coalesce(a.attname::pg_catalog.text, '') \
+            FROM pg_catalog.unnest(o.conkey) WITH ORDINALITY AS k (number, place) \
+            LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = k.number ORDER BY k.place), ",
     names!("o.confkey", "o.confrelid"),
     ", pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.conname), \
         o.condeferred AND EXISTS (SELECT FROM pg_catalog.pg_constraint AS other \
-            WHERE other.conname = o.conname AND other.connamespace = o.connamespace AND NOT other.condeferrable) \
+            WHERE other.conname = o.conname AND other.connamespace = o.connamespace AND NOT other.condeferrable), \
+        NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
     FROM pg_catalog.pg_constraint AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace \
     WHERE (o.conrelid IN (SELECT oid FROM tree) OR o.confrelid IN (SELECT oid FROM tree)) \
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS above WHERE above.oid = o.conparentid \
@@ -163,6 +167,7 @@ pub(crate) struct Constraint {
     pub(crate) incoming: bool,
     /// What a foreign key refers to.
     pub(crate) target: u32,
+    /// Of a check that looks at the whole row, the empty name is one of them.
     pub(crate) columns: Vec<String>,
     /// The columns that a foreign key refers to.
     pub(crate) target_columns: Vec<String>,
@@ -170,6 +175,8 @@ pub(crate) struct Constraint {
     pub(crate) sql_name: String,
     /// It waits for COMMIT, and one of the same name cannot: `SET CONSTRAINTS` would fail.
     pub(crate) has_namesake: bool,
+    /// It is in a schema that this role may not use, and so cannot name.
+    pub(crate) hidden: bool,
 }
 
 /// A trigger; `tgtype` says when it fires.
@@ -212,6 +219,8 @@ pub(crate) struct Facts {
     pub(crate) foreign: Vec<String>,
     /// A publication sends its updates, by a replica identity that it has not.
     pub(crate) nameless: bool,
+    pub(crate) relatives: Relatives,
+    pub(crate) lookers: Vec<Looker>,
 }
 
 /// Asks for all of it in one round trip.
@@ -220,16 +229,20 @@ pub(crate) struct Facts {
 /// As [`Tx::query`].
 pub(super) async fn read(table: &str, tx: &Tx) -> Result<Facts, HandlerError> {
     let name: [&(dyn ToSql + Sync); 1] = [&table];
-    let (indexes, constraints, triggers, others) = tokio::try_join!(
+    let (indexes, constraints, triggers, others, relatives, lookers) = tokio::try_join!(
         tx.query(INDEXES, &name),
         tx.query(CONSTRAINTS, &name),
         tx.query(TRIGGERS, &name),
         tx.query(OTHERS, &name),
+        tx.query(RELATIVES, &name),
+        tx.query(LOOKERS, &name),
     )?;
     let mut facts = Facts {
         indexes: indexes.iter().map(index).collect(),
         constraints: constraints.iter().map(constraint).collect(),
         triggers: triggers.iter().map(|row| Trigger { name: row.get(0), bits: row.get(1) }).collect(),
+        relatives: relatives.first().map(Relatives::of).unwrap_or_default(),
+        lookers: lookers.iter().map(Looker::of).collect(),
         ..Facts::default()
     };
     facts.triggers.retain(|trigger| !trigger.is_of_truncate());
@@ -274,5 +287,6 @@ fn constraint(row: &Row) -> Constraint {
         target_columns: row.get(8),
         sql_name: row.get(9),
         has_namesake: row.get(10),
+        hidden: row.get(11),
     }
 }
