@@ -40,7 +40,8 @@ const COLUMNS: &str = "\
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
-        pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') \
+        pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'), \
+        a.attidentity = 'a', pg_catalog.current_setting('server_encoding') = 'UTF8' \
     FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -84,6 +85,8 @@ struct Found {
     bare_type: String,
     /// Rights of this role: to insert, to update, to select.
     rights: [bool; 3],
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    always_numbered: bool,
 }
 
 /// Reads all tables of a sink: a few round trips, at first use and after a change.
@@ -175,6 +178,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         .collect();
 
     let Key { positions: key, index } = key::find(table, &names, &facts.indexes).map_err(misfit)?;
+    check::identity(table, &names, &key, &found).map_err(misfit)?;
     check::rights(table, &names, &key, &found, first.get(18)).map_err(misfit)?;
     let index = index.map(|at| &facts.indexes[at]);
     if table.mode.is_keyed() {
@@ -217,7 +221,8 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         },
         &facts,
     );
-    let checked_here = columns.iter().all(is_checked_here);
+    let is_utf8: bool = first.get(20);
+    let checked_here = columns.iter().all(|column| is_checked_here(column, is_utf8));
     let mut plan = TablePlan {
         name: table.name.clone(),
         relation,
@@ -270,6 +275,7 @@ impl Found {
             not_null: row.get(13),
             bare_type: row.get(14),
             rights: [row.get(15), row.get(16), row.get(17)],
+            always_numbered: row.get(19),
         }
     }
 }
@@ -296,11 +302,12 @@ fn is_comparable(column: &Column, deterministic: bool) -> bool {
     is_numeric || is_exact(column, deterministic)
 }
 
-/// Whether the server takes every value that was taken here: then one that is overwritten need not be sent.
-fn is_checked_here(column: &Column) -> bool {
+/// Whether the server takes every value that was taken here: then one that is overwritten need not be sent. A database
+/// that `is_utf8` has all characters.
+fn is_checked_here(column: &Column, is_utf8: bool) -> bool {
     let ty = &column.target.ty;
     let plain = ty.oid() == column.type_id.oid && (column.type_id.modifier == -1 || column.length.is_some());
-    let text = [Type::TEXT, Type::VARCHAR].contains(ty) || column.length.is_some();
+    let text = is_utf8 && ([Type::TEXT, Type::VARCHAR].contains(ty) || column.length.is_some());
     let kind = matches!(
         column.target.kind,
         Kind::Bool

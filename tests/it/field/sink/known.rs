@@ -447,6 +447,23 @@ async fn s1_what_once_came_out_otherwise_in_one_batch() -> TestResult {
     Ok(())
 }
 
+/// Which all rows get by the same way, however many they are.
+#[tokio::test]
+async fn s1_a_column_that_no_update_may_set_is_refused_at_the_first_look() -> TestResult {
+    let database = Postgres::shared().await?.fresh_database("identity").await?;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, v int GENERATED ALWAYS AS IDENTITY)").await?;
+    for (table, refused) in
+        [(upsert(), true), (update(), true), (upsert().straight_from(1), true), (append(), false)]
+    {
+        let sink = TableSink::json(table);
+        let outcome = Rehearsal::new(&database).await?.apply(&sink, &[put(r#"{"id":1,"v":1}"#)], &[]).await?;
+        let why = outcome.halt.unwrap_or_default();
+        assert_eq!(why.contains("column v is GENERATED ALWAYS AS IDENTITY"), refused, "{why}");
+    }
+    database.remove().await?;
+    Ok(())
+}
+
 /// A table refers to it from where the role may not go: what waits for COMMIT is looked at all the same.
 #[tokio::test]
 async fn s1_a_constraint_in_a_schema_that_the_role_may_not_use() -> TestResult {
@@ -475,5 +492,28 @@ async fn s1_a_constraint_in_a_schema_that_the_role_may_not_use() -> TestResult {
         database.execute(&format!("SET ROLE NONE; DROP ROLE \"{role}\"")).await?;
         database.remove().await?;
     }
+    Ok(())
+}
+
+/// Not every text fits into a database of another encoding.
+#[tokio::test]
+async fn s1_a_character_that_the_database_has_not_and_that_is_overwritten() -> TestResult {
+    let postgres = Postgres::shared().await?;
+    let name = format!("latin1_{}", std::process::id());
+    let client = postgres.client().await?;
+    let sql = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    client.batch_execute(&sql).await?;
+    let database = postgres.database(&name);
+    const CASE: Case = Case {
+        name: "a snowman",
+        sql: "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        table: upsert,
+        records: &[put(r#"{"id":1,"v":"\u00e9"}"#), put(r#"{"id":2,"v":"☃"}"#), put(r#"{"id":2,"v":"x"}"#)],
+        applied: 1,
+    };
+    let one_by_one = run(&database, &CASE, &[1; 3]).await?;
+    assert_eq!(one_by_one.0.applied, CASE.applied, "{one_by_one:?}");
+    assert_eq!(run(&database, &CASE, &[]).await?, one_by_one);
+    database.remove().await?;
     Ok(())
 }
