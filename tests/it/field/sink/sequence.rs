@@ -72,6 +72,7 @@ enum Unique {
     None,
     Plain,
     NullsNotDistinct,
+    Deferrable,
     Deferred,
     Partial,
     Expression,
@@ -105,9 +106,16 @@ struct Shape {
     own: bool,
     trigger: Trigger,
     identity: bool,
+    /// A number from a domain's default.
+    numbered: bool,
     default: bool,
     generated: bool,
     partitioned: bool,
+    /// It is a partition itself, by a column that is not of its key.
+    attached: bool,
+    /// A check on the key; a foreign key of the key.
+    key_check: bool,
+    key_parent: bool,
     /// New keys go past the stage, however few they are.
     straight: bool,
     /// Some records do not say all of their row.
@@ -139,6 +147,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         6 => Just(Unique::None),
         1 => Just(Unique::Plain),
         1 => Just(Unique::NullsNotDistinct),
+        1 => Just(Unique::Deferrable),
         1 => Just(Unique::Deferred),
         1 => Just(Unique::Partial),
         1 => Just(Unique::Expression),
@@ -159,10 +168,12 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let first = (mode, keys, rarely(), unique, trigger, kids);
     let second = (any::<bool>(), rarely(), prop::option::weighted(0.3, any::<bool>()), rarely());
     let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>(), any::<bool>());
-    (first, second, third).prop_map(|(first, second, third)| {
+    let fourth = (rarely(), rarely(), rarely(), rarely());
+    (first, second, third, fourth).prop_map(|(first, second, third, fourth)| {
         let (mode, key, index_collates, unique, trigger, kids) = first;
         let (check, not_null, parent, own) = second;
         let (identity, default, generated, partitioned, straight, keeps) = third;
+        let (numbered, attached, key_check, key_parent) = fourth;
         let mut shape = Shape {
             mode,
             key,
@@ -175,9 +186,13 @@ fn shapes() -> impl Strategy<Value = Shape> {
             own,
             trigger,
             identity,
+            numbered,
             default,
             generated,
             partitioned,
+            attached,
+            key_check,
+            key_parent,
             straight,
             keeps,
         };
@@ -192,12 +207,18 @@ impl Shape {
         self.index_collates &= self.key[0].sql == "text";
         self.partitioned &=
             self.key[0].sql == "int" && self.unique == Unique::None && self.trigger != Trigger::Statement;
+        self.numbered &= !self.identity;
+        // What is attached must have the same generated columns, and no identity.
+        self.attached &= !self.partitioned && !self.identity && !self.generated;
+        let plain = matches!(self.key[0].sql, "int" | "text") && !self.index_collates;
+        self.key_check &= plain;
+        self.key_parent &= plain;
         self.own &= self.key.len() == 1 && !self.index_collates && !self.partitioned;
         if self.key.len() > 1 || self.index_collates {
             self.kids = None;
         }
         self.keeps &= matches!(self.mode, Mode::Upsert | Mode::Update);
-        if self.mode == Mode::Ignore && self.unique == Unique::Deferred {
+        if self.mode == Mode::Ignore && matches!(self.unique, Unique::Deferrable | Unique::Deferred) {
             self.unique = Unique::Plain;
         }
     }
@@ -210,11 +231,18 @@ impl Shape {
     fn sql(&self) -> String {
         let mut columns: Vec<String> =
             self.key.iter().enumerate().map(|(at, key)| format!("k{at} {} NOT NULL", key.sql)).collect();
+        if self.key_check {
+            columns.push(format!("CHECK (k0 <> {})", literal(self.key[0].values[2])));
+        }
+        if self.key_parent {
+            columns.push("FOREIGN KEY (k0) REFERENCES s.roots".to_owned());
+        }
         columns.push(format!("v int{}", if self.check { " CHECK (v <> 13)" } else { "" }));
         columns.push(format!("note varchar(3){}", if self.not_null { " NOT NULL" } else { "" }));
         columns.push(match self.unique {
             Unique::Plain => "email text UNIQUE".to_owned(),
             Unique::NullsNotDistinct => "email text UNIQUE NULLS NOT DISTINCT".to_owned(),
+            Unique::Deferrable => "email text UNIQUE DEFERRABLE".to_owned(),
             Unique::Deferred => "email text UNIQUE DEFERRABLE INITIALLY DEFERRED".to_owned(),
             _ => "email text".to_owned(),
         });
@@ -224,6 +252,9 @@ impl Shape {
         }
         if self.identity {
             columns.push("n bigint GENERATED ALWAYS AS IDENTITY".to_owned());
+        }
+        if self.numbered {
+            columns.push("n s.num".to_owned());
         }
         if self.default {
             columns.push("d int DEFAULT 7".to_owned());
@@ -239,12 +270,27 @@ impl Shape {
             columns.push("own ".to_owned() + self.key[0].sql + " REFERENCES s.t");
         }
         let by = if self.partitioned { " PARTITION BY LIST (k0)" } else { "" };
-        let mut sql = format!(
+        let mut sql = String::new();
+        if self.numbered {
+            sql += "CREATE SEQUENCE s.seq; CREATE DOMAIN s.num AS bigint DEFAULT nextval('s.seq');";
+        }
+        if self.key_parent {
+            let [first, second, ..] = self.key[0].values.map(literal);
+            let sql_type = self.key[0].sql;
+            sql += &format!(
+                "CREATE TABLE s.roots (id {sql_type} PRIMARY KEY); INSERT INTO s.roots VALUES ({first}), ({second});"
+            );
+        }
+        sql += &format!(
             "CREATE TABLE s.parents (id int PRIMARY KEY); INSERT INTO s.parents VALUES (1), (2), (3); \
              CREATE TABLE s.audit (n bigint GENERATED ALWAYS AS IDENTITY, what text); \
              CREATE TABLE s.t ({}){by};",
             columns.join(", ")
         );
+        if self.attached {
+            sql += "CREATE TABLE s.above (LIKE s.t) PARTITION BY LIST (v); \
+                    ALTER TABLE s.above ATTACH PARTITION s.t FOR VALUES IN (1, 2, 4, 13, 50);";
+        }
         if self.partitioned {
             sql += "CREATE TABLE s.t0 PARTITION OF s.t FOR VALUES IN (0, 1); \
                     CREATE TABLE s.t2 PARTITION OF s.t FOR VALUES IN (2);";
@@ -421,7 +467,7 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
 async fn dump(database: &Database, shape: &Shape, schema: &str) -> TestResult<Vec<String>> {
     let rank =
         |table: &str| format!("(to_jsonb({table}) - 'n')::text || ' ' || rank() OVER (ORDER BY {table}.n)");
-    let of_t = if shape.identity { rank("t") } else { "to_jsonb(t)::text".to_owned() };
+    let of_t = if shape.identity || shape.numbered { rank("t") } else { "to_jsonb(t)::text".to_owned() };
     let mut sql = format!(
         "SELECT 't ' || {of_t} FROM s.t AS t UNION ALL SELECT 'audit ' || {} FROM s.audit AS audit",
         rank("audit")
