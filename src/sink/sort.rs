@@ -120,9 +120,9 @@ fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>)
         return false;
     }
     let differs = |row, at: usize| fields(row).nth(at) != fields(last).nth(at);
+    let asks = !care.watched.is_empty() || care.refused.is_some();
     before.filter(|row| !is_deletion(plan, row)).any(|row| {
-        (deleted && (!care.watched.is_empty() || care.refused.is_some()))
-            || (deleted && care.long_key.iter().any(|&at| is_long(row, at)))
+        deleted && (asks || care.long_key.iter().any(|&at| is_long(row, at)))
             || care.watched.iter().any(|&at| differs(row, at))
             || care.long.iter().any(|&at| is_long(row, at) && differs(row, at))
     })

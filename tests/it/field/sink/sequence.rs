@@ -134,6 +134,8 @@ struct Line {
     kept: u8,
     /// Only if the row is there.
     touches: bool,
+    /// Of the same key as the line before.
+    again: bool,
 }
 
 const VALUES: [&str; 6] = ["1", "2", "13", "50", "3", "\"4\""];
@@ -147,7 +149,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         6 => Just(Unique::None),
         1 => Just(Unique::Plain),
         1 => Just(Unique::NullsNotDistinct),
-        1 => Just(Unique::Deferrable),
+        3 => Just(Unique::Deferrable),
         1 => Just(Unique::Deferred),
         1 => Just(Unique::Partial),
         1 => Just(Unique::Expression),
@@ -168,12 +170,13 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let first = (mode, keys, rarely(), unique, trigger, kids);
     let second = (any::<bool>(), rarely(), prop::option::weighted(0.3, any::<bool>()), rarely());
     let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>(), any::<bool>());
-    let fourth = (rarely(), rarely(), rarely(), rarely());
+    let sometimes = || prop::bool::weighted(0.3);
+    let fourth = (sometimes(), sometimes(), sometimes(), sometimes(), any::<bool>());
     (first, second, third, fourth).prop_map(|(first, second, third, fourth)| {
         let (mode, key, index_collates, unique, trigger, kids) = first;
         let (check, not_null, parent, own) = second;
         let (identity, default, generated, partitioned, straight, keeps) = third;
-        let (numbered, attached, key_check, key_parent) = fourth;
+        let (numbered, attached, key_check, key_parent, bare) = fourth;
         let mut shape = Shape {
             mode,
             key,
@@ -196,12 +199,25 @@ fn shapes() -> impl Strategy<Value = Shape> {
             straight,
             keeps,
         };
+        if bare {
+            shape.bare();
+        }
         shape.settle();
         shape
     })
 }
 
 impl Shape {
+    /// Takes out what mostly has rows written one by one, and so hides what the rest would do.
+    fn bare(&mut self) {
+        (self.check, self.not_null, self.own, self.keeps) = (false, false, false, false);
+        (self.identity, self.generated, self.partitioned) = (false, false, false);
+        (self.parent, self.kids, self.trigger) = (None, None, Trigger::None);
+        if self.unique != Unique::None {
+            (self.attached, self.key_check, self.key_parent) = (false, false, false);
+        }
+    }
+
     /// Takes out what Postgres does not allow together.
     fn settle(&mut self) {
         self.index_collates &= self.key[0].sql == "text";
@@ -210,9 +226,9 @@ impl Shape {
         self.numbered &= !self.identity;
         // What is attached must have the same generated columns, and no identity.
         self.attached &= !self.partitioned && !self.identity && !self.generated;
-        let plain = matches!(self.key[0].sql, "int" | "text") && !self.index_collates;
-        self.key_check &= plain;
-        self.key_parent &= plain;
+        // The row that is there must fit; and there is one of each parent.
+        self.key_check &= self.key[0].values[2] != self.key[0].values[0];
+        self.key_parent &= !self.index_collates;
         self.own &= self.key.len() == 1 && !self.index_collates && !self.partitioned;
         if self.key.len() > 1 || self.index_collates {
             self.kids = None;
@@ -278,7 +294,7 @@ impl Shape {
             let [first, second, ..] = self.key[0].values.map(literal);
             let sql_type = self.key[0].sql;
             sql += &format!(
-                "CREATE TABLE s.roots (id {sql_type} PRIMARY KEY); INSERT INTO s.roots VALUES ({first}), ({second});"
+                "CREATE TABLE s.roots (id {sql_type} PRIMARY KEY); INSERT INTO s.roots VALUES ({first}), ({second}) ON CONFLICT DO NOTHING;"
             );
         }
         sql += &format!(
@@ -289,7 +305,7 @@ impl Shape {
         );
         if self.attached {
             sql += "CREATE TABLE s.above (LIKE s.t) PARTITION BY LIST (v); \
-                    ALTER TABLE s.above ATTACH PARTITION s.t FOR VALUES IN (1, 2, 4, 13, 50);";
+                    ALTER TABLE s.above ATTACH PARTITION s.t FOR VALUES IN (1, 2, 4, 13);";
         }
         if self.partitioned {
             sql += "CREATE TABLE s.t0 PARTITION OF s.t FOR VALUES IN (0, 1); \
@@ -448,8 +464,8 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
     ];
     let kept = prop_oneof![3 => Just(0_u8), 2 => 0..8_u8];
     let rarely = || prop::bool::weighted(0.15);
-    let line = (key, value, email, parent, note, rarely(), kept, rarely()).prop_map(
-        |(key, value, email, parent, note, deletes, kept, touches)| Line {
+    let line = (key, value, email, parent, note, rarely(), kept, rarely(), any::<bool>()).prop_map(
+        |(key, value, email, parent, note, deletes, kept, touches, again)| Line {
             key: key.into(),
             value,
             email,
@@ -458,9 +474,20 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
             deletes,
             kept,
             touches,
+            // A key is often written, and deleted again.
+            again: again && deletes,
         },
     );
-    prop::collection::vec(line, 1..14)
+    // Of few records it is more often one thing alone that counts.
+    let lines = prop_oneof![prop::collection::vec(line.clone(), 1..5), prop::collection::vec(line, 1..14)];
+    lines.prop_map(|mut lines| {
+        for at in 1..lines.len() {
+            if lines[at].again {
+                lines[at].key = lines[at - 1].key;
+            }
+        }
+        lines
+    })
 }
 
 /// What is left behind: the tables, by their rows; numbers that the order gave, by their order.
