@@ -10,7 +10,11 @@
 //! Where a batch fails nothing needs to be told: the worker tries smaller ones, down to one record.
 
 use super::catalog::facts::{Constraint, ConstraintKind, Facts};
+use super::catalog::relatives::Relatives;
 use super::table::Mode;
+
+/// In place of the names in `SET CONSTRAINTS`.
+pub(crate) const ALL: &str = "ALL";
 
 /// The order in which rows of one statement go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,11 +38,15 @@ pub(crate) struct Care {
     pub(crate) repeated: Option<String>,
     /// So are those of a batch that deletes.
     pub(crate) deletions: Option<String>,
+    /// So are those of a batch that deletes a key which it has written: the key itself may have been refused.
+    pub(crate) refused: Option<String>,
     /// So are those of a batch in which one of these columns (positions) is other in a write that is overwritten.
     pub(crate) watched: Vec<usize>,
     /// The same, where one of the two values may be too long for an index.
     pub(crate) long: Vec<usize>,
-    /// Constraints that wait for COMMIT, for `SET CONSTRAINTS`.
+    /// The same of the key's, where a key that was written is deleted.
+    pub(crate) long_key: Vec<usize>,
+    /// Constraints that wait for COMMIT, for `SET CONSTRAINTS`; or [`ALL`], where not all can be named.
     pub(crate) deferred: Vec<String>,
 }
 
@@ -89,14 +97,16 @@ impl Care {
         if let Some(own) = facts.constraints.iter().find(own) {
             care.always.get_or_insert_with(|| format!("foreign key {} refers to the table itself", own.name));
         }
-        let waiting = facts.constraints.iter().filter(|one| one.deferred);
-        care.deferred = waiting.map(|one| one.sql_name.clone()).collect();
-        for columns in [&mut care.watched, &mut care.long] {
-            columns.sort_unstable();
-            columns.dedup();
-            // The key is the same in all writes that are compared, unless it can be spelled in several ways.
-            columns.retain(|at| !written.key.contains(at) || !written.exact[*at]);
+        if let Some(one) = facts.lookers.first() {
+            care.always.get_or_insert_with(|| {
+                format!(
+                    "check {} calls {}, which is not declared IMMUTABLE: it may look at other rows",
+                    one.check, one.function
+                )
+            });
         }
+        care.deferred = Self::waiting(written, facts);
+        care.part_with_the_key(written);
         if !written.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {
             let why = care.repeated.clone().unwrap_or_else(|| {
                 let columns: Vec<&str> = care.watched.iter().map(|&at| written.names[at]).collect();
@@ -106,6 +116,39 @@ impl Care {
             care.always.get_or_insert(why);
         }
         care
+    }
+
+    /// Constraints that wait for COMMIT.
+    fn waiting(written: &Written<'_>, facts: &Facts) -> Vec<String> {
+        let waiting: Vec<&Constraint> = facts.constraints.iter().filter(|one| one.deferred).collect();
+        let reaches_heirs = written.mode.is_keyed() && facts.relatives.heirs_wait;
+        if reaches_heirs || waiting.iter().any(|one| one.hidden) {
+            return vec![ALL.to_owned()];
+        }
+        waiting.into_iter().map(|one| one.sql_name.clone()).collect()
+    }
+
+    /// The key is the same in all writes that are compared, unless it can be spelled in several ways. A deletion is no
+    /// write: of a key that was written before, nobody asks whether it may be.
+    fn part_with_the_key(&mut self, written: &Written<'_>) {
+        let is_same = |at: &usize| written.key.contains(at) && written.exact[*at];
+        if let Some(at) = self.watched.iter().find(|at| is_same(at)) {
+            let why = format!("a constraint looks at column {} of the key", written.names[*at]);
+            self.refused.get_or_insert(why);
+        }
+        self.long_key = self.long.iter().copied().filter(is_same).collect();
+        for columns in [&mut self.watched, &mut self.long, &mut self.long_key] {
+            columns.sort_unstable();
+            columns.dedup();
+        }
+        self.watched.retain(|at| !is_same(at));
+        self.long.retain(|at| !is_same(at));
+        if !written.key_is_exact
+            && let Some(why) = &self.refused
+        {
+            let why = format!("{why}, and only the server can tell which keys are equal");
+            self.deletions.get_or_insert(why);
+        }
     }
 
     fn of_inserts(written: &Written<'_>, facts: &Facts) -> Self {
@@ -133,6 +176,7 @@ impl Care {
         if let Some(trigger) = facts.triggers.first() {
             care.always.get_or_insert(format!("trigger {} sees every write", trigger.name));
         }
+        care.of_relatives(written, &facts.relatives);
         // An update inserts nothing, and so takes no defaults.
         let numbered = facts.numbered.iter().filter(|_| written.mode == Mode::Upsert);
         if let Some(column) = numbered.into_iter().find(|column| written.position(column).is_none()) {
@@ -159,10 +203,8 @@ impl Care {
             }
             if index.refuses && Some(index.name.as_str()) != written.key_index {
                 let why = format!("index {} is unique, too", index.name);
-                if !index.immediate
-                    && facts.constraints.iter().any(|one| one.deferred && one.name == index.name)
-                {
-                    care.always.get_or_insert_with(|| format!("{why}, and waits for COMMIT"));
+                if !index.immediate {
+                    care.always.get_or_insert_with(|| format!("{why}, and waits for a statement's end"));
                 }
                 care.order = Order::Records;
                 care.order_why.get_or_insert_with(|| why.clone());
@@ -189,6 +231,30 @@ impl Care {
             care.always = care.always.or_else(|| care.order_why.clone());
         }
         care
+    }
+
+    fn of_relatives(&mut self, written: &Written<'_>, relatives: &Relatives) {
+        if let Some(heir) = relatives.heirs.first() {
+            self.always.get_or_insert_with(|| format!("what {heir} inherits is updated and deleted, too"));
+        }
+        let divided_by = &relatives.divided_by;
+        if written.writes_all(divided_by) {
+            // Equal keys belong to one partition, however they are spelled.
+            let (key, others): (Vec<usize>, Vec<usize>) =
+                written.positions(divided_by).into_iter().partition(|at| written.key.contains(at));
+            self.watched.extend(others);
+            if !key.is_empty() {
+                self.refused.get_or_insert_with(|| "there may be no partition for it".to_owned());
+            }
+        } else if !divided_by.is_empty() {
+            let why = "it is a partition, by what is not written, or computed".to_owned();
+            self.repeated.get_or_insert(why);
+        }
+        if written.writes_all(&relatives.not_null) {
+            self.watched.extend(written.positions(&relatives.not_null));
+        } else if let Some(column) = relatives.not_null.first() {
+            self.repeated.get_or_insert_with(|| format!("column {column} is NOT NULL in a partition"));
+        }
     }
 
     fn of_foreign_key(&mut self, written: &Written<'_>, key: &Constraint) {
@@ -230,6 +296,11 @@ impl Care {
                 columns.join(", ")
             ));
         }
+        if let Some(why) = &self.refused {
+            ways.push(format!(
+                "a statement for each row in batches that write a key and then delete it: {why}"
+            ));
+        }
         if let Some(why) = &self.deletions {
             ways.push(format!("a statement for each row in batches that delete: {why}"));
         }
@@ -240,6 +311,7 @@ impl Care {
 #[cfg(test)]
 mod tests {
     use super::super::catalog::facts::{Index, Trigger};
+    use super::super::catalog::lookers::Looker;
     use super::*;
 
     fn written(mode: Mode) -> Written<'static> {
@@ -281,6 +353,7 @@ mod tests {
             target_columns: Vec::new(),
             sql_name: "public.c".to_owned(),
             has_namesake: false,
+            hidden: false,
         }
     }
 
@@ -339,7 +412,10 @@ mod tests {
             Care::new(&written(Mode::Upsert), &facts)
         };
         assert_eq!(of(constraint(Check, &["email"])).watched, [1]);
-        assert_eq!(of(constraint(Check, &["id"])).watched, [0_usize; 0], "the key is the same");
+        let care = of(constraint(Check, &["id"]));
+        assert_eq!(care.watched, [0_usize; 0], "the key is the same");
+        assert!(care.refused.is_some() && care.deletions.is_none(), "but in a deletion, which is no write");
+        assert!(of(constraint(Check, &["id", ""])).repeated.is_some(), "it looks at the whole row");
         assert!(of(constraint(Check, &["email", "unwritten"])).repeated.is_some());
         assert_eq!(of(constraint(ForeignKey, &["parent"])).watched, [2]);
         let incoming = Constraint {
@@ -360,6 +436,45 @@ mod tests {
         assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).always.is_some());
         let itself = Constraint { target: 1, incoming: true, ..constraint(ForeignKey, &["parent"]) };
         assert!(of(itself).always.is_some());
+    }
+
+    #[test]
+    fn relatives_are_asked_too() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let of = |mode, relatives| {
+            let facts = Facts { relatives, ..Facts::default() };
+            Care::new(&written(mode), &facts)
+        };
+        let divided =
+            |by: &[&str]| of(Mode::Upsert, Relatives { divided_by: names(by), ..Relatives::default() });
+        let by_key = divided(&["id"]);
+        assert!(by_key.refused.is_some() && by_key.deletions.is_none() && by_key.watched.is_empty());
+        assert_eq!(divided(&["email", "id"]).watched, [1]);
+        assert!(divided(&["", "id"]).repeated.is_some(), "by an expression");
+        let filled = Relatives { not_null: names(&["email"]), ..Relatives::default() };
+        assert_eq!(of(Mode::Upsert, filled).watched, [1]);
+        let heirs = Relatives { heirs: names(&["heir"]), heirs_wait: true, ..Relatives::default() };
+        let care = of(Mode::Update, heirs.clone());
+        assert!(care.always.is_some() && care.deferred == [ALL]);
+        assert_eq!(of(Mode::Append, heirs), Care::default(), "nothing is inserted there");
+    }
+
+    #[test]
+    fn a_check_that_may_look_at_other_rows_sees_them_one_by_one() {
+        let looker = Looker { check: "c".to_owned(), function: "f".to_owned() };
+        let facts = Facts { lookers: vec![looker], ..Facts::default() };
+        assert!(Care::new(&written(Mode::Append), &facts).always.is_some());
+    }
+
+    #[test]
+    fn what_waits_where_nobody_may_name_it_is_asked_with_all_others() {
+        let of = |hidden| {
+            let waits = Constraint { deferred: true, hidden, ..constraint(ConstraintKind::ForeignKey, &[]) };
+            let facts = Facts { constraints: vec![waits], ..Facts::default() };
+            Care::new(&written(Mode::Append), &facts).deferred
+        };
+        assert_eq!(of(false), ["public.c"]);
+        assert_eq!(of(true), [ALL]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod check;
 pub(crate) mod facts;
 mod key;
+pub(crate) mod lookers;
+pub(crate) mod relatives;
 
 use std::sync::Arc;
 
@@ -21,20 +23,25 @@ use super::target::{Kind, Target};
 use crate::{HandlerError, Tx};
 use key::Key;
 
-/// Types are spelled with their modifiers, and without.
+/// Types are spelled with their modifiers, and without: a domain's then is the type beneath.
 const COLUMNS: &str = "\
     SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::pg_catalog.text, \
         a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod, \
-        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> '', \
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL, \
+        a.attgenerated <> '', \
         coalesce(co.collisdeterministic, true), a.atttypid, \
         CASE WHEN a.attcollation <> t.typcollation \
             THEN pg_catalog.quote_ident(con.nspname) || '.' || pg_catalog.quote_ident(co.collname) END, \
         pg_catalog.row_security_active(c.oid), a.attcollation, c.oid, a.attnotnull, \
-        pg_catalog.format_type(a.atttypid, -1), \
+        (WITH RECURSIVE base AS (SELECT t.oid, t.typtype, t.typbasetype \
+            UNION ALL SELECT b.oid, b.typtype, b.typbasetype FROM base \
+                JOIN pg_catalog.pg_type AS b ON base.typtype = 'd' AND b.oid = base.typbasetype) \
+            SELECT pg_catalog.format_type(base.oid, -1) FROM base WHERE base.typtype <> 'd'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'), \
         pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
-        pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') \
+        pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'), \
+        a.attidentity = 'a', pg_catalog.current_setting('server_encoding') = 'UTF8' \
     FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -74,10 +81,12 @@ struct Found {
     deterministic: bool,
     collation: Option<String>,
     not_null: bool,
-    /// The type without its modifiers.
+    /// The type, or that beneath a domain, without its modifiers.
     bare_type: String,
     /// Rights of this role: to insert, to update, to select.
     rights: [bool; 3],
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    always_numbered: bool,
 }
 
 /// Reads all tables of a sink: a few round trips, at first use and after a change.
@@ -169,6 +178,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         .collect();
 
     let Key { positions: key, index } = key::find(table, &names, &facts.indexes).map_err(misfit)?;
+    check::identity(table, &names, &key, &found).map_err(misfit)?;
     check::rights(table, &names, &key, &found, first.get(18)).map_err(misfit)?;
     let index = index.map(|at| &facts.indexes[at]);
     if table.mode.is_keyed() {
@@ -223,7 +233,8 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
         // What a row was is forgotten with it, and what comes after the deletion may be older.
         care.deletions.get_or_insert_with(|| format!("whether {name} is newer depends on what was deleted"));
     }
-    let checked_here = columns.iter().all(is_checked_here);
+    let is_utf8: bool = first.get(20);
+    let checked_here = columns.iter().all(|column| is_checked_here(column, is_utf8));
     let mut plan = TablePlan {
         name: table.name.clone(),
         relation,
@@ -277,6 +288,7 @@ impl Found {
             not_null: row.get(13),
             bare_type: row.get(14),
             rights: [row.get(15), row.get(16), row.get(17)],
+            always_numbered: row.get(19),
         }
     }
 }
@@ -303,11 +315,12 @@ fn is_comparable(column: &Column, deterministic: bool) -> bool {
     is_numeric || is_exact(column, deterministic)
 }
 
-/// Whether the server takes every value that was taken here: then one that is overwritten need not be sent.
-fn is_checked_here(column: &Column) -> bool {
+/// Whether the server takes every value that was taken here: then one that is overwritten need not be sent. A database
+/// that `is_utf8` has all characters.
+fn is_checked_here(column: &Column, is_utf8: bool) -> bool {
     let ty = &column.target.ty;
     let plain = ty.oid() == column.type_id.oid && (column.type_id.modifier == -1 || column.length.is_some());
-    let text = [Type::TEXT, Type::VARCHAR].contains(ty) || column.length.is_some();
+    let text = is_utf8 && ([Type::TEXT, Type::VARCHAR].contains(ty) || column.length.is_some());
     let kind = matches!(
         column.target.kind,
         Kind::Bool

@@ -11,6 +11,7 @@ use futures_util::future::poll_fn;
 use tokio_postgres::types::{IsNull, ToSql, Type};
 
 use super::buffer::{fields, kept, row_bytes};
+use super::care::ALL;
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::{Plan, TablePlan};
@@ -204,6 +205,9 @@ impl Waiting {
             plan.tables.iter().flat_map(|table| &table.care.deferred).map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
+        if names.contains(&ALL) {
+            names = vec![ALL];
+        }
         let names = names.join(", ");
         let set = |when: &str| format!("SET CONSTRAINTS {names} {when}");
         (!names.is_empty()).then(|| Self([set("IMMEDIATE"), set("DEFERRED")]))

@@ -35,7 +35,7 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// As the server spells it, with its modifiers: `numeric(10,2)`.
     pub(crate) sql_type: String,
-    /// The same without them.
+    /// The same without them; of a domain, the type beneath.
     pub(crate) bare_type: String,
     pub(crate) type_id: TypeId,
     /// If it is not its type's own; of an upsert's key, that of its index.

@@ -59,8 +59,9 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     }
     let is_upsert = plan.mode.is_keyed();
     let is_long = |row: &RowRef, at| is_long(row_bytes(segments, row), at);
-    if is_upsert && !plan.key_is_exact && rows.iter().any(|row| care.long.iter().any(|&at| is_long(row, at)))
-    {
+    let long_key = if deletes { &care.long_key[..] } else { &[] };
+    let mut long = care.long.iter().chain(long_key);
+    if is_upsert && !plan.key_is_exact && long.any(|&at| rows.iter().any(|row| is_long(row, at))) {
         // An index may refuse it, and nobody here can tell whether a later row overwrites it.
         return Sorted { order: None, tells: true };
     }
@@ -123,13 +124,17 @@ fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>)
     if care.repeated.is_some() || care.order == Order::Records {
         return true;
     }
-    if care.watched.is_empty() && care.long.is_empty() {
+    let deleted = is_deletion(plan, last);
+    if care.watched.is_empty()
+        && care.long.is_empty()
+        && (!deleted || care.refused.is_none() && care.long_key.is_empty())
+    {
         return false;
     }
-    let deleted = is_deletion(plan, last);
     let differs = |row, at: usize| fields(row).nth(at) != fields(last).nth(at);
+    let asks = !care.watched.is_empty() || care.refused.is_some();
     before.filter(|row| !is_deletion(plan, row)).any(|row| {
-        (deleted && !care.watched.is_empty())
+        deleted && (asks || care.long_key.iter().any(|&at| is_long(row, at)))
             || care.watched.iter().any(|&at| differs(row, at))
             || care.long.iter().any(|&at| is_long(row, at) && differs(row, at))
     })

@@ -113,7 +113,7 @@ pub(crate) fn collate(column: &Column) -> String {
 
 /// A value as it was sent, as the column's.
 pub(crate) fn value(column: &Column, sent: &str) -> String {
-    // Not with its modifiers: a cast to varchar(3) cuts, an assignment refuses.
+    // Not with its modifiers, nor to a domain, which has its own: a cast to varbit(3) cuts, an assignment refuses.
     if column.is_read_by_the_server() { format!("{sent}::{}", column.bare_type) } else { sent.to_owned() }
 }
 

@@ -1,5 +1,7 @@
 //! The texts for rows that are written one by one.
 
+use tokio_postgres::types::{Kind, Type};
+
 use super::plan::{Column, TablePlan, quote};
 use super::stage::{Texts, collate, identities, keys, newer, value};
 use super::table::Mode;
@@ -51,8 +53,22 @@ fn compared(column: &Column, number: usize) -> String {
     let is_domain = column.target.ty.oid() != id.oid;
     if column.is_read_by_the_server() || !is_domain && (id.modifier == -1 || column.length.is_some()) {
         parameter(column, number)
+    } else if !is_domain && is_cut(&column.target.ty) {
+        // A cast would make another key of one that is too long. A field of JSON is read as a literal is, and refused.
+        format!(
+            "(SELECT s.k FROM pg_catalog.json_to_record(pg_catalog.json_build_object('k', ${number}::{})) AS s (k {}))",
+            column.bare_type, column.sql_type
+        )
     } else {
         format!("${number}::{}", column.sql_type)
+    }
+}
+
+/// Whether a cast to the type, or to an array of it, cuts what is too long. A domain refuses it as a parameter already.
+fn is_cut(ty: &Type) -> bool {
+    match ty.kind() {
+        Kind::Array(element) => is_cut(element),
+        _ => [Type::VARCHAR, Type::BPCHAR, Type::BIT, Type::VARBIT].contains(ty),
     }
 }
 

@@ -4,6 +4,8 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::lookers::{LOOKERS, Looker};
+use super::relatives::{RELATIVES, Relatives};
 use crate::{HandlerError, Tx};
 
 /// The table and its partitions, however deep.
@@ -64,13 +66,15 @@ const INDEXES: &str = concat!(
 const CONSTRAINTS: &str = concat!(
     tree!(),
     "SELECT o.conname::pg_catalog.text, o.contype::pg_catalog.text, o.condeferrable, o.condeferred, \
-        o.conrelid IN (SELECT oid FROM tree), o.confrelid IN (SELECT oid FROM tree), o.confrelid, ",
-    names!("o.conkey", "o.conrelid"),
-    ", ",
+        o.conrelid IN (SELECT oid FROM tree), o.confrelid IN (SELECT oid FROM tree), o.confrelid, \
+        ARRAY(SELECT coalesce(a.attname::pg_catalog.text, '') \
+            FROM pg_catalog.unnest(o.conkey) WITH ORDINALITY AS k (number, place) \
+            LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = k.number ORDER BY k.place), ",
     names!("o.confkey", "o.confrelid"),
     ", pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.conname), \
         o.condeferred AND EXISTS (SELECT FROM pg_catalog.pg_constraint AS other \
-            WHERE other.conname = o.conname AND other.connamespace = o.connamespace AND NOT other.condeferrable) \
+            WHERE other.conname = o.conname AND other.connamespace = o.connamespace AND NOT other.condeferrable), \
+        NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
     FROM pg_catalog.pg_constraint AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace \
     WHERE (o.conrelid IN (SELECT oid FROM tree) OR o.confrelid IN (SELECT oid FROM tree)) \
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS above WHERE above.oid = o.conparentid \
@@ -94,12 +98,15 @@ const OTHERS: &str = concat!(
     "SELECT ARRAY(SELECT r.rulename::pg_catalog.text FROM pg_catalog.pg_rewrite AS r \
         WHERE r.ev_class = pg_catalog.to_regclass($1) AND r.ev_enabled IN ('O', 'A') AND r.ev_type IN ('2', '3', '4') ORDER BY 1), \
     ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
+        JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
         LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-            AND (a.attidentity <> '' OR pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ \
+            AND (a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), t.typdefault) ~ \
                     '(nextval|clock_timestamp|timeofday|uuidv7|uuid_generate_v1|statement_timestamp)\\(' \
                 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS p JOIN pg_catalog.pg_proc AS f ON f.oid = p.refobjid \
-                    WHERE p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid \
+                    WHERE (p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid \
+                            OR p.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND p.objid = t.oid \
+                                AND d.oid IS NULL AND t.typdefault IS NOT NULL) \
                         AND p.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.provolatile = 'v' \
                         AND f.proname NOT LIKE 'uuid\\_generate\\_v4'))), \
     EXISTS (SELECT FROM pg_catalog.pg_attribute AS a \
@@ -160,6 +167,7 @@ pub(crate) struct Constraint {
     pub(crate) incoming: bool,
     /// What a foreign key refers to.
     pub(crate) target: u32,
+    /// Of a check that looks at the whole row, the empty name is one of them.
     pub(crate) columns: Vec<String>,
     /// The columns that a foreign key refers to.
     pub(crate) target_columns: Vec<String>,
@@ -167,6 +175,8 @@ pub(crate) struct Constraint {
     pub(crate) sql_name: String,
     /// It waits for COMMIT, and one of the same name cannot: `SET CONSTRAINTS` would fail.
     pub(crate) has_namesake: bool,
+    /// It is in a schema that this role may not use, and so cannot name.
+    pub(crate) hidden: bool,
 }
 
 /// A trigger; `tgtype` says when it fires.
@@ -203,12 +213,14 @@ pub(crate) struct Facts {
     pub(crate) constraints: Vec<Constraint>,
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) rules: Vec<String>,
-    /// Columns whose default is another for each row: of an identity, a sequence, the clock.
+    /// Columns whose default, or that of their domain, is another for each row: of an identity, a sequence, the clock.
     pub(crate) numbered: Vec<String>,
     pub(crate) generated: bool,
     pub(crate) foreign: Vec<String>,
     /// A publication sends its updates, by a replica identity that it has not.
     pub(crate) nameless: bool,
+    pub(crate) relatives: Relatives,
+    pub(crate) lookers: Vec<Looker>,
 }
 
 /// Asks for all of it in one round trip.
@@ -217,16 +229,20 @@ pub(crate) struct Facts {
 /// As [`Tx::query`].
 pub(super) async fn read(table: &str, tx: &Tx) -> Result<Facts, HandlerError> {
     let name: [&(dyn ToSql + Sync); 1] = [&table];
-    let (indexes, constraints, triggers, others) = tokio::try_join!(
+    let (indexes, constraints, triggers, others, relatives, lookers) = tokio::try_join!(
         tx.query(INDEXES, &name),
         tx.query(CONSTRAINTS, &name),
         tx.query(TRIGGERS, &name),
         tx.query(OTHERS, &name),
+        tx.query(RELATIVES, &name),
+        tx.query(LOOKERS, &name),
     )?;
     let mut facts = Facts {
         indexes: indexes.iter().map(index).collect(),
         constraints: constraints.iter().map(constraint).collect(),
         triggers: triggers.iter().map(|row| Trigger { name: row.get(0), bits: row.get(1) }).collect(),
+        relatives: relatives.first().map(Relatives::of).unwrap_or_default(),
+        lookers: lookers.iter().map(Looker::of).collect(),
         ..Facts::default()
     };
     facts.triggers.retain(|trigger| !trigger.is_of_truncate());
@@ -271,5 +287,6 @@ fn constraint(row: &Row) -> Constraint {
         target_columns: row.get(8),
         sql_name: row.get(9),
         has_namesake: row.get(10),
+        hidden: row.get(11),
     }
 }

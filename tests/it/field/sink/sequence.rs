@@ -84,6 +84,7 @@ enum Unique {
     None,
     Plain,
     NullsNotDistinct,
+    Deferrable,
     Deferred,
     Partial,
     Expression,
@@ -117,9 +118,16 @@ struct Shape {
     own: bool,
     trigger: Trigger,
     identity: bool,
+    /// A number from a domain's default.
+    numbered: bool,
     default: bool,
     generated: bool,
     partitioned: bool,
+    /// It is a partition itself, by a column that is not of its key.
+    attached: bool,
+    /// A check on the key; a foreign key of the key.
+    key_check: bool,
+    key_parent: bool,
     /// New keys go past the stage, however few they are.
     straight: bool,
     /// Some records do not say all of their row.
@@ -141,6 +149,8 @@ struct Line {
     /// Only if the row is there.
     touches: bool,
     version: usize,
+    /// Of the same key as the line before.
+    again: bool,
 }
 
 const VALUES: [&str; 6] = ["1", "2", "13", "50", "3", "\"4\""];
@@ -154,6 +164,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         6 => Just(Unique::None),
         1 => Just(Unique::Plain),
         1 => Just(Unique::NullsNotDistinct),
+        3 => Just(Unique::Deferrable),
         1 => Just(Unique::Deferred),
         1 => Just(Unique::Partial),
         1 => Just(Unique::Expression),
@@ -176,10 +187,13 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let first = (mode, keys, rarely(), unique, trigger, kids, version);
     let second = (any::<bool>(), rarely(), prop::option::weighted(0.3, any::<bool>()), rarely());
     let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>(), any::<bool>());
-    (first, second, third).prop_map(|(first, second, third)| {
+    let sometimes = || prop::bool::weighted(0.3);
+    let fourth = (sometimes(), sometimes(), sometimes(), sometimes(), any::<bool>());
+    (first, second, third, fourth).prop_map(|(first, second, third, fourth)| {
         let (mode, key, index_collates, unique, trigger, kids, version) = first;
         let (check, not_null, parent, own) = second;
         let (identity, default, generated, partitioned, straight, keeps) = third;
+        let (numbered, attached, key_check, key_parent, bare) = fourth;
         let mut shape = Shape {
             mode,
             key,
@@ -192,24 +206,48 @@ fn shapes() -> impl Strategy<Value = Shape> {
             own,
             trigger,
             identity,
+            numbered,
             default,
             generated,
             partitioned,
+            attached,
+            key_check,
+            key_parent,
             straight,
             keeps,
             version,
         };
+        if bare {
+            shape.bare();
+        }
         shape.settle();
         shape
     })
 }
 
 impl Shape {
+    /// Takes out what mostly has rows written one by one, and so hides what the rest would do.
+    fn bare(&mut self) {
+        (self.check, self.not_null, self.own, self.keeps) = (false, false, false, false);
+        (self.identity, self.generated, self.partitioned) = (false, false, false);
+        self.version = None;
+        (self.parent, self.kids, self.trigger) = (None, None, Trigger::None);
+        if self.unique != Unique::None {
+            (self.attached, self.key_check, self.key_parent) = (false, false, false);
+        }
+    }
+
     /// Takes out what Postgres does not allow together.
     fn settle(&mut self) {
         self.index_collates &= self.key[0].sql == "text";
         self.partitioned &=
             self.key[0].sql == "int" && self.unique == Unique::None && self.trigger != Trigger::Statement;
+        self.numbered &= !self.identity;
+        // What is attached must have the same generated columns, and no identity.
+        self.attached &= !self.partitioned && !self.identity && !self.generated;
+        // The row that is there must fit; and there is one of each parent.
+        self.key_check &= self.key[0].values[2] != self.key[0].values[0];
+        self.key_parent &= !self.index_collates;
         self.own &= self.key.len() == 1 && !self.index_collates && !self.partitioned;
         if self.key.len() > 1 || self.index_collates {
             self.kids = None;
@@ -217,7 +255,7 @@ impl Shape {
         let is_keyed = matches!(self.mode, Mode::Upsert | Mode::Update);
         self.keeps &= is_keyed;
         self.version = self.version.filter(|_| is_keyed);
-        if self.mode == Mode::Ignore && self.unique == Unique::Deferred {
+        if self.mode == Mode::Ignore && matches!(self.unique, Unique::Deferrable | Unique::Deferred) {
             self.unique = Unique::Plain;
         }
     }
@@ -230,11 +268,18 @@ impl Shape {
     fn sql(&self) -> String {
         let mut columns: Vec<String> =
             self.key.iter().enumerate().map(|(at, key)| format!("k{at} {} NOT NULL", key.sql)).collect();
+        if self.key_check {
+            columns.push(format!("CHECK (k0 <> {})", literal(self.key[0].values[2])));
+        }
+        if self.key_parent {
+            columns.push("FOREIGN KEY (k0) REFERENCES s.roots".to_owned());
+        }
         columns.push(format!("v int{}", if self.check { " CHECK (v <> 13)" } else { "" }));
         columns.push(format!("note varchar(3){}", if self.not_null { " NOT NULL" } else { "" }));
         columns.push(match self.unique {
             Unique::Plain => "email text UNIQUE".to_owned(),
             Unique::NullsNotDistinct => "email text UNIQUE NULLS NOT DISTINCT".to_owned(),
+            Unique::Deferrable => "email text UNIQUE DEFERRABLE".to_owned(),
             Unique::Deferred => "email text UNIQUE DEFERRABLE INITIALLY DEFERRED".to_owned(),
             _ => "email text".to_owned(),
         });
@@ -247,6 +292,9 @@ impl Shape {
         }
         if self.identity {
             columns.push("n bigint GENERATED ALWAYS AS IDENTITY".to_owned());
+        }
+        if self.numbered {
+            columns.push("n s.num".to_owned());
         }
         if self.default {
             columns.push("d int DEFAULT 7".to_owned());
@@ -262,12 +310,27 @@ impl Shape {
             columns.push("own ".to_owned() + self.key[0].sql + " REFERENCES s.t");
         }
         let by = if self.partitioned { " PARTITION BY LIST (k0)" } else { "" };
-        let mut sql = format!(
+        let mut sql = String::new();
+        if self.numbered {
+            sql += "CREATE SEQUENCE s.seq; CREATE DOMAIN s.num AS bigint DEFAULT nextval('s.seq');";
+        }
+        if self.key_parent {
+            let [first, second, ..] = self.key[0].values.map(literal);
+            let sql_type = self.key[0].sql;
+            sql += &format!(
+                "CREATE TABLE s.roots (id {sql_type} PRIMARY KEY); INSERT INTO s.roots VALUES ({first}), ({second}) ON CONFLICT DO NOTHING;"
+            );
+        }
+        sql += &format!(
             "CREATE TABLE s.parents (id int PRIMARY KEY); INSERT INTO s.parents VALUES (1), (2), (3); \
              CREATE TABLE s.audit (n bigint GENERATED ALWAYS AS IDENTITY, what text); \
              CREATE TABLE s.t ({}){by};",
             columns.join(", ")
         );
+        if self.attached {
+            sql += "CREATE TABLE s.above (LIKE s.t) PARTITION BY LIST (v); \
+                    ALTER TABLE s.above ATTACH PARTITION s.t FOR VALUES IN (1, 2, 4, 13);";
+        }
         if self.partitioned {
             sql += "CREATE TABLE s.t0 PARTITION OF s.t FOR VALUES IN (0, 1); \
                     CREATE TABLE s.t2 PARTITION OF s.t FOR VALUES IN (2);";
@@ -437,8 +500,9 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
     let kept = prop_oneof![3 => Just(0_u8), 2 => 0..8_u8];
     let version = prop_oneof![16 => 0..3_usize, 1 => Just(3_usize)];
     let rarely = || prop::bool::weighted(0.15);
-    let line = (key, value, email, parent, note, rarely(), kept, rarely(), version).prop_map(
-        |(key, value, email, parent, note, deletes, kept, touches, version)| Line {
+    let again = any::<bool>();
+    let line = (key, value, email, parent, note, rarely(), kept, rarely(), version, again).prop_map(
+        |(key, value, email, parent, note, deletes, kept, touches, version, again)| Line {
             key: key.into(),
             value,
             email,
@@ -448,16 +512,27 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
             kept,
             touches,
             version,
+            // A key is often written, and deleted again.
+            again: again && deletes,
         },
     );
-    prop::collection::vec(line, 1..14)
+    // Of few records it is more often one thing alone that counts.
+    let lines = prop_oneof![prop::collection::vec(line.clone(), 1..5), prop::collection::vec(line, 1..14)];
+    lines.prop_map(|mut lines| {
+        for at in 1..lines.len() {
+            if lines[at].again {
+                lines[at].key = lines[at - 1].key;
+            }
+        }
+        lines
+    })
 }
 
 /// What is left behind: the tables, by their rows; numbers that the order gave, by their order.
 async fn dump(database: &Database, shape: &Shape, schema: &str) -> TestResult<Vec<String>> {
     let rank =
         |table: &str| format!("(to_jsonb({table}) - 'n')::text || ' ' || rank() OVER (ORDER BY {table}.n)");
-    let of_t = if shape.identity { rank("t") } else { "to_jsonb(t)::text".to_owned() };
+    let of_t = if shape.identity || shape.numbered { rank("t") } else { "to_jsonb(t)::text".to_owned() };
     let mut sql = format!(
         "SELECT 't ' || {of_t} FROM s.t AS t UNION ALL SELECT 'audit ' || {} FROM s.audit AS audit",
         rank("audit")
