@@ -194,3 +194,26 @@ impl Kin {
         self.below.iter().any(|one| other.below.contains(one))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_relations_are_looked_at_once_in_a_while() {
+        let kin = |below: usize, ago: Duration| Kin {
+            below: vec![1; below],
+            above: vec![1],
+            publishes_schemas: true,
+            looked: Mutex::new(Instant::now().checked_sub(ago).expect("the machine is not that new")),
+        };
+        let asked = |kin: &Kin| kin.parameters("t").below.len();
+        let few = kin(FEW, Duration::ZERO);
+        assert_eq!([asked(&few), asked(&few)], [FEW, FEW], "with every batch");
+        let many = kin(FEW + 1, Duration::ZERO);
+        assert_eq!(asked(&many), 0);
+        assert_eq!(many.all_parameters("t").below.len(), FEW + 1, "when the catalogue is read");
+        let many = kin(FEW + 1, REST);
+        assert_eq!([asked(&many), asked(&many)], [FEW + 1, 0]);
+    }
+}
