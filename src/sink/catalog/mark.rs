@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::{HandlerError, Tx};
 
-/// Up to so many relations are looked at with every batch; more of them, each some 10 µs, at most once per [`REST`].
+/// Up to so many relations are looked at with every batch; more of them, each some 20 µs, at most once per [`REST`].
 const FEW: usize = 16;
 const REST: Duration = Duration::from_secs(5);
 
