@@ -31,6 +31,7 @@ mod table;
 mod target;
 mod text;
 mod time;
+mod together;
 #[cfg(feature = "cli")]
 mod trial;
 mod value;
@@ -161,6 +162,7 @@ impl TableSink {
         }
         let (encoded, rejected) = encode(plan, &self.pool, &*self.mapping, batch)?;
         let tells = encoded.iter().any(|rows| rows.tells && !rows.rows.is_empty())
+            || together::meet(plan, &encoded)
             || parents::come_late(plan, &encoded);
         Ok(Prepared { plan: Arc::clone(plan), encoded, tells, rejected })
     }

@@ -92,10 +92,13 @@ impl Care {
             Mode::Upsert | Mode::Update => Self::of_upserts(written, facts),
         };
         let own = |one: &&Constraint| {
-            one.kind == ConstraintKind::ForeignKey && one.ours && one.target == written.relation
+            let ours = one.kind == ConstraintKind::ForeignKey && one.ours;
+            ours && (one.target == written.relation || facts.kin.contains(&one.target))
         };
         if let Some(own) = facts.constraints.iter().find(own) {
-            care.always.get_or_insert_with(|| format!("foreign key {} refers to the table itself", own.name));
+            care.always.get_or_insert_with(|| {
+                format!("foreign key {} refers to the table itself, or to a relative", own.name)
+            });
         }
         if let Some(one) = facts.lookers.first() {
             care.always.get_or_insert_with(|| {

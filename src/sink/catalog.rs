@@ -4,6 +4,9 @@ mod check;
 pub(crate) mod facts;
 mod key;
 pub(crate) mod lookers;
+pub(crate) mod mark;
+pub(crate) mod numbers;
+mod published;
 pub(crate) mod relatives;
 
 use std::sync::Arc;
@@ -20,8 +23,10 @@ use super::statements::Statements;
 use super::straight::Straight;
 use super::table::{Mode, Table};
 use super::target::{Kind, Target};
+use super::together;
 use crate::{HandlerError, Tx};
 use key::Key;
+use mark::Kin;
 
 /// Types are spelled with their modifiers, and without: a domain's then is the type beneath.
 const COLUMNS: &str = "\
@@ -49,27 +54,6 @@ const COLUMNS: &str = "\
     LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = a.attcollation \
     LEFT JOIN pg_catalog.pg_namespace AS con ON con.oid = co.collnamespace \
     WHERE c.oid = pg_catalog.to_regclass($1) ORDER BY a.attnum";
-
-/// What the columns are called, their types, whether a policy hides rows from this role, which table the name means, and
-/// a number that changes with the table's indexes, constraints, triggers and rules. Asked before rows are written, under
-/// their lock.
-pub(crate) const TYPES: &str = "\
-    SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attcollation, \
-        pg_catalog.row_security_active(a.attrelid), a.attrelid, ( \
-        SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(f.one, ' ' ORDER BY f.one), 0) FROM ( \
-            SELECT 'i' || i.indexrelid || i.indisvalid || i.indisready AS one FROM pg_catalog.pg_index AS i \
-                WHERE i.indrelid = pg_catalog.to_regclass($1) \
-            UNION ALL SELECT 't' || t.oid || t.tgenabled::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
-                WHERE t.tgrelid = pg_catalog.to_regclass($1) \
-            UNION ALL SELECT 'r' || r.oid || r.ev_enabled::pg_catalog.text FROM pg_catalog.pg_rewrite AS r \
-                WHERE r.ev_class = pg_catalog.to_regclass($1) \
-            UNION ALL SELECT 'c' || o.oid || o.condeferred FROM pg_catalog.pg_constraint AS o \
-                WHERE o.conrelid = pg_catalog.to_regclass($1) \
-            UNION ALL SELECT 'a' || b.attname || b.attnotnull || b.atthasdef || b.attidentity::pg_catalog.text \
-                FROM pg_catalog.pg_attribute AS b \
-                WHERE b.attrelid = pg_catalog.to_regclass($1) AND b.attnum > 0) AS f) \
-    FROM pg_catalog.pg_attribute AS a \
-    WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// A column as the catalogue has it.
 struct Found {
@@ -102,24 +86,30 @@ pub(crate) async fn read(tables: &[Table], sink: u64, tx: &Tx) -> Result<Plan, H
         facts.push(known);
     }
     let parents = parents::find(&mut plans, &facts);
+    let together = together::find(&plans, &facts);
+    for pair in &together {
+        tracing::info!(why = pair.why, "rows of these tables in one batch are written row by row");
+    }
     for plan in &plans {
         let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
         if let Some(way) = plan.care.describe(&names) {
             tracing::info!(table = plan.sql_name, way, "the rows of this table are written with care");
         }
     }
-    Ok(Plan { tables: plans, parents })
+    Ok(Plan { tables: plans, parents, together })
 }
 
-/// What the answer to [`TYPES`] says.
+/// What the answer to [`Kin::question`] says.
 pub(crate) struct Now<'a> {
     pub(crate) types: Vec<(&'a str, TypeId)>,
     pub(crate) hides_rows: bool,
     pub(crate) relation: Option<u32>,
     pub(crate) mark: Option<i64>,
+    /// Of what is below it, if that was asked.
+    pub(crate) mark_below: Option<i64>,
 }
 
-/// Reads the answer to [`TYPES`].
+/// Reads the answer to [`Kin::question`].
 pub(crate) fn now(rows: &[Row]) -> Now<'_> {
     let type_id = |row: &Row| TypeId { oid: row.get(1), modifier: row.get(2), collation: row.get(3) };
     Now {
@@ -127,6 +117,7 @@ pub(crate) fn now(rows: &[Row]) -> Now<'_> {
         hides_rows: rows.iter().any(|row| row.get(4)),
         relation: rows.first().map(|row| row.get(5)),
         mark: rows.first().and_then(|row| row.get(6)),
+        mark_below: rows.first().and_then(|row| row.get(7)),
     }
 }
 
@@ -134,9 +125,24 @@ pub(crate) fn now(rows: &[Row]) -> Now<'_> {
 async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, facts::Facts), HandlerError> {
     let misfit = |what: String| HandlerError::fatal(format!("table {}: {what}", table.name));
     let name: [&(dyn ToSql + Sync); 1] = [&table.name];
-    // The mark first: what changes after it is noticed.
-    let (marked, rows, facts) =
-        tokio::try_join!(tx.query(TYPES, &name), tx.query(COLUMNS, &name), facts::read(&table.name, tx))?;
+    let kin = Kin::read(&table.name, tx).await?;
+    let question = kin.all_parameters(&table.name);
+    let question = question.as_sql();
+    // The marks first: what changes after them is noticed.
+    let (marked, rows, mut facts, nameless, numbers, kin_now) = tokio::try_join!(
+        tx.query(kin.question(), &question),
+        tx.query(COLUMNS, &name),
+        facts::read(&table.name, tx),
+        published::nameless(&kin, tx),
+        numbers::read(&table.name, &kin, tx),
+        Kin::read(&table.name, tx),
+    )?;
+    if kin != kin_now {
+        return Err(HandlerError::table_changed(&table.name));
+    }
+    (facts.nameless, facts.numbers) = (nameless, numbers);
+    facts.kin = kin.all().collect();
+    let marked = now(&marked);
     let Some(first) = rows.first() else {
         return Err(misfit("there is no such table, or this role may not use its schema".to_owned()));
     };
@@ -179,7 +185,6 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
 
     let Key { positions: key, index } = key::find(table, &names, &facts.indexes).map_err(misfit)?;
     check::identity(table, &names, &key, &found).map_err(misfit)?;
-    check::rights(table, &names, &key, &found, first.get(18)).map_err(misfit)?;
     let index = index.map(|at| &facts.indexes[at]);
     if table.mode.is_keyed() {
         // Rows are found by the index: it says which keys are equal.
@@ -199,6 +204,9 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     };
     let exact: Vec<bool> =
         columns.iter().enumerate().map(|(at, column)| is_exact(column, deterministic(at))).collect();
+    let is_set = |at: usize| !key.contains(&at) || !exact[at];
+    let rights = check::Rights { names: &names, key: &key, is_set: &is_set, may_lock: first.get(18) };
+    rights.check(table, &found, &facts).map_err(misfit)?;
     let key_is_exact = key.iter().all(|&at| is_comparable(&columns[at], deterministic(at)));
     let is_long = |at: usize| {
         !matches!(
@@ -238,7 +246,9 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     let mut plan = TablePlan {
         name: table.name.clone(),
         relation,
-        mark: now(&marked).mark,
+        mark: marked.mark,
+        mark_below: marked.mark_below,
+        kin,
         copy: format!("COPY {sql_name} ({}) FROM STDIN (FORMAT binary)", quoted(names.iter().copied())),
         // The lock that writing takes anyway, a moment earlier.
         lock: format!("LOCK TABLE ONLY {sql_name} IN ROW EXCLUSIVE MODE"),

@@ -181,11 +181,12 @@ async fn send<'a>(
 
 /// Locks the table, sees whether it is what it was, and prepares its statements.
 async fn prepare(table: &TablePlan, rows: &Encoded, tx: &Tx) -> Result<Prepared, HandlerError> {
-    let name: [&(dyn ToSql + Sync); 1] = [&table.name];
+    let parameters = table.kin.parameters(&table.name);
+    let parameters = parameters.as_sql();
     let client = tx.raw();
     let (lock, types) =
-        tokio::try_join!(client.prepare_cached(&table.lock), client.prepare_cached(catalog::TYPES))?;
-    let (_, now) = tokio::try_join!(client.execute(&lock, &[]), client.query(&types, &name))?;
+        tokio::try_join!(client.prepare_cached(&table.lock), client.prepare_cached(table.kin.question()))?;
+    let (_, now) = tokio::try_join!(client.execute(&lock, &[]), client.query(&types, &parameters))?;
     if !table.agrees(&catalog::now(&now)) {
         return Err(HandlerError::table_changed(&table.name));
     }

@@ -9,6 +9,7 @@ use super::buffer::{fields, row_bytes};
 use super::catalog::facts::{ConstraintKind, Facts};
 use super::encode::Encoded;
 use super::plan::{Plan, TablePlan};
+use super::table::Mode;
 
 /// Which rows refer to which.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct Parent {
     /// Positions of the columns, pair by pair.
     pub(crate) child_columns: Vec<usize>,
     pub(crate) parent_columns: Vec<usize>,
+    /// A parent's row may be left out though its key is new: any row with the key may be the one that makes it.
+    pub(crate) may_be_left_out: bool,
 }
 
 /// Finds them; where values cannot be compared here, or the tables are given in the wrong order, the child's rows are
@@ -37,12 +40,20 @@ pub(crate) fn find(plans: &mut [TablePlan], facts: &[Facts]) -> Vec<Parent> {
         let keys =
             facts[child].constraints.iter().filter(|one| one.kind == ConstraintKind::ForeignKey && one.ours);
         for key in keys {
-            let is_parent = |at: &usize| *at != child && plans[*at].relation == key.target;
+            // What is written to a relative of the one that is referred to may be found there.
+            let is_parent = |at: &usize| *at != child && facts[*at].kin.contains(&key.target);
             let of: Vec<usize> = (0..plans.len()).filter(is_parent).collect();
             for parent in of {
                 match pair(&plans[child], &plans[parent], &key.columns, &key.target_columns) {
                     Some((child_columns, parent_columns)) if parent < child => {
-                        parents.push(Parent { child, parent, child_columns, parent_columns });
+                        let refusing = facts[parent].indexes.iter().filter(|index| index.refuses).count();
+                        parents.push(Parent {
+                            child,
+                            parent,
+                            child_columns,
+                            parent_columns,
+                            may_be_left_out: plans[parent].mode == Mode::InsertIgnore && refusing > 1,
+                        });
                     }
                     _ => {
                         let why = format!("foreign key {} refers to {}", key.name, plans[parent].sql_name);
@@ -80,15 +91,18 @@ fn comes_late(keys: &Parent, children: &Encoded, parents: &Encoded) -> bool {
     if children.rows.is_empty() || parents.rows.is_empty() {
         return false;
     }
-    let mut first = HashMap::with_capacity(parents.rows.len());
+    let mut maker = HashMap::with_capacity(parents.rows.len());
     for row in &parents.rows {
         if let Some(key) = key(row_bytes(&parents.segments, row), &keys.parent_columns) {
-            first.entry(key).or_insert(row.record);
+            let last = maker.entry(key).or_insert(row.record);
+            if keys.may_be_left_out {
+                *last = row.record;
+            }
         }
     }
     children.rows.iter().any(|row| {
         let key = key(row_bytes(&children.segments, row), &keys.child_columns);
-        key.and_then(|key| first.get(&key)).is_some_and(|parent| *parent > row.record)
+        key.and_then(|key| maker.get(&key)).is_some_and(|parent| *parent > row.record)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::care::{Care, Order};
 use super::catalog::Now;
+use super::catalog::mark::Kin;
 use super::length::Length;
 use super::parents::Parent;
 use super::stage::Stage;
@@ -9,6 +10,7 @@ use super::statements::Statements;
 use super::straight::Straight;
 use super::table::{Mode, Source};
 use super::target::{Kind, Target};
+use super::together::Together;
 
 /// All tables of a sink, as they were when the catalogue was read.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) tables: Vec<TablePlan>,
     /// Foreign keys between them.
     pub(crate) parents: Vec<Parent>,
+    /// Tables whose rows in one batch are written row by row.
+    pub(crate) together: Vec<Together>,
 }
 
 /// Everything about a column's type that changes how values are taken.
@@ -63,6 +67,9 @@ pub(crate) struct TablePlan {
     pub(crate) relation: u32,
     /// Changes with the table's indexes, constraints, triggers and rules.
     pub(crate) mark: Option<i64>,
+    /// Changes with those of its partitions and children.
+    pub(crate) mark_below: Option<i64>,
+    pub(crate) kin: Kin,
     /// Quoted and qualified.
     pub(crate) sql_name: String,
     pub(crate) mode: Mode,
@@ -127,6 +134,7 @@ impl TablePlan {
         !now.hides_rows
             && now.relation == Some(self.relation)
             && now.mark == self.mark
+            && (now.mark_below.is_none() || now.mark_below == self.mark_below)
             && self.columns.iter().all(same)
     }
 }

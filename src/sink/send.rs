@@ -63,7 +63,9 @@ async fn send(
     batch: &Batch,
     tx: &mut Tx,
 ) -> Result<(), HandlerError> {
-    let ahead = Ahead { lock: &plan.lock, query: catalog::TYPES, parameter: &plan.name };
+    let parameters = plan.kin.parameters(&plan.name);
+    let parameters = &parameters.as_sql();
+    let ahead = Ahead { lock: &plan.lock, query: plan.kin.question(), parameters };
     let statement = match form {
         Form::Planned => &plan.copy,
         Form::Straight(straight) => &straight.copy,

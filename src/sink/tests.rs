@@ -4,6 +4,7 @@ mod doors;
 mod floats;
 mod input;
 mod literals;
+mod mark;
 mod modes;
 mod objects;
 mod review;

@@ -48,7 +48,7 @@ impl Tx {
 pub(crate) struct Ahead<'a> {
     pub(crate) lock: &'a str,
     pub(crate) query: &'a str,
-    pub(crate) parameter: &'a str,
+    pub(crate) parameters: &'a [&'a (dyn ToSql + Sync)],
 }
 
 impl Tx {
@@ -67,10 +67,10 @@ impl Tx {
         let copy = cached(client, copy).await?;
         self.broken = Some(Class::RetryThenHalt);
         self.copied = true;
-        let (client, parameters) = (self.raw(), [&ahead.parameter as &(dyn ToSql + Sync)]);
+        let client = self.raw();
         let (locked, rows, sink) = tokio::join!(
             client.execute(&lock, &[]),
-            client.query(&query, &parameters),
+            client.query(&query, ahead.parameters),
             client.copy_in(&copy),
         );
         // The first error is the cause of the others.

@@ -106,10 +106,11 @@ pub(super) fn facts(table: &Table, facts: &Facts) -> Result<(), String> {
             one.sql_name
         ));
     }
-    if table.mode.is_keyed() && facts.nameless {
-        return Err("a publication sends its updates and deletions, and it has no replica identity: give it a primary \
-                    key, or ALTER TABLE … REPLICA IDENTITY FULL"
-            .to_owned());
+    if let Some(nameless) = facts.nameless.as_ref().filter(|_| table.mode.is_keyed()) {
+        return Err(format!(
+            "a publication sends the updates and deletions of {nameless}, which has no replica identity: give it a primary key, \
+             or ALTER TABLE {nameless} REPLICA IDENTITY FULL"
+        ));
     }
     if let Some(foreign) = facts.relatives.foreign_heirs.first().filter(|_| table.mode.is_keyed()) {
         return Err(format!(
@@ -157,41 +158,59 @@ pub(super) fn identity(table: &Table, names: &[&str], key: &[usize], found: &[Fo
     }
 }
 
-/// The rights of this role, by column.
-pub(super) fn rights(
-    table: &Table,
-    names: &[&str],
-    key: &[usize],
-    found: &[Found],
-    may_lock: bool,
-) -> Result<(), String> {
-    let of =
-        |name: &str| found.iter().find(|found| found.name == name).map_or([true; 3], |found| found.rights);
-    let missing = |right: usize, wanted: &dyn Fn(usize) -> bool| {
-        names.iter().enumerate().find(|(at, name)| wanted(*at) && !of(name)[right]).map(|(_, name)| *name)
-    };
-    let refuse = |right: &str, column: &str| {
-        let name = &table.name;
-        Err(format!("this role may not {right} column {column}: GRANT {right} ON {name} TO it"))
-    };
-    let inserts = table.mode != Mode::Update;
-    if let Some(column) = missing(0, &|_| inserts) {
-        return refuse("INSERT", column);
-    }
-    if table.mode.is_keyed() {
-        if let Some(column) = missing(1, &|at| !key.contains(&at)) {
-            return refuse("UPDATE", column);
+/// What the rights of this role are looked at for.
+pub(super) struct Rights<'a> {
+    pub(super) names: &'a [&'a str],
+    pub(super) key: &'a [usize],
+    /// Whether a write over the row of its key sets the column at a position.
+    pub(super) is_set: &'a dyn Fn(usize) -> bool,
+    pub(super) may_lock: bool,
+}
+
+impl Rights<'_> {
+    /// What every batch needs. What only some records need (`DELETE`; `SELECT` on what a row keeps), the server asks for when
+    /// they come, and it is theirs that halt.
+    pub(super) fn check(&self, table: &Table, found: &[Found], facts: &Facts) -> Result<(), String> {
+        let of = |name: &str| {
+            found.iter().find(|found| found.name == name).map_or([true; 3], |found| found.rights)
+        };
+        let missing = |right: usize, wanted: &dyn Fn(usize) -> bool| {
+            let mut names = self.names.iter().enumerate();
+            names.find(|(at, name)| wanted(*at) && !of(name)[right]).map(|(_, name)| *name)
+        };
+        let refuse = |right: &str, column: &str| {
+            let name = &table.name;
+            Err(format!("this role may not {right} column {column}: GRANT {right} ON {name} TO it"))
+        };
+        let inserts = table.mode != Mode::Update;
+        if let Some(column) = missing(0, &|_| inserts) {
+            return refuse("INSERT", column);
         }
-        let is_version = |at: usize| table.version.as_deref() == Some(names[at]);
-        if let Some(column) = missing(2, &|at| key.contains(&at) || is_version(at)) {
-            return refuse("SELECT", column);
+        if table.mode.is_keyed() {
+            if let Some(column) = missing(1, self.is_set) {
+                return refuse("UPDATE", column);
+            }
+            let is_version = |at: usize| table.version.as_deref() == Some(self.names[at]);
+            if let Some(column) = missing(2, &|at| self.key.contains(&at) || is_version(at)) {
+                return refuse("SELECT", column);
+            }
         }
+        let taken = |column: &str| inserts && !self.names.contains(&column);
+        for number in facts.numbers.iter().filter(|number| taken(&number.column)) {
+            if let Some(sequence) = number.barred.first() {
+                return Err(format!(
+                    "this role may not use sequence {sequence}, of which column {} has its numbers: \
+                     GRANT USAGE ON SEQUENCE {sequence} TO it",
+                    number.column
+                ));
+            }
+        }
+        if self.may_lock {
+            return Ok(());
+        }
+        let (name, right) = (&table.name, if inserts { "INSERT" } else { "UPDATE" });
+        Err(format!(
+            "this role may write columns of it, but not lock it while it writes: GRANT {right} ON {name} TO it"
+        ))
     }
-    if may_lock {
-        return Ok(());
-    }
-    let (name, right) = (&table.name, if inserts { "INSERT" } else { "UPDATE" });
-    Err(format!(
-        "this role may write columns of it, but not lock it while it writes: GRANT {right} ON {name} TO it"
-    ))
 }

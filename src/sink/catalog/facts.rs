@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::lookers::{LOOKERS, Looker};
+use super::numbers::Number;
 use super::relatives::{RELATIVES, Relatives};
 use crate::{HandlerError, Tx};
 
@@ -112,13 +113,7 @@ const OTHERS: &str = concat!(
     EXISTS (SELECT FROM pg_catalog.pg_attribute AS a \
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND NOT a.attisdropped AND a.attgenerated <> ''), \
     ARRAY(SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.oid \
-        WHERE c.relkind = 'f'), \
-    EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1) \
-        AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS ( \
-            SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)) \
-        AND EXISTS (SELECT FROM pg_catalog.pg_publication AS p \
-            LEFT JOIN pg_catalog.pg_publication_rel AS r ON r.prpubid = p.oid \
-            WHERE (p.pubupdate OR p.pubdelete) AND (p.puballtables OR r.prrelid = c.oid)))"
+        WHERE c.relkind = 'f')"
 );
 
 /// One index that may refuse a row, or that computes something of it.
@@ -217,8 +212,12 @@ pub(crate) struct Facts {
     pub(crate) numbered: Vec<String>,
     pub(crate) generated: bool,
     pub(crate) foreign: Vec<String>,
-    /// A publication sends its updates, by a replica identity that it has not.
-    pub(crate) nameless: bool,
+    /// A publication sends its updates, or those of this partition, by a replica identity that it has not.
+    pub(crate) nameless: Option<String>,
+    /// Where columns get their values from that are not given.
+    pub(crate) numbers: Vec<Number>,
+    /// The table and its relatives, by object id.
+    pub(crate) kin: Vec<u32>,
     pub(crate) relatives: Relatives,
     pub(crate) lookers: Vec<Looker>,
 }
@@ -248,7 +247,7 @@ pub(super) async fn read(table: &str, tx: &Tx) -> Result<Facts, HandlerError> {
     facts.triggers.retain(|trigger| !trigger.is_of_truncate());
     if let Some(row) = others.first() {
         (facts.rules, facts.numbered) = (row.get(0), row.get(1));
-        (facts.generated, facts.foreign, facts.nameless) = (row.get(2), row.get(3), row.get(4));
+        (facts.generated, facts.foreign) = (row.get(2), row.get(3));
     }
     Ok(facts)
 }

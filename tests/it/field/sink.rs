@@ -1,9 +1,11 @@
 //! S2: a SQLSTATE is taken for a culprit. The good records before a bad one are applied, and the halt names it.
 
 mod catalog;
+mod changed;
 mod family;
 mod known;
 mod order;
+mod relatives;
 mod sequence;
 mod version;
 

@@ -92,6 +92,43 @@ async fn s3_3_a_right_that_is_missing_is_named_with_its_column() -> TestResult {
     Ok(())
 }
 
+/// Rights that every batch needs, though no column that is given says so.
+#[tokio::test]
+async fn s3_3_a_right_to_what_is_not_seen_is_named() -> TestResult {
+    for (hint, sql, rights, words, cure) in [
+        (
+            "spelling",
+            "CREATE TABLE ev (id numeric PRIMARY KEY, v int)",
+            "INSERT, SELECT, UPDATE (v) ON ev",
+            ["UPDATE", "column id", "GRANT UPDATE ON ev"],
+            "UPDATE ON ev",
+        ),
+        (
+            "serial",
+            "CREATE TABLE ev (id bigint PRIMARY KEY, v int, n bigserial)",
+            "ALL ON ev",
+            ["ev_n_seq", "column n", "GRANT USAGE ON SEQUENCE"],
+            "USAGE ON SEQUENCE ev_n_seq",
+        ),
+    ] {
+        let world = world(hint, sql, numbered(3, |n| format!(r#"{{"id":{n},"v":1}}"#))).await?;
+        let name = &world.role.name;
+        let sql = format!("REVOKE ALL ON ev FROM {name}; GRANT {rights} TO {name}");
+        world.database.execute(&sql).await?;
+        let worker = world.worker(TableSink::json(Table::upsert("ev", ["id", "v"])));
+        let why = halted(&worker, 0).await?;
+        assert!(words.iter().all(|word| why.contains(word)), "{why}");
+        worker.stop().await?;
+        world.database.execute(&format!("GRANT {cure} TO {name}")).await?;
+        let worker = world.worker(TableSink::json(Table::upsert("ev", ["id", "v"])));
+        world.caught_up().await?;
+        assert_eq!(world.database.count("ev").await?, 3);
+        world.assert_ledger_gapless().await?;
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
 /// Sessions keep their stages, whose columns have the type that the name meant before.
 #[tokio::test]
 async fn s3_4_a_type_that_is_swapped_under_its_name() -> TestResult {

@@ -17,32 +17,73 @@ struct Shape {
     deferred: bool,
     /// The child is given first.
     turned: bool,
+    /// A second key of the parents'.
+    unique: bool,
+    /// Both tables take numbers from one sequence.
+    numbered: bool,
+    parted: Parted,
+    /// The parents are given once more, under another name, to be updated.
+    twice: bool,
 }
 
-/// `P id v` writes a parent, `p id` deletes it; `C id parent` writes a child, `c id` deletes it.
+/// Whether the parents are a partition, and of which one the children's key is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Parted {
+    No,
+    /// The partition is written, the table above it referred to.
+    Written,
+    /// The other way round.
+    Referred,
+}
+
+/// `P id v` writes a parent, `p id` deletes it, `U id d` updates it; `C id parent` writes a child, `c id` deletes it.
 type Line = Vec<(char, u8, u8)>;
 
 impl Shape {
     fn sql(self) -> String {
         let deferred = if self.deferred { "DEFERRABLE INITIALLY DEFERRED" } else { "" };
+        let (unique, by) = (if self.unique { " UNIQUE" } else { "" }, self.parted != Parted::No);
+        let number = if self.numbered { ", n bigint DEFAULT nextval('s.numbers')" } else { "" };
+        let (by, partition) = match by {
+            true => (
+                " PARTITION BY RANGE (id)",
+                "CREATE TABLE s.part PARTITION OF s.parent FOR VALUES FROM (0) TO (5);",
+            ),
+            false => ("", ""),
+        };
+        let referred = if self.parted == Parted::Referred { "part" } else { "parent" };
         format!(
-            "CREATE TABLE s.parent (id int PRIMARY KEY, v int, d int DEFAULT 7); \
+            "CREATE SEQUENCE s.numbers; \
+             CREATE TABLE s.parent (id int PRIMARY KEY, v int{unique}, d int DEFAULT 7{number}){by}; {partition} \
              CREATE TABLE s.child (id int PRIMARY KEY, \
-                 parent int DEFAULT 0 REFERENCES s.parent ON DELETE {} {deferred}); \
+                 parent int DEFAULT 0 REFERENCES s.{referred} ON DELETE {} {deferred}{number}); \
              INSERT INTO s.parent VALUES (0, 0, 0), (1, 1, 1); INSERT INTO s.child VALUES (1, 1);",
             self.action
         )
     }
 
+    /// The parents' names: the one that is written, and the one that is updated.
+    fn parents(self) -> [&'static str; 2] {
+        match self.parted {
+            Parted::No => ["s.parent", "s.\"parent\""],
+            Parted::Written => ["s.part", "s.parent"],
+            Parted::Referred => ["s.parent", "s.part"],
+        }
+    }
+
     fn sink(self, schema: &str) -> TableSink {
-        let [parent, child] = ["s.parent", "s.child"].map(|name| in_schema(name, schema));
+        let [parent, again] = self.parents().map(|name| in_schema(name, schema));
+        let child = in_schema("s.child", schema);
         let table = |mode: u8, name: &String, columns: [&str; 2]| match mode {
             0 => Table::append(name, columns),
             1 => Table::insert_ignore(name, columns),
             _ => Table::upsert(name, columns),
         };
         let mut tables =
-            [table(self.parents, &parent, ["id", "v"]), table(self.children, &child, ["id", "parent"])];
+            vec![table(self.parents, &parent, ["id", "v"]), table(self.children, &child, ["id", "parent"])];
+        if self.twice {
+            tables.push(Table::update(&again, ["id", "d"]));
+        }
         if self.turned {
             tables.reverse();
         }
@@ -53,6 +94,7 @@ impl Shape {
                 let number = |at: usize| fields[at].parse::<i32>().unwrap_or_default();
                 match fields[0] {
                     "P" => rows.of(&parent).push((number(1), number(2)))?,
+                    "U" => rows.of(&again).push((number(1), number(2)))?,
                     "p" => rows.of(&parent).delete((number(1),))?,
                     "C" => rows.of(&child).push((number(1), number(2)))?,
                     _ => rows.of(&child).delete((number(1),))?,
@@ -65,8 +107,21 @@ impl Shape {
 
 fn shapes() -> impl Strategy<Value = Shape> {
     let action = prop::sample::select(vec!["NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT"]);
-    (0..3_u8, 0..3_u8, action, any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(parents, children, action, deferred, turned)| Shape { parents, children, action, deferred, turned },
+    let parted = prop_oneof![3 => Just(Parted::No), 1 => Just(Parted::Written), 1 => Just(Parted::Referred)];
+    let rarely = || prop::bool::weighted(0.2);
+    ((0..3_u8, 0..3_u8, action, any::<bool>(), rarely()), (rarely(), rarely(), parted, rarely())).prop_map(
+        |((parents, children, action, deferred, turned), (unique, numbered, parted, twice))| Shape {
+            parents,
+            children,
+            action,
+            deferred,
+            turned,
+            // A partitioned table's keys have the column that it is parted by.
+            unique: unique && parted == Parted::No,
+            numbered,
+            parted,
+            twice,
+        },
     )
 }
 
@@ -77,6 +132,9 @@ fn lines(shape: Shape) -> impl Strategy<Value = Vec<Line>> {
     }
     if shape.children == 2 {
         kinds.push('c');
+    }
+    if shape.twice {
+        kinds.push('U');
     }
     let row = (prop::sample::select(kinds), 0..6_u8, 0..6_u8);
     prop::collection::vec(prop::collection::vec(row, 1..5), 1..12)
@@ -95,9 +153,14 @@ async fn run(
     let records: Vec<_> = records.iter().map(|text| (None, Some(text.as_str()))).collect();
     let mut outcome = Rehearsal::new(database).await?.apply(&shape.sink(schema), &records, cuts).await?;
     outcome.halt = outcome.halt.map(|why| why.replace(&format!("{schema}."), "s."));
-    let sql = "SELECT 'parent ' || to_jsonb(p)::text FROM s.parent AS p \
-               UNION ALL SELECT 'child ' || to_jsonb(c)::text FROM s.child AS c ORDER BY 1";
-    let rows = database.query(&in_schema(sql, schema), &[]).await?;
+    // Numbers by their order: what is rolled back takes some.
+    let n = if shape.numbered { "n" } else { "0 AS n" };
+    let sql = format!(
+        "SELECT x.one || ' ' || rank() OVER (ORDER BY x.n) FROM ( \
+            SELECT 'parent ' || (to_jsonb(p) - 'n')::text AS one, {n} FROM s.parent AS p \
+            UNION ALL SELECT 'child ' || (to_jsonb(c) - 'n')::text, {n} FROM s.child AS c) AS x ORDER BY 1"
+    );
+    let rows = database.query(&in_schema(&sql, schema), &[]).await?;
     Ok((outcome, rows.iter().map(|row| row.get(0)).collect()))
 }
 
