@@ -301,7 +301,8 @@ mod tests {
                     .unwrap();
             let growth = Growth::heeded();
             growth.add(&pipeline.sinks[0], &SchemaId::Version("t-value".to_owned(), None), fields);
-            assert_eq!(growth.take().first().map(|(_, fields)| fields.len()), grows, "{more}");
+            let noted = growth.fields.lock().unwrap();
+            assert_eq!(noted.first().map(|(_, fields)| fields.len()), grows, "{more}");
         }
     }
 }
