@@ -47,7 +47,7 @@ macro_rules! question {
                         WHERE c.conrelid = pg_catalog.to_regclass($1) \
                     UNION ALL SELECT 'r' || r.oid || ' ' || r.xmin::pg_catalog.text FROM pg_catalog.pg_rewrite AS r \
                         WHERE r.ev_class = pg_catalog.to_regclass($1) \
-                    UNION ALL SELECT 'h' || h.inhrelid || ' ' || h.inhparent FROM pg_catalog.pg_inherits AS h \
+                    UNION ALL SELECT 'h' || h.inhrelid || ' ' || h.inhparent || ' ' || h.xmin::pg_catalog.text FROM pg_catalog.pg_inherits AS h \
                         WHERE h.inhrelid = ANY (ARRAY(SELECT pg_catalog.unnest($2::pg_catalog.oid[]))) \
                     UNION ALL SELECT 'q' || q.oid FROM pg_catalog.pg_publication_rel AS q \
                         WHERE q.prrelid = ANY (ARRAY(SELECT pg_catalog.unnest($2::pg_catalog.oid[]))) \
@@ -60,7 +60,7 @@ macro_rules! question {
                     SELECT d.oid || ' ' || x.one AS one \
                     FROM pg_catalog.unnest(ARRAY(SELECT pg_catalog.unnest($3::pg_catalog.oid[]))) \
                         WITH ORDINALITY AS d (oid, place), LATERAL ( \
-                        SELECT 'h' || h.inhrelid AS one FROM pg_catalog.pg_inherits AS h WHERE h.inhparent = d.oid \
+                        SELECT 'h' || h.inhrelid || ' ' || h.xmin::pg_catalog.text AS one FROM pg_catalog.pg_inherits AS h WHERE h.inhparent = d.oid \
                         UNION ALL SELECT 'k' || c.relreplident::pg_catalog.text FROM pg_catalog.pg_class AS c \
                             WHERE d.place > 1 AND c.oid = d.oid \
                         UNION ALL SELECT 'i' || i.indexrelid || ' ' || i.xmin::pg_catalog.text \

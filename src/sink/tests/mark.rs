@@ -11,7 +11,7 @@ const TABLES: &str = "CREATE DOMAIN num AS int DEFAULT 1; \
     CREATE TABLE above (id int, v int, n int DEFAULT 7, d num) PARTITION BY RANGE (id); CREATE ROLE mark_reader";
 
 /// After each, the next batch finds another table.
-const CHANGES: [&str; 22] = [
+const CHANGES: [&str; 23] = [
     "CREATE TRIGGER g BEFORE INSERT ON t00 FOR EACH ROW EXECUTE FUNCTION f()",
     "CREATE OR REPLACE TRIGGER g AFTER INSERT ON t00 FOR EACH ROW EXECUTE FUNCTION f()",
     "ALTER TABLE t00 DISABLE TRIGGER g",
@@ -34,6 +34,7 @@ const CHANGES: [&str; 22] = [
     "ALTER TABLE t0 DETACH PARTITION t01",
     "ALTER TABLE above ATTACH PARTITION t FOR VALUES FROM (0) TO (1000)",
     "ALTER PUBLICATION p ADD TABLE above",
+    "ALTER TABLE above DETACH PARTITION t; ALTER TABLE above ATTACH PARTITION t FOR VALUES FROM (0) TO (2000)",
 ];
 
 const NONE: [&str; 9] = [
