@@ -233,9 +233,10 @@ impl Pipeline {
             let (table, is_named) = (plain(&made.entry.table), is_named(made));
             let context =
                 Context { registry: self.registry.as_ref(), folder, learned: made.learned.as_ref() };
-            let is_taken = match is_named {
-                true => taken.contains(&table),
-                false => sinks.iter().any(|other| plain(&other.table.name) == table),
+            let is_taken = if is_named {
+                taken.contains(&table)
+            } else {
+                sinks.iter().any(|other| plain(&other.table.name) == table)
             };
             let compiled = if is_taken {
                 Err("another sink writes it, too: name all topics of a table in one sink, topic = [\"a\", \"b\"], so \
@@ -334,6 +335,11 @@ impl Pipeline {
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) if the registry has no such schema, or it does not fit the file.
     pub async fn learn(&mut self) -> Result<()> {
+        self.learn_of(true).await
+    }
+
+    /// `all`: not only of tables that are named by topics.
+    async fn learn_of(&mut self, all: bool) -> Result<()> {
         self.grow();
         let sinks = Arc::clone(&self.sinks);
         let mut templates = self.templates.to_vec();
@@ -341,7 +347,8 @@ impl Pipeline {
             let (entry, learned) = (&made.entry, made.learned.get_or_insert_default());
             match templates.iter_mut().find(|template| template.is_of(made.at)) {
                 Some(template) => topics::learn(template, entry, sink, learned).await,
-                None => drop(learn::learn(entry, sink, &sink.topics, true, learned).await?),
+                None if all => drop(learn::learn(entry, sink, &sink.topics, true, learned).await?),
+                None => {}
             }
         }
         self.make_of(templates);

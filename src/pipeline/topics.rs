@@ -126,7 +126,7 @@ impl Pipeline {
             self.growth = Arc::clone(growth);
             self.grow();
             self.compile()?;
-            self.learn().await?;
+            self.learn_of(false).await?;
             self.fit_each(settings, |topic| newcomers.iter().any(|(new, _)| new == topic)).await?;
             waits = false;
             let mut is_ready = growth.is_due();
