@@ -11,7 +11,12 @@ use super::finite::{Finite, Stop};
 use super::plan::Column;
 use super::row::{Failure, Fields};
 use super::rows::Rows;
+use super::target::{Defect, Kind};
+use super::value::ToColumn;
 use crate::HandlerError;
+
+const TEXT_FOR_ARRAY: Defect =
+    Defect::Invalid("text, and it takes an array: the key must be a JSON object with a field of this name");
 
 /// Tables of more columns cost an allocation per record.
 const FEW: usize = 32;
@@ -61,15 +66,38 @@ impl Rows<'_> {
                     let what = crate::record::json::describe(&error);
                     HandlerError::reject(&record, format!("the key begins as a JSON string: {what}"))
                 })?;
-                self.delete_from(0, |fields| fields.put(key))
+                self.delete_one(key)
             }
             Some(key) => {
                 let key = std::str::from_utf8(key);
                 let key = key.map_err(|_| HandlerError::reject(&record, "the key is not UTF-8"))?;
-                self.delete_from(0, |fields| fields.put(key))
+                self.delete_one(key)
             }
             None => Err(HandlerError::reject(&record, "key and value are null")),
         }
+    }
+
+    /// Deletes the row of a key that is one value. How many values a key has, and whether it is text, is the record's doing.
+    fn delete_one<T: ToColumn + ?Sized>(&mut self, value: &T) -> Result<(), HandlerError> {
+        let (columns, key) = (self.columns(0), self.key(0));
+        let of_array = match key {
+            [at] => columns[*at].target.kind == Kind::Array,
+            _ => {
+                let names: Vec<&str> = key.iter().map(|&at| columns[at].name.as_str()).collect();
+                let what = format!(
+                    "table {}: the key is ({}), and a tombstone's is one value: it must be a JSON object with these fields",
+                    self.table_name(0),
+                    names.join(", ")
+                );
+                return Err(HandlerError::reject(self.record(), what));
+            }
+        };
+        self.delete_from(0, |fields| {
+            fields.put(value).map_err(|failure| match failure {
+                Failure::Column(at, Defect::Mismatch(_)) if of_array => Failure::Column(at, TEXT_FOR_ARRAY),
+                failure => failure,
+            })
+        })
     }
 
     fn json_to(&mut self, table: usize, object: &[u8], delete: bool) -> Result<(), HandlerError> {

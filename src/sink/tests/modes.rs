@@ -393,7 +393,7 @@ async fn fields_of_json_go_into_the_columns_of_their_names() {
     assert_eq!(place.texts(rows).await.into_iter().flatten().collect::<Vec<_>>(), ["a\"b20 101"]);
     for (key, value, why) in [
         (None, None, "key and value are null"),
-        (Some("x"), None, "needs one value for each"),
+        (Some("x"), None, "a tombstone's is one value: it must be a JSON object"),
         (None, Some("[1]"), "a JSON object with a field per column"),
         (None, Some("{\"id\": 1} 2"), "invalid JSON"),
         (None, Some("{\"id\": 1}"), "column merchant (text): the key is NULL"),

@@ -22,6 +22,11 @@ fn append() -> Table {
     Table::append("t", ["id", "v"])
 }
 
+/// With another column, which may be part of the key.
+fn upsert_three() -> Table {
+    Table::upsert("t", ["id", "b", "v"])
+}
+
 const fn put(value: &'static str) -> (Option<&'static str>, Option<&'static str>) {
     (None, Some(value))
 }
@@ -30,7 +35,7 @@ const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>)
     (Some(key), None)
 }
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 23] = [
     Case {
         name: "a check on a value that is overwritten",
         sql: "CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v <> 13))",
@@ -187,6 +192,32 @@ const CASES: [Case; 20] = [
         sql: "CREATE TABLE t (id int PRIMARY KEY, v int UNIQUE)",
         table: append,
         records: &[put(r#"{"id":9,"v":1}"#), put(r#"{"id":1,"v":1}"#)],
+        applied: 1,
+    },
+    Case {
+        name: "a tombstone whose key is one value, where the table's key is two",
+        sql: "CREATE TABLE t (id int, b text, v int, PRIMARY KEY (id, b))",
+        table: upsert_three,
+        records: &[
+            put(r#"{"id":1,"b":"x","v":1}"#),
+            put(r#"{"id":2,"b":"x","v":1}"#),
+            gone("k1"),
+            put(r#"{"id":3,"b":"x","v":1}"#),
+        ],
+        applied: 2,
+    },
+    Case {
+        name: "the same, where it is a JSON string",
+        sql: "CREATE TABLE t (id int, b text, v int, PRIMARY KEY (id, b))",
+        table: upsert_three,
+        records: &[put(r#"{"id":1,"b":"x","v":1}"#), gone(r#""k1""#)],
+        applied: 1,
+    },
+    Case {
+        name: "a tombstone whose key is text, where the table's is an array",
+        sql: "CREATE TABLE t (id int[] PRIMARY KEY, v int)",
+        table: upsert,
+        records: &[put(r#"{"id":[1],"v":1}"#), gone("k1"), put(r#"{"id":[2],"v":1}"#)],
         applied: 1,
     },
 ];
