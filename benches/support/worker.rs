@@ -6,7 +6,7 @@ use highwater::testing::unique;
 use highwater::{Handler, PartialConfig, Worker, WorkerHandle};
 
 use super::servers::Servers;
-use super::{Result, Run};
+use super::{Result, Run, member};
 
 /// How often the counters are read; that late, at most, the end is noticed.
 const LOOK: Duration = Duration::from_millis(2);
@@ -26,14 +26,11 @@ pub(crate) fn settings(servers: &Servers, topic: &str) -> PartialConfig {
 /// Settings by the names of their variables without `HIGHWATER_`, as in `LANES=2,LINGER=5ms`.
 ///
 /// # Errors
-/// When one is not a setting.
+/// When one has no `=`, or is not a setting.
 pub(crate) fn trial(list: Option<&str>) -> Result<PartialConfig> {
-    let settings = list.into_iter().flat_map(|list| list.split(','));
-    let settings = settings.map(|setting| match setting.split_once('=') {
-        Some((name, value)) => Ok((format!("HIGHWATER_{}", name.trim()), value.trim().to_owned())),
-        None => Err(format!("--set: {setting:?} is not NAME=VALUE")),
-    });
-    Ok(PartialConfig::from_sources(None, settings.collect::<Result<Vec<_>, _>>()?.into_iter())?)
+    let settings =
+        member::settings(list)?.into_iter().map(|(name, value)| (format!("HIGHWATER_{name}"), value));
+    Ok(PartialConfig::from_sources(None, settings)?)
 }
 
 /// Runs a worker from its start until `count` records are applied.
