@@ -481,7 +481,12 @@ crate::fuzz::fuzz!(
             match settings.and_then(PartialConfig::finish) {
                 Ok(config) => {
                     let shown = format!("{config:?}");
-                    assert!(name.contains("TOKEN") || !shown.contains("s3cret"), "{name}: {shown}");
+                    // A word without its place is no secret: `postgres://t/s3cret` names a database.
+                    let address = config.postgres_url.address().unwrap();
+                    let mut open = address.servers();
+                    open.extend([address.user(), address.database()].into_iter().flatten().map(str::to_owned));
+                    let public = name.contains("TOKEN") || open.iter().any(|part| part.contains("s3cret"));
+                    assert!(public || !shown.contains("s3cret"), "{name}: {shown}");
                 }
                 Err(error) => assert!(!error.report().contains("s3cret"), "{name}: {}", error.report()),
             }
