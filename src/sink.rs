@@ -8,6 +8,7 @@ mod care;
 mod catalog;
 #[cfg(test)]
 mod conversions;
+mod digits;
 mod doubt;
 mod each;
 mod encode;

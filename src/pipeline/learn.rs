@@ -77,7 +77,7 @@ impl Growth {
     }
 
     /// `fields`: all of the schema's.
-    fn add(&self, sink: &Sink, id: &SchemaId, mut fields: Vec<Field>) {
+    pub(super) fn add(&self, sink: &Sink, id: &SchemaId, mut fields: Vec<Field>) {
         if let Some(twice) = shape::twice(&fields) {
             tracing::warn!(schema = %id, table = sink.table.name, twice, "two fields of a schema have one column: the first one is taken");
         }

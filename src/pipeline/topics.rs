@@ -169,7 +169,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::pipeline::path;
     use crate::pipeline::registry::tests::serve;
+    use crate::pipeline::shape::Field;
+    use crate::pipeline::wire::SchemaId;
     use crate::testing::Postgres;
 
     fn answer(path: &str) -> (u16, &'static str) {
@@ -179,6 +182,10 @@ mod tests {
                 (200, record)
             }
             "/subjects/s.text-value/versions/latest" => (200, r#"{"schema":"\"string\""}"#),
+            "/subjects/s.wide-value/versions/latest" => (
+                200,
+                r#"{"schema":"{\"type\":\"record\",\"name\":\"R\",\"fields\":[{\"name\":\"id\",\"type\":\"long\"},{\"name\":\"n\",\"type\":\"long\"}]}"}"#,
+            ),
             "/subjects/s.other-value/versions/latest" => (
                 200,
                 r#"{"schema":"{\"type\":\"record\",\"name\":\"R\",\"fields\":[{\"name\":\"n\",\"type\":\"long\"}]}"}"#,
@@ -278,5 +285,75 @@ mod tests {
         let grown = pipeline.grown(&settings, &growth, pause);
         tokio::time::timeout(Duration::from_secs(30), grown).await.unwrap().unwrap();
         assert_eq!(tables(&pipeline), ["shop.good", "shop.lost"]);
+    }
+
+    /// Whoever has no lock waits for it alone: another new table is written meanwhile, and columns are made of what another
+    /// has come to have.
+    #[tokio::test]
+    async fn a_new_topic_whose_table_is_locked_holds_up_no_other() {
+        let database = Postgres::shared().await.unwrap().fresh_database("locked").await.unwrap();
+        let sql = "CREATE SCHEMA shop; CREATE TABLE shop.good (id bigint PRIMARY KEY); \
+                   CREATE TABLE shop.lost (id bigint PRIMARY KEY); CREATE TABLE shop.wide (id bigint PRIMARY KEY)";
+        database.execute(sql).await.unwrap();
+        let settings = PartialConfig::default().postgres_url(database.url());
+        let (holder, connection) =
+            tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        holder.batch_execute("BEGIN; SELECT FROM shop.wide").await.unwrap();
+        let waits_for_lock = async || {
+            let sql = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'shop.wide'::regclass \
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            while database.query(sql, &[]).await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let made = || async {
+            let mut pipeline = pipeline("add_columns");
+            pipeline.expand(&["s.good".to_owned()]);
+            pipeline.compile().unwrap();
+            pipeline.learn().await.unwrap();
+            let growth = Arc::new(Growth::heeded());
+            growth.note_topic("s.wide", "t");
+            (pipeline, growth)
+        };
+        let limit = Duration::from_secs(60);
+        // Another topic is new.
+        let (mut pipeline, growth) = made().await;
+        let more = async {
+            waits_for_lock().await;
+            growth.note_topic("s.lost", "t");
+        };
+        let grown = pipeline.grown(&settings, &growth, Duration::ZERO);
+        let (grown, ()) = tokio::time::timeout(limit, async { tokio::join!(grown, more) }).await.unwrap();
+        grown.unwrap();
+        assert_eq!(tables(&pipeline), ["shop.good", "shop.lost"]);
+        // It is seen to again when its next record comes.
+        assert!(pipeline.templates[0].is_new("s.wide") && growth.refusal("s.wide").is_none());
+        // A table gets columns.
+        let (mut pipeline, growth) = made().await;
+        let (sink, field) = (
+            Arc::clone(&pipeline.sinks),
+            Field { name: "m".to_owned(), path: path::Path::field("m"), sql_type: "text".to_owned(), not_null: false },
+        );
+        let more = async {
+            waits_for_lock().await;
+            growth.add(&sink[0], &SchemaId::Version("s.good-value".to_owned(), None), vec![field]);
+        };
+        let grown = pipeline.grown(&settings, &growth, Duration::ZERO);
+        let (grown, ()) = tokio::time::timeout(limit, async { tokio::join!(grown, more) }).await.unwrap();
+        grown.unwrap();
+        assert_eq!(tables(&pipeline), ["shop.good"]);
+        assert_eq!(pipeline.sinks[0].columns.len(), 2);
+        assert!(pipeline.templates[0].is_new("s.wide"));
+        // The lock is free.
+        let (mut pipeline, growth) = made().await;
+        let more = async {
+            waits_for_lock().await;
+            holder.batch_execute("COMMIT").await.unwrap();
+        };
+        let grown = pipeline.grown(&settings, &growth, Duration::ZERO);
+        let (grown, ()) = tokio::time::timeout(limit, async { tokio::join!(grown, more) }).await.unwrap();
+        grown.unwrap();
+        assert_eq!(tables(&pipeline), ["shop.good", "shop.wide"]);
     }
 }

@@ -108,6 +108,16 @@ impl Care {
                 )
             });
         }
+        // An update inserts nothing, and so takes no defaults.
+        let is_taken = |column: &str| written.mode != Mode::Update && written.position(column).is_none();
+        if let Some(one) = facts.looking_defaults.iter().find(|one| is_taken(&one.column)) {
+            care.always.get_or_insert_with(|| {
+                format!(
+                    "the default of column {} calls {}, which is not declared IMMUTABLE: it may look at other rows",
+                    one.column, one.function
+                )
+            });
+        }
         care.deferred = Self::waiting(written, facts);
         care.part_with_the_key(written);
         if !written.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {

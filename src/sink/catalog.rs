@@ -176,6 +176,7 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
                 bare_type: found.bare_type.clone(),
                 type_id: found.type_id,
                 collation: found.collation.clone(),
+                equals: "=".to_owned(),
                 length: Length::of(&ty, found.type_id),
                 not_null: found.not_null && !may_fill,
                 target: Target::new(ty, table.conversion(name)),
@@ -188,11 +189,13 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     let index = index.map(|at| &facts.indexes[at]);
     if table.mode.is_keyed() {
         // Rows are found by the index: it says which keys are equal.
-        for (name, collation) in index.iter().flat_map(|index| index.columns.iter().zip(&index.collations)) {
-            if let (Some(collation), Some(column)) =
-                (collation, columns.iter_mut().find(|column| column.name == *name))
-            {
-                column.collation = Some(collation.clone());
+        for ((name, collation), equals) in index
+            .iter()
+            .flat_map(|index| index.columns.iter().zip(&index.collations).zip(&index.equals))
+        {
+            if let Some(column) = columns.iter_mut().find(|column| column.name == *name) {
+                column.collation = collation.clone().or(column.collation.take());
+                column.equals = equals.clone().unwrap_or_else(|| column.equals.clone());
             }
         }
     }

@@ -1,9 +1,10 @@
-//! `varchar(n)` and `char(n)`: what the server cuts is cut here, and what it refuses is refused with the column's name, so
-//! that equal values have equal bytes.
+//! What a type's modifier allows. `varchar(n)` and `char(n)`: what the server cuts is cut here, and what it refuses is refused
+//! with the column's name, so that equal values have equal bytes. Of `numeric(p,s)` only what is too large.
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;
 
+use super::digits::Digits;
 use super::plan::TypeId;
 use super::target::Defect;
 
@@ -11,24 +12,30 @@ const TOO_LONG: Defect = Defect::Invalid("longer than its type allows");
 /// What a modifier counts beside the characters.
 const HEADER: i32 = 4;
 
-/// How long a text may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Length {
-    characters: usize,
-    /// Blanks at the end mean nothing: `char(n)`.
-    pads: bool,
+pub(crate) enum Length {
+    /// How long a text may be; whether blanks at its end mean nothing: `char(n)`.
+    Text { characters: usize, pads: bool },
+    /// The server rounds what fits.
+    Number(Digits),
 }
 
 impl Length {
     /// `None` for other types, and for domains: their checks see what was sent.
     pub(crate) fn of(ty: &Type, id: TypeId) -> Option<Self> {
-        let pads = match *ty {
-            Type::BPCHAR => true,
-            Type::VARCHAR => false,
+        let characters = || usize::try_from(id.modifier.checked_sub(HEADER)?).ok();
+        let length = match *ty {
+            Type::BPCHAR => Self::Text { characters: characters()?, pads: true },
+            Type::VARCHAR => Self::Text { characters: characters()?, pads: false },
+            Type::NUMERIC => Self::Number(Digits::of(id.modifier)?),
             _ => return None,
         };
-        let characters = usize::try_from(id.modifier.checked_sub(HEADER)?).ok()?;
-        (ty.oid() == id.oid).then_some(Self { characters, pads })
+        (ty.oid() == id.oid).then_some(length)
+    }
+
+    /// Whether what fits is kept as it was sent.
+    pub(crate) fn keeps_all(self) -> bool {
+        matches!(self, Self::Text { .. })
     }
 
     /// Looks at the field that begins at `at` with its length, and cuts blanks that do not count.
@@ -38,17 +45,21 @@ impl Length {
     pub(crate) fn fit(self, at: usize, out: &mut BytesMut) -> Result<(), Defect> {
         let start = at + 4;
         let Some(text) = out.get(start..) else { return Ok(()) };
-        if !self.pads && text.len() <= self.characters {
+        let (characters, pads) = match self {
+            Self::Text { characters, pads } => (characters, pads),
+            Self::Number(digits) => return digits.fit(text),
+        };
+        if !pads && text.len() <= characters {
             return Ok(());
         }
         let trimmed = text.len() - text.iter().rev().take_while(|byte| **byte == b' ').count();
-        let kept = if self.pads {
-            if count(&text[..trimmed]) > self.characters {
+        let kept = if pads {
+            if count(&text[..trimmed]) > characters {
                 return Err(TOO_LONG);
             }
             trimmed
         } else {
-            let most = end_of(text, self.characters);
+            let most = end_of(text, characters);
             if most < trimmed {
                 return Err(TOO_LONG);
             }
@@ -91,14 +102,14 @@ mod tests {
 
     #[test]
     fn blanks_are_cut_where_the_server_cuts_them() {
-        let varchar = Length { characters: 3, pads: false };
+        let varchar = Length::Text { characters: 3, pads: false };
         assert_eq!(fitted(varchar, "ab ").as_deref(), Some("ab "));
         assert_eq!(fitted(varchar, "ab    ").as_deref(), Some("ab "));
         assert_eq!(fitted(varchar, "äöü").as_deref(), Some("äöü"));
         assert_eq!(fitted(varchar, "äöü  ").as_deref(), Some("äöü"));
         assert_eq!(fitted(varchar, "abcd"), None);
         assert_eq!(fitted(varchar, "ab  d"), None);
-        let char = Length { characters: 3, pads: true };
+        let char = Length::Text { characters: 3, pads: true };
         assert_eq!(fitted(char, "a  ").as_deref(), Some("a"));
         assert_eq!(fitted(char, "").as_deref(), Some(""));
         assert_eq!(fitted(char, "abc     ").as_deref(), Some("abc"));

@@ -44,7 +44,9 @@ pub(crate) struct Column {
     pub(crate) type_id: TypeId,
     /// If it is not its type's own; of an upsert's key, that of its index.
     pub(crate) collation: Option<String>,
-    /// Of a `varchar(n)` or `char(n)`.
+    /// Of an upsert's key, that of its index: an operator that is named with its schema.
+    pub(crate) equals: String,
+    /// Of a `varchar(n)`, `char(n)` or `numeric(p,s)`.
     pub(crate) length: Option<Length>,
     /// A NULL is refused.
     pub(crate) not_null: bool,

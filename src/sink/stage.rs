@@ -149,7 +149,7 @@ impl Stage {
         let key = quoted(keys(plan).map(|column| column.name.as_str()));
         let same = keys(plan).map(|column| {
             let (name, collate) = (quote(&column.name), collate(column));
-            format!("t.{name}{collate} = {}{collate}", value(column, &format!("s.{name}")))
+            format!("t.{name}{collate} {} {}{collate}", column.equals, value(column, &format!("s.{name}")))
         });
         let same = same.collect::<Vec<_>>().join(" AND ");
         let last = || {

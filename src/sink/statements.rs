@@ -2,6 +2,7 @@
 
 use tokio_postgres::types::{Kind, Type};
 
+use super::length::Length;
 use super::plan::{Column, TablePlan, quote};
 use super::stage::{Texts, collate, identities, keys, newer, value};
 use super::table::Mode;
@@ -47,11 +48,22 @@ fn parameter(column: &Column, number: usize) -> String {
     if column.is_read_by_the_server() { value(column, &format!("{number}::text")) } else { number }
 }
 
+/// The same, asked for only where there is a row: planned for its values, a statement has the server make of a parameter what
+/// it makes of a constant, though no row is found.
+fn asked_late(column: &Column, number: usize) -> String {
+    if column.is_read_by_the_server() {
+        value(column, &format!("(SELECT ${number}::text)"))
+    } else {
+        parameter(column, number)
+    }
+}
+
 /// The same where it is compared with one that is there: as the column makes it of what is sent (its scale, its precision).
 fn compared(column: &Column, number: usize) -> String {
     let id = column.type_id;
     let is_domain = column.target.ty.oid() != id.oid;
-    if column.is_read_by_the_server() || !is_domain && (id.modifier == -1 || column.length.is_some()) {
+    let keeps_all = id.modifier == -1 || column.length.is_some_and(Length::keeps_all);
+    if column.is_read_by_the_server() || !is_domain && keeps_all {
         parameter(column, number)
     } else if !is_domain && is_cut(&column.target.ty) {
         // A cast would make another key of one that is too long. A field of JSON is read as a literal is, and refused.
@@ -77,10 +89,16 @@ fn numbered(plan: &TablePlan) -> impl Iterator<Item = (&Column, String)> {
     plan.columns.iter().zip(1..).map(|(column, number)| (column, parameter(column, number)))
 }
 
+/// The same, of a row that may not be there.
+fn numbered_late(plan: &TablePlan) -> impl Iterator<Item = (&Column, String)> {
+    plan.columns.iter().zip(1..).map(|(column, number)| (column, asked_late(column, number)))
+}
+
 /// Which row has the key whose values are the parameters of these `numbers`.
 fn same_key(plan: &TablePlan, numbers: impl Iterator<Item = usize>) -> String {
     let same = keys(plan).zip(numbers).map(|(column, number)| {
-        format!("t.{}{1} = {2}{1}", quote(&column.name), collate(column), compared(column, number))
+        let (name, collate) = (quote(&column.name), collate(column));
+        format!("t.{name}{collate} {} {}{collate}", column.equals, compared(column, number))
     });
     same.collect::<Vec<_>>().join(" AND ")
 }
@@ -92,7 +110,11 @@ fn same_row(plan: &TablePlan) -> String {
 
 /// Behind a condition: that what is written is no older. `number`: the version's parameter.
 fn and_newer(plan: &TablePlan, number: usize) -> String {
-    let newer = plan.version.map(|at| newer(plan, at, &compared(&plan.columns[at], number)));
+    let newer = plan.version.map(|at| {
+        let column = &plan.columns[at];
+        let version = if column.is_read_by_the_server() { asked_late } else { compared };
+        newer(plan, at, &version(column, number))
+    });
     newer.map(|newer| format!(" AND {newer}")).unwrap_or_default()
 }
 
@@ -102,7 +124,7 @@ fn and_newer_row(plan: &TablePlan) -> String {
 }
 
 fn update(plan: &TablePlan) -> String {
-    let set = numbered(plan).enumerate().filter(|(at, _)| plan.is_set(*at));
+    let set = numbered_late(plan).enumerate().filter(|(at, _)| plan.is_set(*at));
     let set: Vec<String> =
         set.map(|(_, (column, value))| format!("{} = {value}", quote(&column.name))).collect();
     let (same, newer) = (same_row(plan), and_newer_row(plan));
@@ -111,7 +133,7 @@ fn update(plan: &TablePlan) -> String {
 
 fn merge(plan: &TablePlan) -> String {
     let mut flag = plan.columns.len();
-    let set = numbered(plan).enumerate().filter_map(|(at, (column, value))| {
+    let set = numbered_late(plan).enumerate().filter_map(|(at, (column, value))| {
         let name = quote(&column.name);
         if plan.key.contains(&at) {
             return plan.is_set(at).then(|| format!("{name} = {value}"));

@@ -4,7 +4,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::lookers::{LOOKERS, Looker};
+use super::lookers::{LOOKERS, LOOKING_DEFAULTS, Looker, LookingDefault};
 use super::numbers::Number;
 use super::relatives::{RELATIVES, Relatives};
 use crate::{HandlerError, Tx};
@@ -53,8 +53,16 @@ const INDEXES: &str = concat!(
         ARRAY(SELECT oc.opcname::pg_catalog.text \
         FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY AS k (class, place) \
         JOIN pg_catalog.pg_opclass AS oc ON oc.oid = k.class \
-        WHERE NOT oc.opcdefault AND oc.opcname NOT LIKE '%\\_pattern\\_ops' ORDER BY k.place) \
-    FROM tree JOIN pg_catalog.pg_index AS i ON i.indrelid = tree.oid \
+        WHERE NOT oc.opcdefault AND oc.opcname NOT LIKE '%\\_pattern\\_ops' ORDER BY k.place), \
+        ARRAY(SELECT 'OPERATOR(' || pg_catalog.quote_ident(pn.nspname) || '.' || p.oprname || ')' \
+        FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY AS k (class, place) \
+        JOIN pg_catalog.pg_opclass AS oc ON oc.oid = k.class \
+        LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3 \
+            AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype AND m.amname = 'btree' \
+        LEFT JOIN pg_catalog.pg_operator AS p ON p.oid = ao.amopopr \
+        LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.oprnamespace ORDER BY k.place), ",
+    names!("(i.indkey::pg_catalog.int2[])[i.indnkeyatts:]", "i.indrelid"),
+    " FROM tree JOIN pg_catalog.pg_index AS i ON i.indrelid = tree.oid \
     JOIN pg_catalog.pg_class AS ic ON ic.oid = i.indexrelid \
     JOIN pg_catalog.pg_am AS m ON m.oid = ic.relam \
     WHERE i.indisready AND NOT EXISTS ( \
@@ -138,6 +146,10 @@ pub(crate) struct Index {
     pub(crate) deterministic: Vec<bool>,
     /// Operator classes that may have an equality of their own.
     pub(crate) classes: Vec<String>,
+    /// Per column, of a B-tree: its equality, by name. What `=` means is the search path's, which need not know the type.
+    pub(crate) equals: Vec<Option<String>>,
+    /// Columns that it has beside: `INCLUDE`.
+    pub(crate) covered: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +232,7 @@ pub(crate) struct Facts {
     pub(crate) kin: Vec<u32>,
     pub(crate) relatives: Relatives,
     pub(crate) lookers: Vec<Looker>,
+    pub(crate) looking_defaults: Vec<LookingDefault>,
 }
 
 /// Asks for all of it in one round trip.
@@ -228,13 +241,14 @@ pub(crate) struct Facts {
 /// As [`Tx::query`].
 pub(super) async fn read(table: &str, tx: &Tx) -> Result<Facts, HandlerError> {
     let name: [&(dyn ToSql + Sync); 1] = [&table];
-    let (indexes, constraints, triggers, others, relatives, lookers) = tokio::try_join!(
+    let (indexes, constraints, triggers, others, relatives, lookers, defaults) = tokio::try_join!(
         tx.query(INDEXES, &name),
         tx.query(CONSTRAINTS, &name),
         tx.query(TRIGGERS, &name),
         tx.query(OTHERS, &name),
         tx.query(RELATIVES, &name),
         tx.query(LOOKERS, &name),
+        tx.query(LOOKING_DEFAULTS, &name),
     )?;
     let mut facts = Facts {
         indexes: indexes.iter().map(index).collect(),
@@ -242,6 +256,7 @@ pub(super) async fn read(table: &str, tx: &Tx) -> Result<Facts, HandlerError> {
         triggers: triggers.iter().map(|row| Trigger { name: row.get(0), bits: row.get(1) }).collect(),
         relatives: relatives.first().map(Relatives::of).unwrap_or_default(),
         lookers: lookers.iter().map(Looker::of).collect(),
+        looking_defaults: defaults.iter().map(LookingDefault::of).collect(),
         ..Facts::default()
     };
     facts.triggers.retain(|trigger| !trigger.is_of_truncate());
@@ -265,6 +280,8 @@ fn index(row: &Row) -> Index {
         collations: row.get(8),
         deterministic: row.get(9),
         classes: row.get(10),
+        equals: row.get(11),
+        covered: row.get(12),
     }
 }
 

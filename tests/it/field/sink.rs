@@ -7,6 +7,7 @@ mod known;
 mod order;
 mod relatives;
 mod sequence;
+mod unseen;
 mod version;
 
 use std::error::Error;

@@ -59,6 +59,16 @@ async fn s3_3_what_cannot_work_is_refused_at_the_first_look() -> TestResult {
             "CREATE TABLE ev (id bigint NOT NULL); CREATE UNIQUE INDEX ON ev (id); CREATE PUBLICATION p FOR TABLE ev",
             ["table ev", "replica identity", "primary"],
         ),
+        (
+            "filtered",
+            "CREATE TABLE ev (id bigint PRIMARY KEY, v int); CREATE PUBLICATION p FOR TABLE ev WHERE (v > 0)",
+            ["table ev", "publication p", "replica identity"],
+        ),
+        (
+            "listed",
+            "CREATE TABLE ev (id bigint PRIMARY KEY, v int); CREATE PUBLICATION p FOR TABLE ev (v)",
+            ["table ev", "publication p", "replica identity"],
+        ),
     ] {
         let world = world(hint, sql, numbered(3, |n| format!(r#"{{"id":{n}}}"#))).await?;
         let worker = world.worker(TableSink::json(Table::upsert("ev", ["id"])));

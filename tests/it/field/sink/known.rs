@@ -5,34 +5,34 @@ use highwater::{Table, TableSink};
 
 use crate::support::TestResult;
 
-struct Case {
-    name: &'static str,
-    sql: &'static str,
-    table: fn() -> Table,
-    records: &'static [(Option<&'static str>, Option<&'static str>)],
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+    pub(super) table: fn() -> Table,
+    pub(super) records: &'static [(Option<&'static str>, Option<&'static str>)],
     /// How many records are applied.
-    applied: usize,
+    pub(super) applied: usize,
 }
 
-fn upsert() -> Table {
+pub(super) fn upsert() -> Table {
     Table::upsert("t", ["id", "v"]).key(["id"])
 }
 
-fn append() -> Table {
+pub(super) fn append() -> Table {
     Table::append("t", ["id", "v"])
 }
 
-fn update() -> Table {
+pub(super) fn update() -> Table {
     Table::update("t", ["id", "v"])
 }
 
 /// With another column, which may be part of the key.
-fn upsert_three() -> Table {
+pub(super) fn upsert_three() -> Table {
     Table::upsert("t", ["id", "b", "v"])
 }
 
 /// Letters that do not repeat, between other text: no index takes as many.
-const fn noise<const N: usize>(before: &str, after: &str) -> [u8; N] {
+pub(super) const fn noise<const N: usize>(before: &str, after: &str) -> [u8; N] {
     let mut text = [0; N];
     let mut number = 1_u32;
     let mut at = 0;
@@ -52,18 +52,18 @@ const fn noise<const N: usize>(before: &str, after: &str) -> [u8; N] {
 
 const LONG: &[u8] = &noise::<4_000>(r#"{"id":""#, r#"","v":1}"#);
 
-const fn text(bytes: &'static [u8]) -> &'static str {
+pub(super) const fn text(bytes: &'static [u8]) -> &'static str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(_) => "",
     }
 }
 
-const fn put(value: &'static str) -> (Option<&'static str>, Option<&'static str>) {
+pub(super) const fn put(value: &'static str) -> (Option<&'static str>, Option<&'static str>) {
     (None, Some(value))
 }
 
-const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>) {
+pub(super) const fn gone(key: &'static str) -> (Option<&'static str>, Option<&'static str>) {
     (Some(key), None)
 }
 
@@ -424,7 +424,7 @@ const CASES: [Case; 43] = [
     },
 ];
 
-async fn run(database: &Database, case: &Case, cuts: &[usize]) -> TestResult<(Outcome, Vec<String>)> {
+pub(super) async fn run(database: &Database, case: &Case, cuts: &[usize]) -> TestResult<(Outcome, Vec<String>)> {
     database.execute(&format!("DROP SCHEMA public CASCADE; CREATE SCHEMA public; {}", case.sql)).await?;
     let sink = TableSink::json((case.table)());
     let outcome = Rehearsal::new(database).await?.apply(&sink, case.records, cuts).await?;
