@@ -384,7 +384,7 @@ impl Pipeline {
         loop {
             // A table may have come to lack columns.
             tokio::select! {
-                fitted = self.fit_each(&settings, |_| true) => fitted?,
+                fitted = self.fit_each(&settings) => fitted?,
                 () = signals.next() => return Ok(()),
             }
             self.something_is_left()?;

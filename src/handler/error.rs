@@ -226,9 +226,22 @@ impl HandlerError {
         Self::new(Class::RetryThenHalt, reason)
     }
 
+    /// A value that the record says is none of its type's: the code may say otherwise, and the session is as it was.
+    pub(crate) fn refused_text(
+        record: RecordId,
+        reason: impl Into<String>,
+        error: tokio_postgres::Error,
+    ) -> Self {
+        let mut this = Self::reject_at(record, reason).with_source(error);
+        this.0.cause = Some(Cause::by_handler(Class::Reject));
+        this
+    }
+
     /// The server, or a look at the catalogue, says that tables or columns are not what they were thought to be.
     pub(crate) fn is_of_the_schema(&self) -> bool {
         match self.sqlstate() {
+            // Somebody has looked closer.
+            Some(_) if self.0.class == Class::Reject => false,
             Some(code) => code.starts_with("42") || matches!(code, "22P03" | "0A000"),
             None => self.0.class == Class::RetryThenHalt,
         }

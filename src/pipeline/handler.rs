@@ -105,7 +105,7 @@ impl Handler for PipelineHandler {
             })?;
             self.router.note(&named);
         }
-        if self.router.growth.is_due() {
+        if self.router.waits_for_columns(batch) {
             return Err(HandlerError::retry("its table gets new columns first"));
         }
         self.sink.handle(batch, tx).await
@@ -113,7 +113,7 @@ impl Handler for PipelineHandler {
 
     fn prepare(&self, batch: &Batch) {
         // Whoever handles it asks for what is missing, and says what is wrong.
-        if self.router.missing(batch).is_empty() && !self.router.growth.is_due() {
+        if self.router.missing(batch).is_empty() && !self.router.waits_for_columns(batch) {
             self.sink.prepare(batch);
         }
     }
@@ -134,6 +134,15 @@ impl Router {
         let taking = taking(&self.sinks, topic);
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(topic.into(), taking.clone());
         Cow::Owned(taking)
+    }
+
+    /// Whether a table of these records gets columns first.
+    fn waits_for_columns(&self, batch: &Batch) -> bool {
+        self.growth.is_due()
+            && batch.parts.iter().any(|part| {
+                let sinks = self.of(&part.key.topic);
+                self.growth.concerns(sinks.iter().map(|&at| self.sinks[at].table.name.as_str()))
+            })
     }
 
     /// That each topic's table is known, where it is named by the topic.

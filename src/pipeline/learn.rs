@@ -162,6 +162,12 @@ impl Growth {
         !self.fields.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Whether these tables are to get columns: whoever writes another one goes on.
+    pub(crate) fn concerns<'a>(&self, mut tables: impl Iterator<Item = &'a str>) -> bool {
+        let fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
+        !fields.is_empty() && tables.any(|table| fields.iter().any(|(other, _)| other == table))
+    }
+
     /// They stay: whoever has noted them waits until he is ended.
     pub(crate) fn fields(&self) -> Vec<(String, Vec<Field>)> {
         self.fields.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+
 use super::evolve::{Evolution, Job};
 use super::file::{Evolve, SinkEntry};
 use super::learn::{self, Growth, Learned};
@@ -15,6 +17,13 @@ use crate::error::{Error, Result};
 
 /// Between two questions for a topic whose schema nobody knows yet.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Tables of new topics that are seen to side by side.
+const AT_ONCE: usize = 8;
+/// Once something else is ready, how long the next of them may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A sink of the file, topics of it that have one table, and what that is wanted to be.
+type Sight = (usize, Vec<String>, Job);
 
 /// As [`learn::learn`], of the topics of a table one by one.
 pub(super) async fn learn(template: &mut Template, entry: &SinkEntry, sink: &Sink, learned: &mut Learned) {
@@ -65,13 +74,9 @@ impl Pipeline {
         if self.sinks.is_empty() { self.nothing_left_out() } else { Ok(()) }
     }
 
-    /// Makes the tables that are named by topics fit, those of topics of which `concerns` says so.
-    pub(super) async fn fit_each(
-        &mut self,
-        settings: &PartialConfig,
-        concerns: impl Fn(&str) -> bool,
-    ) -> Result<()> {
-        let mut jobs = Vec::new();
+    /// Tables that are named by topics, of topics of which `concerns` says so.
+    fn sights(&self, concerns: impl Fn(&str) -> bool) -> Vec<Sight> {
+        let mut sights = Vec::new();
         for (made, sink) in self.entries.iter().zip(&*self.sinks) {
             if self.is_named_by_topics(made) && made.entry.topic.0.iter().any(|topic| concerns(topic)) {
                 // Where nothing is to be done about it, it is looked at all the same: at the first batch one that is missing
@@ -81,26 +86,91 @@ impl Pipeline {
                     other => other,
                 };
                 let topics = sink.topics.iter().filter(|topic| concerns(topic)).cloned().collect();
-                jobs.push((made.at, topics, Job { evolve, ..sink.job.clone() }));
+                sights.push((made.at, topics, Job { evolve, ..sink.job.clone() }));
             }
         }
-        if jobs.is_empty() {
+        sights
+    }
+
+    fn evolution(&self, settings: &PartialConfig) -> Result<Evolution> {
+        let config = self.settings(settings.clone())?.finish()?;
+        Evolution::new(&config, Arc::clone(&self.missing))
+    }
+
+    /// Makes the tables that are named by topics fit, one after the other.
+    pub(super) async fn fit_each(&mut self, settings: &PartialConfig) -> Result<()> {
+        let sights = self.sights(|_| true);
+        if sights.is_empty() {
             return Ok(());
         }
-        let config = self.settings(settings.clone())?.finish()?;
-        let evolution = Evolution::new(&config, Arc::clone(&self.missing))?;
-        let all: Vec<Job> = jobs.iter().map(|(.., job)| job.clone()).collect();
+        let evolution = self.evolution(settings)?;
+        let all: Vec<Job> = sights.iter().map(|(.., job)| job.clone()).collect();
         if evolution.fit(&all).await.is_ok() {
             return Ok(());
         }
         let mut left = Vec::new();
-        for (at, topics, job) in jobs {
+        for (at, topics, job) in sights {
             if let Err(error) = evolution.fit(&[job]).await {
                 left.push((at, topics, error.report()));
             }
         }
         self.leave_out(left);
         self.compile()
+    }
+
+    /// The same of topics that are new, side by side: what waits for the lock of one table holds up none of the others, nor
+    /// what has grown. The answer is which topics are put off for that.
+    async fn fit_newcomers(
+        &mut self,
+        settings: &PartialConfig,
+        growth: &Growth,
+        concerns: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
+        let sights = self.sights(concerns);
+        if sights.is_empty() {
+            return Ok(Vec::new());
+        }
+        let evolution = self.evolution(settings)?;
+        let mut ends: Vec<Option<Result<()>>> = sights.iter().map(|_| None).collect();
+        let fits = sights.iter().enumerate().map(|(place, (.., job))| {
+            let evolution = &evolution;
+            async move { (place, evolution.fit(std::slice::from_ref(job)).await) }
+        });
+        let mut fits = std::pin::pin!(futures_util::stream::iter(fits).buffer_unordered(AT_ONCE));
+        let mut is_awaited = growth.is_due();
+        loop {
+            tokio::select! {
+                biased;
+                ended = fits.next() => {
+                    let Some((place, fitted)) = ended else { break };
+                    is_awaited |= fitted.is_ok();
+                    ends[place] = Some(fitted);
+                }
+                () = growth.notify.notified(), if !is_awaited => {
+                    // It is for who comes after this.
+                    growth.notify.notify_one();
+                    is_awaited = true;
+                }
+                () = tokio::time::sleep(GRACE), if is_awaited => break,
+            }
+        }
+        let (mut left, mut put_off) = (Vec::new(), Vec::new());
+        for ((at, topics, _), end) in sights.into_iter().zip(ends) {
+            match end {
+                Some(Ok(())) => {}
+                Some(Err(error)) => left.push((at, topics, error.report())),
+                None => put_off.extend(topics),
+            }
+        }
+        self.leave_out(left);
+        let mut templates = self.templates.to_vec();
+        for topic in &put_off {
+            let taking = templates.iter_mut().filter(|template| template.takes(topic));
+            taking.for_each(|template| template.put_off(topic, "its table is still seen to".to_owned()));
+        }
+        self.make_of(templates);
+        self.compile()?;
+        Ok(put_off)
     }
 
     /// Until a worker is to begin anew: there are new columns, or a topic is new, and its table can be written. Meanwhile the
@@ -127,8 +197,9 @@ impl Pipeline {
             self.grow();
             self.compile()?;
             self.learn_of(false).await?;
-            self.fit_each(settings, |topic| newcomers.iter().any(|(new, _)| new == topic)).await?;
-            waits = false;
+            let is_new = |topic: &str| newcomers.iter().any(|(new, _)| new == topic);
+            let put_off = self.fit_newcomers(settings, growth, is_new).await?;
+            waits = !put_off.is_empty();
             let mut is_ready = growth.is_due();
             for (topic, since) in &newcomers {
                 let left = self.templates.iter().find_map(|template| template.left(topic)).cloned();
@@ -137,6 +208,8 @@ impl Pipeline {
                         tracing::info!(topic, "a topic is new: the worker begins anew, with its table");
                         is_ready = true;
                     }
+                    // For a lock it waits as long as it takes.
+                    Some(left) if !left.is_final && put_off.contains(topic) => {}
                     Some(left) if left.is_final => growth.refuse(topic, left.why),
                     Some(left) => {
                         let patience = self.registry.as_ref().map_or(AGAIN, |schemas| schemas.patience());
@@ -251,7 +324,7 @@ mod tests {
             pipeline.compile().unwrap();
             pipeline.learn().await.unwrap();
             assert_eq!(tables(&pipeline), ["shop.good", "shop.lost"]);
-            pipeline.fit_each(&settings, |_| true).await.unwrap();
+            pipeline.fit_each(&settings).await.unwrap();
             assert_eq!(tables(&pipeline), ["shop.good"], "{evolve}");
             assert!(why(&pipeline, "s.lost").1.contains("shop"), "{evolve}");
         }

@@ -1,7 +1,6 @@
 //! Arrays of one dimension.
 
 use bytes::{BufMut, BytesMut};
-use tokio_postgres::types::Type;
 
 use super::target::{Defect, Kind, Put, Target, Written};
 use super::value::{ToColumn, put_field};
@@ -14,7 +13,7 @@ pub(crate) fn put<T: ToColumn>(
     out: &mut BytesMut,
 ) -> Put {
     match &target.element {
-        Some(element) if target.kind == Kind::Input => put_literal(values, element, out),
+        Some(element) if target.kind == Kind::Input => put_literal(values, element, target.delimiter, out),
         Some(element) => put_binary(values, element, out),
         None => Err(Defect::Mismatch("an array")),
     }
@@ -46,8 +45,12 @@ fn put_binary<T: ToColumn>(
 }
 
 /// As the server's input function reads it, each element in quotes.
-fn put_literal<T: ToColumn>(values: impl Iterator<Item = T>, element: &Target, out: &mut BytesMut) -> Put {
-    let delimiter = if element.ty == Type::BOX { b';' } else { b',' };
+fn put_literal<T: ToColumn>(
+    values: impl Iterator<Item = T>,
+    element: &Target,
+    delimiter: u8,
+    out: &mut BytesMut,
+) -> Put {
     let mut text = BytesMut::new();
     out.put_u8(b'{');
     for (place, value) in values.enumerate() {

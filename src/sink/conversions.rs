@@ -56,7 +56,7 @@ pub(crate) const LINES: &[Line] = &[
     },
     Line {
         kinds: &[Kind::Text],
-        types: "`text`, `varchar`, `char(n)`, `name`, `citext`, enums",
+        types: "`text`, `varchar`, `char(n)`, `citext`, enums",
         number: "its digits as they came",
         text: "as it is",
         notes: "U+0000: see `Table::nul`",

@@ -63,8 +63,8 @@ pub(crate) enum Kind {
     Inet,
     Cidr,
     Array,
-    /// Everything else, and arrays of it: the text, for the server's own input function. Also `xml`, whose binary format
-    /// would be read in the encoding that the document declares.
+    /// Everything else, and arrays of it: the text, for the server's own input function. Also `name`, which is cut as its text
+    /// is, and `xml`, whose binary format would be read in the encoding that the document declares.
     Input,
     /// What would be [`Input`](Self::Input), if [`Table::binary`](super::Table::binary) names the column: only through
     /// [`Sql`](super::Sql).
@@ -81,7 +81,7 @@ impl Kind {
             Type::FLOAT4 => return Self::Float4,
             Type::FLOAT8 => return Self::Float8,
             Type::NUMERIC => return Self::Numeric,
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => return Self::Text,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR => return Self::Text,
             Type::BYTEA => return Self::Bytea,
             Type::UUID => return Self::Uuid,
             Type::DATE => return Self::Date,
@@ -98,6 +98,7 @@ impl Kind {
         match ty.kind() {
             PgKind::Enum(_) => Self::Text,
             PgKind::Domain(base) => Self::of(base),
+            PgKind::Array(_) if is_vector(ty) => Self::Input,
             PgKind::Array(element) if Self::of(element) == Self::Input => Self::Input,
             PgKind::Array(_) => Self::Array,
             _ if ty.name() == "citext" => Self::Text,
@@ -139,6 +140,10 @@ impl Kind {
     }
 }
 
+fn is_vector(ty: &Type) -> bool {
+    matches!(*ty, Type::INT2_VECTOR | Type::OID_VECTOR)
+}
+
 /// How a column's values are encoded.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -148,6 +153,8 @@ pub struct Target {
     pub(crate) bytea: Bytea,
     /// Of an array.
     pub(crate) element: Option<Box<Target>>,
+    /// What stands between its elements where they are text.
+    pub(crate) delimiter: u8,
 }
 
 impl Target {
@@ -157,6 +164,8 @@ impl Target {
             base = inner;
         }
         let element = match base.kind() {
+            // Arrays to the catalogue, but not to their input functions.
+            PgKind::Array(_) if is_vector(base) => None,
             PgKind::Array(element) => Some(Box::new(Self::new(element.clone(), how))),
             _ => None,
         };
@@ -165,7 +174,9 @@ impl Target {
             Kind::Input if how.binary => Kind::Other,
             kind => kind,
         };
-        Self { kind, ty, nul: how.nul, bytea: how.bytea, element }
+        let is_box = element.as_ref().is_some_and(|element| element.ty == Type::BOX);
+        let delimiter = if is_box { b';' } else { b',' };
+        Self { kind, ty, nul: how.nul, bytea: how.bytea, element, delimiter }
     }
 }
 

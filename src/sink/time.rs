@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::target::{Defect, Put, Written};
 
 /// From 4714-11-24 BC to the end of the year 5874897, in days since 2000 (`DATETIME_MIN_JULIAN`, `DATE_END_JULIAN`).
-const RANGE_DAYS: Range<i64> = -2_451_545..2_145_031_949;
+pub(super) const RANGE_DAYS: Range<i64> = -2_451_545..2_145_031_949;
 
 /// Days from 1970-01-01 to 2000-01-01, from which Postgres counts.
 const EPOCH_DAYS: i64 = 10_957;
@@ -23,11 +23,11 @@ const NO_OFFSET: Defect =
 const FOREIGN_OFFSET: Defect = Defect::Invalid(
     "a time with an offset from UTC for a column without time zone: which of the two times is meant?",
 );
-const OUT_OF_RANGE: Defect = Defect::Invalid("out of the range of its type");
+pub(super) const OUT_OF_RANGE: Defect = Defect::Invalid("out of the range of its type");
 
 /// From 4714-11-24 BC to the end of the year 294276, in microseconds since 2000 (`MIN_TIMESTAMP`, `END_TIMESTAMP` in
 /// PostgreSQL's `timestamp.h`).
-const RANGE_US: Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
+pub(super) const RANGE_US: Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
 pub(crate) fn put_timestamp_ms(ms: i64, out: &mut BytesMut) -> Put {
     let us = ms.checked_mul(1_000).and_then(|us| us.checked_sub(EPOCH_US));

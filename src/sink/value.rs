@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::buffer::KEPT;
 use super::target::{Defect, Kind, Put, Target, Written};
-use super::{array, json, number, text, time};
+use super::{array, json, number, sent, text, time};
 
 /// A value that goes into a column.
 ///
@@ -95,9 +95,10 @@ impl<T: ToSql> ToColumn for Sql<T> {
         if target.kind == Kind::Input {
             return Err(Defect::Binary(std::any::type_name::<T>()));
         }
+        let start = out.len();
         match self.0.to_sql_checked(&target.ty, out) {
             Ok(IsNull::Yes) => Ok(Written::Null),
-            Ok(IsNull::No) => Ok(Written::Value),
+            Ok(IsNull::No) => sent::check(target.kind, &out[start..]).map(|()| Written::Value),
             Err(error) if error.is::<WrongType>() => Err(Defect::Mismatch(std::any::type_name::<T>())),
             Err(_) => Err(Defect::Invalid("a value that its Rust type cannot encode")),
         }

@@ -2,8 +2,8 @@
 
 use tokio_postgres::types::Type;
 
-use super::Found;
 use super::facts::{ConstraintKind, Facts};
+use super::found::Found;
 use crate::sink::plan::Column;
 use crate::sink::table::{Mode, Table};
 use crate::sink::target::Kind;
@@ -110,6 +110,12 @@ pub(super) fn facts(table: &Table, facts: &Facts) -> Result<(), String> {
         return Err(format!(
             "a publication sends the updates and deletions of {nameless}, which has no replica identity: give it a primary key, \
              or ALTER TABLE {nameless} REPLICA IDENTITY FULL"
+        ));
+    }
+    if let Some((publication, of)) = facts.filtered.as_ref().filter(|_| table.mode.is_keyed()) {
+        return Err(format!(
+            "publication {publication} sends the updates and deletions of {of}, and its columns, or its WHERE, do not go with the \
+             table's replica identity: all columns of that must be sent, and no others be asked for"
         ));
     }
     if let Some(foreign) = facts.relatives.foreign_heirs.first().filter(|_| table.mode.is_keyed()) {

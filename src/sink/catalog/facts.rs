@@ -226,6 +226,8 @@ pub(crate) struct Facts {
     pub(crate) foreign: Vec<String>,
     /// A publication sends its updates, or those of this partition, by a replica identity that it has not.
     pub(crate) nameless: Option<String>,
+    /// A publication whose condition or columns do not go with a replica identity, and the table that has it.
+    pub(crate) filtered: Option<(String, String)>,
     /// Where columns get their values from that are not given.
     pub(crate) numbers: Vec<Number>,
     /// The table and its relatives, by object id.

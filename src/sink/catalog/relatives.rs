@@ -4,7 +4,8 @@
 use tokio_postgres::Row;
 
 /// By which columns it, the tables above it and its partitions are divided ('' for an expression); what only partitions
-/// declare NOT NULL; who inherits from it, and which of these are foreign tables; whether a constraint of theirs waits.
+/// declare NOT NULL; who inherits from it, and which of these are foreign tables; whether a constraint of theirs waits; which
+/// could, and do not.
 pub(super) const RELATIVES: &str = "\
     WITH RECURSIVE itself AS (SELECT pg_catalog.to_regclass($1) AS oid), \
     heirs AS ( \
@@ -26,7 +27,11 @@ pub(super) const RELATIVES: &str = "\
     ARRAY(SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM heirs \
         JOIN pg_catalog.pg_class AS c ON c.oid = heirs.oid AND c.relkind = 'f' ORDER BY 1), \
     EXISTS (SELECT FROM heirs JOIN pg_catalog.pg_constraint AS o ON heirs.oid IN (o.conrelid, o.confrelid) \
-        WHERE o.condeferred)";
+        WHERE o.condeferred), \
+    ARRAY(SELECT DISTINCT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.conname) \
+        FROM heirs JOIN pg_catalog.pg_constraint AS o ON heirs.oid IN (o.conrelid, o.confrelid) \
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace \
+        WHERE o.condeferrable AND NOT o.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1)";
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Relatives {
@@ -39,6 +44,8 @@ pub(crate) struct Relatives {
     pub(crate) foreign_heirs: Vec<String>,
     /// A constraint of theirs waits for COMMIT.
     pub(crate) heirs_wait: bool,
+    /// Constraints of theirs that could wait, and do not; quoted and qualified.
+    pub(crate) heirs_immediate: Vec<String>,
 }
 
 impl Relatives {
@@ -49,6 +56,7 @@ impl Relatives {
             heirs: row.get(2),
             foreign_heirs: row.get(3),
             heirs_wait: row.get(4),
+            heirs_immediate: row.get(5),
         }
     }
 }
