@@ -136,7 +136,7 @@ impl Pipeline {
             let evolution = &evolution;
             async move { (place, evolution.fit(std::slice::from_ref(job)).await) }
         });
-        let mut fits = std::pin::pin!(futures_util::stream::iter(fits).buffer_unordered(AT_ONCE));
+        let mut fits = Box::pin(futures_util::stream::iter(fits).buffer_unordered(AT_ONCE));
         let mut is_awaited = growth.is_due();
         loop {
             tokio::select! {
@@ -154,6 +154,7 @@ impl Pipeline {
                 () = tokio::time::sleep(GRACE), if is_awaited => break,
             }
         }
+        drop(fits);
         let (mut left, mut put_off) = (Vec::new(), Vec::new());
         for ((at, topics, _), end) in sights.into_iter().zip(ends) {
             match end {
@@ -406,7 +407,12 @@ mod tests {
         let (mut pipeline, growth) = made().await;
         let (sink, field) = (
             Arc::clone(&pipeline.sinks),
-            Field { name: "m".to_owned(), path: path::Path::field("m"), sql_type: "text".to_owned(), not_null: false },
+            Field {
+                name: "m".to_owned(),
+                path: path::Path::field("m"),
+                sql_type: "text".to_owned(),
+                not_null: false,
+            },
         );
         let more = async {
             waits_for_lock().await;

@@ -361,7 +361,7 @@ impl Care {
 #[cfg(test)]
 mod tests {
     use super::super::catalog::facts::{Index, Trigger};
-    use super::super::catalog::lookers::Looker;
+    use super::super::catalog::lookers::{Looker, LookingDefault};
     use super::*;
 
     fn intent(mode: Mode) -> Intent<'static> {
@@ -507,6 +507,35 @@ mod tests {
         let care = of(Mode::Update, heirs.clone());
         assert!(care.always.is_some() && care.deferred == [ALL]);
         assert_eq!(of(Mode::Append, heirs), Care::default(), "nothing is inserted there");
+    }
+
+    #[test]
+    fn a_default_that_looks_has_rows_written_one_by_one_where_it_is_taken() {
+        let of = |mode, column: &str| {
+            let one = LookingDefault { column: column.to_owned(), function: "f".to_owned() };
+            Care::new(&intent(mode), &Facts { looking_defaults: vec![one], ..Facts::default() }).always
+        };
+        for mode in [Mode::Append, Mode::InsertIgnore, Mode::Upsert] {
+            assert!(of(mode, "n").is_some_and(|why| why.contains("column n calls f")), "{mode:?}");
+            assert_eq!(of(mode, "email"), None, "it is given");
+        }
+        assert_eq!(of(Mode::Update, "n"), None);
+    }
+
+    #[test]
+    fn an_index_has_room_for_all_of_its_columns() {
+        assert_eq!((long_from(1), long_from(2)), (LONG, LONG));
+        for columns in 1..=32 {
+            assert!(columns * (long_from(columns) + BESIDE_VALUE) + BESIDE_ROW <= MOST_OF_INDEX, "{columns}");
+        }
+        let covers = Index { covered: vec!["email".to_owned()], ..index("t_pkey", &["id"]) };
+        let care = Care::new(&intent(Mode::Upsert), &Facts { indexes: vec![covers], ..Facts::default() });
+        assert_eq!((care.long, care.long_from), (vec![1], LONG));
+        // One that is spelled in several ways is written, and deleted.
+        let numeric = Intent { exact: &[false, true, true], is_long: &|_| true, ..intent(Mode::Upsert) };
+        let facts = Facts { indexes: vec![index("t_pkey", &["id"])], ..Facts::default() };
+        let care = Care::new(&numeric, &facts);
+        assert_eq!((care.long, care.long_key), (vec![0], vec![0]));
     }
 
     #[test]

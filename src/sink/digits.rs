@@ -19,7 +19,7 @@ impl Digits {
     /// Of a type's modifier, if it has one.
     pub(crate) fn of(modifier: i32) -> Option<Self> {
         let packed = modifier.checked_sub(HEADER).filter(|packed| *packed >= 0)?;
-        Some(Self { precision: packed >> 16 & 0xFFFF, scale: ((packed & 0x7FF) ^ 0x400) - 0x400 })
+        Some(Self { precision: (packed >> 16) & 0xFFFF, scale: ((packed & 0x7FF) ^ 0x400) - 0x400 })
     }
 
     /// Looks at a number in binary.
@@ -41,7 +41,8 @@ impl Digits {
         });
         let Some(leading) = digits.clone().position(|digit| digit > 0) else { return Ok(()) };
         // Of the first digit, and of the first one that there is room for.
-        let exponent = 4 * i32::from(i16::from_be_bytes([high, low])) + 3 - i32::try_from(leading).unwrap_or(0);
+        let exponent =
+            4 * i32::from(i16::from_be_bytes([high, low])) + 3 - i32::try_from(leading).unwrap_or(0);
         let room = self.precision - self.scale - 1;
         if exponent < room {
             return Ok(());
@@ -62,7 +63,7 @@ mod tests {
     use crate::sink::numeric::put_text;
 
     fn fits(precision: i32, scale: i32, text: &str) -> bool {
-        let digits = Digits::of((precision << 16 | scale & 0x7FF) + HEADER).unwrap();
+        let digits = Digits::of(((precision << 16) | (scale & 0x7FF)) + HEADER).unwrap();
         assert_eq!(digits, Digits { precision, scale });
         let mut out = BytesMut::new();
         put_text(text, &mut out).unwrap();
@@ -72,7 +73,12 @@ mod tests {
     #[test]
     fn a_number_fits_if_its_digits_do_once_they_are_rounded() {
         for (precision, scale, good, bad) in [
-            (3, 1, &["99.9", "99.94999", "-99.9", "0", "0.04", "NaN", "1e-30"][..], &["100", "99.95", "-99.951", "1e30"][..]),
+            (
+                3,
+                1,
+                &["99.9", "99.94999", "-99.9", "0", "0.04", "NaN", "1e-30"][..],
+                &["100", "99.95", "-99.951", "1e30"][..],
+            ),
             (4, 0, &["9999", "9999.4", "1"], &["10000", "9999.5", "Infinity"]),
             (10, 2, &["12345678.99", "99999999.994"], &["123456789", "99999999.995", "-Infinity"]),
             (2, 4, &["0.0099", "0.00994"], &["0.01", "0.00995"]),

@@ -13,8 +13,9 @@ pub(super) fn check(kind: Kind, bytes: &[u8]) -> Result<(), Defect> {
     let is_good = match kind {
         Kind::Text if bytes.contains(&0) => return Err(Defect::Nul),
         Kind::Text if std::str::from_utf8(bytes).is_err() => return Err(Defect::Invalid("not UTF-8")),
-        Kind::Timestamp | Kind::Timestamptz => number()
-            .map_or(true, |us| RANGE_US.contains(&us) || is_infinite(us, i64::MIN, i64::MAX)),
+        Kind::Timestamp | Kind::Timestamptz => {
+            number().map_or(true, |us| RANGE_US.contains(&us) || is_infinite(us, i64::MIN, i64::MAX))
+        }
         Kind::Date => <[u8; 4]>::try_from(bytes).map(i32::from_be_bytes).map_or(true, |days| {
             let days = i64::from(days);
             RANGE_DAYS.contains(&days) || is_infinite(days, i32::MIN.into(), i32::MAX.into())

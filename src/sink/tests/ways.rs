@@ -29,24 +29,24 @@ const TYPES: [(&str, &[&str]); 9] = [
             "timestamptz",
         ],
     ),
-    ("`real`, `double precision`", &["float4", "float8"]),
+    ("`real`, `double precision`, `numeric(p,s)`", &["float4", "float8", "numeric(9,2)"]),
     ("`text`, `varchar`, `char(n)` by a collation that is not deterministic", &["text COLLATE loose"]),
-    (
-        "`numeric(p,s)`, `time(p)`, `timestamp(p)`, `timestamptz(p)`",
-        &["numeric(9,2)", "time(3)", "timestamp(3)", "timestamptz(3)"],
-    ),
-    ("enums, `citext`, `name`, `bpchar` without a length", &["mood", "citext", "name", "bpchar"]),
+    ("`time(p)`, `timestamp(p)`, `timestamptz(p)`", &["time(3)", "timestamp(3)", "timestamptz(3)"]),
+    ("enums, `citext`, `bpchar` without a length", &["mood", "citext", "bpchar"]),
     (
         "`interval`, `inet`, `cidr`, `jsonb`, arrays",
         &["interval", "inet", "cidr", "jsonb", "int[]", "text[]"],
     ),
     ("domains", &["whole", "word"]),
     ("`json`", &["json"]),
-    ("ranges, `bit`, `money`, and what else the server reads", &["int4range", "bit(3)", "money", "macaddr"]),
+    (
+        "ranges, `bit`, `money`, `name`, and what else the server reads",
+        &["int4range", "bit(3)", "money", "name", "macaddr"],
+    ),
 ];
 
 /// What a table `t (id, v, n)` with the key `id` has besides; `n` is not written.
-const TABLES: [(&str, &str); 16] = [
+const TABLES: [(&str, &str); 17] = [
     ("nothing but its key; checks; foreign keys to other tables; indexes", ""),
     ("a generated column", "ALTER TABLE t ADD g int GENERATED ALWAYS AS (v + 1) STORED"),
     ("an index with an expression or a predicate", "CREATE INDEX ON t ((v + 1))"),
@@ -70,6 +70,10 @@ const TABLES: [(&str, &str); 16] = [
     ),
     ("a foreign key to itself", "ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES t (id)"),
     ("a check that calls a function which is not `IMMUTABLE`", "ALTER TABLE t ADD CHECK (looks(v))"),
+    (
+        "a default, not written, that calls a function which is not `IMMUTABLE`",
+        "ALTER TABLE t ALTER n SET DEFAULT made()",
+    ),
     ("tables that inherit from it", "CREATE TABLE heir () INHERITS (t)"),
     (
         "foreign keys from other tables to other columns",
@@ -81,7 +85,8 @@ const BEFORE: &str = "CREATE EXTENSION citext; CREATE TYPE mood AS ENUM ('sad', 
      CREATE DOMAIN word AS text; \
      CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
      CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
-     CREATE FUNCTION looks(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT true'";
+     CREATE FUNCTION looks(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT true'; \
+     CREATE FUNCTION made() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now()'";
 
 impl Place {
     /// How the rows of a table go; `None`: it is refused.

@@ -424,7 +424,11 @@ const CASES: [Case; 43] = [
     },
 ];
 
-pub(super) async fn run(database: &Database, case: &Case, cuts: &[usize]) -> TestResult<(Outcome, Vec<String>)> {
+pub(super) async fn run(
+    database: &Database,
+    case: &Case,
+    cuts: &[usize],
+) -> TestResult<(Outcome, Vec<String>)> {
     database.execute(&format!("DROP SCHEMA public CASCADE; CREATE SCHEMA public; {}", case.sql)).await?;
     let sink = TableSink::json((case.table)());
     let outcome = Rehearsal::new(database).await?.apply(&sink, case.records, cuts).await?;

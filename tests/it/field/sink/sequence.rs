@@ -24,7 +24,8 @@ const KEYS: [Key; 13] = [
     Key { sql: "text", values: [r#""a""#, r#""A""#, r#""b""#, r#""a ""#] },
     Key { sql: "varchar(3)", values: [r#""a""#, r#""ab ""#, r#""ab     ""#, r#""abcd""#] },
     Key { sql: "char(3)", values: [r#""a""#, r#""a ""#, r#""A""#, r#""a   ""#] },
-    Key { sql: "citext", values: [r#""a""#, r#""A""#, r#""b""#, r#""B""#] },
+    // It is in no search path.
+    Key { sql: "ext.citext", values: [r#""a""#, r#""A""#, r#""b""#, r#""B""#] },
     Key { sql: "text COLLATE nocase", values: [r#""a""#, r#""A""#, r#""b""#, r#""B""#] },
     Key { sql: "numeric", values: ["1", "1.0", "2", r#""NaN""#] },
     Key { sql: "numeric(4,1)", values: ["1.04", "1.0", "2", "123456"] },
@@ -121,6 +122,10 @@ struct Shape {
     /// A number from a domain's default.
     numbered: bool,
     default: bool,
+    /// A default that counts the table's rows; whether its function is declared STABLE.
+    counts: Option<bool>,
+    /// The key's index has a column beside.
+    covers: bool,
     generated: bool,
     partitioned: bool,
     /// It is a partition itself, by a column that is not of its key.
@@ -189,11 +194,13 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let third = (rarely(), any::<bool>(), rarely(), rarely(), any::<bool>(), any::<bool>());
     let sometimes = || prop::bool::weighted(0.3);
     let fourth = (sometimes(), sometimes(), sometimes(), sometimes(), any::<bool>());
-    (first, second, third, fourth).prop_map(|(first, second, third, fourth)| {
+    let fifth = (prop::option::weighted(0.1, any::<bool>()), sometimes());
+    (first, second, third, fourth, fifth).prop_map(|(first, second, third, fourth, fifth)| {
         let (mode, key, index_collates, unique, trigger, kids, version) = first;
         let (check, not_null, parent, own) = second;
         let (identity, default, generated, partitioned, straight, keeps) = third;
         let (numbered, attached, key_check, key_parent, bare) = fourth;
+        let (counts, covers) = fifth;
         let mut shape = Shape {
             mode,
             key,
@@ -208,6 +215,8 @@ fn shapes() -> impl Strategy<Value = Shape> {
             identity,
             numbered,
             default,
+            counts,
+            covers,
             generated,
             partitioned,
             attached,
@@ -299,12 +308,16 @@ impl Shape {
         if self.default {
             columns.push("d int DEFAULT 7".to_owned());
         }
+        if self.counts.is_some() {
+            columns.push("c bigint DEFAULT s.count_t()".to_owned());
+        }
         if self.generated {
             columns.push("g int GENERATED ALWAYS AS (100 / (v - 50)) STORED".to_owned());
         }
         let names = self.names().join(", ");
         if !self.index_collates {
-            columns.push(format!("PRIMARY KEY ({names})"));
+            let covers = if self.covers { " INCLUDE (note)" } else { "" };
+            columns.push(format!("PRIMARY KEY ({names}){covers}"));
         }
         if self.own {
             columns.push("own ".to_owned() + self.key[0].sql + " REFERENCES s.t");
@@ -313,6 +326,13 @@ impl Shape {
         let mut sql = String::new();
         if self.numbered {
             sql += "CREATE SEQUENCE s.seq; CREATE DOMAIN s.num AS bigint DEFAULT nextval('s.seq');";
+        }
+        if let Some(is_stable) = self.counts {
+            let stable = if is_stable { "STABLE" } else { "VOLATILE" };
+            sql += &format!(
+                "CREATE FUNCTION s.count_t() RETURNS bigint {stable} LANGUAGE plpgsql AS \
+                 'BEGIN RETURN (SELECT count(*) FROM s.t); END';"
+            );
         }
         if self.key_parent {
             let [first, second, ..] = self.key[0].values.map(literal);
@@ -604,7 +624,7 @@ fn s1_any_cut_gives_the_same() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let database = runtime.block_on(async {
         let database = Postgres::shared().await?.fresh_database("sequence").await?;
-        let sql = "CREATE EXTENSION citext; CREATE TYPE mood AS ENUM ('sad', 'glad'); \
+        let sql = "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE TYPE mood AS ENUM ('sad', 'glad'); \
                    CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
         database.execute(sql).await?;
         not_durable(&database).await?;
