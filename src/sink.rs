@@ -193,7 +193,8 @@ impl TableSink {
     async fn write(&self, rows: &EncodedBatch, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
         let concern = self.doubts.concern(batch);
         if concern.text {
-            return reading::write(&rows.plan, &rows.encoded, batch, tx).await;
+            // Boxed: it is rare, and would be part of every batch's future.
+            return Box::pin(reading::write(&rows.plan, &rows.encoded, batch, tx)).await;
         }
         if rows.row_by_row || concern.which {
             return each::write(&rows.plan, &rows.encoded, batch, tx).await;

@@ -12,6 +12,9 @@ pub(crate) mod numbers;
 mod published;
 pub(crate) mod relatives;
 
+use std::future::Future;
+use std::pin::Pin;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -82,6 +85,8 @@ struct Seen {
     mark_below: Option<i64>,
 }
 
+type Answers = Result<Option<Seen>, HandlerError>;
+
 /// `writer`: what of all that writes to the table, in this process.
 async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, Facts), HandlerError> {
     let misfit = |what: String| HandlerError::fatal(format!("table {}: {what}", table.name));
@@ -96,8 +101,13 @@ async fn read_table(table: &Table, writer: &str, tx: &Tx) -> Result<(TablePlan, 
     build::plan(table, writer, seen, types).map_err(misfit)
 }
 
-/// Asks all questions; `None` if there is no such table.
-async fn see(table: &Table, tx: &Tx) -> Result<Option<Seen>, HandlerError> {
+/// Asks all questions; `None` if there is no such table. Boxed: so many questions at once make a large future, which would
+/// be part of every sink's.
+fn see<'a>(table: &'a Table, tx: &'a Tx) -> Pin<Box<dyn Future<Output = Answers> + Send + 'a>> {
+    Box::pin(ask(table, tx))
+}
+
+async fn ask(table: &Table, tx: &Tx) -> Answers {
     let name: [&(dyn ToSql + Sync); 1] = [&table.name];
     let kin = Kin::read(&table.name, tx).await?;
     let question = kin.all_parameters(&table.name);
