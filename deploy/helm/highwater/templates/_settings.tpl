@@ -28,13 +28,14 @@
 {{- add (include "highwater.mebibytes" (.Values.worker.settings.buffer_budget | default "96MiB" | toString)) .Values.worker.memoryBesideBudget -}}
 {{- end -}}
 
-{{/* Where a database is, as variables: (list database "worker") */}}
+{{/* Where a database is, as variables: (list database "worker"); that of "evolve" is a worker's second one. */}}
 {{- define "highwater.databaseEnv" -}}
 {{- $database := index . 0 -}}
 {{- $what := index . 1 -}}
+{{- $setting := ternary "EVOLVE" "POSTGRES" (eq $what "evolve") -}}
 {{- if and $database.url $database.urlSecret.name }}{{ fail (printf "%s.database has url and urlSecret: one of them" $what) }}{{ end -}}
 {{- if not (or $database.url $database.urlSecret.name) }}{{ fail (printf "%s.database is missing: url (without a password), or urlSecret" $what) }}{{ end -}}
-- name: HIGHWATER_POSTGRES_URL
+- name: HIGHWATER_{{ $setting }}_URL
 {{- if $database.url }}
   value: {{ $database.url | quote }}
 {{- else }}
@@ -42,9 +43,14 @@
     secretKeyRef: {{ toJson $database.urlSecret }}
 {{- end }}
 {{- if $database.passwordSecret.name }}
-- name: HIGHWATER_POSTGRES_PASSWORD_FILE
-  value: /etc/highwater/postgres/password
+- name: HIGHWATER_{{ $setting }}_PASSWORD_FILE
+  value: {{ include "highwater.databaseFolder" $what }}/password
 {{- end }}
+{{- end -}}
+
+{{/* The folder of a database's password; its certificates are beside it, in -tls. */}}
+{{- define "highwater.databaseFolder" -}}
+/etc/highwater/{{ ternary "evolve" "postgres" (eq . "evolve") }}
 {{- end -}}
 
 {{/* Its files: (list database "worker"), whose volumes are worker-password and worker-tls. */}}
@@ -52,12 +58,12 @@
 {{- $database := index . 0 -}}
 {{- if $database.passwordSecret.name }}
 - name: {{ index . 1 }}-password
-  mountPath: /etc/highwater/postgres
+  mountPath: {{ include "highwater.databaseFolder" (index . 1) }}
   readOnly: true
 {{- end }}
 {{- if $database.tlsSecret }}
 - name: {{ index . 1 }}-tls
-  mountPath: /etc/highwater/postgres-tls
+  mountPath: {{ include "highwater.databaseFolder" (index . 1) }}-tls
   readOnly: true
 {{- end }}
 {{- end -}}
@@ -78,6 +84,15 @@
     secretName: {{ $database.tlsSecret }}
     defaultMode: 0440
 {{- end }}
+{{- end -}}
+
+{{/* Whether the owner's address was given, with which the tables of a pipeline grow; one that is half there is refused. */}}
+{{- define "highwater.evolves" -}}
+{{- $database := .Values.evolve.database -}}
+{{- if or $database.url $database.urlSecret.name $database.passwordSecret.name $database.tlsSecret -}}
+{{- if not .Values.worker.pipeline }}{{ fail "evolve.database is for worker.pipeline alone: no program uses it" }}{{ end -}}
+yes
+{{- end -}}
 {{- end -}}
 
 {{- define "highwater.kafkaEnv" -}}
