@@ -33,8 +33,8 @@
 {{- $database := index . 0 -}}
 {{- $what := index . 1 -}}
 {{- $setting := ternary "EVOLVE" "POSTGRES" (eq $what "evolve") -}}
-{{- if and $database.url $database.urlSecret.name }}{{ fail (printf "%s.database has url and urlSecret: one of them" $what) }}{{ end -}}
-{{- if not (or $database.url $database.urlSecret.name) }}{{ fail (printf "%s.database is missing: url (without a password), or urlSecret" $what) }}{{ end -}}
+{{- if and $database.url ($database.urlSecret).name }}{{ fail (printf "%s.database has url and urlSecret: one of them" $what) }}{{ end -}}
+{{- if not (or $database.url ($database.urlSecret).name) }}{{ fail (printf "%s.database is missing: url (without a password), or urlSecret" $what) }}{{ end -}}
 - name: HIGHWATER_{{ $setting }}_URL
 {{- if $database.url }}
   value: {{ $database.url | quote }}
@@ -42,7 +42,7 @@
   valueFrom:
     secretKeyRef: {{ toJson $database.urlSecret }}
 {{- end }}
-{{- if $database.passwordSecret.name }}
+{{- if ($database.passwordSecret).name }}
 - name: HIGHWATER_{{ $setting }}_PASSWORD_FILE
   value: {{ include "highwater.databaseFolder" $what }}/password
 {{- end }}
@@ -56,7 +56,7 @@
 {{/* Its files: (list database "worker"), whose volumes are worker-password and worker-tls. */}}
 {{- define "highwater.databaseMounts" -}}
 {{- $database := index . 0 -}}
-{{- if $database.passwordSecret.name }}
+{{- if ($database.passwordSecret).name }}
 - name: {{ index . 1 }}-password
   mountPath: {{ include "highwater.databaseFolder" (index . 1) }}
   readOnly: true
@@ -71,12 +71,12 @@
 {{/* Whole folders, never subPath: what is mounted by that is never renewed. Group-readable, for the pod's fsGroup. */}}
 {{- define "highwater.databaseVolumes" -}}
 {{- $database := index . 0 -}}
-{{- if $database.passwordSecret.name }}
+{{- if ($database.passwordSecret).name }}
 - name: {{ index . 1 }}-password
   secret:
-    secretName: {{ $database.passwordSecret.name }}
+    secretName: {{ ($database.passwordSecret).name }}
     defaultMode: 0440
-    items: [{ key: {{ $database.passwordSecret.key | quote }}, path: password }]
+    items: [{ key: {{ ($database.passwordSecret).key | quote }}, path: password }]
 {{- end }}
 {{- if $database.tlsSecret }}
 - name: {{ index . 1 }}-tls
@@ -89,7 +89,7 @@
 {{/* Whether the owner's address was given, with which the tables of a pipeline grow; one that is half there is refused. */}}
 {{- define "highwater.evolves" -}}
 {{- $database := .Values.evolve.database -}}
-{{- if or $database.url $database.urlSecret.name $database.passwordSecret.name $database.tlsSecret -}}
+{{- if or $database.url ($database.urlSecret).name ($database.passwordSecret).name $database.tlsSecret -}}
 {{- if not .Values.worker.pipeline }}{{ fail "evolve.database is for worker.pipeline alone: no program uses it" }}{{ end -}}
 yes
 {{- end -}}
