@@ -259,11 +259,12 @@ FROM (
         CASE WHEN b.surveyed THEN v.log_end_offset WHEN NOT b.passed THEN s.log_end_offset END AS log_end_offset,
         -- Of the next record, and of no other.
         CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.next_record_timestamp
-             WHEN NOT b.surveyed AND (s.epoch = o.epoch OR s.stood_at = o.next_offset) THEN s.next_record_timestamp
-             END AS next_record_timestamp,
+             WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+               THEN s.next_record_timestamp END AS next_record_timestamp,
         CASE WHEN b.surveyed THEN v.uncommitted_since ELSE s.uncommitted_since END AS uncommitted_since,
         CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
-             WHEN NOT b.surveyed AND (s.epoch = o.epoch OR s.stood_at = o.next_offset) THEN s.loss_at END AS loss_at,
+             WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+               THEN s.loss_at END AS loss_at,
         -- Nobody applies what nobody holds.
         CASE WHEN b.surveyed OR o.owner IS NULL THEN 0::double precision WHEN s.epoch = o.epoch THEN s.applied_per_second END
           AS applied_per_second,
