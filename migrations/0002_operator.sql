@@ -258,9 +258,9 @@ FROM (
         CASE WHEN b.surveyed THEN v.last_stable_offset WHEN NOT b.passed THEN s.last_stable_offset END AS last_stable_offset,
         CASE WHEN b.surveyed THEN v.log_end_offset WHEN NOT b.passed THEN s.log_end_offset END AS log_end_offset,
         -- Of the next record, and of no other.
-        CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.next_record_timestamp
-             WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
-               THEN s.next_record_timestamp END AS next_record_timestamp,
+        coalesce(CASE WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+          THEN s.next_record_timestamp END, CASE WHEN v.next_offset = o.next_offset THEN v.next_record_timestamp END)
+          AS next_record_timestamp,
         CASE WHEN b.surveyed THEN v.uncommitted_since ELSE s.uncommitted_since END AS uncommitted_since,
         CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
              WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
