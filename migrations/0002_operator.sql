@@ -201,6 +201,8 @@ ALTER TABLE partition_status
     ADD COLUMN produced_per_second double precision,
     ADD COLUMN uncommitted_since timestamptz,   -- since when the last stable offset stands before what is not committed
     ADD COLUMN loss_at timestamptz,         -- when Kafka may delete the next record; 'infinity': never
+    ADD COLUMN stood_at bigint,             -- next_offset when this was said
+    ADD COLUMN ends_as_of timestamptz,      -- when the offsets here were known that a former claim has left; NULL: this one's
     ADD COLUMN on_rejected text,            -- what becomes of a record that is rejected: 'halt', 'dead_letter', 'park_key'
     ADD COLUMN writes text;                 -- what its handler says of its tables: 'append', 'more', 'unsaid'
 
@@ -224,7 +226,9 @@ CREATE TABLE partition_survey (
     PRIMARY KEY (group_id, topic, partition)
 ) WITH (fillfactor = 50);
 
--- What is left to apply: as the partition's live owner says, or else as it was seen last. NULL is "not known", never 0.
+-- What is left to apply: as the partition's live owner says, or else as it was seen last, at `as_of`. NULL is "not known",
+-- never 0: of a partition that nobody has looked at yet, and, until its new owner has looked, of one that has come further
+-- than its former owner had looked.
 CREATE VIEW lag AS
 SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.last_stable_offset, k.log_end_offset,
     -- CASE, for greatest(NULL, 0) is 0.
@@ -251,14 +255,16 @@ SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.la
 FROM (
     SELECT o.group_id, o.topic, o.partition, o.next_offset, b.now,
         CASE WHEN b.surveyed THEN v.log_start_offset ELSE s.log_start_offset END AS log_start_offset,
-        CASE WHEN b.surveyed THEN v.last_stable_offset ELSE s.last_stable_offset END AS last_stable_offset,
-        CASE WHEN b.surveyed THEN v.log_end_offset ELSE s.log_end_offset END AS log_end_offset,
+        CASE WHEN b.surveyed THEN v.last_stable_offset WHEN NOT b.passed THEN s.last_stable_offset END AS last_stable_offset,
+        CASE WHEN b.surveyed THEN v.log_end_offset WHEN NOT b.passed THEN s.log_end_offset END AS log_end_offset,
         -- Of the next record, and of no other.
-        CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.next_record_timestamp
-             WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.next_record_timestamp END AS next_record_timestamp,
+        coalesce(CASE WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+          THEN s.next_record_timestamp END, CASE WHEN v.next_offset = o.next_offset THEN v.next_record_timestamp END)
+          AS next_record_timestamp,
         CASE WHEN b.surveyed THEN v.uncommitted_since ELSE s.uncommitted_since END AS uncommitted_since,
         CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
-             WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.loss_at END AS loss_at,
+             WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+               THEN s.loss_at END AS loss_at,
         -- Nobody applies what nobody holds.
         CASE WHEN b.surveyed OR o.owner IS NULL THEN 0::double precision WHEN s.epoch = o.epoch THEN s.applied_per_second END
           AS applied_per_second,
@@ -271,14 +277,16 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT clock_timestamp() AS now,
             -- A report is written when it changes, and stands while its worker lives and holds the partition.
-            greatest(s.updated_at, CASE WHEN w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at <= clock_timestamp()
-              THEN w.heartbeat_at END) AS reported_at
+            coalesce(s.ends_as_of, greatest(s.updated_at, CASE WHEN w.owner = o.owner AND s.epoch = o.epoch
+              AND w.heartbeat_at <= clock_timestamp() THEN w.heartbeat_at END)) AS reported_at
         OFFSET 0) r
     CROSS JOIN LATERAL (
         SELECT r.now, r.reported_at,
+            -- What a former claim has left of the ends says nothing of what came after them.
+            s.ends_as_of IS NOT NULL AND s.last_stable_offset < o.next_offset AS passed,
             -- Whoever holds it knows best, once he knows.
             v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at
-              AND (w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
+              AND (s.ends_as_of IS NULL AND w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
                 BETWEEN r.now - interval '3 seconds' AND r.now + interval '1 second') IS NOT TRUE) AS surveyed
         OFFSET 0) b
 ) k;

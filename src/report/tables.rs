@@ -89,7 +89,7 @@ const TABLES: &[Table] = &[
         name: "partition_status",
         columns: "group_id, topic, partition, epoch, owner, state, detail, log_end_offset, last_stable_offset, \
                   next_record_timestamp, updated_at, log_start_offset, class, reason, applied_per_second, \
-                  produced_per_second, uncommitted_since, loss_at, on_rejected, writes",
+                  produced_per_second, uncommitted_since, loss_at, stood_at, ends_as_of, on_rejected, writes",
         newest: "updated_at DESC",
         about: "what the workers say of their partitions: errors of now are here",
     },
