@@ -130,7 +130,7 @@ mod tests {
         of(&Pipeline::parse(text, &folder.join("shop.toml")).unwrap().written, folder)
     }
 
-    const FILE: &str = "group = 'g'\nbrokers = ['a:1']\n[[sink]]\ntopic = ['a', 'b']\ntable = 't'\nmode = 'upsert'\nkey = ['id']\n\
+    const FILE: &str = "group = 'g'\nbrokers = ['a:1']\n[[sink]]\ntopic = ['a', 'b']\ntable = 't'\nmode = 'upsert'\nevolve = 'validate'\nkey = ['id']\n\
                         columns.id = 'value.id'\ncolumns.at = { from = 'value.ts', unit = 'ms', type = 'timestamptz' }\n";
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         for change in [
             ("'a:1'", "'b:1'"),
             ("group = 'g'", "group = 'g'\nlanes = 3"),
-            ("key = ['id']", "evolve = 'validate'\nkey = ['id']"),
+            ("'validate'", "'create'"),
             ("key = ['id']", "extra = 'ignore'\nkey = ['id']"),
             ("columns.id = 'value.id'", "columns.id = { from = 'value.id' }"),
         ] {
