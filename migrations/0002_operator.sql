@@ -89,6 +89,23 @@ CREATE TABLE sink_table (
     PRIMARY KEY (group_id, table_schema, table_name, mode)
 );
 
+-- What a pipeline's file makes of records, whenever it is not what the group ran before: one row, however many workers
+-- start with it; a file that is rolled back makes another. Written before its worker applies anything.
+CREATE TABLE mapping_change (
+    change_id       bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id        text        NOT NULL,
+    follows         bigint      NOT NULL,   -- the change before, or 0: of two workers that start at once, one writes it
+    mapping         jsonb       NOT NULL,   -- by table: what decides its rows. No address, no tuning
+    changes         text[]      NOT NULL,   -- against the one before, in words; empty: there is none on record
+    positions       jsonb       NOT NULL,   -- by topic and partition, where the group stood: no earlier record is mapped by it
+    program         text        NOT NULL,
+    version         text        NOT NULL,
+    host            text        NOT NULL,
+    worker          uuid        NOT NULL,
+    occurred_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (group_id, follows)
+);
+
 -- Anew, with nothing in it: no worker of version 1 ever wrote one. A record's newest verdict; one that is rejected once
 -- more, after a reset, opens the same row again.
 DROP TABLE dead_letter;
@@ -394,6 +411,12 @@ BEGIN
         ORDER BY e.occurred_at LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
+    -- Not the last: it is what the group runs.
+    DELETE FROM mapping_change d WHERE d.change_id = ANY(ARRAY(
+        SELECT c.change_id FROM mapping_change c WHERE c.group_id = prune_history.group_id AND c.occurred_at < oldest
+          AND EXISTS (SELECT FROM mapping_change n WHERE n.group_id = c.group_id AND n.follows > c.follows) LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
     -- Not one that is half done: its partitions are held for it.
     DELETE FROM offset_plan d WHERE d.plan_id = ANY(ARRAY(
         SELECT p.plan_id FROM offset_plan p WHERE p.group_id = prune_history.group_id AND p.state <> 'applying'
@@ -434,6 +457,8 @@ BEGIN
                SELECT w.owner FROM worker_status w WHERE w.group_id = gone AND w.heartbeat_at < oldest LIMIT portion)) RETURNING 1),
              orders AS (DELETE FROM partition_control d WHERE d.control_id = ANY(ARRAY(
                SELECT c.control_id FROM partition_control c WHERE c.group_id = gone LIMIT portion)) RETURNING 1),
+             mappings AS (DELETE FROM mapping_change d WHERE d.change_id = ANY(ARRAY(
+               SELECT c.change_id FROM mapping_change c WHERE c.group_id = gone LIMIT portion)) RETURNING 1),
              plans AS (DELETE FROM offset_plan d WHERE d.plan_id = ANY(ARRAY(
                SELECT p.plan_id FROM offset_plan p WHERE p.group_id = gone LIMIT portion)) RETURNING 1),
              redrives AS (DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(
@@ -441,7 +466,7 @@ BEGIN
              letters AS (DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
                SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = gone
                  AND l.state IN ('redriven', 'discarded', 'superseded') LIMIT portion)) RETURNING 1)
-        SELECT (SELECT count(*) FROM claims) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM orders)
+        SELECT (SELECT count(*) FROM mappings) + (SELECT count(*) FROM claims) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM orders)
              + (SELECT count(*) FROM plans) + (SELECT count(*) FROM redrives) + (SELECT count(*) FROM letters) INTO here;
         IF here = 0 THEN
             DELETE FROM offset_event d WHERE d.group_id = gone;

@@ -78,6 +78,12 @@ const TABLES: &[Table] = &[
         about: "which tables the programs write",
     },
     Table {
+        name: "mapping_change",
+        columns: "change_id, group_id, follows, mapping, changes, positions, program, version, host, worker, occurred_at",
+        newest: "change_id DESC",
+        about: "what pipelines made of records, and since when",
+    },
+    Table {
         name: "worker_status",
         columns: "owner, group_id, instance_id, program, version, host, process_id, started_at, heartbeat_at, stopped_at, \
                   state, ready, detail, partitions, records_total, commits_total, fenced_total, retries_total, dropped_total, \
