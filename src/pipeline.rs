@@ -43,7 +43,7 @@ use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
 use self::file::{Evolve, File, OnBadRecord, RegistryEntry, SinkEntry, TestEntry};
 pub use self::handler::PipelineHandler;
-pub use self::infer::{InferOptions, infer};
+pub use self::infer::{InferOptions, InferRegistry, infer};
 use self::learn::{Growth, Learned};
 use self::named::Template;
 pub use self::preview::{ColumnPreview, PartitionPreview, Preview, RejectedPreview, RowPreview, SinkPreview};
