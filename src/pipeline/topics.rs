@@ -225,6 +225,10 @@ impl Pipeline {
                 }
             }
             if is_ready {
+                // What has been told meanwhile goes together with it.
+                self.growth = Arc::clone(growth);
+                self.grow();
+                self.compile()?;
                 return Ok(());
             }
         }
