@@ -217,9 +217,11 @@ impl Access {
     /// An OpenSSL that is linked in looks for the authorities where it was compiled to, which is nowhere
     /// (rust-rdkafka#594); librdkafka knows where distributions have them.
     fn authorities_are_to_be_found(&self) -> bool {
-        let value = |name: &str| self.properties.iter().rfind(|(given, _)| given == name).map(|(_, value)| value);
+        let value =
+            |name: &str| self.properties.iter().rfind(|(given, _)| given == name).map(|(_, value)| value);
         cfg!(feature = "kafka-tls-vendored")
-            && value("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl"))
+            && value("security.protocol")
+                .is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl"))
             && value("ssl.ca.location").or(value("ssl.ca.pem")).is_none()
     }
 
