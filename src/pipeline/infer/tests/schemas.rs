@@ -51,7 +51,10 @@ fn record(fields: &[(&str, Avro)]) -> Avro {
     Avro::Record(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
 }
 
-async fn file_of(these: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>) -> Result<String> {
+/// A record's key and value.
+type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+async fn file_of(these: Vec<Pair>) -> Result<String> {
     let mut records = records(&vec![(None, None); these.len()]);
     for (record, (key, value)) in records.iter_mut().zip(these) {
         (record.key, record.value) = (key, value);
