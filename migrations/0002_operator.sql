@@ -133,6 +133,9 @@ CREATE TABLE dead_letter (
     UNIQUE (group_id, topic, topic_id, partition, record_offset)
 );
 CREATE INDEX dead_letter_state ON dead_letter (group_id, state, state_changed_at);
+-- By which those that wait are counted, of all groups together: never through those that are settled.
+CREATE INDEX dead_letter_waiting ON dead_letter (group_id, topic, state, fingerprint, state_changed_at)
+    WHERE state IN ('open', 'parked', 'queued');
 -- What is parked behind what.
 CREATE INDEX dead_letter_key ON dead_letter (group_id, topic, partition, key_hash, record_offset)
     WHERE state IN ('open', 'parked', 'queued') AND key_hash IS NOT NULL;
@@ -208,6 +211,8 @@ FROM consumer_offset;
 
 -- How long a batch of this process may take (its `max_processing_time`): against this the time without a commit is read.
 ALTER TABLE worker_status ADD COLUMN processing_deadline_seconds double precision;
+-- Up to when its `partition_status` is what it knows: a heart beats on when nothing else of a process does. NULL: of version 1.
+ALTER TABLE worker_status ADD COLUMN reported_at timestamptz;
 
 -- What a worker says of its own partitions, beside what version 1 did.
 ALTER TABLE partition_status
@@ -221,6 +226,7 @@ ALTER TABLE partition_status
     ADD COLUMN stood_at bigint,             -- next_offset when this was said
     ADD COLUMN ends_as_of timestamptz,      -- when the offsets here were known that a former claim has left; NULL: this one's
     ADD COLUMN on_rejected text,            -- what becomes of a record that is rejected: 'halt', 'dead_letter', 'park_key'
+    ADD COLUMN reads_uncommitted boolean,   -- then `last_stable_offset` is the end of the log: as far as it reads
     ADD COLUMN writes text;                 -- what its handler says of its tables: 'append', 'more', 'unsaid'
 
 -- The same of partitions that no live process holds, by whoever is there to look: a live worker of the group, or the
@@ -243,6 +249,10 @@ CREATE TABLE partition_survey (
     PRIMARY KEY (group_id, topic, partition)
 ) WITH (fillfactor = 50);
 
+-- In the views `now` is the moment of the snapshot that is read: however long a reading takes, a heartbeat in it is no older
+-- than it was then. And `s.epoch = o.epoch OR s.state = 'halted' AND o.owner IS NULL` is whose report counts: the present
+-- claim's, or the last words of one that has halted, until somebody claims.
+
 -- What is left to apply: as the partition's live owner says, or else as it was seen last, at `as_of`. NULL is "not known",
 -- never 0: of a partition that nobody has looked at yet, and, until its new owner has looked, of one that has come further
 -- than its former owner had looked.
@@ -251,8 +261,10 @@ SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.la
     -- CASE, for greatest(NULL, 0) is 0.
     CASE WHEN k.last_stable_offset > k.next_offset THEN k.last_stable_offset - k.next_offset
          WHEN k.last_stable_offset <= k.next_offset THEN 0 END AS lag_records,
-    CASE WHEN k.last_stable_offset <= k.next_offset OR k.next_record_timestamp > k.now THEN 0::double precision
-         ELSE extract(epoch FROM k.now - k.next_record_timestamp)::double precision END AS lag_seconds,
+    CASE WHEN k.last_stable_offset <= k.next_offset THEN 0::double precision
+         -- Of what is dated in the future the age is not known.
+         WHEN k.next_record_timestamp <= k.now THEN extract(epoch FROM k.now - k.next_record_timestamp)::double precision
+         END AS lag_seconds,
     CASE WHEN k.log_end_offset > greatest(k.last_stable_offset, k.next_offset)
            THEN k.log_end_offset - greatest(k.last_stable_offset, k.next_offset)
          WHEN k.log_end_offset IS NOT NULL AND k.last_stable_offset IS NOT NULL THEN 0 END AS uncommitted_records,
@@ -292,10 +304,13 @@ FROM (
     LEFT JOIN partition_survey v USING (group_id, topic, partition)
     LEFT JOIN worker_status w ON w.owner = s.owner AND w.stopped_at IS NULL
     CROSS JOIN LATERAL (
-        SELECT clock_timestamp() AS now,
-            -- A report is written when it changes, and stands while its worker lives and holds the partition.
+        SELECT t.now,
+            -- A report is written when it changes, and stands while its worker lives, holds the partition, and can report.
             coalesce(s.ends_as_of, greatest(s.updated_at, CASE WHEN w.owner = o.owner AND s.epoch = o.epoch
-              AND w.heartbeat_at <= clock_timestamp() THEN w.heartbeat_at END)) AS reported_at
+                AND w.heartbeat_at <= t.now + interval '3 seconds'
+              THEN least(w.heartbeat_at, w.reported_at, t.now) END)) AS reported_at
+        FROM (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%' THEN statement_timestamp()
+                          ELSE now() END AS now) t
         OFFSET 0) r
     CROSS JOIN LATERAL (
         SELECT r.now, r.reported_at,
@@ -304,7 +319,7 @@ FROM (
             -- Whoever holds it knows best, once he knows.
             v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at
               AND (s.ends_as_of IS NULL AND w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
-                BETWEEN r.now - interval '3 seconds' AND r.now + interval '1 second') IS NOT TRUE) AS surveyed
+                BETWEEN r.now - interval '3 seconds' AND r.now + interval '3 seconds') IS NOT TRUE) AS surveyed
         OFFSET 0) b
 ) k;
 
@@ -322,24 +337,30 @@ FROM (
     SELECT o.group_id, o.topic, o.partition, l.as_of, c.class,
         CASE WHEN o.paused_reason IS NOT NULL THEN o.paused_reason
              WHEN c.class = 'UNOWNED' THEN 'nobody holds it' || waits.text
-             WHEN c.class = 'DEAD' THEN 'its owner has stopped beating' || CASE WHEN d.heartbeat_at <= clock_timestamp()
-               THEN ' ' || date_trunc('second', clock_timestamp() - d.heartbeat_at)::text || ' ago' ELSE '' END || waits.text
-             WHEN s.state = 'halted' THEN s.detail
-             WHEN s.epoch = o.epoch THEN nullif(concat_ws('; ', s.reason, s.detail), '') END AS reason
+             WHEN c.class = 'DEAD' THEN 'its owner has stopped beating' || CASE WHEN d.heartbeat_at <= t.now
+               THEN ' ' || date_trunc('second', t.now - d.heartbeat_at)::text || ' ago' ELSE '' END || waits.text
+             WHEN c.class = 'HALTED' THEN s.detail
+             WHEN c.class = 'STOP' AND c.is_silent THEN 'its worker beats, and has reported nothing for '
+               || date_trunc('second', t.now - w.reported_at)::text
+             ELSE nullif(concat_ws('; ', s.reason, s.detail), '') END AS reason
     FROM consumer_offset o
     JOIN lag l USING (group_id, topic, partition)
-    LEFT JOIN partition_status s USING (group_id, topic, partition)
+    LEFT JOIN partition_status s ON s.group_id = o.group_id AND s.topic = o.topic AND s.partition = o.partition
+        AND (s.epoch = o.epoch OR s.state = 'halted' AND o.owner IS NULL)
     LEFT JOIN worker_status d ON d.owner = o.owner
+    CROSS JOIN (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%' THEN statement_timestamp()
+                            ELSE now() END AS now OFFSET 0) t
     LEFT JOIN worker_status w ON w.owner = o.owner AND w.stopped_at IS NULL
-        AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second'
+        AND w.heartbeat_at BETWEEN t.now - interval '3 seconds' AND t.now + interval '3 seconds'
     CROSS JOIN LATERAL (SELECT
         CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 'HALTED'
              WHEN o.paused_reason IS NOT NULL THEN 'PAUSED'
              WHEN o.owner IS NULL THEN 'UNOWNED'
              WHEN w.owner IS NULL THEN 'DEAD'
+             WHEN w.reported_at < t.now - interval '30 seconds' AND w.state <> 'stopping' THEN 'STOP'
              WHEN s.state = 'fenced' THEN 'FENCED'
-             WHEN s.epoch = o.epoch THEN coalesce(s.class, 'OK')
-             ELSE 'OK' END AS class) c
+             ELSE coalesce(s.class, 'OK') END AS class,
+        w.reported_at < t.now - interval '30 seconds' AS is_silent) c
     CROSS JOIN LATERAL (SELECT CASE WHEN l.lag_records > 0 THEN ', and it is ' || l.lag_records || ' behind'
         ELSE '' END AS text) waits
 ) k;
@@ -349,9 +370,10 @@ CREATE VIEW scaling AS
 SELECT l.group_id, count(*) AS partitions,
     count(*) FILTER (WHERE l.lag_records > 0 AND NOT held.held) AS busy_partitions,
     coalesce(sum(l.lag_records) FILTER (WHERE NOT held.held), 0)::bigint AS lag_records,
-    (SELECT count(*) FROM worker_status w WHERE w.group_id = l.group_id AND w.stopped_at IS NULL
-       AND w.heartbeat_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '1 second')
-      AS live_workers
+    (SELECT count(*) FROM worker_status w, (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%'
+         THEN statement_timestamp() ELSE now() END AS now) t
+     WHERE w.group_id = l.group_id AND w.stopped_at IS NULL
+       AND w.heartbeat_at BETWEEN t.now - interval '3 seconds' AND t.now + interval '3 seconds') AS live_workers
 FROM lag l
 JOIN (SELECT h.group_id, h.topic, h.partition, h.class IN ('HALTED', 'PAUSED') AS held FROM health h) held
   USING (group_id, topic, partition)

@@ -5,6 +5,7 @@ mod connect;
 mod denied;
 mod ended;
 mod error;
+mod horizon;
 mod lease;
 mod live;
 mod notices;
@@ -41,8 +42,9 @@ pub(crate) use blockers::{Backend, Blockers};
 use connect::Connector;
 pub(crate) use denied::Denied;
 pub(crate) use error::{DbError, postgres_error};
+pub(crate) use horizon::{HOLDS_BACK, oldest_sql};
 pub(crate) use lease::{Lease, Transaction};
-pub(crate) use live::{LIVE_SECONDS, from_the_future, live};
+pub(crate) use live::{LIVE_SECONDS, REPORT_COUNTS, from_the_future, live, live_in_snapshot};
 use password::Password;
 
 /// How old a session may grow. Temporary tables hold the database's transaction ids back for as long as they exist, and

@@ -30,6 +30,9 @@ mod read;
 mod rights;
 mod standing;
 mod survey;
+#[cfg(test)]
+mod tests;
+mod waiting;
 mod watch;
 mod work;
 
@@ -107,6 +110,7 @@ pub struct Fleet {
     /// What a worker's batch may take, where the worker does not say so itself.
     deadline: Duration,
     session: Option<Session>,
+    waiting: waiting::Waiting,
 }
 
 /// A connection, and what its role may read.
@@ -120,7 +124,12 @@ impl Fleet {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(config: &OperatorConfig) -> Self {
-        Self { config: config.clone(), deadline: Duration::from_secs(30), session: None }
+        Self {
+            config: config.clone(),
+            deadline: Duration::from_secs(30),
+            session: None,
+            waiting: waiting::Waiting::default(),
+        }
     }
 
     /// The processing deadline (`max_processing_time`) of workers that began before there was a place to say theirs. 30 s by
@@ -178,8 +187,11 @@ impl Fleet {
 
     async fn read_now(&mut self) -> Result<Reading> {
         let (schema, deadline) = (self.config.database.schema.clone(), self.deadline);
+        let mut waiting = std::mem::take(&mut self.waiting);
         let session = self.session().await?;
-        read::read(&mut session.client, &session.rights, &schema, deadline).await
+        let read = read::read(&mut session.client, &session.rights, &schema, deadline, &mut waiting).await;
+        self.waiting = waiting;
+        read
     }
 
     async fn page_now(&mut self, key: (&str, &str, i32)) -> Result<Option<PartitionPage>> {

@@ -3,6 +3,7 @@
 use tokio_postgres::Transaction;
 
 use super::{Checked, Finding, Patient, Severity};
+use crate::db::HOLDS_BACK;
 
 /// From so many seconds on a transaction is told, and fails.
 const LONG: f64 = 600.0;
@@ -21,13 +22,13 @@ pub(super) async fn snapshots(patient: &Patient<'_>, client: &Transaction<'_>) -
     let mut findings = Vec::new();
     let long = patient.options.max_transaction_age.map_or(LONG, |age| age.as_secs_f64());
     let severity = |seconds: f64| if seconds > VERY_LONG { Severity::Fail } else { Severity::Warn };
-    let sql = "SELECT pid, coalesce(usename::text, '?'), coalesce(application_name, ''), coalesce(state, '?'), \
-                 extract(epoch FROM clock_timestamp() - xact_start)::float8 \
-               FROM pg_catalog.pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() \
-                 AND (datname = current_database() OR datname IS NULL) \
-                 AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND backend_type <> 'autovacuum worker' \
-                 AND clock_timestamp() - xact_start > make_interval(secs => $1) ORDER BY xact_start LIMIT 5";
-    for row in client.query(sql, &[&long]).await? {
+    let sql = format!(
+        "SELECT pid, coalesce(usename::text, '?'), coalesce(application_name, ''), coalesce(state, '?'), \
+           extract(epoch FROM clock_timestamp() - xact_start)::float8 \
+         FROM pg_catalog.pg_stat_activity WHERE {HOLDS_BACK} \
+           AND clock_timestamp() - xact_start > make_interval(secs => $1) ORDER BY xact_start LIMIT 5"
+    );
+    for row in client.query(&sql, &[&long]).await? {
         let (pid, role, name, state, seconds): (i32, String, String, String, f64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
         findings.push(

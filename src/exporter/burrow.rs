@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::definitions::gauge;
 use super::kafka_exporter::topics;
+use super::kafka_lag_exporter::whole;
 use crate::fleet::Reading;
 use crate::health::Class;
 use crate::metrics::definition::Definition;
@@ -53,7 +54,7 @@ pub(super) fn families(reading: &Reading, cluster: &str) -> Vec<Family> {
     let mut partition_status = Family::of(&PARTITION_STATUS);
     for group in &reading.groups {
         let of_group = cluster.and("consumer_group", group.group.as_str());
-        if let Some(sum) = group.lag_records {
+        if let Some(sum) = whole(group.partitions.iter()) {
             lag.push(of_group.clone(), Value::Integer(sum));
         }
         if let Ok(class) = Class::from_str(&group.class) {
@@ -84,4 +85,23 @@ pub(super) fn families(reading: &Reading, cluster: &str) -> Vec<Family> {
         }
     }
     vec![lag, status, partition_lag, current, partition_status, end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Group, Partition};
+    use crate::metrics::exposition::{Format, encode};
+
+    #[test]
+    fn a_sum_of_which_a_part_is_not_known_is_left_out() {
+        let page = |lags: &[Option<i64>]| {
+            let partitions = lags.iter().map(|lag| Partition { lag_records: *lag, ..Partition::default() });
+            let mut group = Group { partitions: partitions.collect(), ..Group::default() };
+            group.complete();
+            encode(families(&Reading::of(1, vec![group]), "c"), Format::Text)
+        };
+        assert!(page(&[Some(3), Some(4)]).contains("burrow_kafka_consumer_lag_total"));
+        assert!(!page(&[Some(3), None]).contains("burrow_kafka_consumer_lag_total"));
+    }
 }

@@ -96,12 +96,17 @@ pub(super) static GROUP_HEALTH: Definition = gauge(
     &["group", "class"],
     "How bad the worst partition's class is; 0 is well.",
 );
-pub(super) static GROUP_LAG_RECORDS: Definition =
-    gauge("highwater_group_lag_records", GROUP, "The lag of all partitions of which it is known.");
+pub(super) static GROUP_LAG_RECORDS: Definition = gauge(
+    "highwater_group_lag_records",
+    GROUP,
+    "The lag of all partitions: at least so much, if some are unknown.",
+);
 pub(super) static GROUP_LAG_SECONDS: Definition =
     gauge("highwater_group_lag_seconds", GROUP, "How old the oldest next record is.");
 pub(super) static GROUP_PARTITIONS: Definition =
     gauge("highwater_group_partitions", GROUP, "How many partitions the group has.");
+pub(super) static GROUP_UNKNOWN: Definition =
+    gauge("highwater_group_unknown_partitions", GROUP, "Of how many of them the lag is not known.");
 pub(super) static GROUP_WORKERS: Definition =
     gauge("highwater_group_workers", GROUP, "Workers whose heartbeat is fresh.");
 pub(super) static WORKERS_READY: Definition =
@@ -109,7 +114,7 @@ pub(super) static WORKERS_READY: Definition =
 pub(super) static SURVEY_AGE: Definition = gauge(
     "highwater_survey_age_seconds",
     GROUP,
-    "How long ago the partition was last seen that was not seen for longest.",
+    "How long ago the partition was last seen that was not seen for longest, of those that were ever seen.",
 );
 
 pub(super) static SINCE_COMMIT: Definition = gauge(
@@ -134,7 +139,7 @@ pub(super) static FENCINGS: Definition = counter(
 pub(super) static SNAPSHOT: Definition = gauge(
     "highwater_oldest_snapshot_seconds",
     &[],
-    "How old the oldest snapshot in the database is, which holds back vacuum. Needs pg_read_all_stats.",
+    "How old the oldest transaction is that holds back vacuum, prepared ones too. Needs pg_read_all_stats.",
 );
 
 /// All of them, for the page of the docs.
@@ -162,6 +167,7 @@ pub(super) static ALL: &[&Definition] = &[
     &GROUP_LAG_RECORDS,
     &GROUP_LAG_SECONDS,
     &GROUP_PARTITIONS,
+    &GROUP_UNKNOWN,
     &GROUP_WORKERS,
     &WORKERS_READY,
     &SURVEY_AGE,

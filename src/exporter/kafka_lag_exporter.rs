@@ -86,7 +86,7 @@ pub(super) fn families(reading: &Reading, cluster: &str) -> Vec<Family> {
 }
 
 /// None where a part of it is not known.
-fn whole<'a>(mut partitions: impl Iterator<Item = &'a Partition>) -> Option<i64> {
+pub(super) fn whole<'a>(mut partitions: impl Iterator<Item = &'a Partition>) -> Option<i64> {
     partitions.try_fold(0, |sum, partition| Some(sum + partition.lag_records?))
 }
 

@@ -157,6 +157,7 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
     let mut lag = Family::of(&names::GROUP_LAG_RECORDS);
     let mut age = Family::of(&names::GROUP_LAG_SECONDS);
     let mut partitions = Family::of(&names::GROUP_PARTITIONS);
+    let mut unknown = Family::of(&names::GROUP_UNKNOWN);
     let mut workers = Family::of(&names::GROUP_WORKERS);
     let mut ready = Family::of(&names::WORKERS_READY);
     let mut seen = Family::of(&names::SURVEY_AGE);
@@ -178,10 +179,11 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
             kinds.push(labels.and("kind", waiting.kind.as_str()), Value::Integer(waiting.count));
         }
         partitions.push(labels.clone(), count(group.partitions.len()));
+        unknown.push(labels.clone(), count(group.unknown_partitions));
         workers.push(labels.clone(), count(group.live_workers));
         ready.push(labels, count(group.ready_workers));
     }
-    vec![health, lag, age, partitions, workers, ready, seen, kinds]
+    vec![health, lag, age, partitions, unknown, workers, ready, seen, kinds]
 }
 
 fn of_workers(reading: &Reading) -> Vec<Family> {
@@ -189,8 +191,16 @@ fn of_workers(reading: &Reading) -> Vec<Family> {
     let mut deadline = Family::of(&names::DEADLINE);
     let mut stuck = Family::of(&names::STUCK);
     for group in &reading.groups {
+        // A zombie and its successor bear one instance id for a while: the worse one is told, for one name has one series.
+        let mut worst: BTreeMap<&str, &Worker> = BTreeMap::new();
         for worker in group.workers.iter().filter(|worker| worker.live) {
-            let labels = group_label(group).and("worker", label_of(worker));
+            let told = worst.entry(label_of(worker)).or_insert(worker);
+            if worker.since_commit_seconds > told.since_commit_seconds {
+                *told = worker;
+            }
+        }
+        for (label, worker) in worst {
+            let labels = group_label(group).and("worker", label);
             since.push(labels.clone(), Value::Number(worker.since_commit_seconds));
             deadline.push(labels.clone(), Value::Number(worker.deadline_seconds));
             stuck.push(labels, Value::Count(worker.stuck as u64));
@@ -239,5 +249,48 @@ mod tests {
         ] {
             assert_eq!(has_too_many_letters(&partition(class, detail, reason)), is_one, "{class} {detail:?}");
         }
+    }
+
+    #[test]
+    fn of_two_processes_with_one_name_the_worse_is_told() {
+        let worker = |owner: &str, since_commit_seconds| Worker {
+            owner: owner.to_owned(),
+            instance_id: Some("payments-0".to_owned()),
+            live: true,
+            since_commit_seconds,
+            ..Worker::default()
+        };
+        let workers = vec![worker("a", 0.1), worker("b", 14.0), worker("c", 2.0)];
+        let group = Group { group: "g".to_owned(), workers, ..Group::default() };
+        let families = of_workers(&Reading::of(1, vec![group]));
+        let page = crate::metrics::exposition::encode(families, crate::metrics::exposition::Format::Text);
+        let told: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("highwater_since_commit_seconds{")).collect();
+        assert_eq!(told, ["highwater_since_commit_seconds{group=\"g\",worker=\"payments-0\"} 14.0"]);
+    }
+
+    #[test]
+    fn a_partition_that_was_never_seen_does_not_hide_how_old_the_others_are() {
+        let seen = |partition, lag_records, as_of_ms| Partition {
+            topic: "t".to_owned(),
+            partition,
+            lag_records,
+            as_of_ms,
+            ..Partition::default()
+        };
+        let partitions =
+            vec![seen(0, Some(0), Some(40_000)), seen(1, None, None), seen(2, Some(0), Some(90_000))];
+        let mut group = Group { group: "g".to_owned(), partitions, ..Group::default() };
+        group.complete();
+        let reading = Reading::of(100_000, vec![group]);
+        let families = of_groups(&reading, &Counters::default());
+        let page = crate::metrics::exposition::encode(families, crate::metrics::exposition::Format::Text);
+        for line in [
+            "highwater_survey_age_seconds{group=\"g\"} 60.0\n",
+            "highwater_group_unknown_partitions{group=\"g\"} 1\n",
+        ] {
+            assert!(page.contains(line), "{line} is not in {page}");
+        }
+        assert!(!page.contains("highwater_group_lag_records"), "{page}");
     }
 }

@@ -93,7 +93,10 @@ fn consumer(
     if group.live_workers == 0 && group.partitions.iter().any(|p| !is_held(p)) {
         let waits = match group.lag_records {
             Some(0) => "nothing waits yet".to_owned(),
-            Some(records) => format!("{} wait", counted(records, "record")),
+            Some(records) => {
+                let at_least = if group.unknown_partitions > 0 { "at least " } else { "" };
+                format!("{at_least}{} wait", counted(records, "record"))
+            }
             None => "nobody knows how much waits".to_owned(),
         };
         let last = group.workers.iter().max_by_key(|worker| worker.heartbeat_at_ms).map(last_beat);
@@ -196,6 +199,10 @@ fn headline(group: &Group, found: &Diagnosis) -> String {
         named.iter().filter(|(_, sentence)| sentence.is_some()).map(|(name, _)| *name).collect();
     if !lit.is_empty() {
         return format!("It is {}.", lit.join(" and "));
+    }
+    let (unknown, all) = (group.unknown_partitions, group.partitions.len());
+    if unknown > 0 && unknown < all {
+        return format!("Nobody knows how far behind {unknown} of {all} partitions are.");
     }
     match (group.lag_records, group.drain_seconds) {
         (None, _) => "Nobody knows how far behind it is.".to_owned(),

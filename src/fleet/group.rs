@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Advice, Diagnosis, Event, json};
+use crate::health::{Class, group_class};
 
 /// A group.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -20,12 +21,13 @@ pub struct Group {
     pub diagnosis: Diagnosis,
     /// What one would do next, the likeliest first.
     pub advice: Vec<Advice>,
-    /// How many records wait, as far as that is known of its partitions; none if of no one.
+    /// How many records wait: at least so many, if it is not known of [some](Self::unknown_partitions). None: not known, and
+    /// never 0 while it is unknown of a part.
     #[serde(serialize_with = "json::maybe_text")]
     pub lag_records: Option<i64>,
     /// Of how many partitions it is not known.
     pub unknown_partitions: usize,
-    /// How old the oldest next record is.
+    /// How old the oldest next record is; none, and never 0, while that is unknown of a part.
     #[serde(serialize_with = "json::seconds")]
     pub lag_seconds: Option<f64>,
     /// Where that is, or where most records wait, as `topic:partition`.
@@ -36,8 +38,8 @@ pub struct Group {
     /// How long until Kafka deletes a record that was not applied.
     #[serde(serialize_with = "json::seconds")]
     pub loss_seconds: Option<f64>,
-    /// When that of its partitions was last seen that was not seen for longest, in milliseconds since 1970; none where one
-    /// never was.
+    /// When that of its partitions was last seen that was not seen for longest, in milliseconds since 1970; of those that were
+    /// ever seen.
     pub as_of_ms: Option<i64>,
     /// Workers whose heartbeat is fresh.
     pub live_workers: usize,
@@ -229,23 +231,27 @@ impl Worker {
 
 impl Group {
     /// Adds up what its partitions and workers say, and judges it.
-    pub(super) fn complete(&mut self) {
-        let worst = self.partitions.iter().max_by_key(|partition| partition.severity);
-        self.class = worst.map_or_else(|| "OK".to_owned(), |partition| partition.class.clone());
-        self.severity = worst.map_or(0, |partition| partition.severity);
+    pub(crate) fn complete(&mut self) {
+        let classes = self.partitions.iter().filter_map(|partition| partition.class.parse::<Class>().ok());
+        self.class = group_class(classes).to_string();
+        self.severity = self.partitions.iter().map(|partition| partition.severity).max().unwrap_or(0);
         let known = || self.partitions.iter().filter_map(|partition| partition.lag_records);
         self.unknown_partitions = self.partitions.len() - known().count();
-        self.lag_records = (known().count() > 0).then(|| known().sum());
+        let total: i64 = known().sum();
+        self.lag_records =
+            (known().count() > 0 && (total > 0 || self.unknown_partitions == 0)).then_some(total);
         let oldest = self.partitions.iter().filter_map(|p| Some((p.lag_seconds?, p)));
         let oldest = oldest.max_by(|a, b| a.0.total_cmp(&b.0));
-        self.lag_seconds = oldest.map(|(seconds, _)| seconds);
+        let aged = self.partitions.iter().filter(|p| p.lag_seconds.is_some()).count();
+        self.lag_seconds =
+            oldest.map(|(age, _)| age).filter(|age| *age > 0.0 || aged == self.partitions.len());
         let most = self.partitions.iter().max_by_key(|partition| partition.lag_records);
         let furthest = oldest.filter(|(seconds, _)| *seconds > 0.0).map(|(_, partition)| partition);
         let furthest = furthest.or_else(|| most.filter(|partition| partition.lag_records > Some(0)));
         self.furthest = furthest.map(Partition::place);
         self.drain_seconds = self.partitions.iter().filter_map(|p| p.drain_seconds).reduce(f64::max);
         self.loss_seconds = self.partitions.iter().filter_map(|p| p.loss_seconds).reduce(f64::min);
-        self.as_of_ms = self.partitions.iter().map(|partition| partition.as_of_ms).min().flatten();
+        self.as_of_ms = self.partitions.iter().filter_map(|partition| partition.as_of_ms).min();
         self.live_workers = self.workers.iter().filter(|worker| worker.live).count();
         self.ready_workers = self.workers.iter().filter(|worker| worker.live && worker.ready).count();
         let live = self.workers.iter().filter(|worker| worker.live);
@@ -262,5 +268,57 @@ impl Group {
             *states.entry(letters.state.as_str()).or_default() += letters.count;
         }
         states
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(class: Class, lag: Option<i64>, as_of_ms: Option<i64>) -> Partition {
+        Partition {
+            topic: "t".to_owned(),
+            class: class.to_string(),
+            severity: class.severity().into(),
+            lag_records: lag,
+            lag_seconds: lag.map(|_| 0.0),
+            as_of_ms,
+            ..Partition::default()
+        }
+    }
+
+    fn completed(partitions: Vec<Partition>) -> Group {
+        let worker = Worker { live: true, ready: true, ..Worker::default() };
+        let mut group = Group { partitions, workers: vec![worker], ..Group::default() };
+        group.complete();
+        group
+    }
+
+    #[test]
+    fn a_groups_class_is_the_one_that_every_command_tells() {
+        assert_eq!(completed(vec![]).class, "NOTFOUND");
+        for first in Class::ALL {
+            for second in Class::ALL {
+                let group = completed([first, second].map(|class| of(class, Some(0), Some(1))).into());
+                let class = group_class([first, second]);
+                assert_eq!((&*group.class, group.severity), (class.as_str(), class.severity().into()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_part_of_a_sum_that_says_all_is_well() {
+        let group = completed(vec![of(Class::Ok, Some(0), Some(9)), of(Class::Ok, None, None)]);
+        assert_eq!((group.lag_records, group.lag_seconds, group.unknown_partitions), (None, None, 1));
+        assert_eq!(group.diagnosis.headline, "Nobody knows how far behind 1 of 2 partitions are.");
+        assert_eq!(group.as_of_ms, Some(9), "of those that are known");
+        let group = completed(vec![of(Class::Ok, Some(7), Some(9)), of(Class::Ok, None, Some(5))]);
+        assert_eq!((group.lag_records, group.as_of_ms), (Some(7), Some(5)), "at least so many");
+        let ageless = Partition { lag_seconds: None, ..of(Class::Ok, Some(7), Some(9)) };
+        let group = completed(vec![of(Class::Ok, Some(0), Some(9)), ageless]);
+        assert_eq!((group.lag_records, group.lag_seconds), (Some(7), None), "not 0 s");
+        let group = completed(vec![of(Class::Ok, Some(0), Some(9)); 2]);
+        assert_eq!((group.lag_records, group.lag_seconds), (Some(0), Some(0.0)));
+        assert_eq!(group.diagnosis.headline, "Well: caught up.");
     }
 }

@@ -125,7 +125,7 @@ async fn read_in(
     schema: &SchemaName,
     (group, topic, partition): (&str, &str, i32),
 ) -> Result<Option<PartitionPage>, tokio_postgres::Error> {
-    let at_ms: i64 = snapshot.query_one(&format!("SELECT {}", ms("clock_timestamp()")), &[]).await?.get(0);
+    let at_ms: i64 = snapshot.query_one(&format!("SELECT {}", ms("now()")), &[]).await?.get(0);
     let which = "WHERE o.group_id = $1 AND o.topic = $2 AND o.partition = $3";
     let row =
         snapshot.query_opt(&standing::standing_sql(schema, which), &[&group, &topic, &partition]).await?;

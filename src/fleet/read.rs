@@ -1,6 +1,5 @@
 //! The queries. A few, in one snapshot, each with a limit.
 
-use crate::dead_letter::WAITS;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -8,21 +7,18 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use super::events::{self, Event};
-use super::group::{DeadLetters, Group, WaitingKind, Worker};
+use super::group::{Group, Worker};
 use super::rights::Rights;
 use super::standing;
+use super::waiting::{Letters, Waiting};
 use super::{Reading, WINDOW, ms, work};
-use crate::db::live;
+use crate::db::{live_in_snapshot, oldest_sql};
 use crate::error::{Error, Result};
 use crate::schema::SchemaName;
 
 const WORKERS: usize = 10_000;
 /// Of each kind.
 const EVENTS: usize = 2_000;
-/// Dead letters that are counted. There may be more.
-const LETTERS: usize = 1_000_000;
-/// How many of their kinds are told apart in each group.
-const KINDS: usize = 20;
 /// What happened within so many seconds, by the same hand, is one event.
 const DEED_SECONDS: i32 = 5;
 
@@ -31,13 +27,14 @@ pub(super) async fn read(
     rights: &Rights,
     schema: &SchemaName,
     deadline: Duration,
+    waiting: &mut Waiting,
 ) -> Result<Reading> {
     let started = Instant::now();
     let failed = |source| Error::postgres("read the groups of this database", source);
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
     let snapshot = snapshot.await.map_err(failed)?;
-    let mut reading = read_in(&snapshot, rights, schema, deadline).await.map_err(failed)?;
+    let mut reading = read_in(&snapshot, rights, schema, deadline, waiting).await.map_err(failed)?;
     snapshot.commit().await.map_err(failed)?;
     reading.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(reading)
@@ -48,8 +45,10 @@ async fn read_in(
     rights: &Rights,
     schema: &SchemaName,
     deadline: Duration,
+    waiting: &mut Waiting,
 ) -> Result<Reading, tokio_postgres::Error> {
-    let now = format!("SELECT {}, current_database()::text", ms("clock_timestamp()"));
+    // All is said of the moment at which the snapshot was taken, and judged by it, however long it takes to read.
+    let now = format!("SELECT {}, current_database()::text", ms("now()"));
     let now = snapshot.query_one(&now, &[]).await?;
     let (now_ms, database): (i64, String) = (now.get(0), now.get(1));
     let since_ms = now_ms - i64::try_from(WINDOW.as_millis()).unwrap_or(i64::MAX);
@@ -65,14 +64,16 @@ async fn read_in(
         group.workers.push(worker(row, deadline));
     }
     let mut happened = deeds(snapshot, rights, schema, since_ms).await?;
-    let mut letters = letters(snapshot, rights, schema).await?;
+    if rights.letters {
+        waiting.count(snapshot, schema).await?;
+    }
     let groups = groups.into_values().map(|mut group| {
         group.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         work::add_partitions(&mut group.workers, &group.partitions);
         let deeds = happened.remove(&group.group).unwrap_or_default();
         group.events = events::of_group(&group, deeds, since_ms);
         if rights.letters {
-            let Letters { of_topics, of_kinds } = letters.remove(&group.group).unwrap_or_default();
+            let Letters { of_topics, of_kinds } = waiting.of(&group.group);
             (group.dead_letters, group.dead_letter_kinds) = (Some(of_topics), Some(of_kinds));
         }
         group.complete();
@@ -107,7 +108,7 @@ fn workers_sql(schema: &SchemaName) -> String {
         started = ms("p.started_at"),
         beat = ms("p.heartbeat_at"),
         stopped = ms("p.stopped_at"),
-        live = live(schema, "p.owner"),
+        live = live_in_snapshot(schema, "p.owner"),
         workers = schema.qualified("worker_status"),
         limit = WORKERS + 1,
     )
@@ -210,53 +211,5 @@ async fn deeds(
 }
 
 async fn oldest_snapshot(snapshot: &Transaction<'_>) -> Result<Option<f64>, tokio_postgres::Error> {
-    let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity \
-               WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()";
-    Ok(Some(snapshot.query_one(sql, &[]).await?.get(0)))
-}
-
-/// What waits in a group.
-#[derive(Debug, Default)]
-struct Letters {
-    of_topics: Vec<DeadLetters>,
-    of_kinds: Vec<WaitingKind>,
-}
-
-/// By topic and state, and by kind, in one look at them.
-async fn letters(
-    snapshot: &Transaction<'_>,
-    rights: &Rights,
-    schema: &SchemaName,
-) -> Result<HashMap<String, Letters>, tokio_postgres::Error> {
-    let mut found: HashMap<String, Letters> = HashMap::new();
-    if !rights.letters {
-        return Ok(found);
-    }
-    // What a handler's words make of one trouble may be many kinds: beyond some they are one.
-    let sql = format!(
-        "WITH w AS (SELECT group_id, topic, state, fingerprint, state_changed_at FROM {letters} WHERE {WAITS} LIMIT {LETTERS}), \
-         counted AS ( \
-           SELECT group_id, topic, state, fingerprint, count(*) AS n, {since} AS since, \
-             row_number() OVER (PARTITION BY group_id, topic IS NULL ORDER BY count(*) DESC, fingerprint) AS rank \
-           FROM w GROUP BY GROUPING SETS ((group_id, topic, state), (group_id, fingerprint))) \
-         SELECT group_id, topic, state, NULL, n, since, 0 FROM counted WHERE topic IS NOT NULL \
-         UNION ALL \
-         SELECT group_id, NULL, NULL, CASE WHEN rank <= {KINDS} THEN fingerprint ELSE 'other' END, sum(n)::int8, NULL, min(rank) \
-         FROM counted WHERE topic IS NULL GROUP BY 1, 4 ORDER BY 1, 7, 2, 3",
-        letters = schema.qualified("dead_letter"),
-        since = ms("min(state_changed_at)"),
-    );
-    for row in snapshot.query(&sql, &[]).await? {
-        let of_group = found.entry(row.get(0)).or_default();
-        match row.get::<_, Option<String>>(3) {
-            Some(kind) => of_group.of_kinds.push(WaitingKind { kind, count: row.get(4) }),
-            None => of_group.of_topics.push(DeadLetters {
-                topic: row.get(1),
-                state: row.get(2),
-                count: row.get(4),
-                since_ms: row.get(5),
-            }),
-        }
-    }
-    Ok(found)
+    Ok(Some(snapshot.query_one(&oldest_sql(), &[]).await?.get(0)))
 }

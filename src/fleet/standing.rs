@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::group::{Group, Partition};
 use super::{ms, work};
+use crate::db::REPORT_COUNTS;
 use crate::health::Class;
 use crate::schema::SchemaName;
 
@@ -55,7 +56,7 @@ pub(super) fn standing_sql(schema: &SchemaName, which: &str) -> String {
            o.owner, o.epoch, {claimed_at}, o.claimed_by, {committed_at}, s.state, s.detail, {since} \
          FROM {offsets} o JOIN {lag} l USING (group_id, topic, partition) \
          LEFT JOIN {status} s ON s.group_id = o.group_id AND s.topic = o.topic AND s.partition = o.partition \
-           AND (s.epoch = o.epoch OR s.state = 'halted') {which} LIMIT {limit}",
+           AND {REPORT_COUNTS} {which} LIMIT {limit}",
         as_of = ms("l.as_of"),
         claimed_at = ms("o.claimed_at"),
         committed_at = ms("o.committed_at"),

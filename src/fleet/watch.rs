@@ -9,7 +9,8 @@ use super::{Fleet, History, Reading, survey};
 use crate::config::epoch_ms;
 use crate::error::{ErrorKind, Result};
 
-/// A reading is followed by a pause of so many times what it took: reading takes at most a fortieth of anybody's time.
+/// A reading is followed by a pause of so many times what it took, so that it takes a fortieth of anybody's time; one that
+/// takes more than a quarter of a second takes more of it, for the pause ends at `longest`.
 const PAUSES: u32 = 40;
 /// After so many intervals without an answer, what is known is too old to be told as if it were of now.
 const STALE_INTERVALS: u32 = 3;

@@ -18,7 +18,9 @@ pub(super) fn since_commit(partition: &Partition, now_ms: i64) -> Option<f64> {
     let from = partition.committed_at_ms.max(partition.claimed_at_ms)?;
     #[allow(clippy::cast_precision_loss)] // milliseconds of some years
     let since = (now_ms - from).max(0) as f64 / 1_000.0;
-    Some(partition.lag_seconds.map_or(since, |age| age.min(since)))
+    // Of a record that is dated in the future (or bears no time) the age says nothing.
+    let age = partition.lag_seconds.filter(|age| *age > 0.0);
+    Some(age.map_or(since, |age| age.min(since)))
 }
 
 /// What the partitions of each worker say of it.
@@ -70,6 +72,8 @@ mod tests {
             (partition(5, 90.0, 80_000, 0), Some(20.0)), // it has work, and has not committed for 20 s
             (partition(5, 0.5, 0, 0), Some(0.5)),        // it was idle until half a second ago
             (partition(5, 90.0, 0, 97_000), Some(3.0)),  // just claimed
+            (partition(5, 0.0, 80_000, 0), Some(20.0)),  // its next record is dated in the future
+            (Partition { lag_seconds: None, ..partition(5, 0.0, 80_000, 0) }, Some(20.0)),
             (Partition { class: "PAUSED".to_owned(), ..partition(5, 90.0, 0, 0) }, None),
             (Partition { lag_records: None, ..partition(0, 0.0, 0, 0) }, None),
         ] {

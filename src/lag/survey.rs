@@ -25,8 +25,11 @@ pub(crate) use rows::{Line, Place, whose_turn};
 
 /// How many partitions one turn has at most: those that were looked at longest ago.
 const MOST: i64 = 4_000;
-/// About how many Kafka is asked at once.
+/// About how many Kafka is asked at once, and for how long altogether another portion may begin.
 const PORTION: usize = 1_000;
+const ASK: Duration = Duration::from_secs(15);
+/// For how long what Kafka does not answer for (of a topic that was deleted, say) waits behind all others.
+const UNANSWERED: Duration = Duration::from_secs(60);
 /// Of how many the next record is read in one turn, and how long that may take.
 const PEEKED: usize = 256;
 const PEEK: Duration = Duration::from_secs(2);
@@ -53,6 +56,8 @@ pub(crate) struct Surveyor {
     look: String,
     write: String,
     memory: HashMap<(Arc<str>, PartitionKey), Memory>,
+    /// What was asked about in vain, and when.
+    unanswered: HashMap<(Arc<str>, PartitionKey), Instant>,
 }
 
 /// What is known of a partition from one turn to the next.
@@ -89,6 +94,7 @@ impl Surveyor {
             whose,
             retention,
             memory: HashMap::new(),
+            unanswered: HashMap::new(),
         }
     }
 
@@ -107,9 +113,26 @@ impl Surveyor {
 
     /// Which partitions there are to survey.
     pub(crate) async fn look(&self, client: &Client) -> Result<Vec<Place>, tokio_postgres::Error> {
+        let (mut groups_of, mut topics_of, mut numbers_of) = (Vec::new(), Vec::new(), Vec::new());
+        for ((group, key), at) in &self.unanswered {
+            if at.elapsed() < UNANSWERED {
+                groups_of.push(&**group);
+                topics_of.push(&*key.topic);
+                numbers_of.push(key.partition);
+            }
+        }
+        let (groups_of, topics_of) = (&groups_of, &topics_of);
         let found = match &self.whose {
-            Whose::WorkersOf(group) => client.query(&self.look, &[&&**group, &self.me, &MOST]).await?,
-            Whose::Watched(groups) => client.query(&self.look, &[groups, &self.me, &MOST]).await?,
+            Whose::WorkersOf(group) => {
+                client
+                    .query(&self.look, &[&&**group, &self.me, &MOST, groups_of, topics_of, &numbers_of])
+                    .await?
+            }
+            Whose::Watched(groups) => {
+                client
+                    .query(&self.look, &[groups, &self.me, &MOST, groups_of, topics_of, &numbers_of])
+                    .await?
+            }
         };
         Ok(found.iter().map(Place::of).collect())
     }
@@ -122,7 +145,10 @@ impl Surveyor {
         keys.sort_unstable();
         keys.dedup();
         let (mut ends, mut starts) = (HashMap::new(), HashMap::new());
-        for portion in keys.chunks(PORTION) {
+        let began = Instant::now();
+        let mut tried = 0;
+        for portion in keys.chunks(PORTION).take_while(|_| began.elapsed() < ASK) {
+            tried += portion.len();
             match self.catalog.survey(portion).await {
                 Ok(survey) => {
                     ends.extend(survey.ends);
@@ -130,17 +156,23 @@ impl Surveyor {
                 }
                 Err(error) => {
                     tracing::debug!(partitions = portion.len(), %error, "Kafka did not answer the survey");
-                    break;
                 }
             }
         }
-        let asked: Vec<(Place, i64, i64)> = places
-            .into_iter()
-            .filter_map(|place| {
-                let ends = ends.get(&place.partition)?;
-                Some((place, ends.stable.get(), ends.log.get()))
-            })
-            .collect();
+        let tried: HashSet<&PartitionKey> = keys[..tried].iter().collect();
+        self.unanswered.retain(|_, at| at.elapsed() < UNANSWERED);
+        let mut asked: Vec<(Place, i64, i64)> = Vec::new();
+        for place in places {
+            let Some(ends) = ends.get(&place.partition) else {
+                if tried.contains(&place.partition) {
+                    self.unanswered.entry(place.key()).or_insert(began);
+                }
+                continue;
+            };
+            self.unanswered.remove(&place.key());
+            let stable = if place.reads_uncommitted { ends.log } else { ends.stable };
+            asked.push((place, stable.get(), ends.log.get()));
+        }
         self.peek(&asked).await;
         let now_ms = epoch_ms(SystemTime::now());
         let mut lines = Vec::new();

@@ -23,7 +23,7 @@ macro_rules! definitions {
 definitions! {
     /// Offsets from the position in Postgres to the last stable offset (under read_uncommitted: to the end of the log).
     LAG_RECORDS: Gauge "highwater_lag_records" => PARTITION;
-    /// How old the next record to apply is, by its own timestamp; 0 when caught up, no sample while it is not here yet.
+    /// How old the next record to apply is, by its own timestamp; 0 when caught up, no sample while it is not here yet, or is dated in the future.
     LAG_SECONDS: Gauge "highwater_lag_seconds" ["seconds"] => PARTITION;
     /// Offsets behind the last stable offset: held back by transactions that are open.
     UNCOMMITTED_RECORDS: Gauge "highwater_uncommitted_records" => PARTITION;

@@ -113,10 +113,7 @@ pub struct PartitionMetrics {
 impl PartitionMetrics {
     /// `now_ms`: since 1970.
     pub(crate) fn of(status: &PartitionStatus, isolation: Isolation, now_ms: i64) -> Self {
-        let end = match isolation {
-            Isolation::ReadCommitted => status.last_stable_offset,
-            Isolation::ReadUncommitted => status.log_end_offset,
-        };
+        let end = status.readable_end(isolation);
         let ahead = |from: Option<i64>, to: Option<i64>| {
             from.zip(to).map(|(from, to)| u64::try_from(to.saturating_sub(from)).unwrap_or(0))
         };
@@ -124,10 +121,10 @@ impl PartitionMetrics {
         let lag_seconds = match (status.next_record_timestamp_ms, lag_records) {
             // It may have been applied since it was looked at.
             (_, Some(0)) => Some(0.0),
-            // A producer's clock may be ahead of this one.
+            // A producer's clock may be ahead of this one: then its age is not known.
             (Some(ms), _) => {
-                let age_ms = u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0);
-                Some(Duration::from_millis(age_ms).as_secs_f64())
+                let age_ms = u64::try_from(now_ms.saturating_sub(ms)).ok();
+                age_ms.map(|age_ms| Duration::from_millis(age_ms).as_secs_f64())
             }
             (None, _) => None,
         };
@@ -271,7 +268,7 @@ mod tests {
         let ahead = of(&status(9, 8, 8, None));
         assert_eq!((ahead.lag_records, ahead.lag_seconds), (Some(0), Some(0.0)));
         let future = of(&status(5, 8, 8, Some(99_000)));
-        assert_eq!(future.lag_seconds, Some(0.0));
+        assert_eq!(future.lag_seconds, None, "not 0, for it waits");
         let not_here = of(&status(5, 8, 8, None));
         assert_eq!((not_here.lag_records, not_here.lag_seconds), (Some(3), None));
         let unknown = of(&PartitionStatus::new("t", 0, PartitionState::Claiming));

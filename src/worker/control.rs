@@ -251,7 +251,7 @@ impl Control {
         let members = AbortOnDropHandle::new(tokio::spawn(members.run()));
         let policies = Arc::clone(&self.lanes.policies);
         let (db, board) = (Arc::clone(self.claims.db()), Arc::clone(&self.board));
-        let reporter = Reporter::new(db, board, policies, registrar.writes.clone());
+        let reporter = Reporter::new(db, board, policies, registrar.writes.clone(), self.config.isolation);
         let reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
         let orders = AbortOnDropHandle::new(tokio::spawn(orders.run()));
         let registrar = AbortOnDropHandle::new(tokio::spawn(registrar.run()));

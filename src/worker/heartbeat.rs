@@ -75,9 +75,9 @@ pub(super) struct Heartbeat {
     /// How long a batch may take.
     processing_deadline: Duration,
     beat: String,
-    /// The same for tables of version 1, which lack a column.
+    /// The same for tables of version 1, which lack two columns.
     beat_to_older: String,
-    /// They did, when this process began: its row stays without it.
+    /// They did, when this process began: its row stays without them.
     is_older: AtomicBool,
     lost: String,
 }
@@ -93,8 +93,8 @@ impl Heartbeat {
         let status = db.schema.qualified("worker_status");
         let offsets = db.schema.qualified("consumer_offset");
         Self {
-            beat: beat(&status, (", processing_deadline_seconds", ", $17::float8")),
-            beat_to_older: beat(&status, ("", "")),
+            beat: beat(&status, true),
+            beat_to_older: beat(&status, false),
             is_older: AtomicBool::new(false),
             // Compared with the tokens held, and with what was known to be durable, when the question was sent: after a
             // fail-over or a restore the row may stand further back under the very claim, and an idle partition has
@@ -207,8 +207,9 @@ impl Heartbeat {
         .map(number);
         let detail = status.detail.as_deref().map(printable);
         let deadline = self.processing_deadline.as_secs_f64();
+        let reported_age = self.board.reported_age().as_secs_f64();
         let (group, instance): (&str, Option<&str>) = (&identity.group, identity.instance_id.as_deref());
-        let said: [&(dyn ToSql + Sync); 17] = [
+        let said: [&(dyn ToSql + Sync); 18] = [
             &identity.owner,
             &group,
             &instance,
@@ -226,6 +227,7 @@ impl Heartbeat {
             &status.ready,
             &detail,
             &deadline,
+            &reported_age,
         ];
         if !self.is_older.load(Ordering::Relaxed) {
             match say(client, &self.beat, &said).await {
@@ -282,20 +284,30 @@ async fn say(client: &Lease, beat: &str, said: &[&(dyn ToSql + Sync)]) -> Result
 }
 
 /// Not flushed, nor waited for at a standby: a beat that is lost with the server is written again a second after it is
-/// back, the first and the last like any other. The pair: a column that does not change, and its value.
-fn beat(status: &str, (column, value): (&str, &str)) -> String {
+/// back, the first and the last like any other.
+fn beat(status: &str, is_new: bool) -> String {
+    let (columns, values, set) = if is_new {
+        let reported_at = ", clock_timestamp() - $18::float8 * interval '1 second'";
+        (
+            ", processing_deadline_seconds, reported_at",
+            format!(", $17::float8{reported_at}"),
+            ", reported_at = excluded.reported_at",
+        )
+    } else {
+        ("", String::new(), "")
+    };
     format!(
         "INSERT INTO {status} (owner, group_id, instance_id, program, version, host, process_id, started_at, \
            heartbeat_at, stopped_at, state, ready, detail, partitions, records_total, commits_total, fenced_total, \
-           retries_total, dropped_total{column}) \
+           retries_total, dropped_total{columns}) \
          SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), \
-           CASE WHEN $8 = 'stopped' THEN clock_timestamp() END, $8, $15, $16, $9, $10, $11, $12, $13, $14{value} \
+           CASE WHEN $8 = 'stopped' THEN clock_timestamp() END, $8, $15, $16, $9, $10, $11, $12, $13, $14{values} \
          WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL \
          ON CONFLICT (owner) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at, \
            state = excluded.state, ready = excluded.ready, detail = excluded.detail, \
            partitions = excluded.partitions, records_total = excluded.records_total, \
            commits_total = excluded.commits_total, fenced_total = excluded.fenced_total, \
-           retries_total = excluded.retries_total, dropped_total = excluded.dropped_total"
+           retries_total = excluded.retries_total, dropped_total = excluded.dropped_total{set}"
     )
 }
 

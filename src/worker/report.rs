@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use super::registrar::Writes;
 use super::status::{PartitionStatus, StatusBoard};
 use crate::batch::PartitionKey;
+use crate::config::Isolation;
 use crate::db::{Db, DbError, Lease};
 use crate::dead_letter::Policies;
 
@@ -18,6 +19,8 @@ use crate::dead_letter::Policies;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one report may take, connecting included.
 const LIMIT: Duration = Duration::from_secs(30);
+/// After so long without a report somebody is told: what is known of the partitions grows old.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Every so many looks everything is written again where it differs: the database may have gone back.
 const AFRESH: u32 = 30;
 /// How many characters of a text are reported.
@@ -42,6 +45,7 @@ const NEW: &[(&str, &str, &str)] = &[
     ("stood_at", "int8", "coalesce(r.stood_at, o.next_offset)"),
     ("on_rejected", "text", "r.on_rejected"),
     ("writes", "text", "r.writes"),
+    ("reads_uncommitted", "bool", "r.reads_uncommitted"),
 ];
 
 /// Until this claim's own ends are known (it waits, or has halted), the row keeps those that it has.
@@ -49,7 +53,7 @@ const KEPT: &str = "r.last_stable IS NULL AND p.last_stable_offset IS NOT NULL";
 /// When those were known to be true: when they were written, or as long as their worker was there; not beyond a look by
 /// somebody else, for then nobody held the partition any more.
 const KEPT_AS_OF: &str = "coalesce(p.ends_as_of, greatest(p.updated_at, CASE WHEN v.surveyed_at > p.updated_at \
-    OR f.heartbeat_at > clock_timestamp() THEN NULL ELSE f.heartbeat_at END))";
+    OR f.heartbeat_at > clock_timestamp() THEN NULL ELSE least(f.heartbeat_at, f.reported_at) END))";
 
 /// The tables are of version 1, or the rights are.
 const OLDER: [SqlState; 3] =
@@ -61,6 +65,7 @@ pub(super) struct Reporter {
     board: Arc<StatusBoard>,
     policies: Arc<Policies>,
     writes: Writes,
+    isolation: Isolation,
     /// What the database has, as far as this worker knows.
     reported: HashMap<PartitionKey, Line>,
     report: String,
@@ -68,6 +73,29 @@ pub(super) struct Reporter {
     report_to_older: String,
     /// They do.
     is_older: bool,
+    failing: Failing,
+}
+
+/// Reports that could not be written.
+#[derive(Debug, Default)]
+struct Failing {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Failing {
+    /// Whether it is to be told: once, until a report is written.
+    fn again(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_due = !self.is_told && now.duration_since(since) >= PATIENCE;
+        self.is_told |= is_due;
+        is_due
+    }
+
+    /// Whether it was told that there were none.
+    fn ended(&mut self) -> bool {
+        std::mem::take(self).is_told
+    }
 }
 
 /// A row of `partition_status`, as far as it is ours to say.
@@ -89,18 +117,21 @@ struct Line {
     stood_at: Option<i64>,
     on_rejected: &'static str,
     writes: &'static str,
+    reads_uncommitted: bool,
 }
 
 impl Line {
-    fn of(status: &PartitionStatus, policies: &Policies, writes: &Writes) -> Self {
+    fn of(status: &PartitionStatus, policies: &Policies, writes: &Writes, isolation: Isolation) -> Self {
         Self {
+            reads_uncommitted: isolation == Isolation::ReadUncommitted,
             on_rejected: policies.on_rejected(&status.topic),
             writes: writes.of(&status.topic),
             epoch: status.epoch,
             state: status.state.as_str(),
             detail: status.detail.as_deref().map(printable),
             log_end_offset: status.log_end_offset,
-            last_stable_offset: status.last_stable_offset,
+            // As far as it reads: what is behind that is to be applied, and no tail.
+            last_stable_offset: status.readable_end(isolation),
             next_record_timestamp_ms: status.next_record_timestamp_ms.filter(|ms| TIMESTAMPS.contains(ms)),
             log_start_offset: status.log_start_offset,
             class: status.class.as_str(),
@@ -115,7 +146,13 @@ impl Line {
 }
 
 impl Reporter {
-    pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>, policies: Arc<Policies>, writes: Writes) -> Self {
+    pub(super) fn new(
+        db: Arc<Db>,
+        board: Arc<StatusBoard>,
+        policies: Arc<Policies>,
+        writes: Writes,
+        isolation: Isolation,
+    ) -> Self {
         let partitions = db.schema.qualified("partition_status");
         let offsets = db.schema.qualified("consumer_offset");
         let (workers, survey) =
@@ -185,10 +222,12 @@ impl Reporter {
             board,
             policies,
             writes,
+            isolation,
             reported: HashMap::new(),
             report,
             report_to_older,
             is_older: false,
+            failing: Failing::default(),
         }
     }
 
@@ -206,18 +245,36 @@ impl Reporter {
             }
             let kept_now = kept.take().filter(|client| self.db.is_current(client));
             match tokio::time::timeout(LIMIT, self.turn(kept_now)).await {
-                Ok(Ok(client)) => kept = client,
+                Ok(Ok(client)) => {
+                    kept = client;
+                    if self.failing.ended() {
+                        tracing::info!("how its partitions stand is reported again");
+                    }
+                }
                 Ok(Err(error)) => {
                     self.db.heed(&error);
-                    tracing::debug!(%error, "the partitions were not reported");
+                    self.failed(&error);
                 }
-                Err(_) => tracing::debug!("the partitions were not reported in time"),
+                Err(_) => self.failed(&DbError::Other(format!("not written in {LIMIT:?}"))),
             }
         }
     }
 
+    fn failed(&mut self, error: &DbError) {
+        if self.failing.again(Instant::now()) {
+            tracing::warn!(
+                %error,
+                "how its partitions stand is not reported: what others see of them (`lag`, `health`) grows old; records are \
+                 applied all the same"
+            );
+        } else {
+            tracing::debug!(%error, "the partitions were not reported");
+        }
+    }
+
     async fn turn(&mut self, kept: Option<Lease>) -> Result<Option<Lease>, DbError> {
-        let line = |status| line(status, &self.policies, &self.writes);
+        let published = self.board.published();
+        let line = |status| line(status, &self.policies, &self.writes, self.isolation);
         let now: HashMap<PartitionKey, Line> = self.board.get().partitions.iter().map(line).collect();
         // What was assigned to somebody else meanwhile is his to report: then ours is another report than before.
         self.reported.retain(|key, _| now.contains_key(key));
@@ -226,6 +283,7 @@ impl Reporter {
             |key: &PartitionKey, line: &Line| line.epoch.is_none() || self.reported.get(key) != Some(line);
         let mut news: Vec<_> = now.into_iter().filter(|(key, line)| is_news(key, line)).collect();
         if news.is_empty() {
+            self.board.reported(published);
             return Ok(kept);
         }
         news.sort_by(|a, b| a.0.cmp(&b.0));
@@ -254,6 +312,7 @@ impl Reporter {
             written => written?,
         }
         self.reported.extend(news);
+        self.board.reported(published);
         Ok(Some(client))
     }
 
@@ -282,6 +341,7 @@ impl Reporter {
         let losses: Vec<Option<&str>> = lines().map(|line| line.loss_at.as_deref()).collect();
         let on_rejected: Vec<&str> = lines().map(|line| line.on_rejected).collect();
         let writes: Vec<&str> = lines().map(|line| line.writes).collect();
+        let uncommitted_too: Vec<bool> = lines().map(|line| line.reads_uncommitted).collect();
         let identity = &self.db.identity;
         let group = &*identity.group;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
@@ -310,6 +370,7 @@ impl Reporter {
                 &stood,
                 &on_rejected,
                 &writes,
+                &uncommitted_too,
             ];
             parameters.extend(new);
             &self.report
@@ -320,9 +381,14 @@ impl Reporter {
     }
 }
 
-fn line(status: &PartitionStatus, policies: &Policies, writes: &Writes) -> (PartitionKey, Line) {
+fn line(
+    status: &PartitionStatus,
+    policies: &Policies,
+    writes: &Writes,
+    isolation: Isolation,
+) -> (PartitionKey, Line) {
     let key = PartitionKey { topic: status.topic.as_str().into(), partition: status.partition };
-    (key, Line::of(status, policies, writes))
+    (key, Line::of(status, policies, writes, isolation))
 }
 
 /// A text as the tables may hold it, whoever wrote it: Postgres refuses U+0000, a terminal obeys other control characters.
@@ -352,6 +418,7 @@ mod tests {
     use crate::health::Class;
     use crate::testing::{Database, Postgres};
     use crate::worker::PartitionState;
+    use crate::worker::heartbeat::Heartbeat;
     use crate::{PartialConfig, SchemaName, migrate};
 
     async fn reporter() -> (Database, Reporter) {
@@ -368,7 +435,13 @@ mod tests {
         let db = Arc::new(Db::new(&config, identity).unwrap());
         (
             database,
-            Reporter::new(db, Arc::new(StatusBoard::new()), Arc::new(Policies::halting()), Writes::default()),
+            Reporter::new(
+                db,
+                Arc::new(StatusBoard::new()),
+                Arc::new(Policies::halting()),
+                Writes::default(),
+                Isolation::ReadCommitted,
+            ),
         )
     }
 
@@ -467,6 +540,112 @@ mod tests {
             PartitionStatus { next_record_timestamp_ms: Some(i64::MAX), next_offset: Some(1), ..running(9) };
         report(&mut reporter, wild).await;
         assert_eq!((row(&database).await.1, row(&database).await.2[2]), (9, None), "no such year");
+    }
+
+    /// A heart that beats says nothing of the partitions: what is known of them is as old as the last report, and once that is
+    /// old, the worker counts as stopped.
+    #[tokio::test]
+    async fn what_cannot_be_reported_grows_old() {
+        let (database, mut reporter) = reporter().await;
+        let (db, board) = (Arc::clone(&reporter.db), Arc::clone(&reporter.board));
+        let heart = {
+            let config = PartialConfig::default()
+                .brokers(vec!["127.0.0.1:1".to_owned()])
+                .postgres_url(database.url())
+                .group("g")
+                .topics(vec!["t".to_owned()])
+                .finish()
+                .unwrap();
+            let taken = tokio::sync::mpsc::unbounded_channel().0;
+            Heartbeat::new(Arc::clone(&db), board, Arc::default(), taken, &config)
+        };
+        let beat = async || heart.write(&db.status().await.unwrap()).await.unwrap();
+        let seen = async || {
+            let sql = "SELECT extract(epoch FROM clock_timestamp() - l.as_of)::float8, l.lag_records, h.class, h.reason \
+                       FROM highwater.lag l JOIN highwater.health h USING (group_id, topic, partition)";
+            let row = database.query(sql, &[]).await.unwrap().remove(0);
+            (
+                row.get::<_, f64>(0),
+                row.get::<_, Option<i64>>(1),
+                row.get::<_, String>(2),
+                row.get::<_, Option<String>>(3),
+            )
+        };
+        let claim = "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset, epoch, owner) \
+                     VALUES ('g', 't', 0, 3, 7, $1)";
+        database.query(claim, &[&db.identity.owner]).await.unwrap();
+        let at = |end| PartitionStatus {
+            last_stable_offset: Some(end),
+            log_end_offset: Some(end),
+            ..status(PartitionState::Running, Some(7))
+        };
+        report(&mut reporter, at(9)).await;
+        // Nothing is news, and so nothing is written: that, too, is a report.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        report(&mut reporter, at(9)).await;
+        beat().await;
+        let (age, lag, class, _) = seen().await;
+        assert!(age < 1.0, "{age}");
+        assert_eq!((lag, &*class), (Some(6), "OK"));
+
+        let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
+                      CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON highwater.partition_status EXECUTE FUNCTION refuse()";
+        database.execute(refuse).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        reporter.board.publish(true, None, vec![at(2_000)]);
+        assert!(reporter.turn(None).await.is_err());
+        beat().await;
+        let (age, ..) = seen().await;
+        assert!(age >= 1.5, "as old as the last report, not as the heartbeat: {age}");
+        // Half a minute later.
+        database
+            .execute("UPDATE highwater.worker_status SET reported_at = reported_at - interval '30 s'")
+            .await
+            .unwrap();
+        let (.., class, reason) = seen().await;
+        let reason = reason.unwrap();
+        assert!(
+            class == "STOP" && reason.starts_with("its worker beats, and has reported nothing for 00:00:3"),
+            "{class} {reason}"
+        );
+        database.execute("UPDATE highwater.worker_status SET state = 'stopping'").await.unwrap();
+        assert_eq!(seen().await.2, "OK", "it finishes its batches");
+
+        database.execute("DROP TRIGGER refuse ON highwater.partition_status").await.unwrap();
+        report(&mut reporter, at(2_000)).await;
+        beat().await;
+        let (age, lag, class, _) = seen().await;
+        assert!(age < 1.0, "{age}");
+        assert_eq!((lag, &*class), (Some(1_997), "OK"));
+        // A control loop that hangs publishes nothing: its old words, said once more, are no report.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        reporter.turn(None).await.unwrap();
+        beat().await;
+        assert!(seen().await.0 >= 1.5);
+    }
+
+    #[test]
+    fn silence_is_told_once() {
+        let mut failing = Failing::default();
+        let began = Instant::now();
+        let told = [0, 9, 10, 11, 60].map(|seconds| failing.again(began + Duration::from_secs(seconds)));
+        assert_eq!(told, [false, false, true, false, false]);
+        assert!(failing.ended() && !failing.ended());
+        assert!(!failing.again(began) && !failing.ended(), "nobody was told");
+    }
+
+    /// What is not committed is to be applied, too, where it is read.
+    #[test]
+    fn one_that_reads_uncommitted_records_reports_how_far_it_reads() {
+        let seen = PartitionStatus {
+            last_stable_offset: Some(7),
+            log_end_offset: Some(9),
+            ..status(PartitionState::Running, Some(1))
+        };
+        for (isolation, end) in [(Isolation::ReadCommitted, 7), (Isolation::ReadUncommitted, 9)] {
+            let line = Line::of(&seen, &Policies::halting(), &Writes::default(), isolation);
+            assert_eq!((line.last_stable_offset, line.log_end_offset), (Some(end), Some(9)));
+        }
     }
 
     /// In a hand-over the lag stays known, as old as it is: the former claim's ends, until this one has its own.

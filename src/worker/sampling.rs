@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::status::{PartitionStatus, StatusBoard};
 use crate::batch::PartitionKey;
-use crate::config::{Config, epoch_ms};
+use crate::config::{Config, Isolation, epoch_ms};
 use crate::health::{Class, Known, Loss, Options, Sample, Trajectory, round};
 use crate::lag::{Retention, Tail};
 
@@ -58,6 +58,7 @@ impl Default for Judged {
 pub(super) struct Sampler {
     board: Arc<StatusBoard>,
     options: Options,
+    isolation: Isolation,
     retention: Arc<Retention>,
     followed: HashMap<PartitionKey, Followed>,
 }
@@ -79,7 +80,7 @@ impl Sampler {
             interval: config.health_interval,
             ..Options::default()
         };
-        Self { board, options, retention, followed: HashMap::new() }
+        Self { board, options, isolation: config.isolation, retention, followed: HashMap::new() }
     }
 
     /// Samples until aborted.
@@ -109,7 +110,10 @@ impl Sampler {
                 tail: Tail::default(),
                 reason: None,
             });
-            judged.insert(key.clone(), followed.judge(now_ms, status, self.retention.of(&key.topic)));
+            judged.insert(
+                key.clone(),
+                followed.judge(now_ms, status, self.isolation, self.retention.of(&key.topic)),
+            );
             self.followed.insert(key, followed);
         }
         judged
@@ -117,10 +121,17 @@ impl Sampler {
 }
 
 impl Followed {
-    fn judge(&mut self, now_ms: i64, status: &PartitionStatus, retention_ms: Option<i64>) -> Judged {
+    fn judge(
+        &mut self,
+        now_ms: i64,
+        status: &PartitionStatus,
+        isolation: Isolation,
+        retention_ms: Option<i64>,
+    ) -> Judged {
+        let end = status.readable_end(isolation);
         // Without a claim there is no position, and so no sample.
         if let Some(next_offset) = status.next_offset {
-            self.trajectory.push(Sample::new(now_ms, next_offset, status.last_stable_offset));
+            self.trajectory.push(Sample::new(now_ms, next_offset, end));
         }
         if let Some(start) = status.log_start_offset {
             self.loss.push(now_ms, start);
@@ -138,7 +149,7 @@ impl Followed {
             applied_per_second: rounded(self.trajectory.applied_per_second()),
             produced_per_second: rounded(self.trajectory.produced_per_second()),
             drain_seconds: rounded(self.trajectory.drain_seconds()),
-            uncommitted_since_ms: self.tail.since(now_ms, status.last_stable_offset, status.log_end_offset),
+            uncommitted_since_ms: self.tail.since(now_ms, end, status.log_end_offset),
             loss_at_ms: status.next_offset.and_then(|next_offset| {
                 self.loss.at(now_ms, next_offset, status.next_record_timestamp_ms, retention_ms)
             }),
@@ -203,5 +214,25 @@ pub(super) mod tests {
         // Revoked, and assigned once more.
         assert!(sampler.look(70_000, &[]).is_empty());
         assert_eq!(sampler.look(80_000, &[status(Some(40), 100)])[&key].class, Class::Ok);
+    }
+
+    /// What is not committed is to be applied, too, where it is read: it cannot be caught up before.
+    #[test]
+    fn one_that_reads_uncommitted_records_waits_for_them() {
+        let config = crate::PartialConfig::default()
+            .brokers(vec!["127.0.0.1:1".to_owned()])
+            .postgres_url("postgres://h/d")
+            .group("g")
+            .topics(vec!["t".to_owned()])
+            .isolation(Isolation::ReadUncommitted)
+            .finish()
+            .unwrap();
+        let mut sampler = Sampler::new(Arc::new(StatusBoard::new()), &config, Arc::default());
+        let mut last = HashMap::new();
+        for n in 0..=6 {
+            last = sampler.look(n * 10_000, &[status(Some(100), 100)]);
+        }
+        let found = last.values().next().unwrap();
+        assert_eq!((found.class, found.uncommitted_since_ms), (Class::Stall, None), "{found:?}");
     }
 }

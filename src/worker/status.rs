@@ -13,6 +13,7 @@ use super::contact::Contact;
 use super::monitor::About;
 use super::sampling::Judged;
 use crate::batch::PartitionKey;
+use crate::config::Isolation;
 use crate::consumer::poll::PollCounters;
 use crate::health::Class;
 use crate::lane::LaneCounters;
@@ -192,6 +193,9 @@ pub(crate) struct StatusBoard {
     /// What the worker is called and works with; set when it begins.
     pub(super) about: OnceLock<About>,
     pulse: Beats,
+    /// When the partitions were last published, in ms since this began; and when that was which the tables have.
+    published_ms: AtomicU64,
+    reported_ms: AtomicU64,
     /// What the samples say of each partition.
     judged: Mutex<HashMap<PartitionKey, Judged>>,
 }
@@ -205,8 +209,22 @@ struct Beats {
     poll_moves: AtomicBool,
 }
 
+/// A moment at which the partitions were published.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published(u64);
+
 /// For how long the control loop may be away. It goes round four times a second.
 const ABSENT: Duration = Duration::from_secs(10);
+
+impl PartitionStatus {
+    /// Up to where its records are read.
+    pub(crate) fn readable_end(&self, isolation: Isolation) -> Option<i64> {
+        match isolation {
+            Isolation::ReadCommitted => self.last_stable_offset,
+            Isolation::ReadUncommitted => self.log_end_offset,
+        }
+    }
+}
 
 impl StatusBoard {
     pub(crate) fn new() -> Self {
@@ -222,6 +240,8 @@ impl StatusBoard {
                 last_ms: AtomicU64::new(0),
                 poll_moves: AtomicBool::new(true),
             },
+            published_ms: AtomicU64::new(0),
+            reported_ms: AtomicU64::new(0),
             judged: Mutex::default(),
         }
     }
@@ -237,6 +257,21 @@ impl StatusBoard {
         status.counters = self.counters();
         status.live = self.is_live(status.phase);
         status
+    }
+
+    /// When what [`get`](Self::get) returns from now on was published, or later.
+    pub(super) fn published(&self) -> Published {
+        Published(self.published_ms.load(Ordering::Relaxed))
+    }
+
+    /// The tables have what was published then.
+    pub(super) fn reported(&self, Published(at_ms): Published) {
+        self.reported_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// How old that is which the tables have of the partitions: by a control loop that hangs, too, it grows.
+    pub(super) fn reported_age(&self) -> Duration {
+        Duration::from_millis(self.ms().saturating_sub(self.reported_ms.load(Ordering::Relaxed)))
     }
 
     /// The control loop has gone round.
@@ -280,6 +315,10 @@ impl StatusBoard {
 
     pub(super) fn set_phase(&self, phase: Phase, owner: Option<Uuid>) {
         self.beat();
+        if phase == Phase::Running {
+            // Before it runs there is nothing to report.
+            self.reported_ms.store(self.ms(), Ordering::Relaxed);
+        }
         self.snapshot.send_modify(|status| {
             status.phase = phase;
             status.owner = owner.or(status.owner);
@@ -299,5 +338,6 @@ impl StatusBoard {
             status.counters = counters;
             changed
         });
+        self.published_ms.store(self.ms(), Ordering::Relaxed);
     }
 }

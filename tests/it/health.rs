@@ -53,6 +53,31 @@ async fn a_wedged_handler_is_a_stall_long_before_its_lag_is_one() -> TestResult 
     Ok(())
 }
 
+/// Somebody has a row of the reports, and goes for lunch. The heart beats on, records are applied, and what is known grows old.
+#[tokio::test]
+async fn reports_that_are_not_written_grow_old_though_the_heart_beats() -> TestResult {
+    let world = World::new("health-silent", 1).await?;
+    world.produce(10).await?;
+    let worker = world.worker_with(sampled(world.settings()), Sink::<()>::default());
+    world.verify().await?;
+    world.seen_as(0, "well", |seen| seen.class == "OK" && seen.records == Some(0)).await?;
+    let lunch = world.database.client().await?;
+    lunch.batch_execute("BEGIN; UPDATE highwater.partition_status SET detail = detail").await?;
+    world.produce(15).await?;
+    world.verify().await?;
+    world.seen_as(0, "old", |seen| seen.class == "OK" && seen.age.is_some_and(|age| age > 5.0)).await?;
+    let seen = world.seen_as(0, "stopped", |seen| seen.class == "STOP").await?;
+    let reason = seen.reason.unwrap_or_default();
+    assert!(reason.starts_with("its worker beats, and has reported nothing for "), "{reason}");
+    lunch.batch_execute("ROLLBACK").await?;
+    world
+        .seen_as(0, "well again", |seen| seen.class == "OK" && seen.age.is_some_and(|age| age < 5.0))
+        .await?;
+    world.verify().await?;
+    worker.stop().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_view_knows_the_classes_and_their_severities() -> TestResult {
     let database = Postgres::shared().await?.fresh_database("health-classes").await?;
@@ -94,6 +119,12 @@ async fn the_view_knows_the_classes_and_their_severities() -> TestResult {
         database.execute(&beat).await?;
         assert_eq!(seen().await?, (class.to_string(), i32::from(class.severity())));
     }
+    // It beats, and has reported nothing for half a minute.
+    let silent = "UPDATE highwater.worker_status SET heartbeat_at = clock_timestamp(), \
+                    reported_at = clock_timestamp() - interval '31 s'; \
+                  UPDATE highwater.partition_status SET class = 'OK'";
+    database.execute(silent).await?;
+    assert_eq!(seen().await?, ("STOP".to_owned(), i32::from(Class::Stop.severity())));
     // Nothing was said of lag: unknown, and not 0.
     let unknown = "SELECT count(*) FROM highwater.lag WHERE num_nulls(lag_records, lag_seconds, drain_seconds, loss_seconds, \
                      uncommitted_records, uncommitted_seconds) = 6";

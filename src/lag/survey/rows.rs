@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Whose;
 use crate::batch::PartitionKey;
 use crate::config::ONE_OFF_GROUP;
-use crate::db::live;
+use crate::db::{REPORT_COUNTS, live};
 use crate::health::Class;
 use crate::schema::SchemaName;
 
@@ -20,6 +20,8 @@ pub(crate) struct Place {
     pub(super) next_offset: i64,
     class: Class,
     reason: Option<String>,
+    /// Its group reads what is not committed.
+    pub(super) reads_uncommitted: bool,
     /// What was written of it last.
     pub(super) before: Option<Before>,
 }
@@ -79,6 +81,7 @@ impl Place {
             next_offset: row.get(3),
             class,
             reason,
+            reads_uncommitted: row.get(18),
             before: row.get::<_, Option<i64>>(9).map(before),
         }
     }
@@ -109,7 +112,8 @@ pub(crate) fn whose_turn(schema: &SchemaName) -> String {
     )
 }
 
-/// Parameters: the group, or groups (`NULL`: all); who asks; how many.
+/// Parameters: the group, or groups (`NULL`: all); who asks; how many; and which have been asked about in vain, as groups,
+/// topics, partitions: those come last.
 pub(super) fn look(schema: &SchemaName, whose: &Whose) -> String {
     let workers = schema.qualified("worker_status");
     let ms = |column: &str| format!("(extract(epoch FROM {column}) * 1000)::int8");
@@ -126,13 +130,15 @@ pub(super) fn look(schema: &SchemaName, whose: &Whose) -> String {
     };
     format!(
         "SELECT o.group_id, o.topic, o.partition, o.next_offset, o.paused_reason, o.halted, \
-           coalesce(s.state = 'halted', false), s.detail, o.owner IS NOT NULL, \
+           coalesce(s.state = 'halted' AND {REPORT_COUNTS}, false), s.detail, o.owner IS NOT NULL, \
            v.next_offset, v.log_start_offset, v.last_stable_offset, v.log_end_offset, {next_record}, {uncommitted}, \
-           v.class, v.reason, extract(epoch FROM clock_timestamp() - v.surveyed_at)::float8 \
+           v.class, v.reason, extract(epoch FROM clock_timestamp() - v.surveyed_at)::float8, \
+           coalesce(s.reads_uncommitted, false) \
          FROM {offsets} o LEFT JOIN {status} s USING (group_id, topic, partition) \
          LEFT JOIN {survey} v USING (group_id, topic, partition) \
+         LEFT JOIN unnest($4::text[], $5::text[], $6::int4[]) AS u(group_id, topic, partition) USING (group_id, topic, partition) \
          WHERE {which} AND (o.owner IS NULL OR NOT {owner_live}) \
-         ORDER BY v.surveyed_at NULLS FIRST, o.group_id, o.topic, o.partition LIMIT $3",
+         ORDER BY u.topic IS NOT NULL, v.surveyed_at NULLS FIRST, o.group_id, o.topic, o.partition LIMIT $3",
         next_record = ms("v.next_record_timestamp"),
         uncommitted = ms("v.uncommitted_since"),
         offsets = schema.qualified("consumer_offset"),
@@ -206,4 +212,34 @@ pub(super) async fn upsert(
         )
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate;
+    use crate::testing::Postgres;
+
+    /// Of a topic that was deleted nothing is ever known: it must not keep the others from being looked at.
+    #[tokio::test]
+    async fn what_is_asked_about_in_vain_comes_last() {
+        let database = Postgres::shared().await.unwrap().fresh_database("survey_order").await.unwrap();
+        migrate::migrate(&mut database.client().await.unwrap(), &SchemaName::default()).await.unwrap();
+        let rows = "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset, epoch) \
+                    VALUES ('g', 'deleted', 0, 5, 1), ('g', 'there', 0, 5, 1); \
+                    INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, class, surveyed_at, surveyed_by) \
+                    VALUES ('g', 'there', 0, 5, 'UNOWNED', now() - interval '1 h', gen_random_uuid())";
+        database.execute(rows).await.unwrap();
+        let client = database.client().await.unwrap();
+        let sql = look(&SchemaName::default(), &Whose::Watched(None));
+        let first = async |unanswered: &[&str]| {
+            let (groups, zeros) = (vec!["g"; unanswered.len()], vec![0; unanswered.len()]);
+            let (all, me) = (None::<Vec<String>>, Uuid::new_v4());
+            let found = client.query(&sql, &[&all, &me, &1_i64, &groups, &unanswered, &zeros]).await.unwrap();
+            found.iter().map(Place::of).map(|place| place.partition.topic.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(first(&[]).await, ["deleted"], "never seen");
+        assert_eq!(first(&["deleted"]).await, ["there"]);
+        assert_eq!(first(&["deleted", "there"]).await, ["deleted"], "all of them again");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::LastEvent;
 use crate::batch::PartitionKey;
 use crate::config::epoch_ms;
+use crate::db::{REPORT_COUNTS, live_in_snapshot};
 use crate::error::{Error, Result};
 use crate::health::Class;
 use crate::offsets::healths::readable;
@@ -116,9 +117,9 @@ impl Offsets {
                extract(epoch FROM clock_timestamp() - s.next_record_timestamp)::float8, \
                extract(epoch FROM clock_timestamp() - o.committed_at)::float8, {committed_at}, s.on_rejected \
              FROM {offsets} o LEFT JOIN {status} s ON s.group_id = o.group_id AND s.topic = o.topic \
-               AND s.partition = o.partition AND (s.epoch = o.epoch OR s.state = 'halted' AND o.owner IS NULL) \
+               AND s.partition = o.partition AND {REPORT_COUNTS} \
              LEFT JOIN {workers} w ON w.owner = o.owner WHERE o.group_id = $1 ORDER BY o.topic, o.partition",
-            live = crate::db::live(&schema, "o.owner"),
+            live = live_in_snapshot(&schema, "o.owner"),
             committed_at = utc("o.committed_at"),
             offsets = schema.qualified("consumer_offset"),
             status = schema.qualified("partition_status"),
@@ -127,7 +128,7 @@ impl Offsets {
         let of_workers = format!(
             "SELECT p.owner::text, p.host, p.version, p.ready, p.detail FROM {workers} p \
              WHERE p.group_id = $1 AND {live} ORDER BY p.host, p.process_id",
-            live = crate::db::live(&schema, "p.owner"),
+            live = live_in_snapshot(&schema, "p.owner"),
             workers = schema.qualified("worker_status"),
         );
         let snapshot = self
