@@ -53,6 +53,7 @@ pub(crate) struct Surveyor {
     look: String,
     write: String,
     memory: HashMap<(Arc<str>, PartitionKey), Memory>,
+    silence: Option<String>,
 }
 
 /// What is known of a partition from one turn to the next.
@@ -89,7 +90,13 @@ impl Surveyor {
             whose,
             retention,
             memory: HashMap::new(),
+            silence: None,
         }
+    }
+
+    /// Why Kafka has not answered all of the last turn, if so.
+    pub(crate) fn silence(&self) -> Option<&str> {
+        self.silence.as_deref()
     }
 
     /// One turn on one connection, for who has it to himself: looks, asks Kafka, writes. How many partitions there were.
@@ -122,6 +129,7 @@ impl Surveyor {
         keys.sort_unstable();
         keys.dedup();
         let (mut ends, mut starts) = (HashMap::new(), HashMap::new());
+        self.silence = None;
         for portion in keys.chunks(PORTION) {
             match self.catalog.survey(portion).await {
                 Ok(survey) => {
@@ -130,6 +138,7 @@ impl Surveyor {
                 }
                 Err(error) => {
                     tracing::debug!(partitions = portion.len(), %error, "Kafka did not answer the survey");
+                    self.silence = Some(error.to_string());
                     break;
                 }
             }
