@@ -22,23 +22,30 @@ mod api;
 mod assets;
 mod guard;
 mod live;
-mod serve;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use self::serve::serve;
 use crate::config::OperatorConfig;
 use crate::exporter::Exporter;
 use crate::fleet::{Fleet, Watch};
+use crate::server::{self, Limits};
 
 /// How many live streams there may be at a time.
 const STREAMS: usize = 100;
+const LIMITS: Limits = Limits {
+    connections: 256,
+    head: Duration::from_secs(10),
+    life: Duration::from_secs(60),
+    write: Duration::from_secs(30),
+    grace: Duration::from_millis(700),
+};
 /// How long a page of a partition may wait for the one before.
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,7 +57,8 @@ struct Shared {
     exporter: Exporter,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
-    cache: api::Cache,
+    overview: api::Overviews,
+    metrics: api::Pages,
     assets: assets::Assets,
 }
 
@@ -58,6 +66,12 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
+}
+
+/// Serves until `stop`, and returns within a second of that: what is not answered by then is cut off. Bounded in connections
+/// and in their time: one that asks and does not read is ended.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    server::run(listener, router, stop, LIMITS).await;
 }
 
 /// The page, its data, and `/metrics`. `stop` ends the streams, which would otherwise keep a server from stopping.
@@ -103,7 +117,8 @@ fn shared(watch: Watch, config: &OperatorConfig, exporter: Exporter, stop: Cance
         exporter,
         streams: Arc::new(Semaphore::new(STREAMS)),
         stop,
-        cache: api::Cache::default(),
+        overview: api::Overviews::default(),
+        metrics: api::Pages::default(),
         assets: assets::Assets::new(),
     })
 }

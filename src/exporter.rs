@@ -93,6 +93,11 @@ impl Exporter {
         self
     }
 
+    /// The `Content-Type` of [`page`](Self::page).
+    pub(crate) fn content_type(accept: Option<&str>) -> &'static str {
+        Format::negotiate(accept).content_type()
+    }
+
     /// The page in the format that `accept` (the request's header) likes best, with its `Content-Type`.
     #[must_use]
     pub fn page(&self, view: &View, accept: Option<&str>) -> (&'static str, String) {

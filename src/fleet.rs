@@ -49,6 +49,7 @@ pub use self::history::{History, Point};
 pub use self::letters::{LetterKind, LettersPage};
 pub use self::page::{Claim, Deed, Letter, PartitionPage};
 use self::rights::Rights;
+pub use self::survey::Surveyed;
 pub use self::watch::{View, Watch, WatchOptions};
 use crate::config::{DatabaseConfig, OperatorConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -94,6 +95,13 @@ impl Reading {
     pub(crate) fn of(at_ms: i64, groups: Vec<Group>) -> Self {
         let (took_ms, database, unreadable) = (1, "payments".to_owned(), Vec::new());
         Self { at_ms, took_ms, database, groups, oldest_snapshot_seconds: None, unreadable, truncated: false }
+    }
+
+    /// … of groups that are judged by what their partitions and workers say.
+    #[cfg(test)]
+    pub(crate) fn judged(at_ms: i64, mut groups: Vec<Group>) -> Self {
+        groups.iter_mut().for_each(Group::complete);
+        Self::of(at_ms, groups)
     }
 
     /// A group by its name.

@@ -75,6 +75,8 @@ mod record;
 pub mod report;
 pub mod schema;
 mod secret;
+#[cfg(feature = "admin")]
+mod server;
 pub mod sink;
 mod telling;
 #[cfg(feature = "testing")]

@@ -55,7 +55,7 @@ function Warnings({ fresh, live, now, received }) {
   else if (fresh.error) lines.push((fresh.is_stale ? "Not of now. " : "") + "The database could not be read: " + fresh.error);
   else if (now - received > 3 * fresh.interval_ms + 15000) lines.push("Nothing has come for " + ago(received, now).replace(" ago", "") + ".");
   if (fresh.truncated) lines.push("There is more than can be shown: some groups are missing.");
-  if (fresh.unreadable.length) lines.push("This role may not read " + fresh.unreadable.join(", ") + ": what would come from there is missing.");
+  if (fresh.unreadable.length) lines.push("This role lacks a right on " + fresh.unreadable.join(", ") + ": what would come from there is missing.");
   return lines.map((line) => html`<p class="banner" role="alert" key=${line}>${line}</p>`);
 }
 

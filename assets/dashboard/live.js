@@ -57,22 +57,39 @@ export function go(url, replace) {
   window.dispatchEvent(new PopStateEvent("popstate"));
 }
 
+// After this a stream is opened again that the browser has given up.
+const REOPEN_MS = 5000;
+
 // { data, connected, paused, setPaused }. `data.freshness` is there in either kind.
 export function useLive(group) {
   const [state, setState] = useState({ data: null, kind: null, of: null, connected: false });
   const [paused, setPaused] = useState(false);
   useEffect(() => {
     if (paused) return undefined;
-    const source = new EventSource("/api/live" + (group === undefined ? "" : "?group=" + encodeURIComponent(group)));
+    const url = "/api/live" + (group === undefined ? "" : "?group=" + encodeURIComponent(group));
+    let source;
+    let again;
     const take = (kind) => (event) => {
       const data = JSON.parse(event.data);
       data.received = Date.now();
       setState({ data, kind, of: group, connected: true });
     };
-    source.addEventListener("fleet", take("fleet"));
-    source.addEventListener("group", take("group"));
-    source.onerror = () => setState((before) => ({ ...before, connected: false }));
-    return () => source.close();
+    const open = () => {
+      source = new EventSource(url);
+      source.addEventListener("fleet", take("fleet"));
+      source.addEventListener("group", take("group"));
+      source.onerror = () => {
+        setState((before) => ({ ...before, connected: false }));
+        // A connection that was lost it opens by itself; not one that was answered by something else than a stream, as by
+        // a proxy while this server is started anew.
+        if (source.readyState === EventSource.CLOSED) again = setTimeout(open, REOPEN_MS);
+      };
+    };
+    open();
+    return () => {
+      clearTimeout(again);
+      source.close();
+    };
   }, [group, paused]);
   // What was of another group is not shown for a moment as if it were of this one.
   const data = state.of === group ? state.data : null;

@@ -1,40 +1,24 @@
-//! The server of a worker's own: one port, HTTP/1.1, and a limit on everything that a client may do.
-//!
-//! Not `axum::serve`: it has no limit on connections, nor on the time that one may take, and its end waits for every
-//! client. Without it axum needs none of its features.
+//! The server of a worker's own: one port.
 
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Monitor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::server::{self, Limits};
 
-/// Connections at a time; further ones wait for a place with the kernel.
-const CONNECTIONS: usize = 64;
-/// How long a client may take to send a request's head, or to think of the next one.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// Bytes of a request's head, and how many headers it may have.
-const HEAD_BYTES: usize = 16 * 1024;
-const HEADERS: usize = 64;
-/// How long a connection may last, whatever it does: one that reads slowly, or sends a body that nobody asked for, has its
-/// place for no longer.
-const LIFE: Duration = Duration::from_secs(60);
-/// How long an answer that is under way may take once its connection is to end.
-const GRACE: Duration = Duration::from_millis(250);
-/// Between two tries to accept, where the system has no file descriptor left.
-const PAUSE: Duration = Duration::from_millis(100);
+const LIMITS: Limits = Limits {
+    connections: 64,
+    head: Duration::from_secs(5),
+    life: Duration::from_secs(60),
+    write: Duration::from_secs(30),
+    grace: Duration::from_millis(250),
+};
 
 /// A port that is open, and not yet answered.
 #[derive(Debug)]
@@ -78,7 +62,8 @@ impl Listening {
     pub(crate) fn serve_router(self, router: Router) -> Serving {
         let stop = CancellationToken::new();
         tracing::info!(address = %self.address, "the admin server listens");
-        let task = AbortOnDropHandle::new(tokio::spawn(accept(self.listener, router, stop.clone())));
+        let task =
+            AbortOnDropHandle::new(tokio::spawn(server::run(self.listener, router, stop.clone(), LIMITS)));
         Serving { stop, task }
     }
 }
@@ -91,62 +76,11 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Ends within [`GRACE`], whatever clients do.
+    /// Ends within [`Limits::grace`], whatever clients do.
     pub(crate) async fn end(self) {
         self.stop.cancel();
         let _ = self.task.await;
     }
-}
-
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            next = next => next,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                connections.spawn(async move {
-                    serve(stream, router, stop).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the admin server could not accept a connection");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    // Who has not ended by then is cut off with the set.
-    let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
-}
-
-/// Answers on one connection, until the client leaves, its life is over or the server is to stop.
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(LIFE) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(GRACE, connection).await;
 }
 
 #[cfg(test)]
@@ -154,7 +88,10 @@ mod tests {
     use std::time::Instant;
 
     use axum::routing::get;
+    use hyper_util::rt::TokioIo;
+    use hyper_util::service::TowerToHyperService;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -240,11 +177,7 @@ mod tests {
             let answer = runtime.block_on(async {
                 let router = crate::admin::router(monitor());
                 let (mut client, server) = tokio::io::duplex(1 << 20);
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_LIMIT)
-                    .max_headers(HEADERS)
-                    .max_buf_size(HEAD_BYTES)
+                let served = server::http(LIMITS.head)
                     .serve_connection(TokioIo::new(server), TowerToHyperService::new(router));
                 let asked = async {
                     client.write_all(bytes).await.unwrap();
@@ -254,7 +187,7 @@ mod tests {
                     answer
                 };
                 let both = async { tokio::join!(served, asked).1 };
-                tokio::time::timeout(HEAD_LIMIT / 2, both).await.expect("nobody waits for a client who has left")
+                tokio::time::timeout(LIMITS.head / 2, both).await.expect("nobody waits for a client who has left")
             });
             assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
         }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{PAGE_PATIENCE, Shared};
 use crate::config::epoch_ms;
 use crate::error::ErrorKind;
+use crate::exporter::Exporter;
 use crate::fleet::{Diagnosis, Group, Point, View};
 
 /// Points of the little line beside a group.
@@ -118,22 +119,49 @@ struct Refusal<'a> {
     error: &'a str,
 }
 
-/// The overview is the same for everybody until the next reading.
-#[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<Option<(Arc<View>, Bytes)>>);
+/// What is the same for everybody until the next reading is made once: `K` says which of its kinds it is.
+#[derive(Debug)]
+pub(super) struct Cache<K>(Mutex<Kept<K>>);
+
+#[derive(Debug)]
+struct Kept<K> {
+    of: Option<Arc<View>>,
+    was_stale: bool,
+    texts: Vec<(K, Bytes)>,
+}
+
+pub(super) type Overviews = Cache<()>;
+pub(super) type Pages = Cache<&'static str>;
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self(Mutex::new(Kept { of: None, was_stale: false, texts: Vec::new() }))
+    }
+}
+
+impl<K: PartialEq> Cache<K> {
+    /// A view grows old without a change.
+    fn get(&self, view: &Arc<View>, kind: K, make: impl FnOnce() -> String) -> Bytes {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_stale = view.is_stale();
+        if !kept.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, view)) || kept.was_stale != is_stale {
+            *kept = Kept { of: Some(Arc::clone(view)), was_stale: is_stale, texts: Vec::new() };
+        }
+        if let Some((_, text)) = kept.texts.iter().find(|(of, _)| *of == kind) {
+            return text.clone();
+        }
+        let text: Bytes = make().into();
+        kept.texts.push((kind, text.clone()));
+        text
+    }
+}
 
 pub(super) fn overview(shared: &Shared, view: &Arc<View>) -> Bytes {
-    let mut kept = shared.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((of, text)) = &*kept
-        && Arc::ptr_eq(of, view)
-    {
-        return text.clone();
-    }
-    let groups =
-        view.reading.iter().flat_map(|reading| &reading.groups).map(|group| row(view, group)).collect();
-    let text: Bytes = encoded(&Overview { freshness: Freshness::of(view), groups }).into();
-    *kept = Some((Arc::clone(view), text.clone()));
-    text
+    shared.overview.get(view, (), || {
+        let groups = view.reading.iter().flat_map(|reading| &reading.groups);
+        let groups = groups.map(|group| row(view, group)).collect();
+        encoded(&Overview { freshness: Freshness::of(view), groups })
+    })
 }
 
 fn row<'a>(view: &View, group: &'a Group) -> Row<'a> {
@@ -242,7 +270,9 @@ async fn in_time<T>(
 
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let (kind, text) = shared.exporter.page(&shared.watch.now(), accept);
+    let view = shared.watch.now();
+    let kind = Exporter::content_type(accept);
+    let text = shared.metrics.get(&view, kind, || shared.exporter.page(&view, accept).1);
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
@@ -266,4 +296,28 @@ pub(super) async fn exporter_index() -> &'static str {
 
 pub(super) async fn not_found() -> Response {
     refused(StatusCode::NOT_FOUND, "there is nothing here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{History, Reading};
+
+    #[test]
+    fn a_page_is_made_once_for_each_view_and_kind() {
+        let view = || Arc::new(View::of(Reading::of(1, Vec::new()), History::default()));
+        let (first, second) = (view(), view());
+        let cache = Pages::default();
+        let mut made = Vec::new();
+        for (view, kind) in
+            [(&first, "text"), (&first, "text"), (&first, "open"), (&first, "text"), (&second, "text")]
+        {
+            let number = made.len();
+            cache.get(view, kind, || {
+                made.push((Arc::ptr_eq(view, &first), kind));
+                number.to_string()
+            });
+        }
+        assert_eq!(made, [(true, "text"), (true, "open"), (false, "text")]);
+    }
 }

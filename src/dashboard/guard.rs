@@ -35,7 +35,7 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
 /// a request bears that name. Elsewhere a proxy's or a service's name is as it should be.
 fn is_meant_for_us(request: &Request) -> bool {
     let local =
-        request.extensions().get::<super::serve::Local>().is_some_and(|local| local.0.ip().is_loopback());
+        request.extensions().get::<crate::server::Local>().is_some_and(|local| local.0.ip().is_loopback());
     if !local {
         return true;
     }

@@ -5,24 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{Extensions, StatusCode};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 
 use super::{Shared, api};
 use crate::fleet::View;
+use crate::server::Stream;
 
 /// Said where nothing changes, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) async fn live(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn live(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+    extensions: Extensions,
+) -> Response {
     let Ok(permit) = Arc::clone(&shared.streams).try_acquire_owned() else {
         return api::refused(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many live streams: close one, or reload the page",
         );
     };
+    if let Some(stream) = extensions.get::<Stream>() {
+        stream.begin();
+    }
     let group = query.as_deref().and_then(group_of);
     let mut changes = shared.watch.subscribe();
     changes.mark_changed();

@@ -34,6 +34,16 @@ pub(super) static ERRORS: Definition =
     counter("highwater_exporter_errors_total", &[], "Readings that have failed.");
 pub(super) static READ: Definition =
     gauge("highwater_exporter_read_seconds", &[], "How long the last reading took.");
+pub(super) static KAFKA: Definition = gauge(
+    "highwater_exporter_kafka_timestamp_seconds",
+    &[],
+    "When the survey of what no worker holds last ended without an error, or first began, in seconds since 1970. Needs brokers.",
+);
+pub(super) static KAFKA_ERRORS: Definition = counter(
+    "highwater_exporter_kafka_errors_total",
+    &[],
+    "Surveys that have failed: Kafka did not answer all of it, or it could not be written.",
+);
 pub(super) static BUILD: Definition = Definition {
     name: "highwater_build_info",
     kind: Kind::Info,
@@ -59,10 +69,18 @@ pub(super) static HEALTH: Definition = gauge(
     "How bad the present class is; 0 is well. One series a partition.",
 );
 
-pub(super) static UNCOMMITTED_RECORDS: Definition =
-    gauge("highwater_uncommitted_records", TOPIC, "Offsets that open transactions hide, of all partitions.");
+pub(super) static UNCOMMITTED_RECORDS: Definition = gauge(
+    "highwater_topic_uncommitted_records",
+    TOPIC,
+    "Offsets that open transactions hide, of all partitions.",
+);
 pub(super) static UNCOMMITTED_SECONDS: Definition =
-    gauge("highwater_uncommitted_seconds", TOPIC, "For how long the oldest of them has been open.");
+    gauge("highwater_topic_uncommitted_seconds", TOPIC, "For how long the oldest of them has been open.");
+pub(super) static GROWING: Definition = gauge(
+    "highwater_growing_partitions",
+    &["group", "topic", "side"],
+    "Partitions that fall behind, by the side that the diagnosis of the dashboard names: `partition` or `throughput`.",
+);
 pub(super) static DRAIN: Definition = gauge(
     "highwater_drain_seconds",
     TOPIC,
@@ -109,6 +127,11 @@ pub(super) static GROUP_UNKNOWN: Definition =
     gauge("highwater_group_unknown_partitions", GROUP, "Of how many of them the lag is not known.");
 pub(super) static GROUP_WORKERS: Definition =
     gauge("highwater_group_workers", GROUP, "Workers whose heartbeat is fresh.");
+pub(super) static WORKERS_DIED: Definition = gauge(
+    "highwater_workers_died",
+    GROUP,
+    "Workers whose heartbeat has ceased within half an hour, and which did not say that they stop.",
+);
 pub(super) static WORKERS_READY: Definition =
     gauge("highwater_workers_ready", GROUP, "Of those, how many say that they are ready.");
 pub(super) static SURVEY_AGE: Definition = gauge(
@@ -124,15 +147,18 @@ pub(super) static SINCE_COMMIT: Definition = gauge(
 );
 pub(super) static DEADLINE: Definition =
     gauge("highwater_processing_deadline_seconds", WORKER, "How long a batch may take.");
-pub(super) static STUCK: Definition =
-    gauge("highwater_stuck_partitions", WORKER, "Partitions of it that stand still, of which it says why.");
+pub(super) static WAITING: Definition = gauge(
+    "highwater_waiting_partitions",
+    WORKER,
+    "Partitions of it of which it says what they wait for, a transaction upstream or a batch's next try included; not those that are paused or halted.",
+);
 
 pub(super) static RECORDS: Definition =
-    counter("highwater_records_applied_total", GROUP, "Records applied, since this exporter began.");
+    counter("highwater_group_records_applied_total", GROUP, "Records applied, since this exporter began.");
 pub(super) static COMMITS: Definition =
-    counter("highwater_commits_total", GROUP, "Batches committed, since this exporter began.");
+    counter("highwater_group_commits_total", GROUP, "Batches committed, since this exporter began.");
 pub(super) static FENCINGS: Definition = counter(
-    "highwater_fencings_total",
+    "highwater_group_fencings_total",
     GROUP,
     "Claims that another process has taken, since this exporter began.",
 );
@@ -149,6 +175,8 @@ pub(super) static ALL: &[&Definition] = &[
     &LAST_SURVEY,
     &ERRORS,
     &READ,
+    &KAFKA,
+    &KAFKA_ERRORS,
     &BUILD,
     &LAG_RECORDS,
     &LAG_SECONDS,
@@ -157,6 +185,7 @@ pub(super) static ALL: &[&Definition] = &[
     &HEALTH,
     &UNCOMMITTED_RECORDS,
     &UNCOMMITTED_SECONDS,
+    &GROWING,
     &DRAIN,
     &LOSS,
     &LETTERS,
@@ -169,11 +198,12 @@ pub(super) static ALL: &[&Definition] = &[
     &GROUP_PARTITIONS,
     &GROUP_UNKNOWN,
     &GROUP_WORKERS,
+    &WORKERS_DIED,
     &WORKERS_READY,
     &SURVEY_AGE,
     &SINCE_COMMIT,
     &DEADLINE,
-    &STUCK,
+    &WAITING,
     &RECORDS,
     &COMMITS,
     &FENCINGS,
@@ -182,7 +212,32 @@ pub(super) static ALL: &[&Definition] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Both may be scraped. What is in both lists is of the same thing, so that it may be taken by whichever tells it; what is
+    /// not has another name.
+    #[test]
+    fn a_name_that_workers_tell_too_means_the_same() {
+        let ours: BTreeSet<&str> = ALL.iter().map(|definition| definition.name).collect();
+        let sections = crate::metrics::definitions::WORKER_SECTIONS.iter();
+        let theirs =
+            sections.flat_map(|section| section.definitions).map(|definition| definition.name).collect();
+        let shared: Vec<&str> = ours.intersection(&theirs).copied().collect();
+        let same = [
+            "highwater_build_info",
+            "highwater_drain_seconds", // of a topic's slowest partition
+            "highwater_health",
+            "highwater_lag_records",
+            "highwater_lag_seconds",
+            "highwater_last_stable_offset",
+            "highwater_loss_seconds", // of its nearest
+            "highwater_next_offset",
+            "highwater_processing_deadline_seconds",
+        ];
+        assert_eq!(shared, same);
+    }
 
     #[test]
     fn the_page_has_them_all() {

@@ -22,8 +22,14 @@ pub(super) fn of_itself(view: &View) -> Vec<Family> {
     if let Some(reading) = &view.reading {
         read.push(none(), seconds(i64::try_from(reading.took_ms).unwrap_or(i64::MAX)));
     }
+    let mut kafka = Family::of(&names::KAFKA);
+    let mut kafka_errors = Family::of(&names::KAFKA_ERRORS);
+    if let Some(survey) = view.survey {
+        kafka.push(none(), seconds(survey.at_ms));
+        kafka_errors.push(none(), Value::Count(survey.errors_total));
+    }
     let version = Labels::new([("version", Arc::from(env!("CARGO_PKG_VERSION")))]);
-    vec![up, last, errors, read, Family::of(&names::BUILD).with(version, Value::Info)]
+    vec![up, last, errors, read, kafka, kafka_errors, Family::of(&names::BUILD).with(version, Value::Info)]
 }
 
 #[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit
@@ -84,6 +90,7 @@ fn of_partitions(reading: &Reading) -> Vec<Family> {
 fn of_topics(reading: &Reading) -> Vec<Family> {
     let mut hidden = Family::of(&names::UNCOMMITTED_RECORDS);
     let mut open = Family::of(&names::UNCOMMITTED_SECONDS);
+    let mut growing = Family::of(&names::GROWING);
     let mut drain = Family::of(&names::DRAIN);
     let mut loss = Family::of(&names::LOSS);
     let mut letters = Family::of(&names::LETTERS);
@@ -99,6 +106,11 @@ fn of_topics(reading: &Reading) -> Vec<Family> {
             }
             let halted = partitions.iter().filter(|partition| has_too_many_letters(partition)).count();
             halts.push(labels.clone(), Value::Count(halted as u64));
+            let behind = group.diagnosis.growing.get(topic).copied().unwrap_or_default() as u64;
+            let is_hot = group.diagnosis.is_hot;
+            for (side, is_it) in [("partition", is_hot), ("throughput", !is_hot)] {
+                growing.push(labels.and("side", side), Value::Count(if is_it { behind } else { 0 }));
+            }
             let known: Vec<i64> = partitions.iter().filter_map(|p| p.uncommitted_records).collect();
             if !known.is_empty() {
                 hidden.push(labels.clone(), Value::Integer(known.iter().sum()));
@@ -133,7 +145,7 @@ fn of_topics(reading: &Reading) -> Vec<Family> {
             oldest.push(labels, seconds((reading.at_ms - since_ms).max(0)));
         }
     }
-    vec![hidden, open, drain, loss, letters, oldest, halts]
+    vec![hidden, open, growing, drain, loss, letters, oldest, halts]
 }
 
 /// It has halted for a limit of dead letters, as its worker has said.
@@ -189,8 +201,13 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
 fn of_workers(reading: &Reading) -> Vec<Family> {
     let mut since = Family::of(&names::SINCE_COMMIT);
     let mut deadline = Family::of(&names::DEADLINE);
-    let mut stuck = Family::of(&names::STUCK);
+    let mut waiting = Family::of(&names::WAITING);
+    let mut died = Family::of(&names::WORKERS_DIED);
     for group in &reading.groups {
+        // A reading has those of the last half hour.
+        let has_died = |worker: &&Worker| !worker.live && worker.stopped_at_ms.is_none();
+        let count = group.workers.iter().filter(has_died).count();
+        died.push(group_label(group), Value::Count(count as u64));
         // A zombie and its successor bear one instance id for a while: the worse one is told, for one name has one series.
         let mut worst: BTreeMap<&str, &Worker> = BTreeMap::new();
         for worker in group.workers.iter().filter(|worker| worker.live) {
@@ -203,10 +220,10 @@ fn of_workers(reading: &Reading) -> Vec<Family> {
             let labels = group_label(group).and("worker", label);
             since.push(labels.clone(), Value::Number(worker.since_commit_seconds));
             deadline.push(labels.clone(), Value::Number(worker.deadline_seconds));
-            stuck.push(labels, Value::Count(worker.stuck as u64));
+            waiting.push(labels, Value::Count(worker.stuck as u64));
         }
     }
-    vec![since, deadline, stuck]
+    vec![died, since, deadline, waiting]
 }
 
 /// Its instance id, which stays the same over restarts, or its own id.
@@ -230,6 +247,45 @@ fn counted(reading: &Reading, counters: &Counters) -> Vec<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::exposition::{Format, encode};
+
+    /// What deploy/prometheus/tests/hidden.yml has as series.
+    #[test]
+    fn the_side_is_that_of_the_diagnosis() {
+        let group = |all: i32, growing: i32| {
+            let partition = |number| Partition {
+                topic: "t".to_owned(),
+                partition: number,
+                class: if number < growing { "WARN" } else { "OK" }.to_owned(),
+                lag_records: Some(if number < growing { 90_000 } else { 10 }),
+                ..Partition::default()
+            };
+            let partitions = (0..all).map(partition).collect();
+            Group { group: "g".to_owned(), partitions, ..Group::default() }
+        };
+        for (all, growing, partition, throughput) in
+            [(64, 20, 0, 20), (64, 3, 3, 0), (2, 1, 1, 0), (2, 2, 0, 2), (1, 1, 0, 1), (64, 0, 0, 0)]
+        {
+            let page =
+                encode(of_topics(&Reading::judged(1, vec![group(all, growing)])), Format::negotiate(None));
+            for (side, count) in [("partition", partition), ("throughput", throughput)] {
+                let line = format!(
+                    "highwater_growing_partitions{{group=\"g\",topic=\"t\",side=\"{side}\"}} {count}\n"
+                );
+                assert!(page.contains(&line), "{growing} of {all}: no {line}{page}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_stopped_has_not_died() {
+        let worker = |live, stopped_at_ms| Worker { live, stopped_at_ms, ..Worker::default() };
+        let workers =
+            vec![worker(true, None), worker(false, Some(7)), worker(false, None), worker(false, None)];
+        let group = Group { group: "g".to_owned(), workers, ..Group::default() };
+        let page = encode(of_workers(&Reading::of(9, vec![group])), Format::negotiate(None));
+        assert!(page.contains("highwater_workers_died{group=\"g\"} 2\n"), "{page}");
+    }
 
     #[test]
     fn a_halt_for_a_limit_is_told_by_its_class_and_its_words() {

@@ -3,6 +3,8 @@
 //! Each of the three has its sentence, or none. What a wedged consumer holds is nobody else's trouble: its partitions
 //! count neither as hot nor as a lack of throughput.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::COMMIT_MARK;
@@ -27,6 +29,12 @@ pub struct Diagnosis {
     pub partitions: Vec<String>,
     /// The workers that it is about, by their ids.
     pub workers: Vec<String>,
+    /// How many partitions fall behind, by topic; not those of a wedged worker.
+    #[serde(skip)]
+    pub growing: BTreeMap<String, usize>,
+    /// Whether those are few and far behind the rest, which is the partition's side, or else the throughput's.
+    #[serde(skip)]
+    pub is_hot: bool,
 }
 
 impl Diagnosis {
@@ -58,6 +66,10 @@ pub(super) fn diagnose(group: &Group) -> Diagnosis {
 
     found.consumer = consumer(group, &wedged, &lost, &mut found.workers);
     let is_hot = stands_out(group, &growing);
+    found.is_hot = is_hot;
+    for partition in &growing {
+        *found.growing.entry(partition.topic.clone()).or_default() += 1;
+    }
     found.partition = partition(&bad, if is_hot { growing.as_slice() } else { &[] });
     if !growing.is_empty() && !is_hot {
         let all = group.partitions.len();
@@ -296,9 +308,12 @@ mod tests {
         );
         assert_eq!(lit(&hot), [true, false, false], "{hot:?}");
         assert_eq!(hot.partitions, ["t:3"]);
+        let growing = |found: &Diagnosis| (found.is_hot, found.growing.get("t").copied());
+        assert_eq!(growing(&hot), (true, Some(1)));
 
         let short = judged((0..8).map(|n| of("WARN", n, 90_000)).collect(), [0.1, 0.2]);
         assert_eq!(lit(&short), [false, true, false], "{short:?}");
+        assert_eq!(growing(&short), (false, Some(8)));
 
         // What the wedged worker holds falls behind, too.
         let wedged =
@@ -311,6 +326,7 @@ mod tests {
                 .is_some_and(|text| text.starts_with("host-0 pid 0 has had work for 21 s"))
         );
         assert_eq!(wedged.workers, ["w0"]);
+        assert_eq!(growing(&wedged), (false, None), "it is not for want of throughput");
 
         let halted = judged(
             well().map(|p| if p.partition == 2 { of("HALTED", 2, 70) } else { p }).collect(),

@@ -197,7 +197,7 @@ pub struct Worker {
     pub partitions: usize,
     /// How many of those have something to apply.
     pub behind: usize,
-    /// How many of those stand still with a text.
+    /// How many of those wait for something, of which it says what: neither paused nor halted.
     pub stuck: usize,
     /// When it has last committed, in milliseconds since 1970.
     pub committed_at_ms: Option<i64>,

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use crate::error::{Error, Result};
 use crate::schema::SchemaName;
 
-/// What this role may read beside what it must.
+/// What this role may do beside what it must.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rights {
     pub(super) claims: bool,
@@ -14,6 +14,8 @@ pub(super) struct Rights {
     pub(super) letters: bool,
     /// … and what other roles' sessions are at.
     pub(super) sessions: bool,
+    /// … and write what Kafka says of partitions that nobody holds.
+    pub(super) survey: bool,
 }
 
 impl Rights {
@@ -29,7 +31,11 @@ impl Rights {
         let sessions = client.query_one(sql, &[]).await;
         let sessions =
             sessions.map_err(|source| Error::postgres("ask what this role may see", source))?.get(0);
-        Ok(Self { claims: may(0), events: may(1), control: may(2), letters: may(3), sessions })
+        let sql =
+            "SELECT has_table_privilege($1::text, 'INSERT') AND has_table_privilege($1::text, 'UPDATE')";
+        let survey = client.query_one(sql, &[&schema.qualified("partition_survey")]).await;
+        let survey = survey.map_err(|source| Error::postgres("ask what this role may write", source))?.get(0);
+        Ok(Self { claims: may(0), events: may(1), control: may(2), letters: may(3), sessions, survey })
     }
 
     pub(super) fn missing(&self) -> Vec<&'static str> {
@@ -38,6 +44,7 @@ impl Rights {
             (self.events, "offset_event"),
             (self.control, "partition_control"),
             (self.letters, "dead_letter"),
+            (self.survey, "partition_survey"),
         ];
         all.iter().filter(|(may, _)| !may).map(|(_, name)| *name).collect()
     }

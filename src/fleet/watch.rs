@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::{Fleet, History, Reading, survey};
+use super::survey::{self, Survey, Surveyed};
+use super::{Fleet, History, Reading};
 use crate::config::epoch_ms;
 use crate::error::{ErrorKind, Result};
 
@@ -65,6 +66,8 @@ pub struct View {
     pub errors_total: u64,
     /// When the last one succeeded, by this machine's clock, in milliseconds since 1970.
     pub read_at_ms: Option<i64>,
+    /// How the survey of what no worker holds gets on; none without brokers.
+    pub survey: Option<Surveyed>,
     /// How long until the next one, when this was published.
     pub interval: Duration,
     stale_after: Duration,
@@ -100,15 +103,11 @@ impl View {
 pub struct Watch {
     views: watch::Receiver<Arc<View>>,
     task: tokio::task::JoinHandle<()>,
-    survey: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(survey) = &self.survey {
-            survey.abort();
-        }
     }
 }
 
@@ -131,15 +130,16 @@ impl Watch {
         };
         view.take(first, started.elapsed(), &options);
         let survey = survey::start(&fleet.config)?;
+        view.survey = survey.as_ref().map(Survey::now);
         let (sender, views) = watch::channel(Arc::new(view.clone()));
-        Ok(Self { views, survey, task: tokio::spawn(run(fleet, options, view, sender)) })
+        Ok(Self { views, task: tokio::spawn(run(fleet, options, view, survey, sender)) })
     }
 
     /// Shows one view for ever, and reads nothing: to try what shows it.
     #[must_use]
     pub fn fixed(view: View) -> Self {
         let (sender, views) = watch::channel(Arc::new(view));
-        Self { views, survey: None, task: tokio::spawn(async move { sender.closed().await }) }
+        Self { views, task: tokio::spawn(async move { sender.closed().await }) }
     }
 
     /// What is known now.
@@ -177,7 +177,13 @@ impl View {
     }
 }
 
-async fn run(mut fleet: Fleet, options: WatchOptions, mut view: View, sender: watch::Sender<Arc<View>>) {
+async fn run(
+    mut fleet: Fleet,
+    options: WatchOptions,
+    mut view: View,
+    survey: Option<Survey>,
+    sender: watch::Sender<Arc<View>>,
+) {
     loop {
         tokio::time::sleep(view.interval).await;
         if sender.is_closed() {
@@ -186,6 +192,7 @@ async fn run(mut fleet: Fleet, options: WatchOptions, mut view: View, sender: wa
         let started = Instant::now();
         let read = fleet.read().await;
         view.take(read, started.elapsed(), &options);
+        view.survey = survey.as_ref().map(Survey::now);
         sender.send_replace(Arc::new(view.clone()));
     }
 }

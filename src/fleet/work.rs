@@ -35,7 +35,8 @@ pub(super) fn add_partitions(workers: &mut [Worker], partitions: &[Partition]) {
         let held = held.get(worker.owner.as_str()).map(Vec::as_slice).unwrap_or_default();
         worker.partitions = held.len();
         worker.behind = held.iter().filter(|partition| partition.lag_records > Some(0)).count();
-        worker.stuck = held.iter().filter(|partition| partition.detail.is_some()).count();
+        let waits = |p: &&&Partition| p.detail.is_some() && !is_held(&p.class);
+        worker.stuck = held.iter().filter(waits).count();
         // A commit of an earlier claim is another's.
         let own = held.iter().filter(|partition| partition.committed_at_ms >= partition.claimed_at_ms);
         worker.committed_at_ms = own.filter_map(|partition| partition.committed_at_ms).max();
@@ -79,6 +80,19 @@ mod tests {
         ] {
             assert_eq!(since_commit(&partition, now), expected, "{partition:?}");
         }
+    }
+
+    /// A partition that has halted has its own words, and its own alert.
+    #[test]
+    fn what_is_held_does_not_wait() {
+        let said = |class: &str| Partition {
+            detail: Some("why".to_owned()),
+            class: class.to_owned(),
+            ..partition(3, 1.0, 9, 5)
+        };
+        let mut workers = [Worker { owner: "w".to_owned(), ..Worker::default() }];
+        add_partitions(&mut workers, &[said("OK"), said("HALTED"), said("PAUSED"), partition(3, 1.0, 9, 5)]);
+        assert_eq!(workers[0].stuck, 1);
     }
 
     #[test]

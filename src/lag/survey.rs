@@ -58,6 +58,7 @@ pub(crate) struct Surveyor {
     memory: HashMap<(Arc<str>, PartitionKey), Memory>,
     /// What was asked about in vain, and when.
     unanswered: HashMap<(Arc<str>, PartitionKey), Instant>,
+    silence: Option<String>,
 }
 
 /// What is known of a partition from one turn to the next.
@@ -95,7 +96,13 @@ impl Surveyor {
             retention,
             memory: HashMap::new(),
             unanswered: HashMap::new(),
+            silence: None,
         }
+    }
+
+    /// Why Kafka has not answered all of the last turn, if so.
+    pub(crate) fn silence(&self) -> Option<&str> {
+        self.silence.as_deref()
     }
 
     /// One turn on one connection, for who has it to himself: looks, asks Kafka, writes. How many partitions there were.
@@ -145,6 +152,7 @@ impl Surveyor {
         keys.sort_unstable();
         keys.dedup();
         let (mut ends, mut starts) = (HashMap::new(), HashMap::new());
+        self.silence = None;
         let began = Instant::now();
         let mut tried = 0;
         for portion in keys.chunks(PORTION).take_while(|_| began.elapsed() < ASK) {
@@ -156,6 +164,7 @@ impl Surveyor {
                 }
                 Err(error) => {
                     tracing::debug!(partitions = portion.len(), %error, "Kafka did not answer the survey");
+                    self.silence = Some(error.to_string());
                 }
             }
         }

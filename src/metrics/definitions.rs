@@ -31,7 +31,7 @@ definitions! {
     UNCOMMITTED_SECONDS: Gauge "highwater_uncommitted_seconds" ["seconds"] => PARTITION;
     /// How long until the lag is worked off, at the pace of the last minute; +Inf where as much is produced as applied.
     DRAIN_SECONDS: Gauge "highwater_drain_seconds" ["seconds"] => PARTITION;
-    /// How long until retention deletes the next record to apply.
+    /// How long until retention deletes the next record to apply; +Inf where there is none.
     LOSS_SECONDS: Gauge "highwater_loss_seconds" ["seconds"] => PARTITION;
     /// How the partition is doing: one sample, with its class as a label; the value is the class's severity, 0 is well.
     HEALTH: Gauge "highwater_health" => &["group", "topic", "partition", "class"];
@@ -56,7 +56,7 @@ definitions! {
     /// table sink's COPY), offsets, commit.
     COMMIT_DURATION: Histogram "highwater_commit_duration_seconds" ["seconds"] => &["group", "phase"];
     /// For how long nothing was committed although there was something to apply; 0 while there is nothing.
-    SINCE_COMMIT: Gauge "highwater_since_commit_seconds" ["seconds"] => WORKER;
+    PENDING: Gauge "highwater_pending_seconds" ["seconds"] => WORKER;
     /// How long a batch may take: the setting max_processing_time.
     PROCESSING_DEADLINE: Gauge "highwater_processing_deadline_seconds" ["seconds"] => WORKER;
 
@@ -71,7 +71,7 @@ definitions! {
     RECORDS_REDRIVEN: Counter "highwater_records_redriven_total" => &["group", "outcome"];
     /// Commits whose outcome was unknown and was resolved by claiming again.
     UNKNOWN_OUTCOMES: Counter "highwater_unknown_outcomes_total" => GROUP;
-    /// Partitions that stand still, and something is to be done about it.
+    /// Partitions that stand still for longer than their limit, and something is done about it.
     STUCK_PARTITIONS: Gauge "highwater_stuck_partitions" => WORKER;
     /// Partitions assigned to this worker, by state: claiming, running, draining, fenced, halted.
     PARTITIONS: Gauge "highwater_partitions" => &["group", "state"];
@@ -156,7 +156,7 @@ pub(crate) static WORKER_SECTIONS: &[Section] = &[
             &RECORDS_DROPPED,
             &BATCH_RECORDS,
             &COMMIT_DURATION,
-            &SINCE_COMMIT,
+            &PENDING,
             &PROCESSING_DEADLINE,
         ],
     },

@@ -100,7 +100,7 @@ fn batches(snapshot: &MetricsSnapshot, of_group: &Labels, of_worker: &Labels) ->
         Family::of(&of::BATCH_RECORDS)
             .with(of_group.clone(), Value::Histogram(snapshot.batch_records.clone())),
         phases,
-        Family::of(&of::SINCE_COMMIT).with(of_worker.clone(), seconds(snapshot.pending)),
+        Family::of(&of::PENDING).with(of_worker.clone(), seconds(snapshot.pending)),
         Family::of(&of::PROCESSING_DEADLINE).with(of_worker.clone(), seconds(snapshot.processing_deadline)),
     ]
 }

@@ -25,9 +25,9 @@ known*, 0 means none.
 ## How many series
 
 Labels take their values from configuration and from Kafka's metadata, never from records. A worker with `p` assigned
-partitions exposes at most `9 × p + 240` series: nine per partition, 178 of nine histograms (seven of them the phases of
-a batch), and 62 single ones; and one for each route that has had dead letters. A group of 64 partitions on four workers comes to 1,536; 200 such groups, 12,800 partitions,
-to 307,200. The label `worker` is the instance id, or the random id of the process start where there
+partitions exposes at most `9 × p + 250` series: nine per partition, 178 of nine histograms (seven of them the phases of
+a batch), and at most 72 single ones; and one for each route that has had dead letters. A group of 64 partitions on four workers comes to 1,576; 200 such groups, 12,800 partitions,
+to 315,200. The label `worker` is the instance id, or the random id of the process start where there
 is none: without instance ids five series per worker begin anew with each start.
 ";
 

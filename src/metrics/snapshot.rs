@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::histogram::Histogram;
 use super::kafka::ClientMetrics;
 use crate::config::Isolation;
-use crate::health::Class;
+use crate::health::{Class, loss_seconds};
 use crate::worker::{PartitionState, PartitionStatus, Phase};
 
 /// All figures of a worker. Counters are totals since the worker began. What is not known is `None`, never 0.
@@ -102,7 +102,7 @@ pub struct PartitionMetrics {
     pub uncommitted_seconds: Option<f64>,
     /// How long until the lag is worked off, at the pace of the last minute; infinite where as much is produced as applied.
     pub drain_seconds: Option<f64>,
-    /// How long until retention deletes the next record to apply.
+    /// How long until retention deletes the next record to apply; infinite where there is none.
     pub loss_seconds: Option<f64>,
     /// How it is doing; `None` before it was sampled.
     pub class: Option<Class>,
@@ -148,7 +148,10 @@ impl PartitionMetrics {
                 (since_ms, _) => since_ms.map(since),
             },
             drain_seconds: status.drain_seconds,
-            loss_seconds: status.loss_at_ms.map(|ms| seconds(ms - now)),
+            // By pace, the loss of a short log is always near: with nothing to apply there is nothing to lose.
+            loss_seconds: lag_records.and_then(|lag| {
+                loss_seconds(i64::try_from(lag).unwrap_or(i64::MAX), now_ms, status.loss_at_ms)
+            }),
             class: status.reason.is_some().then_some(status.class),
             mirror_lag_records: ahead(status.mirrored_offset, status.next_offset),
         }
@@ -265,6 +268,8 @@ mod tests {
         assert_eq!((behind.class, held.class), (None, Some(Class::Stall)));
         let caught_up = of(&status(8, 8, 11, Some(7_500)));
         assert_eq!((caught_up.lag_records, caught_up.lag_seconds), (Some(0), Some(0.0)));
+        let none_to_lose = of(&PartitionStatus { loss_at_ms: Some(70_000.0), ..status(8, 8, 11, None) });
+        assert_eq!(none_to_lose.loss_seconds, Some(f64::INFINITY));
         let ahead = of(&status(9, 8, 8, None));
         assert_eq!((ahead.lag_records, ahead.lag_seconds), (Some(0), Some(0.0)));
         let future = of(&status(5, 8, 8, Some(99_000)));

@@ -3,6 +3,7 @@
 mod letters;
 mod load;
 mod pictures;
+mod reopened;
 
 use std::time::Duration;
 
