@@ -38,6 +38,7 @@ pub use handle::WorkerHandle;
 pub use monitor::Monitor;
 pub(crate) use signals::Signals;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
+pub(crate) use unassigned::tells_of_unassigned;
 
 use crate::config::Config;
 use crate::dead_letter::Policies;

@@ -102,6 +102,8 @@ impl Guard {
         let waiting = keys.into_iter().filter_map(|key| {
             let waiting = if survey.leaderless.contains(&key) {
                 Waiting::on_leader(&key)
+            } else if let Some(code) = survey.silent.get(&key) {
+                Waiting::on_silent_leader(&key, *code)
             } else {
                 let code = *survey.refused.get(&*key.topic)?;
                 let words = kafka::judge(Place::Question, code, false, Duration::ZERO).words;
