@@ -11,8 +11,9 @@ ARG RUN_IMAGE=debian:bookworm-slim
 FROM ${BUILD_IMAGE} AS build
 # What of Cargo's features the command has; a different list is a different program.
 ARG FEATURES=cli
-# Or "cargo auditable build", on a build image that has it: the program then carries the list of its parts.
-ARG CARGO_BUILD="cargo build"
+# The program carries the list of its parts, which scanners of images read; .ci/sbom prints it. "cargo build" leaves it out.
+ARG CARGO_BUILD="cargo auditable build"
+ARG CARGO_AUDITABLE=0.7.7
 WORKDIR /source
 COPY . .
 # The official Rust image has all of these packages; a smaller one may not. librdkafka is compiled from its sources.
@@ -20,6 +21,9 @@ RUN if [ ! -x /out/highwater ]; then \
         set -eux; \
         apt-get update; \
         apt-get install -y --no-install-recommends gcc g++ make perl pkg-config libssl-dev; \
+        case "$CARGO_BUILD" in *auditable*) \
+            command -v cargo-auditable || cargo install --locked "cargo-auditable@$CARGO_AUDITABLE" ;; \
+        esac; \
         $CARGO_BUILD --locked --release --features "$FEATURES" --bin highwater; \
         install -D -m 0755 target/release/highwater /out/highwater; \
         rm -rf target /var/lib/apt/lists/*; \

@@ -89,6 +89,23 @@ CREATE TABLE sink_table (
     PRIMARY KEY (group_id, table_schema, table_name, mode)
 );
 
+-- What a pipeline's file makes of records, whenever it is not what the group ran before: one row, however many workers
+-- start with it; a file that is rolled back makes another. Written before its worker applies anything.
+CREATE TABLE mapping_change (
+    change_id       bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id        text        NOT NULL,
+    follows         bigint      NOT NULL,   -- the change before, or 0: of two workers that start at once, one writes it
+    mapping         jsonb       NOT NULL,   -- by table: what decides its rows. No address, no tuning
+    changes         text[]      NOT NULL,   -- against the one before, in words; empty: there is none on record
+    positions       jsonb       NOT NULL,   -- by topic and partition, where the group stood: no earlier record is mapped by it
+    program         text        NOT NULL,
+    version         text        NOT NULL,
+    host            text        NOT NULL,
+    worker          uuid        NOT NULL,
+    occurred_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (group_id, follows)
+);
+
 -- Anew, with nothing in it: no worker of version 1 ever wrote one. A record's newest verdict; one that is rejected once
 -- more, after a reset, opens the same row again.
 DROP TABLE dead_letter;
@@ -201,6 +218,8 @@ ALTER TABLE partition_status
     ADD COLUMN produced_per_second double precision,
     ADD COLUMN uncommitted_since timestamptz,   -- since when the last stable offset stands before what is not committed
     ADD COLUMN loss_at timestamptz,         -- when Kafka may delete the next record; 'infinity': never
+    ADD COLUMN stood_at bigint,             -- next_offset when this was said
+    ADD COLUMN ends_as_of timestamptz,      -- when the offsets here were known that a former claim has left; NULL: this one's
     ADD COLUMN on_rejected text,            -- what becomes of a record that is rejected: 'halt', 'dead_letter', 'park_key'
     ADD COLUMN writes text;                 -- what its handler says of its tables: 'append', 'more', 'unsaid'
 
@@ -224,7 +243,9 @@ CREATE TABLE partition_survey (
     PRIMARY KEY (group_id, topic, partition)
 ) WITH (fillfactor = 50);
 
--- What is left to apply: as the partition's live owner says, or else as it was seen last. NULL is "not known", never 0.
+-- What is left to apply: as the partition's live owner says, or else as it was seen last, at `as_of`. NULL is "not known",
+-- never 0: of a partition that nobody has looked at yet, and, until its new owner has looked, of one that has come further
+-- than its former owner had looked.
 CREATE VIEW lag AS
 SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.last_stable_offset, k.log_end_offset,
     -- CASE, for greatest(NULL, 0) is 0.
@@ -251,14 +272,16 @@ SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.la
 FROM (
     SELECT o.group_id, o.topic, o.partition, o.next_offset, b.now,
         CASE WHEN b.surveyed THEN v.log_start_offset ELSE s.log_start_offset END AS log_start_offset,
-        CASE WHEN b.surveyed THEN v.last_stable_offset ELSE s.last_stable_offset END AS last_stable_offset,
-        CASE WHEN b.surveyed THEN v.log_end_offset ELSE s.log_end_offset END AS log_end_offset,
+        CASE WHEN b.surveyed THEN v.last_stable_offset WHEN NOT b.passed THEN s.last_stable_offset END AS last_stable_offset,
+        CASE WHEN b.surveyed THEN v.log_end_offset WHEN NOT b.passed THEN s.log_end_offset END AS log_end_offset,
         -- Of the next record, and of no other.
-        CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.next_record_timestamp
-             WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.next_record_timestamp END AS next_record_timestamp,
+        coalesce(CASE WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+          THEN s.next_record_timestamp END, CASE WHEN v.next_offset = o.next_offset THEN v.next_record_timestamp END)
+          AS next_record_timestamp,
         CASE WHEN b.surveyed THEN v.uncommitted_since ELSE s.uncommitted_since END AS uncommitted_since,
         CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
-             WHEN NOT b.surveyed AND s.epoch = o.epoch THEN s.loss_at END AS loss_at,
+             WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+               THEN s.loss_at END AS loss_at,
         -- Nobody applies what nobody holds.
         CASE WHEN b.surveyed OR o.owner IS NULL THEN 0::double precision WHEN s.epoch = o.epoch THEN s.applied_per_second END
           AS applied_per_second,
@@ -271,15 +294,17 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT clock_timestamp() AS now,
             -- A report is written when it changes, and stands while its worker lives and holds the partition.
-            greatest(s.updated_at, CASE WHEN w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at <= clock_timestamp()
-              THEN w.heartbeat_at END) AS reported_at
+            coalesce(s.ends_as_of, greatest(s.updated_at, CASE WHEN w.owner = o.owner AND s.epoch = o.epoch
+              AND w.heartbeat_at <= clock_timestamp() THEN w.heartbeat_at END)) AS reported_at
         OFFSET 0) r
     CROSS JOIN LATERAL (
         SELECT r.now, r.reported_at,
+            -- What a former claim has left of the ends says nothing of what came after them.
+            s.ends_as_of IS NOT NULL AND s.last_stable_offset < o.next_offset AS passed,
             -- Whoever holds it knows best, once he knows; until then what was seen just before he came, and nothing older.
             v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL AND v.surveyed_at > r.now - interval '1 minute'
               OR (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at)
-                AND (w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
+                AND (s.ends_as_of IS NULL AND w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
                   BETWEEN r.now - interval '3 seconds' AND r.now + interval '1 second') IS NOT TRUE) AS surveyed
         OFFSET 0) b
 ) k;
@@ -387,6 +412,12 @@ BEGIN
         ORDER BY e.occurred_at LIMIT portion));
     GET DIAGNOSTICS here = ROW_COUNT;
     pruned := pruned + here;
+    -- Not the last: it is what the group runs.
+    DELETE FROM mapping_change d WHERE d.change_id = ANY(ARRAY(
+        SELECT c.change_id FROM mapping_change c WHERE c.group_id = prune_history.group_id AND c.occurred_at < oldest
+          AND EXISTS (SELECT FROM mapping_change n WHERE n.group_id = c.group_id AND n.follows > c.follows) LIMIT portion));
+    GET DIAGNOSTICS here = ROW_COUNT;
+    pruned := pruned + here;
     -- Not one that is half done: its partitions are held for it.
     DELETE FROM offset_plan d WHERE d.plan_id = ANY(ARRAY(
         SELECT p.plan_id FROM offset_plan p WHERE p.group_id = prune_history.group_id AND p.state <> 'applying'
@@ -427,6 +458,8 @@ BEGIN
                SELECT w.owner FROM worker_status w WHERE w.group_id = gone AND w.heartbeat_at < oldest LIMIT portion)) RETURNING 1),
              orders AS (DELETE FROM partition_control d WHERE d.control_id = ANY(ARRAY(
                SELECT c.control_id FROM partition_control c WHERE c.group_id = gone LIMIT portion)) RETURNING 1),
+             mappings AS (DELETE FROM mapping_change d WHERE d.change_id = ANY(ARRAY(
+               SELECT c.change_id FROM mapping_change c WHERE c.group_id = gone LIMIT portion)) RETURNING 1),
              plans AS (DELETE FROM offset_plan d WHERE d.plan_id = ANY(ARRAY(
                SELECT p.plan_id FROM offset_plan p WHERE p.group_id = gone LIMIT portion)) RETURNING 1),
              redrives AS (DELETE FROM redrive_request d WHERE d.request_id = ANY(ARRAY(
@@ -434,7 +467,7 @@ BEGIN
              letters AS (DELETE FROM dead_letter d WHERE d.dead_letter_id = ANY(ARRAY(
                SELECT l.dead_letter_id FROM dead_letter l WHERE l.group_id = gone
                  AND l.state IN ('redriven', 'discarded', 'superseded') LIMIT portion)) RETURNING 1)
-        SELECT (SELECT count(*) FROM claims) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM orders)
+        SELECT (SELECT count(*) FROM mappings) + (SELECT count(*) FROM claims) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM orders)
              + (SELECT count(*) FROM plans) + (SELECT count(*) FROM redrives) + (SELECT count(*) FROM letters) INTO here;
         IF here = 0 THEN
             DELETE FROM offset_event d WHERE d.group_id = gone;

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::NextOffset;
 use crate::batch::{ClaimId, EpochMark, PartitionKey};
+use crate::consumer::buffer::Seen;
 use crate::consumer::catalog::TopicIdentity;
 use crate::db::{Db, DbError, Lease, blockers};
 use crate::trace;
@@ -54,6 +55,8 @@ pub(crate) struct Claimed {
     pub(crate) identity: TopicIdentity,
     /// Records were parked behind others of their key before, as far as is noted.
     pub(crate) parking: bool,
+    /// What Kafka has told the guard of how far it goes.
+    pub(crate) seen: Seen,
 }
 
 /// Who decides which of several live processes a partition belongs to.
@@ -250,6 +253,7 @@ impl Claims {
                 mark: mark(row),
                 identity: TopicIdentity::default(),
                 parking: row.get("parking"),
+                seen: Seen::default(),
             })
             .collect())
     }

@@ -34,6 +34,7 @@ mod ends;
 mod events;
 mod healths;
 mod leading;
+mod mappings;
 mod names;
 mod near;
 mod partitions;
@@ -79,6 +80,7 @@ pub use self::dead_letters::{
 pub use self::delete::Deleted;
 pub use self::describe::{Description, GroupSummary, Line, Lines};
 pub use self::events::Event;
+pub use self::mappings::MappingChange;
 pub use self::names::names;
 pub use self::partitions::{Obeyed, Order, Verb};
 pub use self::plan::{Plan, PlanState, Step};

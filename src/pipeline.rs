@@ -18,6 +18,7 @@ pub mod import;
 mod infer;
 mod learn;
 mod map;
+mod mapping;
 mod named;
 mod path;
 mod preview;
@@ -42,7 +43,7 @@ use self::evolve::{Evolution, Job, Printed};
 pub use self::expect::TestResult;
 use self::file::{Evolve, File, OnBadRecord, RegistryEntry, SinkEntry, TestEntry};
 pub use self::handler::PipelineHandler;
-pub use self::infer::{InferOptions, infer};
+pub use self::infer::{InferOptions, InferRegistry, infer};
 use self::learn::{Growth, Learned};
 use self::named::Template;
 pub use self::preview::{ColumnPreview, PartitionPreview, Preview, RejectedPreview, RowPreview, SinkPreview};
@@ -454,6 +455,7 @@ impl Pipeline {
             builder = builder.on_rejected(topic.clone(), limits.acting(*policy));
         }
         let mut worker = builder.build(handler)?;
+        worker.mapping = Some(mapping::of(&self.written, self.path.parent().unwrap_or(Path::new(""))));
         let all = self.entries.iter().zip(&*self.sinks);
         let looked_at = all.filter(|(made, _)| looks || !self.is_named_by_topics(made));
         let looked_at = looked_at.map(|(_, sink)| &sink.job).filter(|job| job.evolve != Evolve::None);

@@ -28,6 +28,7 @@ mod stage;
 mod statements;
 mod straight;
 mod table;
+mod tail;
 mod target;
 mod text;
 mod time;
@@ -82,17 +83,17 @@ pub struct TableSink {
     doubts: Doubts,
 }
 
-/// A batch that was encoded ahead.
-struct Prepared {
+/// A batch's rows, encoded by a plan: ahead, or when the batch's turn has come.
+struct EncodedBatch {
     plan: Arc<Plan>,
     encoded: Vec<Encoded>,
     /// Somebody could tell the batch from its records one by one: each row is written by a statement of its own.
-    tells: bool,
+    row_by_row: bool,
     /// Of records that become dead letters, if their columns are still what they were.
     rejected: Vec<HandlerError>,
 }
 
-impl Prepared {
+impl EncodedBatch {
     /// Whether writing the rows shows that all tables are what they were when they were encoded.
     fn will_be_compared(&self) -> bool {
         self.encoded.iter().all(|table| !table.rows.is_empty())
@@ -156,21 +157,21 @@ impl TableSink {
         }
     }
 
-    fn encode(&self, plan: &Arc<Plan>, batch: &Batch) -> Result<Prepared, HandlerError> {
+    fn encode(&self, plan: &Arc<Plan>, batch: &Batch) -> Result<EncodedBatch, HandlerError> {
         if plan.tables.is_empty() {
             return Err(HandlerError::fatal("a table sink was given no table"));
         }
         let (encoded, rejected) = encode(plan, &self.pool, &*self.mapping, batch)?;
-        let tells = encoded.iter().any(|rows| rows.tells && !rows.rows.is_empty())
+        let row_by_row = encoded.iter().any(|rows| rows.row_by_row && !rows.rows.is_empty())
             || together::meet(plan, &encoded)
             || parents::come_late(plan, &encoded);
-        Ok(Prepared { plan: Arc::clone(plan), encoded, tells, rejected })
+        Ok(EncodedBatch { plan: Arc::clone(plan), encoded, row_by_row, rejected })
     }
 
     /// The batch's rows, and whether the catalogue was read for them just now.
-    async fn rows(&self, batch: &Batch, tx: &Tx) -> Result<(Prepared, bool), HandlerError> {
+    async fn rows(&self, batch: &Batch, tx: &Tx) -> Result<(EncodedBatch, bool), HandlerError> {
         if let Some(plan) = self.known() {
-            let prepared = batch.take_kept::<Prepared>().filter(|kept| Arc::ptr_eq(&kept.plan, &plan));
+            let prepared = batch.take_kept::<EncodedBatch>().filter(|kept| Arc::ptr_eq(&kept.plan, &plan));
             match prepared.map_or_else(|| self.encode(&plan, batch), Ok) {
                 Ok(prepared) if prepared.rejected.is_empty() || prepared.will_be_compared() => {
                     return Ok((prepared, false));
@@ -186,8 +187,8 @@ impl TableSink {
         Ok((self.encode(&plan, batch)?, true))
     }
 
-    async fn write(&self, rows: &Prepared, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
-        if rows.tells || self.doubts.concern(batch) {
+    async fn write(&self, rows: &EncodedBatch, batch: &Batch, tx: &mut Tx) -> Result<(), HandlerError> {
+        if rows.row_by_row || self.doubts.concern(batch) {
             return each::write(&rows.plan, &rows.encoded, batch, tx).await;
         }
         let used: Vec<(&TablePlan, &Encoded)> =

@@ -12,6 +12,7 @@ mod halted;
 mod handle;
 mod heartbeat;
 mod launch;
+mod mapping;
 mod members;
 mod monitor;
 mod orders;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
 pub use handle::WorkerHandle;
+pub(crate) use mapping::Mapping;
 pub use monitor::Monitor;
 pub(crate) use signals::Signals;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
@@ -79,6 +81,8 @@ pub struct Worker {
     /// The program's own source of tokens for Kafka.
     tokens: Option<Arc<dyn ErasedTokenSource>>,
     pub(crate) before: Option<Before>,
+    /// What decides its rows, where that is known: it is kept on record.
+    pub(crate) mapping: Option<Mapping>,
 }
 
 impl Worker {

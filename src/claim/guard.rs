@@ -13,6 +13,7 @@ use super::{Claimed, Waiting};
 use crate::NextOffset;
 use crate::batch::PartitionKey;
 use crate::consumer::Catalog;
+use crate::consumer::buffer::Seen;
 use crate::consumer::catalog::TopicIdentity;
 use crate::db::Db;
 use crate::db::DbError;
@@ -74,7 +75,7 @@ impl Guard {
         &self.db.identity.group
     }
 
-    /// What follows for each of `claimed`, in their order. Kafka is asked about all of them together, and only after
+    /// What follows for each of `claimed`, in their order, and how far it goes. Kafka is asked about all of them together, and only after
     /// the claims were granted: what it says is then newer than their positions.
     ///
     /// Beside them, what is known of why Kafka has left some out of its answer.
@@ -84,7 +85,7 @@ impl Guard {
     pub(crate) async fn check(
         &self,
         claimed: &[Claimed],
-    ) -> Result<(Vec<Verdict>, HashMap<PartitionKey, Waiting>), Unanswered> {
+    ) -> Result<(Vec<(Verdict, Seen)>, HashMap<PartitionKey, Waiting>), Unanswered> {
         let keys: Vec<PartitionKey> = claimed.iter().map(|claimed| claimed.key.clone()).collect();
         let survey = self.catalog.survey(&keys).await.map_err(Unanswered::Kafka)?;
         let recorded = self.recorded(&keys, &survey.identities).await.map_err(Unanswered::Db)?;
@@ -98,7 +99,12 @@ impl Guard {
             let available = survey.available.get(key).copied();
             Position { group, key, next_offset: claimed.next_offset }.judge(recorded, found, available)
         };
-        let verdicts = claimed.iter().map(verdict).collect();
+        let seen = |key: &PartitionKey| Seen {
+            ends: survey.ends.get(key).copied(),
+            start: survey.available.get(key).map(|available| available.low),
+            leaderless: survey.leaderless.contains(key),
+        };
+        let verdicts = claimed.iter().map(|claimed| (verdict(claimed), seen(&claimed.key))).collect();
         let waiting = keys.into_iter().filter_map(|key| {
             let waiting = if survey.leaderless.contains(&key) {
                 Waiting::on_leader(&key)

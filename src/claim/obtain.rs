@@ -20,6 +20,7 @@ use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 use crate::batch::{Assigned, AssignmentId};
 use crate::config::OnOffsetLost;
+use crate::consumer::buffer::Seen;
 use crate::consumer::catalog::Available;
 use crate::db::DbError;
 use crate::due::{Trouble, span};
@@ -300,7 +301,7 @@ impl Obtain {
     async fn guarded(
         &self,
         held: &[(Assigned, Claimed)],
-    ) -> Result<(Vec<Verdict>, HashMap<PartitionKey, Waiting>), Unanswered> {
+    ) -> Result<(Vec<(Verdict, Seen)>, HashMap<PartitionKey, Waiting>), Unanswered> {
         let claimed: Vec<Claimed> = held.iter().map(|(_, claimed)| claimed.clone()).collect();
         self.guard.check(&claimed).await
     }
@@ -309,15 +310,16 @@ impl Obtain {
     async fn conclude(
         &self,
         held: Vec<(Assigned, Claimed)>,
-        verdicts: Vec<Verdict>,
+        verdicts: Vec<(Verdict, Seen)>,
         beyond: &mut HashSet<PartitionKey>,
     ) -> Vec<(Assigned, Claimed)> {
         let mut again = Vec::new();
-        for ((assigned, mut claimed), verdict) in held.into_iter().zip(verdicts) {
+        for ((assigned, mut claimed), (verdict, seen)) in held.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Passed { identity, available } => {
                     self.claims.heard_of(&identity);
                     claimed.identity = identity;
+                    claimed.seen = seen;
                     // Retention took the record itself, but not the position after it: nothing to compare with.
                     claimed.mark = claimed.mark.filter(|mark| mark.at >= available.low);
                     self.hand_over(assigned, claimed);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater::pipeline::{InferOptions, infer};
+use highwater::pipeline::{InferOptions, InferRegistry, infer};
 use highwater::{PartialConfig, Result};
 
 use super::progress::Spinner;
@@ -12,8 +12,9 @@ const AFTER_HELP: &str = "\
 Reads the last records of a topic, in no group, and prints a pipeline's file with the table that it needs in a
 comment: JSON objects' fields with names in snake_case, and types that all these records fit; Debezium's events
 and Connect's envelope; tombstones. What records cannot say is a comment to be confirmed: whether an integer is
-an instant, and in which unit; whether a tombstone deletes a row. Names of fields are shown, values are not,
-unless --with-test asks for one.
+an instant, and in which unit; whether a tombstone deletes a row. With --registry, values and keys that name a
+schema (Avro, Protobuf, JSON Schema) are read by it, and types and NOT NULL are those of the schemas. Names of
+fields are shown, values are not, unless --with-test asks for one.
 
 Kafka's settings come from the environment (HIGHWATER_BROKERS, HIGHWATER_KAFKA_SECURITY_PROTOCOL, ...), or from a
 configuration file.
@@ -23,6 +24,7 @@ Examples:
   highwater run --check payments.toml
   # Make the table, then: do records and table fit?
   highwater run --plan payments.toml
+  highwater infer --topic orders --registry https://registry:8081 > orders.toml
   highwater infer --config worker.toml --topic shop.orders --table sales.orders --records 5000";
 
 /// Make a first pipeline file, and its table, of what a topic's records look like
@@ -49,9 +51,41 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
 
+    /// The schema registry that records name their schemas of
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
+
+    /// Who asks the registry, with --registry-password-file
+    #[arg(long, value_name = "NAME", requires = "registry")]
+    registry_user: Option<String>,
+
+    /// The file with that user's password
+    #[arg(long, value_name = "FILE", requires = "registry_user")]
+    registry_password_file: Option<PathBuf>,
+
+    /// The file with a bearer token for the registry, in place of user and password
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    registry_token_file: Option<PathBuf>,
+
+    /// The file with the certificates by which the registry's own is checked
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    registry_ca: Option<PathBuf>,
+
     /// Also make a [[test]] of a record: its data is in the file then
     #[arg(long)]
     with_test: bool,
+}
+
+impl Arguments {
+    fn registry(&self) -> Option<InferRegistry> {
+        Some(InferRegistry {
+            url: self.registry.clone()?,
+            user: self.registry_user.clone(),
+            password_file: self.registry_password_file.clone(),
+            token_file: self.registry_token_file.clone(),
+            ca: self.registry_ca.clone(),
+        })
+    }
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<String> {
@@ -69,6 +103,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<String> {
     let options = InferOptions::new(&arguments.topic)
         .table(arguments.table.clone())
         .records(usize::try_from(arguments.records).unwrap_or(usize::MAX))
+        .registry(arguments.registry())
         .with_test(arguments.with_test);
     let _spinner = Spinner::new("reading");
     infer(flags.or(environment), &options).await

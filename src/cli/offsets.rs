@@ -8,6 +8,7 @@ mod describe;
 mod events;
 mod export;
 mod list;
+mod mappings;
 mod plan;
 mod reset;
 mod table;
@@ -72,6 +73,7 @@ enum Verb {
     Copy(copy::Arguments),
     Export(export::Arguments),
     Events(events::Arguments),
+    Mappings(mappings::Arguments),
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
@@ -90,5 +92,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String> {
         Some(Verb::Copy(arguments)) => copy::run(arguments).await,
         Some(Verb::Export(arguments)) => export::run(arguments).await,
         Some(Verb::Events(arguments)) => events::run(arguments).await,
+        Some(Verb::Mappings(arguments)) => mappings::run(arguments).await,
     }
 }

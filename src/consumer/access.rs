@@ -200,6 +200,9 @@ impl Access {
         for (name, value) in self.properties.iter().filter(|(name, _)| wanted(name)) {
             config.set(name, value);
         }
+        if wanted("ssl.ca.location") && self.authorities_are_to_be_found() {
+            config.set("ssl.ca.location", "probe");
+        }
         let present = self.present();
         let secrets =
             [("sasl.password", &present.shown.password), ("ssl.key.password", &present.shown.key_password)];
@@ -209,6 +212,17 @@ impl Access {
             }
         }
         config
+    }
+
+    /// An OpenSSL that is linked in looks for the authorities where it was compiled to, which is nowhere
+    /// (rust-rdkafka#594); librdkafka knows where distributions have them.
+    fn authorities_are_to_be_found(&self) -> bool {
+        let value =
+            |name: &str| self.properties.iter().rfind(|(given, _)| given == name).map(|(_, value)| value);
+        cfg!(feature = "kafka-tls-vendored")
+            && value("security.protocol")
+                .is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl"))
+            && value("ssl.ca.location").or(value("ssl.ca.pem")).is_none()
     }
 
     /// All properties as they are now, secrets among them.

@@ -31,6 +31,7 @@ const MONITORED: &[(&str, &str, &str)] = &[
     ("offset_plan", "SELECT", "moves as they were decided"),
     ("offset_plan_step", "SELECT", "the partitions of these moves"),
     ("sink_table", "SELECT", "which tables the programs write"),
+    ("mapping_change", "SELECT", "what pipelines made of records, and since when"),
     (
         "dead_letter",
         "SELECT (dead_letter_id, group_id, topic, topic_id, partition, record_offset, fingerprint, sqlstate, reason, handler, \
@@ -89,6 +90,11 @@ const TABLES: &[(&str, &str, &str)] = &[
         "what was skipped or lost: append-only for the worker, but for prune_history",
     ),
     ("sink_table", "SELECT, INSERT, UPDATE", "which tables it writes, so that operators can undo and prove"),
+    (
+        "mapping_change",
+        "SELECT, INSERT",
+        "what its pipeline's file makes of records: append-only for the worker, but for prune_history",
+    ),
     (
         "worker_session",
         "SELECT, INSERT, UPDATE, DELETE",

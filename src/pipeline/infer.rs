@@ -4,6 +4,7 @@
 
 mod kind;
 mod names;
+mod schemas;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,9 @@ mod write;
 use std::path::Path;
 use std::time::Duration;
 
-use self::survey::Survey;
+pub use self::schemas::InferRegistry;
+use self::schemas::Known;
+use self::survey::{Around, Survey};
 use self::write::Draft;
 use super::connect::Buffers;
 use super::expect::outcome;
@@ -35,12 +38,13 @@ pub struct InferOptions {
     table: Option<String>,
     records: usize,
     with_test: bool,
+    registry: Option<InferRegistry>,
 }
 
 impl InferOptions {
     /// A topic's last thousand records.
     pub fn new(topic: impl Into<String>) -> Self {
-        Self { topic: topic.into(), table: None, records: 1_000, with_test: false }
+        Self { topic: topic.into(), table: None, records: 1_000, with_test: false, registry: None }
     }
 
     /// The table, as SQL names it. Default: made of the topic's name.
@@ -52,6 +56,12 @@ impl InferOptions {
     /// How many records are read at most, the last ones of each partition.
     pub fn records(mut self, records: usize) -> Self {
         self.records = records;
+        self
+    }
+
+    /// Where the schemas are that the records name. Default: they are taken for bytes.
+    pub fn registry(mut self, registry: Option<InferRegistry>) -> Self {
+        self.registry = registry;
         self
     }
 
@@ -78,13 +88,24 @@ pub async fn infer(settings: PartialConfig, options: &InferOptions) -> Result<St
         })
         .collect();
     let sets = [(0..partitions.len()).collect()];
-    let sampled = sample(&catalog, &partitions, &sets, options.records, READING).await?;
-    draft(&config.brokers, &sampled.records, options)
+    let mut sampled = sample(&catalog, &partitions, &sets, options.records, READING).await?;
+    let known = match &options.registry {
+        Some(registry) => schemas::decode(&mut sampled.records, registry).await?,
+        None => Known::default(),
+    };
+    draft(&config.brokers, &sampled.records, &known, options)
 }
 
+/// `records`: as JSON, where that is known.
+///
 /// # Errors
 /// If there are no records, or the table has no name.
-fn draft(brokers: &[String], records: &[ReadRecord], options: &InferOptions) -> Result<String> {
+fn draft(
+    brokers: &[String],
+    records: &[ReadRecord],
+    known: &Known,
+    options: &InferOptions,
+) -> Result<String> {
     if records.is_empty() {
         return Err(Error::new(
             ErrorKind::Configuration,
@@ -98,10 +119,14 @@ fn draft(brokers: &[String], records: &[ReadRecord], options: &InferOptions) -> 
     if table.trim().is_empty() || table.contains(|c: char| c.is_control() || c == '{') {
         return Err(Error::configuration("the table's name is empty, or has signs in it that no name has"));
     }
-    let survey = Survey::of(records);
-    let draft = Draft::new(brokers, &options.topic, &table, &survey);
+    let mut survey = Survey::of(records);
+    let fields = known.fields(survey.around == Around::Event).unwrap_or_default();
+    survey.take_names(fields.iter().map(|field| &field.name));
+    let draft = Draft::new(brokers, options, &table, &survey, known, &fields);
     let mut text = draft.text();
-    if options.with_test {
+    if options.with_test && (known.value.is_some() || known.key.is_some()) {
+        text += "\n# (No [[test]] is made of records that name their schemas.)\n";
+    } else if options.with_test {
         text += &test(&text, &table, records)?;
     }
     Ok(text)

@@ -39,6 +39,11 @@ impl Schemas {
         self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
+    /// Of one that is here.
+    pub(crate) fn kind(&self, id: &SchemaId) -> Option<Kind> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).map(|(kind, _)| *kind)
+    }
+
     /// # Errors
     /// If it is not here, or of another kind.
     pub(crate) fn of(&self, kind: Kind, id: &SchemaId) -> Result<Arc<Decoder>, Undecoded> {

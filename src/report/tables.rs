@@ -78,6 +78,12 @@ const TABLES: &[Table] = &[
         about: "which tables the programs write",
     },
     Table {
+        name: "mapping_change",
+        columns: "change_id, group_id, follows, mapping, changes, positions, program, version, host, worker, occurred_at",
+        newest: "change_id DESC",
+        about: "what pipelines made of records, and since when",
+    },
+    Table {
         name: "worker_status",
         columns: "owner, group_id, instance_id, program, version, host, process_id, started_at, heartbeat_at, stopped_at, \
                   state, ready, detail, partitions, records_total, commits_total, fenced_total, retries_total, dropped_total, \
@@ -89,7 +95,7 @@ const TABLES: &[Table] = &[
         name: "partition_status",
         columns: "group_id, topic, partition, epoch, owner, state, detail, log_end_offset, last_stable_offset, \
                   next_record_timestamp, updated_at, log_start_offset, class, reason, applied_per_second, \
-                  produced_per_second, uncommitted_since, loss_at, on_rejected, writes",
+                  produced_per_second, uncommitted_since, loss_at, stood_at, ends_as_of, on_rejected, writes",
         newest: "updated_at DESC",
         about: "what the workers say of their partitions: errors of now are here",
     },

@@ -50,8 +50,8 @@ pub(crate) struct Care {
     pub(crate) deferred: Vec<String>,
 }
 
-/// What is written.
-pub(crate) struct Written<'a> {
+/// What a sink means to write into a table.
+pub(crate) struct Intent<'a> {
     /// The table's own object id.
     pub(crate) relation: u32,
     pub(crate) mode: Mode,
@@ -71,7 +71,7 @@ pub(crate) struct Written<'a> {
     pub(crate) is_long: &'a dyn Fn(usize) -> bool,
 }
 
-impl Written<'_> {
+impl Intent<'_> {
     fn position(&self, column: &str) -> Option<usize> {
         self.names.iter().position(|name| *name == column)
     }
@@ -86,14 +86,14 @@ impl Written<'_> {
 }
 
 impl Care {
-    pub(crate) fn new(written: &Written<'_>, facts: &Facts) -> Self {
-        let mut care = match written.mode {
-            Mode::Append | Mode::InsertIgnore => Self::of_inserts(written, facts),
-            Mode::Upsert | Mode::Update => Self::of_upserts(written, facts),
+    pub(crate) fn new(intent: &Intent<'_>, facts: &Facts) -> Self {
+        let mut care = match intent.mode {
+            Mode::Append | Mode::InsertIgnore => Self::of_inserts(intent, facts),
+            Mode::Upsert | Mode::Update => Self::of_upserts(intent, facts),
         };
         let own = |one: &&Constraint| {
             let ours = one.kind == ConstraintKind::ForeignKey && one.ours;
-            ours && (one.target == written.relation || facts.kin.contains(&one.target))
+            ours && (one.target == intent.relation || facts.kin.contains(&one.target))
         };
         if let Some(own) = facts.constraints.iter().find(own) {
             care.always.get_or_insert_with(|| {
@@ -108,11 +108,11 @@ impl Care {
                 )
             });
         }
-        care.deferred = Self::waiting(written, facts);
-        care.part_with_the_key(written);
-        if !written.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {
+        care.deferred = Self::waiting(intent, facts);
+        care.part_with_the_key(intent);
+        if !intent.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {
             let why = care.repeated.clone().unwrap_or_else(|| {
-                let columns: Vec<&str> = care.watched.iter().map(|&at| written.names[at]).collect();
+                let columns: Vec<&str> = care.watched.iter().map(|&at| intent.names[at]).collect();
                 format!("values of {} are looked at before they are overwritten", columns.join(", "))
             });
             let why = format!("{why}, and only the server can tell which keys are equal");
@@ -121,10 +121,19 @@ impl Care {
         care
     }
 
+    /// Of a table with a version; `told`: here, which of two rows is newer.
+    pub(crate) fn of_version(&mut self, name: &str, told: bool) {
+        if !told {
+            self.always.get_or_insert_with(|| format!("only the server can tell which {name} is newer"));
+        }
+        // What a row was is forgotten with it, and what comes after the deletion may be older.
+        self.deletions.get_or_insert_with(|| format!("whether {name} is newer depends on what was deleted"));
+    }
+
     /// Constraints that wait for COMMIT.
-    fn waiting(written: &Written<'_>, facts: &Facts) -> Vec<String> {
+    fn waiting(intent: &Intent<'_>, facts: &Facts) -> Vec<String> {
         let waiting: Vec<&Constraint> = facts.constraints.iter().filter(|one| one.deferred).collect();
-        let reaches_heirs = written.mode.is_keyed() && facts.relatives.heirs_wait;
+        let reaches_heirs = intent.mode.is_keyed() && facts.relatives.heirs_wait;
         if reaches_heirs || waiting.iter().any(|one| one.hidden) {
             return vec![ALL.to_owned()];
         }
@@ -133,10 +142,10 @@ impl Care {
 
     /// The key is the same in all writes that are compared, unless it can be spelled in several ways. A deletion is no
     /// write: of a key that was written before, nobody asks whether it may be.
-    fn part_with_the_key(&mut self, written: &Written<'_>) {
-        let is_same = |at: &usize| written.key.contains(at) && written.exact[*at];
+    fn part_with_the_key(&mut self, intent: &Intent<'_>) {
+        let is_same = |at: &usize| intent.key.contains(at) && intent.exact[*at];
         if let Some(at) = self.watched.iter().find(|at| is_same(at)) {
-            let why = format!("a constraint looks at column {} of the key", written.names[*at]);
+            let why = format!("a constraint looks at column {} of the key", intent.names[*at]);
             self.refused.get_or_insert(why);
         }
         self.long_key = self.long.iter().copied().filter(is_same).collect();
@@ -146,7 +155,7 @@ impl Care {
         }
         self.watched.retain(|at| !is_same(at));
         self.long.retain(|at| !is_same(at));
-        if !written.key_is_exact
+        if !intent.key_is_exact
             && let Some(why) = &self.refused
         {
             let why = format!("{why}, and only the server can tell which keys are equal");
@@ -154,7 +163,7 @@ impl Care {
         }
     }
 
-    fn of_inserts(written: &Written<'_>, facts: &Facts) -> Self {
+    fn of_inserts(intent: &Intent<'_>, facts: &Facts) -> Self {
         let mut care = Self::default();
         let unsorted = |care: &mut Self, why: String| {
             care.order = Order::Records;
@@ -168,32 +177,32 @@ impl Care {
                     .get_or_insert(format!("trigger {} sees what a statement leaves behind", trigger.name));
             }
         }
-        if let Some(column) = facts.numbered.iter().find(|column| written.position(column).is_none()) {
+        if let Some(column) = facts.numbered.iter().find(|column| intent.position(column).is_none()) {
             unsorted(&mut care, format!("the default of column {column} follows the order of the rows"));
         }
         care
     }
 
-    fn of_upserts(written: &Written<'_>, facts: &Facts) -> Self {
+    fn of_upserts(intent: &Intent<'_>, facts: &Facts) -> Self {
         let mut care = Self::default();
         if let Some(trigger) = facts.triggers.first() {
             care.always.get_or_insert(format!("trigger {} sees every write", trigger.name));
         }
-        care.of_relatives(written, &facts.relatives);
+        care.of_relatives(intent, &facts.relatives);
         // An update inserts nothing, and so takes no defaults.
-        let numbered = facts.numbered.iter().filter(|_| written.mode == Mode::Upsert);
-        if let Some(column) = numbered.into_iter().find(|column| written.position(column).is_none()) {
+        let numbered = facts.numbered.iter().filter(|_| intent.mode == Mode::Upsert);
+        if let Some(column) = numbered.into_iter().find(|column| intent.position(column).is_none()) {
             care.order = Order::Records;
             let why = format!("the default of column {column} follows the order of the rows");
             care.repeated.get_or_insert_with(|| why.clone());
             care.order_why.get_or_insert(why);
         }
-        care.watched.extend((0..written.names.len()).filter(|&at| (written.is_input)(at)));
+        care.watched.extend((0..intent.names.len()).filter(|&at| (intent.is_input)(at)));
         if let Some(at) =
-            (0..written.names.len()).find(|at| !written.key.contains(at) && (written.is_domain)(*at))
+            (0..intent.names.len()).find(|at| !intent.key.contains(at) && (intent.is_domain)(*at))
         {
             let why =
-                format!("the domain of column {} may refuse what a deletion leaves out", written.names[at]);
+                format!("the domain of column {} may refuse what a deletion leaves out", intent.names[at]);
             care.deletions.get_or_insert(why);
         }
         if facts.generated {
@@ -204,7 +213,7 @@ impl Care {
                 care.repeated
                     .get_or_insert_with(|| format!("index {} computes something of every write", index.name));
             }
-            if index.refuses && Some(index.name.as_str()) != written.key_index {
+            if index.refuses && Some(index.name.as_str()) != intent.key_index {
                 let why = format!("index {} is unique, too", index.name);
                 if !index.immediate {
                     care.always.get_or_insert_with(|| format!("{why}, and waits for a statement's end"));
@@ -214,37 +223,37 @@ impl Care {
                 care.repeated.get_or_insert_with(|| why.clone());
                 care.deletions.get_or_insert(why);
             }
-            let long = written.positions(&index.columns).into_iter().filter(|&at| (written.is_long)(at));
+            let long = intent.positions(&index.columns).into_iter().filter(|&at| (intent.is_long)(at));
             care.long.extend(long);
         }
         for one in &facts.constraints {
             match one.kind {
-                ConstraintKind::Check if written.writes_all(&one.columns) => {
-                    care.watched.extend(written.positions(&one.columns));
+                ConstraintKind::Check if intent.writes_all(&one.columns) => {
+                    care.watched.extend(intent.positions(&one.columns));
                 }
                 ConstraintKind::Check => {
                     care.repeated.get_or_insert_with(|| format!("check {} looks at every write", one.name));
                 }
-                ConstraintKind::ForeignKey => care.of_foreign_key(written, one),
+                ConstraintKind::ForeignKey => care.of_foreign_key(intent, one),
                 ConstraintKind::Index | ConstraintKind::Trigger => {}
             }
         }
-        if written.mode == Mode::Update && care.order == Order::Records {
+        if intent.mode == Mode::Update && care.order == Order::Records {
             // `UPDATE … FROM` has no order.
             care.always = care.always.or_else(|| care.order_why.clone());
         }
         care
     }
 
-    fn of_relatives(&mut self, written: &Written<'_>, relatives: &Relatives) {
+    fn of_relatives(&mut self, intent: &Intent<'_>, relatives: &Relatives) {
         if let Some(heir) = relatives.heirs.first() {
             self.always.get_or_insert_with(|| format!("what {heir} inherits is updated and deleted, too"));
         }
         let divided_by = &relatives.divided_by;
-        if written.writes_all(divided_by) {
+        if intent.writes_all(divided_by) {
             // Equal keys belong to one partition, however they are spelled.
             let (key, others): (Vec<usize>, Vec<usize>) =
-                written.positions(divided_by).into_iter().partition(|at| written.key.contains(at));
+                intent.positions(divided_by).into_iter().partition(|at| intent.key.contains(at));
             self.watched.extend(others);
             if !key.is_empty() {
                 self.refused.get_or_insert_with(|| "there may be no partition for it".to_owned());
@@ -253,25 +262,24 @@ impl Care {
             let why = "it is a partition, by what is not written, or computed".to_owned();
             self.repeated.get_or_insert(why);
         }
-        if written.writes_all(&relatives.not_null) {
-            self.watched.extend(written.positions(&relatives.not_null));
+        if intent.writes_all(&relatives.not_null) {
+            self.watched.extend(intent.positions(&relatives.not_null));
         } else if let Some(column) = relatives.not_null.first() {
             self.repeated.get_or_insert_with(|| format!("column {column} is NOT NULL in a partition"));
         }
     }
 
-    fn of_foreign_key(&mut self, written: &Written<'_>, key: &Constraint) {
+    fn of_foreign_key(&mut self, intent: &Intent<'_>, key: &Constraint) {
         if key.ours {
-            self.watched.extend(written.positions(&key.columns));
+            self.watched.extend(intent.positions(&key.columns));
         }
         if key.incoming {
             let why = format!("foreign key {} refers to it", key.name);
-            let is_key =
-                |column: &String| written.position(column).is_some_and(|at| written.key.contains(&at));
+            let is_key = |column: &String| intent.position(column).is_some_and(|at| intent.key.contains(&at));
             if !key.target_columns.iter().all(is_key) {
                 // What one record takes away another may give again before the statement ends.
                 self.always.get_or_insert_with(|| format!("{why}, and not to its key"));
-            } else if written.positions(&key.target_columns).iter().any(|&at| !written.exact[at]) {
+            } else if intent.positions(&key.target_columns).iter().any(|&at| !intent.exact[at]) {
                 // A key that is written in another spelling is another to those who restrict or follow an update.
                 self.repeated
                     .get_or_insert_with(|| format!("{why}, whose equal keys may be spelled in several ways"));
@@ -317,8 +325,8 @@ mod tests {
     use super::super::catalog::lookers::Looker;
     use super::*;
 
-    fn written(mode: Mode) -> Written<'static> {
-        Written {
+    fn intent(mode: Mode) -> Intent<'static> {
+        Intent {
             relation: 1,
             mode,
             names: &["id", "email", "parent"],
@@ -368,7 +376,7 @@ mod tests {
     fn a_plain_table_is_written_the_fast_way() {
         for mode in [Mode::Append, Mode::InsertIgnore, Mode::Upsert] {
             let facts = Facts { indexes: vec![index("t_pkey", &["id"])], ..Facts::default() };
-            let care = Care::new(&written(mode), &facts);
+            let care = Care::new(&intent(mode), &facts);
             assert_eq!(care, Care::default());
             assert_eq!(care.describe(&[]), None);
         }
@@ -378,7 +386,7 @@ mod tests {
     fn triggers_see_rows_in_their_order() {
         let of = |mode, bits| {
             let facts = Facts { triggers: vec![trigger(bits)], ..Facts::default() };
-            Care::new(&written(mode), &facts)
+            Care::new(&intent(mode), &facts)
         };
         let before_insert = of(Mode::Append, 1 | 2 | 4);
         assert_eq!((before_insert.order, before_insert.always), (Order::Records, None));
@@ -395,16 +403,16 @@ mod tests {
             ..Facts::default()
         };
         assert_eq!(
-            Care::new(&written(Mode::Append), &facts),
+            Care::new(&intent(Mode::Append), &facts),
             Care::default(),
             "what is there in the end is all there is"
         );
-        let care = Care::new(&written(Mode::Upsert), &facts);
+        let care = Care::new(&intent(Mode::Upsert), &facts);
         assert_eq!((care.order, care.always.as_ref()), (Order::Records, None));
         assert!(care.repeated.is_some() && care.deletions.is_some());
-        let inexact = Written { key_is_exact: false, ..written(Mode::Upsert) };
+        let inexact = Intent { key_is_exact: false, ..intent(Mode::Upsert) };
         assert!(Care::new(&inexact, &facts).always.is_some());
-        assert!(Care::new(&written(Mode::Update), &facts).always.is_some(), "its statement has no order");
+        assert!(Care::new(&intent(Mode::Update), &facts).always.is_some(), "its statement has no order");
     }
 
     #[test]
@@ -412,7 +420,7 @@ mod tests {
         use ConstraintKind::{Check, ForeignKey};
         let of = |one: Constraint| {
             let facts = Facts { constraints: vec![one], ..Facts::default() };
-            Care::new(&written(Mode::Upsert), &facts)
+            Care::new(&intent(Mode::Upsert), &facts)
         };
         assert_eq!(of(constraint(Check, &["email"])).watched, [1]);
         let care = of(constraint(Check, &["id"]));
@@ -431,10 +439,10 @@ mod tests {
         let care = of(incoming.clone());
         assert!(care.deletions.is_some() && care.repeated.is_none());
         let facts = Facts { constraints: vec![incoming.clone()], ..Facts::default() };
-        let spelled = Written { exact: &[false, true, true], ..written(Mode::Upsert) };
+        let spelled = Intent { exact: &[false, true, true], ..intent(Mode::Upsert) };
         let care = Care::new(&spelled, &facts);
         assert!(care.repeated.is_some() && care.always.is_none(), "1 and 1.0 are one key, and an update");
-        let care = Care::new(&Written { key_is_exact: false, ..spelled }, &facts);
+        let care = Care::new(&Intent { key_is_exact: false, ..spelled }, &facts);
         assert!(care.always.is_some(), "nor can it be told here which keys are equal");
         assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).always.is_some());
         let itself = Constraint { target: 1, incoming: true, ..constraint(ForeignKey, &["parent"]) };
@@ -446,7 +454,7 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let of = |mode, relatives| {
             let facts = Facts { relatives, ..Facts::default() };
-            Care::new(&written(mode), &facts)
+            Care::new(&intent(mode), &facts)
         };
         let divided =
             |by: &[&str]| of(Mode::Upsert, Relatives { divided_by: names(by), ..Relatives::default() });
@@ -466,7 +474,7 @@ mod tests {
     fn a_check_that_may_look_at_other_rows_sees_them_one_by_one() {
         let looker = Looker { check: "c".to_owned(), function: "f".to_owned() };
         let facts = Facts { lookers: vec![looker], ..Facts::default() };
-        assert!(Care::new(&written(Mode::Append), &facts).always.is_some());
+        assert!(Care::new(&intent(Mode::Append), &facts).always.is_some());
     }
 
     #[test]
@@ -474,7 +482,7 @@ mod tests {
         let of = |hidden| {
             let waits = Constraint { deferred: true, hidden, ..constraint(ConstraintKind::ForeignKey, &[]) };
             let facts = Facts { constraints: vec![waits], ..Facts::default() };
-            Care::new(&written(Mode::Append), &facts).deferred
+            Care::new(&intent(Mode::Append), &facts).deferred
         };
         assert_eq!(of(false), ["public.c"]);
         assert_eq!(of(true), [ALL]);
@@ -483,9 +491,9 @@ mod tests {
     #[test]
     fn what_the_order_gives_follows_the_records() {
         let facts = Facts { numbered: vec!["number".to_owned()], ..Facts::default() };
-        assert_eq!(Care::new(&written(Mode::Append), &facts).order, Order::Records);
-        assert_eq!(Care::new(&written(Mode::Update), &facts), Care::default(), "nothing is inserted");
+        assert_eq!(Care::new(&intent(Mode::Append), &facts).order, Order::Records);
+        assert_eq!(Care::new(&intent(Mode::Update), &facts), Care::default(), "nothing is inserted");
         let facts = Facts { numbered: vec!["id".to_owned()], ..Facts::default() };
-        assert_eq!(Care::new(&written(Mode::Append), &facts), Care::default(), "it is written");
+        assert_eq!(Care::new(&intent(Mode::Append), &facts), Care::default(), "it is written");
     }
 }

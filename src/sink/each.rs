@@ -1,5 +1,6 @@
-//! The way of one statement per row, in the order of the records: for tables where somebody could tell a batch from its
-//! records one by one. The statements are pipelined; nothing waits for an answer but the last ones.
+//! The way of one statement per row, in the order of the records: for batches that somebody could tell from their records
+//! one by one, that keep something of the rows that are there, or in which a bad record is looked for. The statements are
+//! pipelined: up to [`IN_FLIGHT`] of them are sent before the answer to the first is waited for.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,7 +16,7 @@ use super::care::ALL;
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::{Plan, TablePlan};
-use super::stage::Deed;
+use super::tail::Deed;
 use crate::{Batch, HandlerError, Tx};
 
 /// Statements on their way.
@@ -54,8 +55,8 @@ struct Step {
     deed: Deed,
 }
 
-/// What a statement is sent with.
-struct Prepared {
+/// A table's statements, as this session has prepared them; what no row of the batch needs is not.
+struct PreparedStatements {
     write: tokio_postgres::Statement,
     merge: Option<tokio_postgres::Statement>,
     delete: Option<tokio_postgres::Statement>,
@@ -64,14 +65,14 @@ struct Prepared {
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
 
 /// A statement on its way.
-struct Sent<'a> {
+struct InFlight<'a> {
     record: u32,
     /// The table in which it must find its row.
     must_find: Option<&'a TablePlan>,
     answer: Answer<'a>,
 }
 
-impl Sent<'_> {
+impl InFlight<'_> {
     async fn settle(self, batch: &Batch) -> Result<(), HandlerError> {
         let answer = self.answer.await;
         check(self.record, self.must_find, answer, batch)
@@ -118,7 +119,7 @@ pub(crate) async fn write(
         None => None,
     };
     let client = tx.raw();
-    let mut sent: VecDeque<Sent<'_>> = VecDeque::with_capacity(IN_FLIGHT);
+    let mut sent: VecDeque<InFlight<'_>> = VecDeque::with_capacity(IN_FLIGHT);
     let steps = steps(plan, encoded);
     for (at, step) in steps.iter().enumerate() {
         let table = &plan.tables[step.table];
@@ -142,11 +143,11 @@ pub(crate) async fn write(
         let statement = statement.ok_or_else(|| HandlerError::fatal("a row without a key"))?;
         let answer = Box::pin(async move { client.execute_raw(statement, &values).await });
         let must_find = (step.deed == Deed::Merge).then_some(table);
-        send(Sent { record: step.record, must_find, answer }, &mut sent, batch).await?;
+        send(InFlight { record: step.record, must_find, answer }, &mut sent, batch).await?;
         let ends = steps.get(at + 1).is_none_or(|next| next.record != step.record);
         for check in checks.iter().flatten().filter(|_| ends) {
             let answer = Box::pin(async move { client.execute_raw(check, Vec::<Raw<'_>>::new()).await });
-            send(Sent { record: step.record, must_find: None, answer }, &mut sent, batch).await?;
+            send(InFlight { record: step.record, must_find: None, answer }, &mut sent, batch).await?;
         }
     }
     for one in sent {
@@ -157,8 +158,8 @@ pub(crate) async fn write(
 
 /// Sends a statement, and waits for the oldest one if there are many under way. An earlier one's error comes first.
 async fn send<'a>(
-    mut one: Sent<'a>,
-    sent: &mut VecDeque<Sent<'a>>,
+    mut one: InFlight<'a>,
+    sent: &mut VecDeque<InFlight<'a>>,
     batch: &Batch,
 ) -> Result<(), HandlerError> {
     // The driver sends what is polled first, first.
@@ -180,7 +181,7 @@ async fn send<'a>(
 }
 
 /// Locks the table, sees whether it is what it was, and prepares its statements.
-async fn prepare(table: &TablePlan, rows: &Encoded, tx: &Tx) -> Result<Prepared, HandlerError> {
+async fn prepare(table: &TablePlan, rows: &Encoded, tx: &Tx) -> Result<PreparedStatements, HandlerError> {
     let parameters = table.kin.parameters(&table.name);
     let parameters = parameters.as_sql();
     let client = tx.raw();
@@ -194,7 +195,7 @@ async fn prepare(table: &TablePlan, rows: &Encoded, tx: &Tx) -> Result<Prepared,
     let merge = if rows.keeps { Some(client.prepare_cached(&table.statements.merge).await?) } else { None };
     let delete =
         if rows.deletes { Some(client.prepare_cached(&table.statements.delete).await?) } else { None };
-    Ok(Prepared { write, merge, delete })
+    Ok(PreparedStatements { write, merge, delete })
 }
 
 /// Constraints that wait for COMMIT: each record is to be looked at by itself.
@@ -226,10 +227,10 @@ fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
     let tables = plan.tables.len();
     let mut steps = Vec::new();
     for (table, rows) in encoded.iter().enumerate() {
-        let columns = plan.tables[table].columns.len();
-        let is_told = rows.deletes || rows.keeps;
-        let deed = |at: usize| match is_told {
-            true => Deed::of(row_bytes(&rows.segments, &rows.rows[at]), columns),
+        let tail = plan.tables[table].tail;
+        let says_deeds = rows.deletes || rows.keeps;
+        let deed = |at: usize| match says_deeds {
+            true => tail.deed(row_bytes(&rows.segments, &rows.rows[at])),
             false => Deed::Write,
         };
         let deletes = |at: usize| deed(at) == Deed::Delete;

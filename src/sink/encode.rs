@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::buffer::{Buffer, Pool, RowRef};
 use super::plan::{Plan, TablePlan};
 use super::rows::Rows;
-use super::sort::{self, Sent, Sorted};
+use super::sort::{self, Pick, Sorted};
 use crate::{Batch, HandlerError, HandlerErrorKind, Record};
 
 /// What a user gives: from a record to rows.
@@ -17,9 +17,9 @@ pub(crate) struct Encoded {
     pub(crate) segments: Vec<Bytes>,
     pub(crate) rows: Vec<RowRef>,
     /// Which rows are sent, and in which order. `None`: all, as they are.
-    pub(crate) order: Option<Vec<Sent>>,
+    pub(crate) order: Option<Vec<Pick>>,
     /// Each row is to be written by a statement of its own.
-    pub(crate) tells: bool,
+    pub(crate) row_by_row: bool,
     /// Whether a row is there only to be deleted.
     pub(crate) deletes: bool,
     /// Whether a row keeps something of the table's.
@@ -66,13 +66,13 @@ pub(crate) fn encode(
     let finish = |(buffer, plan): (Buffer, &TablePlan)| {
         let (deletes, keeps) = (buffer.deletes, buffer.keeps);
         let (segments, rows) = buffer.finish();
-        let Sorted { order, tells } = if keeps {
+        let Sorted { order, row_by_row } = if keeps {
             // What a row keeps, and whether there is something to keep, is known where the rows before it are written.
-            Sorted { order: None, tells: true }
+            Sorted { order: None, row_by_row: true }
         } else {
             sort::order(plan, &segments, &rows, deletes)
         };
-        Encoded { segments, rows, order, tells, deletes, keeps }
+        Encoded { segments, rows, order, row_by_row, deletes, keeps }
     };
     Ok((buffers.into_iter().zip(&plan.tables).map(finish).collect(), rejected))
 }

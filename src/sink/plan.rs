@@ -1,6 +1,6 @@
 //! What is known of the tables, from the catalogue: everything that encoding and writing need.
 
-use super::care::{Care, Order};
+use super::care::Care;
 use super::catalog::Now;
 use super::catalog::mark::Kin;
 use super::length::Length;
@@ -9,6 +9,7 @@ use super::stage::Stage;
 use super::statements::Statements;
 use super::straight::Straight;
 use super::table::{Mode, Source};
+use super::tail::Tail;
 use super::target::{Kind, Target};
 use super::together::Together;
 
@@ -65,9 +66,10 @@ pub(crate) struct TablePlan {
     pub(crate) name: String,
     /// Its object id.
     pub(crate) relation: u32,
-    /// Changes with the table's indexes, constraints, triggers and rules.
+    /// Changes with everything about the table that [`Kin::question`] asks: indexes, constraints, triggers, rules, defaults,
+    /// domains, replica identity, publications, ancestors.
     pub(crate) mark: Option<i64>,
-    /// Changes with those of its partitions and children.
+    /// Changes with what that question asks of its partitions and children.
     pub(crate) mark_below: Option<i64>,
     pub(crate) kin: Kin,
     /// Quoted and qualified.
@@ -98,23 +100,15 @@ pub(crate) struct TablePlan {
     pub(crate) lock: String,
     /// `COPY … FROM STDIN`, into the table or the stage.
     pub(crate) copy: String,
-    /// Fields in a row that is sent.
+    /// What a row has behind its columns.
+    pub(crate) tail: Tail,
+    /// Fields in a row, with those of its tail.
     pub(crate) fields: i16,
     /// Which columns no JSON object has had.
     pub(crate) absent: std::sync::Arc<super::absent::Absent>,
 }
 
 impl TablePlan {
-    /// Whether a staged row says where it stands in its batch: because the server finds the last write per key, or because
-    /// rows go in the order of their coming.
-    pub(crate) fn tells_places(&self) -> bool {
-        match self.mode {
-            Mode::Append => self.columns.iter().any(Column::is_read_by_the_server),
-            Mode::InsertIgnore => true,
-            Mode::Upsert | Mode::Update => !self.reduced_here || self.care.order == Order::Records,
-        }
-    }
-
     /// Positions of the values that a deletion says: the key's, and the version.
     pub(crate) fn deletion(&self) -> impl Iterator<Item = usize> + '_ {
         self.key.iter().copied().chain(self.version)

@@ -8,8 +8,8 @@ use super::absent::Absent;
 use super::buffer::{self, Buffer, Pool};
 use super::plan::{Column, Plan, TablePlan};
 use super::row::{Failure, Fields, Row};
-use super::stage::Deed;
 use super::table::{Mode, Source};
+use super::tail::Deed;
 use super::target::Defect;
 use crate::{HandlerError, Record};
 
@@ -216,16 +216,13 @@ impl<'a> Rows<'a> {
         out.put_i16(plan.fields);
         let mut done = put(&self.record, out).and_then(|deed| {
             if plan.mode.is_keyed() {
-                end_of_upsert(plan, deed, start, out)?;
+                check_keyed(plan, &out[start..])?;
             }
+            plan.tail.put(deed, buffer.rows.len(), out);
             buffer.deletes |= deed == Deed::Delete;
             buffer.keeps |= matches!(deed, Deed::Merge | Deed::Touch);
             Ok(())
         });
-        if plan.tells_places() {
-            out.put_i32(8);
-            out.put_u64(buffer.rows.len() as u64);
-        }
         if done.is_ok() && buffer.end(start, self.index).is_none() {
             done = Err(Failure::TooLarge);
         }
@@ -307,21 +304,20 @@ fn deed(plan: &TablePlan, kept: Option<usize>) -> Result<Deed, Failure> {
     }
 }
 
-/// What becomes of the row, behind its columns.
-fn end_of_upsert(plan: &TablePlan, deed: Deed, start: usize, out: &mut BytesMut) -> Result<(), Failure> {
+/// That a row says its key and its version.
+fn check_keyed(plan: &TablePlan, row: &[u8]) -> Result<(), Failure> {
     // A key with NULL equals no other: it could neither be found again nor be deleted.
-    let null = buffer::fields(&out[start..])
+    let null = buffer::fields(row)
         .take(plan.columns.len())
         .enumerate()
         .find(|(position, field)| field.is_none() && plan.key.contains(position));
     if let Some((position, _)) = null {
-        let kept = buffer::kept(&out[start..]).nth(position) == Some(true);
+        let kept = buffer::kept(row).nth(position) == Some(true);
         return Err(Failure::Column(position, if kept { KEPT_KEY } else { Defect::NullKey }));
     }
-    if let Some(at) = plan.version.filter(|&at| buffer::fields(&out[start..]).nth(at).flatten().is_none()) {
+    if let Some(at) = plan.version.filter(|&at| buffer::fields(row).nth(at).flatten().is_none()) {
         return Err(Failure::Column(at, NO_VERSION));
     }
-    out.put_slice(&[0, 0, 0, 1, deed as u8]);
     Ok(())
 }
 

@@ -14,9 +14,8 @@ use super::buffer::{Pool, SEGMENT_BYTES, row_bytes};
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::TablePlan;
-use super::sort::Sent;
-use super::stage::Deed;
-use super::straight::{PLACE_BYTES, Straight};
+use super::sort::Pick;
+use super::straight::Straight;
 use crate::tx::{Ahead, HEADER, TRAILER};
 use crate::verdict::postgres::copy_line;
 use crate::{Batch, HandlerError, Tx};
@@ -84,7 +83,7 @@ async fn send(
                 }
             }
             (order, _) => {
-                let all = || (0..encoded.rows.len()).map(Sent::whole).collect();
+                let all = || (0..encoded.rows.len()).map(Pick::whole).collect();
                 let order = order.as_deref().map_or_else(|| Cow::Owned(all()), Cow::Borrowed);
                 let mut sent = VecDeque::with_capacity(IN_FLIGHT + 1);
                 let mut next = pool.take();
@@ -108,16 +107,15 @@ async fn send(
 }
 
 /// Adds a row to a message.
-fn put(bytes: &[u8], row: Sent, plan: &TablePlan, form: Form<'_>, message: &mut BytesMut) {
+fn put(bytes: &[u8], row: Pick, plan: &TablePlan, form: Form<'_>, message: &mut BytesMut) {
     if let Form::Straight(straight) = form {
         message.put_i16(straight.fields);
-        message.put_slice(&bytes[2..bytes.len() - straight.tail]);
+        message.put_slice(plan.tail.cut(bytes));
         return;
     }
     message.put_slice(bytes);
     if row.replaces() {
-        let deed = message.len() - 1 - if plan.tells_places() { PLACE_BYTES } else { 0 };
-        message[deed] = Deed::Replace as u8;
+        plan.tail.replace(message);
     }
 }
 

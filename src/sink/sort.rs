@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::buffer::{RowRef, fields, row_bytes};
 use super::care::Order;
 use super::plan::TablePlan;
-use super::stage::Deed;
+use super::tail::Deed;
 use super::target::Kind;
 use crate::tx::order::Keys;
 
@@ -21,9 +21,9 @@ const LONG: usize = 256;
 
 /// A row that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sent(u32);
+pub(crate) struct Pick(u32);
 
-impl Sent {
+impl Pick {
     const REPLACES: u32 = 1 << 31;
 
     /// The row at this place, which is below [`REPLACES`](Self::REPLACES): a batch has no more.
@@ -46,16 +46,16 @@ impl Sent {
 #[derive(Debug, Default)]
 pub(crate) struct Sorted {
     /// `None`: all, as they are.
-    pub(crate) order: Option<Vec<Sent>>,
+    pub(crate) order: Option<Vec<Pick>>,
     /// Somebody could tell: each row is to be written by a statement of its own.
-    pub(crate) tells: bool,
+    pub(crate) row_by_row: bool,
 }
 
 /// The rows to send, in order; `deletes`: whether some are there only to be deleted.
 pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], deletes: bool) -> Sorted {
     let care = &plan.care;
     if care.always.is_some() || (deletes && care.deletions.is_some()) {
-        return Sorted { order: None, tells: true };
+        return Sorted { order: None, row_by_row: true };
     }
     let is_upsert = plan.mode.is_keyed();
     let is_long = |row: &RowRef, at| is_long(row_bytes(segments, row), at);
@@ -63,7 +63,7 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     let mut long = care.long.iter().chain(long_key);
     if is_upsert && !plan.key_is_exact && long.any(|&at| rows.iter().any(|row| is_long(row, at))) {
         // An index may refuse it, and nobody here can tell whether a later row overwrites it.
-        return Sorted { order: None, tells: true };
+        return Sorted { order: None, row_by_row: true };
     }
     let sorts = if is_upsert { plan.key_is_exact } else { care.order == Order::Key };
     if !sorts || plan.key.is_empty() || rows.len() < 2 {
@@ -73,7 +73,10 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     let Some(mut order) = keys.by_prefix() else { return Sorted::default() };
     // Where only the index's pages are at stake, equal prefixes are near enough.
     if !is_upsert {
-        return Sorted { order: Some(order.into_iter().map(|(_, row)| Sent(row)).collect()), tells: false };
+        return Sorted {
+            order: Some(order.into_iter().map(|(_, row)| Pick(row)).collect()),
+            row_by_row: false,
+        };
     }
     // Equal ones are few, or (of one key) all: either is quickly sorted.
     for same in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
@@ -92,19 +95,19 @@ fn reduce<'a>(plan: &TablePlan, order: &[u32], keys: &Keys, of: &dyn Fn(u32) -> 
         let others = || same.iter().copied().filter(|row| *row != last);
         let mut replaces = 0;
         if same.len() > 1 {
-            if tells(plan, of(last), &mut others().map(of)) {
-                return Sorted { order: None, tells: true };
+            if could_be_told(plan, of(last), &mut others().map(of)) {
+                return Sorted { order: None, row_by_row: true };
             }
             let deletes = |row: u32| is_deletion(plan, of(row));
             if !deletes(last) && others().any(deletes) {
-                replaces = Sent::REPLACES;
+                replaces = Pick::REPLACES;
             }
         }
-        sent.push(Sent(last | replaces));
+        sent.push(Pick(last | replaces));
     }
     // Where the server finds the last ones, or the rows go as the records came, all are sent.
     let order = (plan.reduced_here && plan.care.order == Order::Key).then_some(sent);
-    Sorted { order, tells: false }
+    Sorted { order, row_by_row: false }
 }
 
 /// Of the writes of a key, in their order: the last one of the newest version.
@@ -119,7 +122,7 @@ fn winner<'a>(plan: &TablePlan, same: &[u32], of: &dyn Fn(u32) -> &'a [u8]) -> O
 }
 
 /// Whether somebody could tell that writes of a key are left out because a later one follows.
-fn tells(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>) -> bool {
+fn could_be_told(plan: &TablePlan, last: &[u8], before: &mut dyn Iterator<Item = &[u8]>) -> bool {
     let care = &plan.care;
     if care.repeated.is_some() || care.order == Order::Records {
         return true;
@@ -146,7 +149,7 @@ fn is_long(row: &[u8], at: usize) -> bool {
 }
 
 fn is_deletion(plan: &TablePlan, row: &[u8]) -> bool {
-    Deed::of(row, plan.columns.len()) == Deed::Delete
+    plan.tail.deed(row) == Deed::Delete
 }
 
 /// The keys of all rows.

@@ -9,44 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use deadpool_postgres::StatementCache;
 use sha2::{Digest, Sha256};
 
-use super::buffer::fields;
 use super::care::Order;
-use super::catalog::definition;
 use super::plan::{Column, TablePlan, quote, quoted};
 use super::table::Mode;
+use super::tail::{DEED, Deed, PLACE};
 use crate::{HandlerError, Tx};
-
-/// What becomes of a staged row: a [`Deed`].
-const DEED: &str = "highwater_deed";
-/// Where a row stands in its batch.
-const PLACE: &str = "highwater_place";
-
-/// What becomes of the row of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Deed {
-    Write = b'0',
-    Delete = b'1',
-    /// It was deleted in the same batch before it was written: columns that are not written begin anew.
-    Replace = b'2',
-    /// Some columns keep what the row of the key has, which must be there. Only row by row, never staged.
-    Merge = b'3',
-    /// The same, and if there is no such row, nothing is changed.
-    Touch = b'4',
-}
-
-impl Deed {
-    /// Of a row, behind its `columns`.
-    pub(crate) fn of(row: &[u8], columns: usize) -> Self {
-        match fields(row).nth(columns).flatten() {
-            Some(b"1") => Self::Delete,
-            Some(b"2") => Self::Replace,
-            Some(b"3") => Self::Merge,
-            Some(b"4") => Self::Touch,
-            _ => Self::Write,
-        }
-    }
-}
 
 /// The texts for one table.
 #[derive(Debug)]
@@ -117,6 +84,13 @@ pub(crate) fn value(column: &Column, sent: &str) -> String {
     if column.is_read_by_the_server() { format!("{sent}::{}", column.bare_type) } else { sent.to_owned() }
 }
 
+/// A column's definition in a stage.
+fn definition(column: &Column) -> String {
+    let collation = collate(column);
+    let sql_type = if column.is_read_by_the_server() { "text" } else { &column.sql_type };
+    format!("{} {sql_type}{collation}", quote(&column.name))
+}
+
 /// The types by identity: one name may mean one enum today and another tomorrow.
 pub(crate) fn identities(plan: &TablePlan) -> String {
     let ids = plan.columns.iter().map(|column| column.type_id);
@@ -128,13 +102,9 @@ impl Stage {
     pub(crate) fn new(plan: &TablePlan, writer: &str) -> Self {
         let mut columns: Vec<String> = plan.columns.iter().map(definition).collect();
         let mut copied: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
-        if plan.mode.is_keyed() {
-            columns.push(format!("{DEED} \"char\""));
-            copied.push(DEED);
-        }
-        if plan.tells_places() {
-            columns.push(format!("{PLACE} bigint"));
-            copied.push(PLACE);
+        for (name, sql_type) in plan.tail.columns() {
+            columns.push(format!("{name} {sql_type}"));
+            copied.push(name);
         }
         let columns = columns.join(", ");
         let made_of = format!("{writer}\n{}\n{columns}\n{}", plan.sql_name, identities(plan));
@@ -164,6 +134,7 @@ impl Stage {
                 keys,
             )
         };
+        let (write, deletion) = (Deed::Write.literal(), Deed::Delete.literal());
         // A scan does not give rows in the order of their coming: a small one may have found room on an earlier page.
         let insert = match plan.mode {
             Mode::Upsert if plan.reduced_here => {
@@ -172,13 +143,13 @@ impl Stage {
                 } else {
                     String::new()
                 };
-                format!("{into} SELECT {values} FROM {stage} WHERE {DEED} <> '1'{order}{on_conflict}")
+                format!("{into} SELECT {values} FROM {stage} WHERE {DEED} <> {deletion}{order}{on_conflict}")
             }
             Mode::Upsert => {
                 let (last, keys) = last();
                 let order = if plan.care.order == Order::Records { PLACE } else { &keys };
                 format!(
-                    "{into} SELECT {values} FROM {last} AS last WHERE {DEED} <> '1' ORDER BY {order}{on_conflict}"
+                    "{into} SELECT {values} FROM {last} AS last WHERE {DEED} <> {deletion} ORDER BY {order}{on_conflict}"
                 )
             }
             Mode::Update => {
@@ -195,7 +166,7 @@ impl Stage {
                 });
                 let newer = newer.unwrap_or_default();
                 format!(
-                    "UPDATE {} AS t SET {set} FROM {from} AS s WHERE s.{DEED} <> '1' AND {same}{newer}",
+                    "UPDATE {} AS t SET {set} FROM {from} AS s WHERE s.{DEED} <> {deletion} AND {same}{newer}",
                     plan.sql_name
                 )
             }
@@ -209,7 +180,7 @@ impl Stage {
             copy: format!("COPY {stage} ({}) FROM STDIN (FORMAT binary)", quoted(copied)),
             // Also what is written again: its other columns begin anew.
             delete: format!(
-                "DELETE FROM {} AS t USING (SELECT DISTINCT {key} FROM {stage} WHERE {DEED} <> '0') AS s WHERE {same}",
+                "DELETE FROM {} AS t USING (SELECT DISTINCT {key} FROM {stage} WHERE {DEED} <> {write}) AS s WHERE {same}",
                 plan.sql_name
             ),
             insert,

@@ -18,9 +18,6 @@ use crate::{Batch, HandlerError, Tx};
 pub(crate) const MIN_ROWS: usize = 1_000;
 /// For so many batches it is not tried again, at first and at last.
 const REST: std::ops::RangeInclusive<u32> = 4..=1_024;
-/// Of a deed, and of a place, behind a row's columns: length and value.
-const DEED_BYTES: usize = 5;
-pub(crate) const PLACE_BYTES: usize = 12;
 
 /// The way past the stage.
 #[derive(Debug)]
@@ -29,8 +26,6 @@ pub(crate) struct Straight {
     pub(crate) copy: String,
     /// Fields in a row.
     pub(crate) fields: i16,
-    /// What is behind the columns in a row for the stage, in bytes.
-    pub(crate) tail: usize,
     min_rows: usize,
     rest: Rest,
 }
@@ -52,9 +47,8 @@ impl Straight {
         if !plain || by_hand || plan.care.order != Order::Key || plan.care.always.is_some() {
             return None;
         }
-        let tail = if upsert { DEED_BYTES } else { 0 } + if plan.tells_places() { PLACE_BYTES } else { 0 };
         let fields = i16::try_from(plan.columns.len()).ok()?;
-        Some(Self { copy, fields, tail, min_rows, rest: Rest::new() })
+        Some(Self { copy, fields, min_rows, rest: Rest::new() })
     }
 
     /// Whether it is worth a try with these rows.

@@ -121,7 +121,8 @@ impl Table {
     /// The columns by which an upsert or update finds a row: those of a unique index. Default: the primary key, or the only
     /// unique index there is.
     ///
-    /// For the other modes: the columns by which a batch's rows are sorted.
+    /// For [`append`](Self::append): the columns by which a batch's rows are sorted. [`insert_ignore`](Self::insert_ignore) does not
+    /// look at it: a row stays out if it violates any unique index.
     pub fn key<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
         self.key = Some(columns.into_iter().map(C::into).collect());
         self
@@ -176,6 +177,12 @@ impl Table {
     pub fn binary(mut self, column: impl Into<String>) -> Self {
         self.binary.push(column.into());
         self
+    }
+
+    /// The columns that are written: those that are given, then those that the sink fills.
+    pub(crate) fn written(&self) -> Vec<&str> {
+        let sources = self.sources.iter().map(|(_, column)| column);
+        self.columns.iter().chain(sources).map(String::as_str).collect()
     }
 
     /// How the values of this column are to be taken.

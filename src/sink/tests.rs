@@ -10,6 +10,7 @@ mod objects;
 mod review;
 mod straight;
 mod types;
+mod ways;
 
 use deadpool_postgres::{Manager, Object, Pool};
 use tokio_postgres::NoTls;

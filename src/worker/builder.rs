@@ -212,7 +212,15 @@ impl WorkerBuilder {
         policies.extend(others);
         let policies = Policies::new(policies, &config.program, rest).keeping(Keep::of(&config));
         let policies = Arc::new(policies);
-        Ok(Worker { config, handler, policies, board: Arc::new(StatusBoard::new()), tokens, before: None })
+        Ok(Worker {
+            config,
+            handler,
+            policies,
+            board: Arc::new(StatusBoard::new()),
+            tokens,
+            before: None,
+            mapping: None,
+        })
     }
 }
 

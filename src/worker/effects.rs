@@ -65,13 +65,16 @@ impl Control {
         let Some(poller) = &self.poller else { return };
         let claimed = entry.claimed.take().filter(|claimed| claimed.claim == claim);
         let did_park = claimed.as_ref().is_some_and(|claimed| claimed.parking);
-        let (mark, identity) = claimed.map(|claimed| (claimed.mark, claimed.identity)).unwrap_or_default();
+        let (mark, identity, seen) =
+            claimed.map(|claimed| (claimed.mark, claimed.identity, claimed.seen)).unwrap_or_default();
         let watch = Watch { identity, wake: Arc::clone(&self.obtain.guard.wake) };
         // What a transaction has rolled back appears when uncommitted records are read: no contradiction.
         let gap_is_empty = self.config.isolation == Isolation::ReadCommitted;
         let buffer = PartitionBuffer::new(key.clone(), claim, from, Arc::clone(&self.budget));
         let buffer = buffer.parking(self.lanes.policies.parks(&key.topic), did_park);
         let buffer = buffer.watched(watch, mark, gap_is_empty).remembering(Arc::clone(&entry.memory));
+        // Else its lag is not known before the vigil's next round.
+        buffer.saw(seen);
         let buffer = Arc::new(buffer);
         entry.buffer = Some(Arc::clone(&buffer));
         entry.mirror_sent = -1;

@@ -334,7 +334,7 @@ fn late(what: &str) -> DbError {
     DbError::Other(format!("not {what} in {LIMIT:?}"))
 }
 
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     std::env::var("HOSTNAME")
         .ok()
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())

@@ -17,7 +17,7 @@ use super::orders::Orders;
 use super::redriver::Redriver;
 use super::registrar::Registrar;
 use super::vigil::Vigil;
-use super::{Phase, Worker};
+use super::{Mapping, Phase, Worker};
 use crate::backoff::Backoff;
 use crate::batch::PartitionKey;
 use crate::claim::mark::Marks;
@@ -29,6 +29,7 @@ use crate::consumer::access::{Cause, Issuer, OwnTokens};
 use crate::consumer::ffi::EventQueue;
 use crate::consumer::poll::{Membership, Notice, Poller};
 use crate::consumer::{Access, Budget, Catalog, Waker};
+use crate::control::is_older;
 use crate::db::{Db, DbError, Identity};
 use crate::due::{Trouble, span};
 use crate::error::{Error, ErrorKind, Result};
@@ -60,7 +61,7 @@ pub(super) async fn run(mut worker: Worker, shutdown: impl Future<Output = ()>) 
                 prepared.heartbeat.say_farewell().await;
                 Ok(None)
             }
-            entered = prepared.enter() => entered.and_then(|()| launch(&worker, prepared)).map(Some),
+            entered = prepared.enter(&worker) => entered.and_then(|()| launch(&worker, prepared)).map(Some),
         },
         Ok(None) => Ok(None),
         Err(error) => Err(error),
@@ -130,13 +131,17 @@ async fn prepare(worker: &Worker, owner: Uuid) -> Result<Prepared> {
 
 impl Prepared {
     /// Becomes a worker of the group.
-    async fn enter(&self) -> Result<()> {
+    async fn enter(&self, worker: &Worker) -> Result<()> {
         // Before any other statement that takes a lock: a process without a row counts as gone.
         first_heartbeat(&self.db, &self.heartbeat, self.backoff.clone()).await?;
         if let Err(refused) = self.start.ensure_all().await {
             // It is no worker of the group any more, and nobody should count it as one.
             self.heartbeat.say_farewell().await;
             return Err(refused);
+        }
+        // Where the group stands is known now, and nothing is applied yet.
+        if let Some(mapping) = &worker.mapping {
+            record_mapping(&self.db, &worker.config, mapping, self.backoff.clone()).await?;
         }
         Ok(())
     }
@@ -295,6 +300,23 @@ async fn first_heartbeat(db: &Db, heartbeat: &Heartbeat, backoff: Backoff) -> Re
         match written.await {
             Ok(()) => {
                 waiting.is_over(db);
+                return Ok(());
+            }
+            Err(error) => waiting.retry_or_fail(db, error).await?,
+        }
+    }
+}
+
+async fn record_mapping(db: &Db, config: &Config, mapping: &Mapping, backoff: Backoff) -> Result<()> {
+    let mut waiting = Waiting { backoff, trouble: None };
+    loop {
+        match super::mapping::record(db, config, mapping).await {
+            Ok(()) => {
+                waiting.is_over(db);
+                return Ok(());
+            }
+            Err(DbError::Postgres(error)) if is_older(&error) => {
+                tracing::warn!(%error, "the file's mapping is not kept on record: run `highwater migrate`, and --print-grants again");
                 return Ok(());
             }
             Err(error) => waiting.retry_or_fail(db, error).await?,

@@ -27,16 +27,35 @@ const TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
 
 /// Columns that version 1 lacks, with the type in which they come, and their value.
 const NEW: &[(&str, &str, &str)] = &[
-    ("log_start_offset", "int8", "r.log_start_offset"),
+    ("log_start_offset", "int8", "coalesce(r.log_start_offset, p.log_start_offset)"),
     ("class", "text", "r.class"),
     ("reason", "text", "r.reason"),
     ("applied_per_second", "float8", "r.applied_per_second"),
     ("produced_per_second", "float8", "r.produced_per_second"),
-    ("uncommitted_since", "int8", "timestamptz 'epoch' + r.uncommitted_since * interval '1 millisecond'"),
-    ("loss_at", "text", "r.loss_at::timestamptz"),
+    (
+        "uncommitted_since",
+        "int8",
+        "CASE WHEN coalesce(r.last_stable, p.last_stable_offset) = p.last_stable_offset \
+           AND coalesce(r.log_end, p.log_end_offset) > p.last_stable_offset THEN least(p.uncommitted_since, u.at) ELSE u.at END",
+    ),
+    ("loss_at", "text", "coalesce(r.loss_at::timestamptz, CASE WHEN u.stands THEN p.loss_at END)"),
+    ("stood_at", "int8", "coalesce(r.stood_at, o.next_offset)"),
     ("on_rejected", "text", "r.on_rejected"),
     ("writes", "text", "r.writes"),
 ];
+
+/// Until this claim's own ends are known (it waits, or has halted), the row keeps those that it has. Not those that it knew
+/// itself and that nobody tells it any more while it runs: where that log ends is not known.
+const KEPT: &str = "r.last_stable IS NULL AND p.last_stable_offset IS NOT NULL \
+    AND (r.state <> 'running' OR p.epoch IS DISTINCT FROM r.epoch OR p.ends_as_of IS NOT NULL)";
+/// When those were known to be true: when they were written, or as long as their worker was there; not beyond a look by
+/// somebody else, for then nobody held the partition any more.
+const KEPT_AS_OF: &str = "coalesce(p.ends_as_of, greatest(p.updated_at, CASE WHEN v.surveyed_at > p.updated_at \
+    OR f.heartbeat_at > clock_timestamp() THEN NULL ELSE f.heartbeat_at END))";
+
+/// The tables are of version 1, or the rights are.
+const OLDER: [SqlState; 3] =
+    [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE, SqlState::INSUFFICIENT_PRIVILEGE];
 
 /// Reports the partitions.
 pub(super) struct Reporter {
@@ -69,6 +88,7 @@ struct Line {
     produced_per_second: Option<f64>,
     uncommitted_since_ms: Option<i64>,
     loss_at: Option<String>,
+    stood_at: Option<i64>,
     on_rejected: &'static str,
     writes: &'static str,
 }
@@ -91,6 +111,7 @@ impl Line {
             produced_per_second: status.produced_per_second,
             uncommitted_since_ms: status.uncommitted_since_ms.filter(|ms| TIMESTAMPS.contains(ms)),
             loss_at: status.loss_at_ms.map(crate::lag::instant),
+            stood_at: status.next_offset,
         }
     }
 }
@@ -99,27 +120,53 @@ impl Reporter {
     pub(super) fn new(db: Arc<Db>, board: Arc<StatusBoard>, policies: Arc<Policies>, writes: Writes) -> Self {
         let partitions = db.schema.qualified("partition_status");
         let offsets = db.schema.qualified("consumer_offset");
+        let (workers, survey) =
+            (db.schema.qualified("worker_status"), db.schema.qualified("partition_survey"));
         // Only under the present claim; a zombie's report is dropped. A partition whose row has vanished is reported,
         // too: that is when somebody must look. Nothing is written twice, nor flushed: it is no record of anything.
         let statement = |new: &[(&str, &str, &str)]| {
             let columns: String = new.iter().map(|(column, ..)| format!(", {column}")).collect();
+            let is_new = !new.is_empty();
+            // Version 1 has no place to say how old they are.
+            let (kept, next, as_of) =
+                if is_new { (KEPT, "u.next", ", ends_as_of") } else { ("false", "n.at", "") };
+            let kept_as_of =
+                if is_new { format!(", CASE WHEN {KEPT} THEN {KEPT_AS_OF} END") } else { String::new() };
+            let former = if is_new {
+                format!(
+                    "LEFT JOIN {survey} v ON v.group_id = $1 AND v.topic = r.topic AND v.partition = r.partition \
+                     LEFT JOIN {workers} f ON f.owner = p.owner \
+                     CROSS JOIN LATERAL (SELECT coalesce(p.stood_at = coalesce(r.stood_at, o.next_offset), false) AS stands, \
+                       timestamptz 'epoch' + r.uncommitted_since * interval '1 millisecond' AS at) m \
+                     CROSS JOIN LATERAL (SELECT m.stands, m.at, \
+                       coalesce(n.at, CASE WHEN m.stands THEN p.next_record_timestamp END) AS next) u"
+                )
+            } else {
+                String::new()
+            };
             let parameters: String =
                 new.iter().zip(11..).map(|((_, kind, _), number)| format!(", ${number}::{kind}[]")).collect();
             let values: String = new.iter().map(|(.., value)| format!(", {value}")).collect();
+            let written: Vec<&str> =
+                new.iter().map(|(column, ..)| *column).chain(is_new.then_some("ends_as_of")).collect();
             let set: String =
-                new.iter().map(|(column, ..)| format!(", {column} = excluded.{column}")).collect();
-            let old: String = new.iter().map(|(column, ..)| format!(", s.{column}")).collect();
-            let excluded: String = new.iter().map(|(column, ..)| format!(", excluded.{column}")).collect();
+                written.iter().map(|column| format!(", {column} = excluded.{column}")).collect();
+            let old: String = written.iter().map(|column| format!(", s.{column}")).collect();
+            let excluded: String = written.iter().map(|column| format!(", excluded.{column}")).collect();
             format!(
                 "INSERT INTO {partitions} AS s (group_id, topic, partition, epoch, owner, state, detail, log_end_offset, \
-                   last_stable_offset, next_record_timestamp, updated_at{columns}) \
-                 SELECT $1, r.topic, r.partition, coalesce(r.epoch, o.epoch, p.epoch, 0), $2, r.state, r.detail, r.log_end, \
-                   r.last_stable, timestamptz 'epoch' + r.next_record_ms * interval '1 millisecond', clock_timestamp(){values} \
+                   last_stable_offset, next_record_timestamp, updated_at{columns}{as_of}) \
+                 SELECT $1, r.topic, r.partition, coalesce(r.epoch, o.epoch, p.epoch, 0), $2, r.state, r.detail, \
+                   CASE WHEN {kept} THEN p.log_end_offset ELSE r.log_end END, \
+                   CASE WHEN {kept} THEN p.last_stable_offset ELSE r.last_stable END, {next}, \
+                   clock_timestamp(){values}{kept_as_of} \
                  FROM unnest($3::text[], $4::int4[], $5::int8[], $6::text[], $7::text[], $8::int8[], $9::int8[], \
                      $10::int8[]{parameters}) \
                    AS r(topic, partition, epoch, state, detail, log_end, last_stable, next_record_ms{columns}) \
                  LEFT JOIN {offsets} o ON o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition \
                  LEFT JOIN {partitions} p ON p.group_id = $1 AND p.topic = r.topic AND p.partition = r.partition \
+                 CROSS JOIN LATERAL (SELECT timestamptz 'epoch' + r.next_record_ms * interval '1 millisecond' AS at) n \
+                 {former} \
                  WHERE (o.owner = $2 OR o.owner IS NULL) AND coalesce(o.epoch = r.epoch, true) \
                    AND set_config('synchronous_commit', 'off', true) IS NOT NULL \
                  ORDER BY r.topic, r.partition \
@@ -191,7 +238,7 @@ impl Reporter {
         let mut written = self.write(&client, &news).await;
         if let Err(error) = &written
             && !self.is_older
-            && error.code() == Some(&SqlState::UNDEFINED_COLUMN)
+            && error.code().is_some_and(|code| OLDER.contains(code))
         {
             self.is_older = true;
             written = self.write(&client, &news).await;
@@ -233,6 +280,7 @@ impl Reporter {
         let applied: Vec<Option<f64>> = lines().map(|line| line.applied_per_second).collect();
         let produced: Vec<Option<f64>> = lines().map(|line| line.produced_per_second).collect();
         let uncommitted: Vec<Option<i64>> = lines().map(|line| line.uncommitted_since_ms).collect();
+        let stood: Vec<Option<i64>> = lines().map(|line| line.stood_at).collect();
         let losses: Vec<Option<&str>> = lines().map(|line| line.loss_at.as_deref()).collect();
         let on_rejected: Vec<&str> = lines().map(|line| line.on_rejected).collect();
         let writes: Vec<&str> = lines().map(|line| line.writes).collect();
@@ -261,6 +309,7 @@ impl Reporter {
                 &produced,
                 &uncommitted,
                 &losses,
+                &stood,
                 &on_rejected,
                 &writes,
             ];
@@ -416,9 +465,89 @@ mod tests {
         assert_eq!((more.get(0), more.get(1)), (Some("STALL"), Some("stands")));
         assert_eq!((more.get(2), more.get(3), more.get(4)), (Some(0.5), true, Some(2_i64)));
         assert_eq!(more.get::<_, &str>(5), "infinity");
-        let wild = PartitionStatus { next_record_timestamp_ms: Some(i64::MAX), ..running(9) };
+        let wild =
+            PartitionStatus { next_record_timestamp_ms: Some(i64::MAX), next_offset: Some(1), ..running(9) };
         report(&mut reporter, wild).await;
         assert_eq!((row(&database).await.1, row(&database).await.2[2]), (9, None), "no such year");
+    }
+
+    /// In a hand-over the lag stays known, as old as it is: the former claim's ends, until this one has its own.
+    #[tokio::test]
+    async fn what_a_former_claim_knew_stands_until_this_one_knows_more() {
+        const SEEN: &str = "SELECT lag_records, uncommitted_records, lag_seconds IS NOT NULL, \
+                              extract(epoch FROM clock_timestamp() - as_of)::float8 FROM highwater.lag";
+        let (database, mut reporter) = reporter().await;
+        let run = async |sql: &str| database.query(sql, &[]).await.unwrap();
+        let lag = async || {
+            let row = database.query(SEEN, &[]).await.unwrap().remove(0);
+            let age: f64 = row.get(3);
+            ((row.get(0), row.get(1), row.get(2)), age)
+        };
+        run("INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset, epoch) VALUES ('g', 't', 0, 3, 5)")
+            .await;
+        run("INSERT INTO highwater.worker_status VALUES (gen_random_uuid(), 'g', NULL, 'p', 'v', 'h', 1, now(), \
+               now() - interval '10 s', NULL, 's', true, NULL, 0, 0, 0, 0, 0, 0)")
+            .await;
+        run("INSERT INTO highwater.partition_status (group_id, topic, partition, epoch, owner, state, updated_at, \
+               last_stable_offset, log_end_offset, next_record_timestamp, stood_at) \
+             SELECT 'g', 't', 0, 5, owner, 'running', now() - interval '1 h', 7, 9, 'epoch', 3 FROM highwater.worker_status")
+            .await;
+        // Released, and not claimed yet.
+        for _ in 0..2 {
+            report(&mut reporter, status(PartitionState::Claiming, None)).await;
+            let (seen, age) = lag().await;
+            assert_eq!(seen, (Some(4_i64), Some(2_i64), true));
+            assert!((9.9..60.0).contains(&age), "as old as the former's last sign of life: {age}");
+        }
+        // It had come further than its owner had looked.
+        run("UPDATE highwater.consumer_offset SET next_offset = 8").await;
+        assert_eq!(lag().await.0, (None, None, false), "not 0");
+
+        let me = reporter.db.identity.owner;
+        let claim = "UPDATE highwater.consumer_offset SET epoch = 6, owner = $1";
+        database.query(claim, &[&me]).await.unwrap();
+        let own = PartitionStatus {
+            log_end_offset: Some(20),
+            last_stable_offset: Some(20),
+            next_offset: Some(8),
+            ..status(PartitionState::Running, Some(6))
+        };
+        report(&mut reporter, own.clone()).await;
+        let (seen, age) = lag().await;
+        assert_eq!(seen, (Some(12), Some(0), false), "of another record nothing is known");
+        assert!(age < 9.0, "{age}");
+        report(&mut reporter, PartitionStatus { next_record_timestamp_ms: Some(5), ..own.clone() }).await;
+        report(&mut reporter, own.clone()).await;
+        assert_eq!(lag().await.0, (Some(12), Some(0), true), "the record stands there still");
+        // Its leader does not answer any more, and somebody has looked long before this claim.
+        run("INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, last_stable_offset, \
+               log_end_offset, class, surveyed_at, surveyed_by) \
+             VALUES ('g', 't', 0, 2, 3, 3, 'UNOWNED', now() - interval '30 min', gen_random_uuid())")
+            .await;
+        run("INSERT INTO highwater.worker_status SELECT owner, 'g', NULL, 'p', 'v', 'h', 1, now(), now(), NULL, 's', true, \
+               NULL, 0, 0, 0, 0, 0, 0 FROM highwater.consumer_offset")
+            .await;
+        let silent = || PartitionStatus { next_offset: Some(8), ..status(PartitionState::Running, Some(6)) };
+        report(&mut reporter, silent()).await;
+        let (seen, age) = lag().await;
+        assert_eq!((seen.0, seen.1), (None, None), "not what was told last, nor what was seen before");
+        assert!(age < 9.0, "{age}");
+        run("DELETE FROM highwater.partition_survey").await;
+        report(&mut reporter, own).await;
+        assert_eq!(lag().await.0.0, Some(12), "it answers again");
+
+        // Somebody has looked while nobody held it, and what he has seen is newer.
+        run("UPDATE highwater.consumer_offset SET epoch = 7, owner = NULL").await;
+        run("UPDATE highwater.partition_status SET updated_at = now() - interval '1 h'").await;
+        run("INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, last_stable_offset, \
+               log_end_offset, class, surveyed_at, surveyed_by) \
+             VALUES ('g', 't', 0, 8, 30, 30, 'UNOWNED', now() - interval '30 min', gen_random_uuid())")
+            .await;
+        report(&mut reporter, status(PartitionState::Claiming, None)).await;
+        let (seen, age) = lag().await;
+        assert_eq!((seen.0, age > 1_790.0 && age < 1_900.0), (Some(22), true), "{age}");
+        database.query("UPDATE highwater.consumer_offset SET owner = $1", &[&me]).await.unwrap();
+        assert_eq!(lag().await.0.0, Some(22), "also under the new claim, which knows nothing itself");
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn it_is_well_made_and_renders_as_the_golden_files_say() -> TestResult {
     if no_helm() {
         return Ok(());
     }
-    check(&["copies", "defaults", "lint", "golden"])
+    check(&["copies", "defaults", "lint", "golden", "unit"])
 }
 
 /// Secrets in plain text first of all, and no refusal repeats one.

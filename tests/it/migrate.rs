@@ -218,6 +218,8 @@ async fn the_grants_suffice_and_give_no_more() {
         "INSERT INTO highwater.sink_table (group_id, table_schema, table_name, mode, program, registered_by)
              VALUES ('g', 's', 't', 'append', 'p', gen_random_uuid())
              ON CONFLICT (group_id, table_schema, table_name, mode) DO UPDATE SET program = excluded.program",
+        "INSERT INTO highwater.mapping_change (group_id, follows, mapping, changes, positions, program, version, host, worker)
+             VALUES ('g', 0, '{}', '{}', '{}', 'p', 'v', 'h', gen_random_uuid())",
         "SELECT highwater.prune_history('g', 0, 100), highwater.expire_payloads(100)",
         "INSERT INTO highwater.offset_event (group_id, topic, partition, kind, to_offset, actor, reason)
              VALUES ('g', 't', 0, 'start', 0, 'a', 'r') RETURNING event_id",
@@ -249,6 +251,8 @@ async fn the_grants_suffice_and_give_no_more() {
         "DELETE FROM highwater.partition_status",
         "DELETE FROM highwater.partition_survey",
         "DELETE FROM highwater.sink_table",
+        "UPDATE highwater.mapping_change SET changes = '{}'",
+        "DELETE FROM highwater.mapping_change",
         "UPDATE highwater.dead_letter_attempt SET error = ''",
         "INSERT INTO highwater.redrive_request (group_id, filter, actor, reason, records, canary, stop_after, ignore_order)
              VALUES ('g', '', 'a', 'r', 0, 0, 1, false)",

@@ -4,6 +4,7 @@ mod debezium;
 mod formats;
 mod grows;
 mod infer;
+mod mapping;
 mod modes;
 mod named;
 mod operated;

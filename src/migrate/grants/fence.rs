@@ -23,6 +23,7 @@ const TABLES: &[Fenced] = &[
     Fenced::Own("dead_letter"),
     Fenced::Own("offset_event"),
     Fenced::Own("sink_table"),
+    Fenced::Own("mapping_change"),
     Fenced::Own("worker_status"),
     Fenced::Own("partition_status"),
     Fenced::Own("partition_survey"),

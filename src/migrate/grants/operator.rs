@@ -20,6 +20,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("worker_status", "SELECT", "who is at work"),
     ("partition_status", "SELECT", "what workers say of their partitions"),
     ("sink_table", "SELECT", "which tables `--undo-rows` and `reconcile` are about"),
+    ("mapping_change", "SELECT", "what the groups' pipelines made of records, and since when"),
     ("dead_letter", "SELECT, INSERT, UPDATE", "what `skip` keeps, and what a move back supersedes"),
     (
         "dead_letter_payload",

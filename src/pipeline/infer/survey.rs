@@ -137,6 +137,15 @@ impl Survey {
         survey
     }
 
+    /// Fields that no record has, too.
+    pub(super) fn take_names<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+        for name in names {
+            if self.fields.len() < MAX_FIELDS && !self.fields.iter().any(|field| field.name == *name) {
+                self.fields.push(Field { name: name.clone(), ..Field::default() });
+            }
+        }
+    }
+
     fn note(&mut self, object: Vec<Name<'_>>) {
         let row = match self.around {
             Around::Nothing => Some(object),

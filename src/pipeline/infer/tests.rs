@@ -1,5 +1,7 @@
 //! Files of records that are written down: each is read again, and takes the records that it was made of.
 
+mod schemas;
+
 use super::names::{snake_case, table, unique};
 use super::*;
 
@@ -23,7 +25,7 @@ fn records(records: &[(Option<&str>, Option<&str>)]) -> Vec<ReadRecord> {
 fn inferred(these: &[(Option<&str>, Option<&str>)], rejected: usize) -> String {
     let (records, options) = (records(these), InferOptions::new("shop.paymentEvents"));
     let brokers = ["k:9092".to_owned()];
-    let file = draft(&brokers, &records, &options).unwrap();
+    let file = draft(&brokers, &records, &Known::default(), &options).unwrap();
     let pipeline =
         Pipeline::parse(&file, Path::new("f.toml")).unwrap_or_else(|error| panic!("{file}\n{error}"));
     pipeline.worker(PartialConfig::default()).unwrap_or_else(|error| panic!("{file}\n{error}"));
@@ -34,7 +36,7 @@ fn inferred(these: &[(Option<&str>, Option<&str>)], rejected: usize) -> String {
     });
     assert_eq!(refused.count(), rejected, "{file}");
     assert!(!file.contains("[[test]]"), "data is shown only where it is asked for");
-    let with_test = draft(&brokers, &records, &options.with_test(true)).unwrap();
+    let with_test = draft(&brokers, &records, &Known::default(), &options.with_test(true)).unwrap();
     let pipeline = Pipeline::parse(&with_test, Path::new("f.toml"))
         .unwrap_or_else(|error| panic!("{with_test}\n{error}"));
     let results = pipeline.test();
@@ -159,10 +161,18 @@ fn values_that_are_no_objects_go_into_one_column() {
     assert!(file.contains("# 1 of 3 values are no JSON objects"), "{file}");
     has(
         &inferred(&[(None, Some("\0\0\0\0\u{7}abc"))], 0),
-        &["value = \"bytes\"", "# 1 values begin as those that refer to a schema registry do."],
+        &[
+            "value = \"bytes\"",
+            "# 1 values begin as those that refer to a schema registry do: with --registry URL it is asked for their fields.",
+        ],
     );
     has(&inferred(&[(None, Some("{}"))], 0), &["columns.record_value = \"value\""]);
-    assert!(draft(&[], &[], &InferOptions::new("t")).unwrap_err().to_string().contains("no records"));
+    assert!(
+        draft(&[], &[], &Known::default(), &InferOptions::new("t"))
+            .unwrap_err()
+            .to_string()
+            .contains("no records")
+    );
 }
 
 #[test]
@@ -196,7 +206,7 @@ crate::fuzz::fuzz!(
             record.value = Some(part[0].to_vec());
             record.key = part.get(1).map(|key| key.to_vec());
         }
-        let file = draft(&["k:9092".to_owned()], &these, &InferOptions::new("t").with_test(true)).unwrap();
+        let file = draft(&["k:9092".to_owned()], &these, &Known::default(), &InferOptions::new("t").with_test(true)).unwrap();
         let pipeline = Pipeline::parse(&file, Path::new("f.toml")).unwrap_or_else(|error| panic!("{file}\n{error}"));
         assert!(pipeline.test().iter().all(|result| result.differences.is_empty()), "{file}");
     }

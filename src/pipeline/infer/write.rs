@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use super::InferOptions;
 use super::names::{quoted, snake_case, unique};
+use super::schemas::{Known, format};
 use super::survey::{Around, Field, Shape, Survey};
 use crate::pipeline::import::text;
 use crate::pipeline::path::{Path, Root, Step};
+use crate::pipeline::shape;
 
 /// Where a record has come from: by these a move back takes rows with it.
 const PROVENANCE: [(&str, &str, &str); 2] =
@@ -14,7 +17,9 @@ const PROVENANCE: [(&str, &str, &str); 2] =
 /// A column, and where its values are.
 struct Column<'a> {
     name: String,
-    sql_type: &'static str,
+    sql_type: String,
+    /// By the schemas, and in all records.
+    not_null: bool,
     path: String,
     field: Option<&'a Field>,
     remarks: Vec<String>,
@@ -26,6 +31,10 @@ pub(super) struct Draft<'a> {
     topic: &'a str,
     table: &'a str,
     survey: &'a Survey,
+    known: &'a Known,
+    /// Of the schemas.
+    fields: &'a [shape::Field],
+    options: &'a InferOptions,
     value: &'static str,
     columns: Vec<Column<'a>>,
     /// Columns of the table's key: of events whose keys say it.
@@ -36,15 +45,25 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(brokers: &'a [String], topic: &'a str, table: &'a str, survey: &'a Survey) -> Self {
+    pub(super) fn new(
+        brokers: &'a [String],
+        options: &'a InferOptions,
+        table: &'a str,
+        survey: &'a Survey,
+        known: &'a Known,
+        fields: &'a [shape::Field],
+    ) -> Self {
         let mut taken = Vec::new();
         let sources = PROVENANCE.iter().map(|(_, column, _)| unique(column, &mut taken)).collect();
         let mut draft = Self {
             brokers,
-            topic,
+            topic: &options.topic,
             table,
             survey,
-            value: "json",
+            known,
+            fields,
+            options,
+            value: known.value.map_or("json", format),
             columns: Vec::new(),
             key: Vec::new(),
             sources,
@@ -70,9 +89,10 @@ impl<'a> Draft<'a> {
             Shape::Bytes => Some(("bytes", "bytea")),
         };
         if let Some((value, sql_type)) = whole {
-            self.value = value;
+            self.value = self.known.value.map_or(value, format);
             let (name, path) = (unique("record_value", taken), "value".to_owned());
-            self.columns.push(Column { name, sql_type, path, field: None, remarks: Vec::new() });
+            let (sql_type, remarks) = (sql_type.to_owned(), Vec::new());
+            self.columns.push(Column { name, sql_type, not_null: false, path, field: None, remarks });
             return;
         }
         let of_events = survey.around == Around::Event;
@@ -90,12 +110,16 @@ impl<'a> Draft<'a> {
             let name = unique(&snake_case(&field.name), taken);
             let kinds = &field.kinds;
             let mut remarks = vec![format!("in {} of {}", kinds.values(), survey.rows)];
-            remarks.extend(kinds.remark().map(str::to_owned));
+            let typed = self.fields.iter().find(|known| known.name == field.name);
+            remarks.extend(kinds.remark().filter(|_| typed.is_none()).map(str::to_owned));
             if kinds.nuls > 0 {
                 remarks.push("with U+0000, which is rejected: see `nul`".to_owned());
             }
-            let sql_type = kinds.sql_type(of_events);
-            self.columns.push(Column { name, sql_type, path: path.to_string(), field: Some(field), remarks });
+            let sql_type =
+                typed.map_or_else(|| kinds.sql_type(of_events).to_owned(), |typed| typed.sql_type.clone());
+            let not_null = typed.is_some_and(|typed| typed.not_null) && kinds.values() == survey.rows;
+            let path = path.to_string();
+            self.columns.push(Column { name, sql_type, not_null, path, field: Some(field), remarks });
         }
     }
 
@@ -112,10 +136,15 @@ impl<'a> Draft<'a> {
         // Writing to a string can't fail.
         let _ = writeln!(
             file,
-            "# Made by `highwater infer` from {} records of topic {}. Types and names are guessed from these:\n\
+            "# Made by `highwater infer` from {} records of topic {}. {}:\n\
              # look them over, make the table, try both with `highwater run --plan`.",
             self.survey.records,
-            text(self.topic)
+            text(self.topic),
+            if self.fields.is_empty() {
+                "Types and names are guessed from these"
+            } else {
+                "Types and names are those of their schemas"
+            }
         );
         let (_, others) = self.survey.values.most();
         if others > 0 {
@@ -128,7 +157,7 @@ impl<'a> Draft<'a> {
         if self.survey.values.framed > 0 {
             let _ = writeln!(
                 file,
-                "#\n# {} values begin as those that refer to a schema registry do.",
+                "#\n# {} values begin as those that refer to a schema registry do: with --registry URL it is asked for their fields.",
                 self.survey.values.framed
             );
         }
@@ -142,7 +171,9 @@ impl<'a> Draft<'a> {
         let _ = writeln!(file, "#\n# CREATE TABLE {} (", self.table);
         let mut lines: Vec<(String, String)> = Vec::new();
         for column in &self.columns {
-            lines.push((format!("{} {}", quoted(&column.name), column.sql_type), column.remarks.join("; ")));
+            let not_null = if column.not_null { " NOT NULL" } else { "" };
+            let definition = format!("{} {}{not_null}", quoted(&column.name), column.sql_type);
+            lines.push((definition, column.remarks.join("; ")));
         }
         for (column, (_, _, sql_type)) in self.sources.iter().zip(PROVENANCE) {
             lines.push((format!("{column} {sql_type} NOT NULL"), String::new()));
@@ -175,6 +206,9 @@ impl<'a> Draft<'a> {
             brokers.join(", "),
             text(&group)
         );
+        if let Some(registry) = &self.options.registry {
+            let _ = writeln!(file, "{}\n", registry.written(&|value| text(value)));
+        }
     }
 
     fn sink(&self, file: &mut String) {
@@ -214,7 +248,7 @@ impl<'a> Draft<'a> {
             .map(|(column, (source, _, _))| format!("{source} = {}", text(column)))
             .collect();
         let _ = writeln!(file, "provenance = {{ {} }}", sources.join(", "));
-        if self.value == "json" && self.columns.iter().any(|column| column.field.is_some()) {
+        if self.columns.iter().any(|column| column.field.is_some()) {
             file.push_str("# Fields that come later, in a jsonb column:\n# rest = \"rest\"\n");
         }
         if let (Some(_), Around::Nothing | Around::Payload) = (key_format, survey.around) {
@@ -224,6 +258,9 @@ impl<'a> Draft<'a> {
 
     fn key_format(&self) -> Option<&'static str> {
         let keys = &self.survey.keys;
+        if let Some(kind) = self.known.key {
+            return Some(format(kind));
+        }
         (keys.there() > 0).then(|| match keys.most() {
             (Shape::Objects, 0) => "json",
             (Shape::Bytes, _) => "bytes",
@@ -240,7 +277,7 @@ impl<'a> Draft<'a> {
              # delete the row of their key, give the table a primary key, and take instead of `deletes`:"
         );
         match key_format {
-            Some("json" | "string") => file.push_str("# mode = \"upsert\"\n"),
+            Some(format) if format != "bytes" => file.push_str("# mode = \"upsert\"\n"),
             _ => file.push_str("# mode = \"upsert\" (it needs records with keys)\n"),
         }
         file.push_str("deletes = \"ignore\"\n");
@@ -250,7 +287,7 @@ impl<'a> Draft<'a> {
     fn key_columns(&self, file: &mut String) {
         let survey = self.survey;
         file.push_str("# What the keys are, if it is wanted in columns of its own:\n");
-        if survey.key_fields.is_empty() || self.key_format() != Some("json") {
+        if survey.key_fields.is_empty() || matches!(self.key_format(), None | Some("string" | "bytes")) {
             file.push_str("# columns.record_key = \"key\"\n");
             return;
         }

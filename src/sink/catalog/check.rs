@@ -2,8 +2,8 @@
 
 use tokio_postgres::types::Type;
 
-use super::Found;
 use super::facts::{ConstraintKind, Facts};
+use super::found::Found;
 use crate::sink::plan::Column;
 use crate::sink::table::{Mode, Table};
 use crate::sink::target::Kind;

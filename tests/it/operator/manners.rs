@@ -28,6 +28,9 @@ async fn every_json_has_the_shape_that_the_page_says() -> TestResult {
     std::fs::write(&csv, world.offsets("export", &[]).await?.ended(0).stdout)?;
     let other = format!("{group}-copy");
     let place = format!("{topic}:0");
+    let mapping = "INSERT INTO highwater.mapping_change (group_id, follows, mapping, changes, positions, program, version, host, worker) \
+                   VALUES ($1, 0, '{\"t\": {\"mode\": \"append\"}}', '{a}', '{\"t\": {\"0\": 5}}', 'p', 'v', 'h', gen_random_uuid())";
+    world.database.query(mapping, &[&group]).await?;
 
     let all: Vec<(&str, i32, Vec<&str>)> = vec![
         ("version", 0, vec!["version"]),
@@ -73,6 +76,7 @@ async fn every_json_has_the_shape_that_the_page_says() -> TestResult {
         ),
         ("partitions retry", 0, vec!["partitions", "retry", "--group", group, "--topic", &place]),
         ("offsets events", 0, vec!["offsets", "events", "--group", &other]),
+        ("offsets mappings", 0, vec!["offsets", "mappings", "--group", group]),
         ("doctor", 0, vec!["doctor", "--group", group, "--role", &world.role.name]),
         ("report", 0, vec!["report", "--group", group, "--output", &archive]),
         (

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use apache_avro::types::Value as Avro;
 use highwater::testing::{Message, Oracle, wait_until};
 
+use super::schemas::{FIRST, Registry, datum, framed};
 use super::{PARTITIONS, payment};
 use crate::support::{PATIENCE, TestResult, World};
 
 impl World<'_> {
     /// A file that was made of a topic, with its table, which the workers may write.
-    async fn inferred(&self, topic: &str, table: &str, group: &str) -> TestResult<PathBuf> {
-        let arguments = ["infer", "--topic", topic, "--table", table];
+    async fn inferred(&self, table: &str, more: &[&str]) -> TestResult<PathBuf> {
+        let (topic, group) = (&self.topic, &self.group);
+        let arguments = [&["infer", "--topic", topic, "--table", table], more].concat();
         let text = self.highwater_at(&self.role.url, &arguments).await?.ended(0).stdout;
         let create = text.lines().skip_while(|line| !line.starts_with("# CREATE TABLE"));
         let create: Vec<&str> = create.take_while(|line| !line.is_empty()).map(|line| &line[1..]).collect();
@@ -37,7 +40,7 @@ async fn core_what_is_inferred_runs_into_the_table_that_it_names() -> TestResult
     world.producer.fill(&world.topic, PARTITIONS, EACH, payment).await?;
     world.producer.send(Message::to(&world.topic).partition(0).key("gone"))?;
     world.producer.flush().await?;
-    let file = world.inferred(&world.topic, "payments", &world.group).await?;
+    let file = world.inferred("payments", &[]).await?;
     // What comes later, too.
     world.producer.fill(&world.topic, PARTITIONS, EACH, |p, n| payment(p, n + EACH)).await?;
     let process = world.run("inferred", &file).await?;
@@ -78,7 +81,7 @@ async fn a_table_of_change_events_is_inferred_with_its_key() -> TestResult {
         send(id, None)?;
     }
     world.producer.flush().await?;
-    let file = world.inferred(&world.topic, "customers", &world.group).await?;
+    let file = world.inferred("customers", &[]).await?;
     let process = world.run("inferred", &file).await?;
     world.caught_up().await?;
     wait_until("the rows are there", PATIENCE, async || {
@@ -100,5 +103,49 @@ async fn a_topic_without_records_or_without_being_there_is_told() -> TestResult 
     assert!(said.stderr.contains("has no records to look at"), "{}", said.stderr);
     let said = world.highwater(&["infer", "--topic", &world.topic.to_uppercase()]).await?.ended(2);
     assert!(said.stderr.contains(&format!("did you mean {}", world.topic)), "{}", said.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_of_avro_is_inferred_by_its_schemas() -> TestResult {
+    let world = World::with_tables("infer-avro", 1, "").await?;
+    let registry = Registry::start()?;
+    registry.has("/schemas/ids/1", "AVRO", r#""long""#, &serde_json::json!([]));
+    registry.has("/schemas/ids/2", "AVRO", FIRST, &serde_json::json!([]));
+    let send = |id: i32| {
+        let fields = [
+            ("id", Avro::Int(id)),
+            ("amount", Avro::Decimal(123_i16.to_be_bytes().to_vec().into())),
+            ("placed_at", Avro::TimestampMicros(1_790_000_000_123_456)),
+            ("raw", Avro::Bytes(vec![0, 255])),
+        ];
+        let order = Avro::Record(fields.map(|(name, value)| (name.to_owned(), value)).into());
+        let key = framed(1, &datum(r#""long""#, Avro::Long(id.into())));
+        let message = Message::to(&world.topic).partition(0).key(key);
+        world.producer.send(message.value(framed(2, &datum(FIRST, order))))
+    };
+    (0..10).try_for_each(send)?;
+    world.producer.flush().await?;
+    let file = world.inferred("orders", &["--registry", &registry.url]).await?;
+    let columns = "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull, ', ' ORDER BY attnum) \
+                   FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0";
+    let columns: String = world.database.query(columns, &[]).await?[0].get(0);
+    assert_eq!(
+        columns,
+        "id integer true, amount numeric(20,2) true, placed_at timestamp with time zone true, raw bytea true, \
+         source_partition integer true, source_offset bigint true"
+    );
+    let process = world.run("inferred", &file).await?;
+    (10..20).try_for_each(send)?;
+    world.producer.flush().await?;
+    world.caught_up().await?;
+    let client = world.database.client().await?;
+    let rows = "SELECT source_partition, source_offset FROM orders";
+    Oracle::new(world.producer.ledger(), &world.topic).compare(&client, rows).await?.assert_exact();
+    let right = "SELECT count(*) FROM orders WHERE id = source_offset AND amount = 1.23 AND raw = '\\x00ff' \
+                 AND placed_at = '2026-09-21T14:13:20.123456Z'";
+    assert_eq!(world.number(right).await?, 20);
+    process.term()?;
+    assert_eq!(process.wait(PATIENCE).await?, 0, "{process}");
     Ok(())
 }

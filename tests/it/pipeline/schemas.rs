@@ -14,15 +14,15 @@ use highwater::testing::wait_until;
 use crate::support::{PATIENCE, TestResult, World};
 
 /// As much of a schema registry as is asked for: what it answers to a path.
-struct Registry {
-    url: String,
+pub(super) struct Registry {
+    pub(super) url: String,
     answers: Arc<Mutex<HashMap<String, (u16, String)>>>,
     /// A path of which it thinks for longer than a batch waits.
     slow: Arc<Mutex<String>>,
 }
 
 impl Registry {
-    fn start() -> std::io::Result<Self> {
+    pub(super) fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let url = format!("http://{}/api", listener.local_addr()?);
         let answers: Arc<Mutex<HashMap<String, (u16, String)>>> = Arc::default();
@@ -52,13 +52,13 @@ impl Registry {
         Ok(Self { url, answers, slow })
     }
 
-    fn has(&self, path: &str, kind: &str, schema: &str, references: &serde_json::Value) {
+    pub(super) fn has(&self, path: &str, kind: &str, schema: &str, references: &serde_json::Value) {
         let body = serde_json::json!({ "schema": schema, "schemaType": kind, "references": references });
         self.answers.lock().expect("no holder panics").insert(path.to_owned(), (200, body.to_string()));
     }
 }
 
-fn datum(schema: &str, value: Avro) -> Vec<u8> {
+pub(super) fn datum(schema: &str, value: Avro) -> Vec<u8> {
     let schema = Schema::parse_str(schema).expect("a schema");
     GenericDatumWriter::builder(&schema)
         .build()
@@ -67,7 +67,7 @@ fn datum(schema: &str, value: Avro) -> Vec<u8> {
         .expect("a value of it")
 }
 
-fn framed(id: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn framed(id: u32, payload: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), payload].concat()
 }
 
@@ -112,7 +112,7 @@ const SINKS: &str = "\
     columns = ['n', 'day']
 ";
 
-const FIRST: &str = r#"{"type":"record","name":"Order","fields":[
+pub(super) const FIRST: &str = r#"{"type":"record","name":"Order","fields":[
     {"name":"id","type":"int"},
     {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":20,"scale":2}},
     {"name":"placed_at","type":{"type":"long","logicalType":"timestamp-micros"}},

@@ -104,12 +104,24 @@ impl Broker {
 
     /// Gives the user a password for a kind of SCRAM.
     pub(super) async fn set_password(&self, mechanism: &str, password: &str) -> Result<()> {
-        let credential = format!("{mechanism}=[password={password}]");
-        let arguments =
-            ["--alter", "--add-config", &credential, "--entity-type", "users", "--entity-name", USER];
+        self.credential("--add-config", &format!("{mechanism}=[password={password}]")).await
+    }
+
+    /// The user has no password of that kind any more.
+    pub(super) async fn delete_password(&self, mechanism: &str) -> Result<()> {
+        self.credential("--delete-config", mechanism).await
+    }
+
+    async fn credential(&self, verb: &str, credential: &str) -> Result<()> {
+        let arguments = ["--alter", verb, credential, "--entity-type", "users", "--entity-name", USER];
         let output = self.kafka.tool("kafka.admin.ConfigCommand", &arguments).await?;
         assert_eq!(output.status, Some(0), "{output:?}");
         Ok(())
+    }
+
+    /// Whose clients MUTUAL lets in from the broker's next start on.
+    pub(super) fn trust_clients_of(&self, authority: &Authority) {
+        self.write("clients.pem", &authority.pem);
     }
 
     /// A file of the test's own.

@@ -30,6 +30,8 @@ fn rows(group: &str) -> String {
            VALUES ('{group}', 'old', 0, 5, 'OK', {old}, gen_random_uuid());
          INSERT INTO highwater.sink_table (group_id, table_schema, table_name, mode, program, registered_by)
            VALUES ('{group}', 'public', 'old', 'append', 'p', gen_random_uuid());
+         INSERT INTO highwater.mapping_change (group_id, follows, mapping, changes, positions, program, version, host, worker, occurred_at)
+           VALUES ('{group}', length('old'), '{{}}', '{{}}', '{{}}', 'p', 'v', 'h', gen_random_uuid(), {old});
          INSERT INTO highwater.offset_plan (group_id, target, actor, reason, state, created_at)
            VALUES ('{group}', 't', 'a', 'r', 'planned', {old});
          INSERT INTO highwater.offset_plan_step (plan_id, topic, partition, from_offset, to_offset, wanted_offset, epoch, last_event_id)
@@ -44,7 +46,7 @@ fn rows(group: &str) -> String {
 }
 
 /// In these a worker has rows of its own group, and each is fenced. The last three have no group of their own.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "group_topic",
     "group_pattern",
     "consumer_offset",
@@ -55,6 +57,7 @@ const TABLES: [&str; 15] = [
     "partition_status",
     "partition_survey",
     "sink_table",
+    "mapping_change",
     "offset_plan",
     "dead_letter",
     "offset_plan_step",

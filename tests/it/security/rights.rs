@@ -3,20 +3,26 @@
 use std::time::Duration;
 
 use highwater::ErrorKind;
-use highwater::testing::Postgres;
+use highwater::testing::{Postgres, Result};
 
 use super::broker::{Broker, LOOKER, PASSWORD, USER, sasl};
 use crate::support::watch::status_until;
 use crate::support::{PATIENCE, Process, Setup, Sink, TestResult, World};
 
 /// Who is not listed may do nothing; the broker itself, and the tests' own clients, may do everything.
-const OWN: [(&str, &str); 2] = [
+pub(super) const OWN: [(&str, &str); 2] = [
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
     ("super.users", "User:ANONYMOUS"),
 ];
 
 /// Adds or removes an operation of somebody, on topics and groups.
-async fn acl(broker: &Broker, verb: &str, who: &str, operation: &str, on: &[(&str, &str)]) -> TestResult {
+pub(super) async fn acl(
+    broker: &Broker,
+    verb: &str,
+    who: &str,
+    operation: &str,
+    on: &[(&str, &str)],
+) -> Result<()> {
     let who = format!("User:{who}");
     let mut arguments = vec![verb, "--force", "--allow-principal", &who, "--operation", operation];
     for (resource, name) in on {

@@ -41,8 +41,22 @@ volumeMounts:
 {{/* The workers' pod, of both presets. */}}
 {{- define "highwater.workerPod" -}}
 {{- $worker := .Values.worker -}}
-{{- range $name := list "brokers" "postgres_url" "postgres_password_file" "instance_id" "admin_address" "exporter_compat" -}}
-{{- if hasKey $worker.settings $name }}{{ fail (printf "worker.settings.%s: the chart sets it itself, from kafka, worker.database, preset, worker.adminPort or exporter" $name) }}{{ end -}}
+{{- $database := include "highwater.databaseEnv" (list $worker.database "worker") -}}
+{{- $mounts := include "highwater.databaseMounts" (list $worker.database "worker") -}}
+{{- $volumes := include "highwater.databaseVolumes" (list $worker.database "worker") -}}
+{{- if include "highwater.evolves" . -}}
+{{- $database = printf "%s\n%s" $database (include "highwater.databaseEnv" (list .Values.evolve.database "evolve")) -}}
+{{- $mounts = printf "%s%s" $mounts (include "highwater.databaseMounts" (list .Values.evolve.database "evolve")) -}}
+{{- $volumes = printf "%s%s" $volumes (include "highwater.databaseVolumes" (list .Values.evolve.database "evolve")) -}}
+{{- end -}}
+{{- $args := $worker.args -}}
+{{- if $worker.pipeline -}}
+{{- $args = concat (list "run" (printf "/etc/highwater/pipeline/%s.toml" (include "highwater.fullname" .))) $args -}}
+{{- $mounts = printf "%s%s" $mounts (include "highwater.pipelineMount" .) -}}
+{{- $volumes = printf "%s%s" $volumes (include "highwater.pipelineVolume" .) -}}
+{{- end -}}
+{{- range $name := list "brokers" "postgres_url" "postgres_password_file" "evolve_url" "evolve_password_file" "instance_id" "admin_address" "exporter_compat" -}}
+{{- if hasKey $worker.settings $name }}{{ fail (printf "worker.settings.%s: the chart sets it itself, from kafka, worker.database, evolve.database, preset, worker.adminPort or exporter" $name) }}{{ end -}}
 {{- end -}}
 metadata:
   # Nothing that changes with the chart's release: that alone restarts nobody.
@@ -51,9 +65,15 @@ metadata:
     {{- with $worker.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with $worker.podAnnotations }}
+  {{- if or $worker.podAnnotations $worker.pipeline }}
   annotations:
+    {{- with $worker.pipeline }}
+    # A changed file is read by new pods alone.
+    highwater/pipeline: {{ sha256sum . | trunc 16 | quote }}
+    {{- end }}
+    {{- with $worker.podAnnotations }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
 spec:
   {{- include "highwater.podSecurity" . | nindent 2 }}
@@ -72,16 +92,21 @@ spec:
   {{- end }}
   containers:
     - name: worker
+      {{- if and $worker.pipeline (not $worker.image.repository) }}
+      image: {{ include "highwater.image" (list .Values.image .Chart.AppVersion "image") }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- else }}
       image: {{ include "highwater.image" (list $worker.image "" "worker.image") }}
       imagePullPolicy: {{ $worker.image.pullPolicy }}
+      {{- end }}
       {{- with $worker.command }}
       command: {{ toJson . }}
       {{- end }}
-      {{- with $worker.args }}
+      {{- with $args }}
       args: {{ toJson . }}
       {{- end }}
       env:
-        {{- printf "%s%s" (include "highwater.databaseEnv" (list $worker.database "worker")) (include "highwater.kafkaEnv" .) | nindent 8 }}
+        {{- printf "%s%s" $database (include "highwater.kafkaEnv" .) | nindent 8 }}
         {{- if eq .Values.preset "static" }}
         # A named member: whoever comes back under the pod's name gets its partitions back.
         - name: HIGHWATER_INSTANCE_ID
@@ -118,7 +143,7 @@ spec:
       resources:
         requests: { cpu: {{ $worker.cpuRequest | quote }}, memory: {{ include "highwater.workerMemory" . }}Mi }
         limits: { {{ with $worker.cpuLimit }}cpu: {{ . | quote }}, {{ end }}memory: {{ include "highwater.workerMemory" . }}Mi }
-      {{- $mounts := printf "%s%s" (include "highwater.databaseMounts" (list $worker.database "worker")) (include "highwater.kafkaMounts" .) }}
+      {{- $mounts = printf "%s%s" $mounts (include "highwater.kafkaMounts" .) }}
       {{- if or (trim $mounts) $worker.volumeMounts }}
       volumeMounts:
         {{- with trim $mounts }}
@@ -128,7 +153,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- end }}
-  {{- $volumes := printf "%s%s" (include "highwater.databaseVolumes" (list $worker.database "worker")) (include "highwater.kafkaVolumes" .) }}
+  {{- $volumes = printf "%s%s" $volumes (include "highwater.kafkaVolumes" .) }}
   {{- if eq .Values.migrate.mode "initContainer" }}
   {{- $volumes = printf "%s%s" $volumes (include "highwater.databaseVolumes" (list .Values.migrate.database "owner")) }}
   {{- end }}

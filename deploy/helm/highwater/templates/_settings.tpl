@@ -28,36 +28,42 @@
 {{- add (include "highwater.mebibytes" (.Values.worker.settings.buffer_budget | default "96MiB" | toString)) .Values.worker.memoryBesideBudget -}}
 {{- end -}}
 
-{{/* Where a database is, as variables: (list database "worker") */}}
+{{/* Where a database is, as variables: (list database "worker"); that of "evolve" is a worker's second one. */}}
 {{- define "highwater.databaseEnv" -}}
 {{- $database := index . 0 -}}
 {{- $what := index . 1 -}}
-{{- if and $database.url $database.urlSecret.name }}{{ fail (printf "%s.database has url and urlSecret: one of them" $what) }}{{ end -}}
-{{- if not (or $database.url $database.urlSecret.name) }}{{ fail (printf "%s.database is missing: url (without a password), or urlSecret" $what) }}{{ end -}}
-- name: HIGHWATER_POSTGRES_URL
+{{- $setting := ternary "EVOLVE" "POSTGRES" (eq $what "evolve") -}}
+{{- if and $database.url ($database.urlSecret).name }}{{ fail (printf "%s.database has url and urlSecret: one of them" $what) }}{{ end -}}
+{{- if not (or $database.url ($database.urlSecret).name) }}{{ fail (printf "%s.database is missing: url (without a password), or urlSecret" $what) }}{{ end -}}
+- name: HIGHWATER_{{ $setting }}_URL
 {{- if $database.url }}
   value: {{ $database.url | quote }}
 {{- else }}
   valueFrom:
     secretKeyRef: {{ toJson $database.urlSecret }}
 {{- end }}
-{{- if $database.passwordSecret.name }}
-- name: HIGHWATER_POSTGRES_PASSWORD_FILE
-  value: /etc/highwater/postgres/password
+{{- if ($database.passwordSecret).name }}
+- name: HIGHWATER_{{ $setting }}_PASSWORD_FILE
+  value: {{ include "highwater.databaseFolder" $what }}/password
 {{- end }}
+{{- end -}}
+
+{{/* The folder of a database's password; its certificates are beside it, in -tls. */}}
+{{- define "highwater.databaseFolder" -}}
+/etc/highwater/{{ ternary "evolve" "postgres" (eq . "evolve") }}
 {{- end -}}
 
 {{/* Its files: (list database "worker"), whose volumes are worker-password and worker-tls. */}}
 {{- define "highwater.databaseMounts" -}}
 {{- $database := index . 0 -}}
-{{- if $database.passwordSecret.name }}
+{{- if ($database.passwordSecret).name }}
 - name: {{ index . 1 }}-password
-  mountPath: /etc/highwater/postgres
+  mountPath: {{ include "highwater.databaseFolder" (index . 1) }}
   readOnly: true
 {{- end }}
 {{- if $database.tlsSecret }}
 - name: {{ index . 1 }}-tls
-  mountPath: /etc/highwater/postgres-tls
+  mountPath: {{ include "highwater.databaseFolder" (index . 1) }}-tls
   readOnly: true
 {{- end }}
 {{- end -}}
@@ -65,12 +71,12 @@
 {{/* Whole folders, never subPath: what is mounted by that is never renewed. Group-readable, for the pod's fsGroup. */}}
 {{- define "highwater.databaseVolumes" -}}
 {{- $database := index . 0 -}}
-{{- if $database.passwordSecret.name }}
+{{- if ($database.passwordSecret).name }}
 - name: {{ index . 1 }}-password
   secret:
-    secretName: {{ $database.passwordSecret.name }}
+    secretName: {{ ($database.passwordSecret).name }}
     defaultMode: 0440
-    items: [{ key: {{ $database.passwordSecret.key | quote }}, path: password }]
+    items: [{ key: {{ ($database.passwordSecret).key | quote }}, path: password }]
 {{- end }}
 {{- if $database.tlsSecret }}
 - name: {{ index . 1 }}-tls
@@ -78,6 +84,15 @@
     secretName: {{ $database.tlsSecret }}
     defaultMode: 0440
 {{- end }}
+{{- end -}}
+
+{{/* Whether the owner's address was given, with which the tables of a pipeline grow; one that is half there is refused. */}}
+{{- define "highwater.evolves" -}}
+{{- $database := .Values.evolve.database -}}
+{{- if or $database.url ($database.urlSecret).name ($database.passwordSecret).name $database.tlsSecret -}}
+{{- if not .Values.worker.pipeline }}{{ fail "evolve.database is for worker.pipeline alone: no program uses it" }}{{ end -}}
+yes
+{{- end -}}
 {{- end -}}
 
 {{- define "highwater.kafkaEnv" -}}
