@@ -174,11 +174,7 @@ impl Vigil {
 
     fn conclude(&mut self, buffer: &PartitionBuffer, survey: &Survey, asked: Instant) -> bool {
         let key = &buffer.key;
-        let leaderless = survey.leaderless.contains(key);
-        let start = survey.available.get(key).map(|available| available.low);
-        let (ends, silent) = (survey.ends.get(key).copied(), survey.silent.get(key).copied());
-        let told = (ends.is_some() || leaderless).then(Instant::now);
-        buffer.saw(Seen { ends, start, leaderless, silent, told });
+        buffer.saw(Seen::of(survey, key, Instant::now()));
         let Some(found) = survey.identities.get(&*key.topic) else { return false };
         let available = survey.available.get(key).copied();
         let verdict = self.position(buffer).judge(buffer.identity(), found, available);

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::PartitionBuffer;
 use crate::NextOffset;
-use crate::batch::EpochMark;
-use crate::consumer::catalog::{Ends, TopicIdentity};
+use crate::batch::{EpochMark, PartitionKey};
+use crate::consumer::catalog::{Ends, Survey, TopicIdentity};
 use crate::partition::After;
 
 /// What a buffer is watched by.
@@ -52,6 +52,18 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// What was answered at `now`.
+    pub(crate) fn of(survey: &Survey, key: &PartitionKey, now: Instant) -> Self {
+        let (ends, leaderless) = (survey.ends.get(key).copied(), survey.leaderless.contains(key));
+        Self {
+            ends,
+            start: survey.available.get(key).map(|available| available.low),
+            leaderless,
+            silent: survey.silent.get(key).copied(),
+            told: (ends.is_some() || leaderless).then_some(now),
+        }
+    }
+
     /// Without what is no news any more at `now`: where the log ends is not known then.
     pub(crate) fn known(self, now: Instant) -> Self {
         let is_news = self.told.is_some_and(|told| now.saturating_duration_since(told) <= NEWS);
@@ -225,7 +237,7 @@ pub(super) fn contradicts(gap: Option<&Range<i64>>, offset: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{ClaimId, PartitionKey};
+    use crate::batch::ClaimId;
     use crate::consumer::Budget;
 
     const SECOND: Duration = Duration::from_secs(1);
