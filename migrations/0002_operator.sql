@@ -316,10 +316,11 @@ FROM (
         SELECT r.now, r.reported_at,
             -- What a former claim has left of the ends says nothing of what came after them.
             s.ends_as_of IS NOT NULL AND s.last_stable_offset < o.next_offset AS passed,
-            -- Whoever holds it knows best, once he knows.
-            v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at
-              AND (s.ends_as_of IS NULL AND w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
-                BETWEEN r.now - interval '3 seconds' AND r.now + interval '3 seconds') IS NOT TRUE) AS surveyed
+            -- Whoever holds it knows best, once he knows; until then what was seen just before he came, and nothing older.
+            v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL AND v.surveyed_at > r.now - interval '1 minute'
+              OR (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at)
+                AND (s.ends_as_of IS NULL AND w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
+                  BETWEEN r.now - interval '3 seconds' AND r.now + interval '3 seconds') IS NOT TRUE) AS surveyed
         OFFSET 0) b
 ) k;
 

@@ -4,7 +4,7 @@ mod verdict;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
@@ -99,15 +99,13 @@ impl Guard {
             let available = survey.available.get(key).copied();
             Position { group, key, next_offset: claimed.next_offset }.judge(recorded, found, available)
         };
-        let seen = |key: &PartitionKey| Seen {
-            ends: survey.ends.get(key).copied(),
-            start: survey.available.get(key).map(|available| available.low),
-            leaderless: survey.leaderless.contains(key),
-        };
-        let verdicts = claimed.iter().map(|claimed| (verdict(claimed), seen(&claimed.key))).collect();
+        let seen = |claimed: &Claimed| Seen::of(&survey, &claimed.key, Instant::now());
+        let verdicts = claimed.iter().map(|claimed| (verdict(claimed), seen(claimed))).collect();
         let waiting = keys.into_iter().filter_map(|key| {
             let waiting = if survey.leaderless.contains(&key) {
                 Waiting::on_leader(&key)
+            } else if let Some(code) = survey.silent.get(&key) {
+                Waiting::on_silent_leader(&key, *code)
             } else {
                 let code = *survey.refused.get(&*key.topic)?;
                 let words = kafka::judge(Place::Question, code, false, Duration::ZERO).words;

@@ -1,6 +1,12 @@
 //! What a partition that is assigned waits for before it can be read.
 
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode;
+
 use crate::batch::PartitionKey;
+use crate::verdict::Place;
+use crate::verdict::kafka::judge;
 
 /// Why a claim is not there yet, in words, and whose affair that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +45,12 @@ impl Waiting {
                  read before one is back"
             ),
         }
+    }
+
+    /// Its leader did not answer the question how far it goes; this came instead.
+    pub(crate) fn on_silent_leader(key: &PartitionKey, code: RDKafkaErrorCode) -> Self {
+        let words = judge(Place::Question, code, false, Duration::ZERO).words;
+        Self::on_answer(format!("the leader of {key} does not answer ({code:?}): {words}"))
     }
 
     pub(crate) fn on_answer(text: String) -> Self {

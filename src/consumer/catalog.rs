@@ -22,6 +22,8 @@ use crate::config::OperatorConfig;
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one leader may take for its part of an answer.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request of a question may be under way before its connection is given up.
+const GIVEN_UP_AFTER_MS: &str = "4000";
 /// Questions that may be under way at the same time: each blocks a thread.
 const QUESTIONS: usize = 16;
 /// The group id of clients that read outside of any group: librdkafka assigns nothing without one. Nobody joins it, and
@@ -76,6 +78,8 @@ pub(crate) struct Survey {
     pub(crate) ends: HashMap<PartitionKey, Ends>,
     /// Nobody leads them just now, so that nobody can be asked.
     pub(crate) leaderless: HashSet<PartitionKey>,
+    /// Somebody leads them, who was asked and did not say where they end: what came instead.
+    pub(crate) silent: HashMap<PartitionKey, RDKafkaErrorCode>,
     /// Of which topics Kafka does not tell, and why.
     pub(crate) refused: HashMap<Arc<str>, RDKafkaErrorCode>,
 }
@@ -114,7 +118,7 @@ impl std::fmt::Debug for Catalog {
 impl Catalog {
     /// Makes the client of what consumers are made of; connects in the background.
     pub(crate) fn new(access: Arc<Access>) -> Result<Self, KafkaError> {
-        let client = access.consumer(&outside_of_groups(&access))?;
+        let client = access.consumer(&for_questions(&access))?;
         Ok(Self {
             access,
             client: Arc::new(Mutex::new(Arc::new(client))),
@@ -131,7 +135,7 @@ impl Catalog {
     /// # Errors
     /// If there can be no new client; the one before stays.
     pub(crate) fn renew(&self) -> Result<(), KafkaError> {
-        let client = Arc::new(self.access.consumer(&outside_of_groups(&self.access))?);
+        let client = Arc::new(self.access.consumer(&for_questions(&self.access))?);
         let before = std::mem::replace(&mut *lock(&self.client), client);
         let coordinator = Arc::clone(&self.coordinator);
         // Closing a client may block, and a question to the coordinator may hold its slot.
@@ -323,9 +327,11 @@ impl Catalog {
             let (low, end, stable) =
                 (ask(OffsetSpec::Earliest), ask(OffsetSpec::UncommittedEnd), ask(OffsetSpec::StableEnd));
             // Of a topic that is deleted just now there are none; its missing identity will say more than this error.
-            let found =
-                |question: Question<'_>| question.answer().map(|answer| answer.offsets()).unwrap_or_default();
-            let (low, end, stable) = (found(low), found(end), found(stable));
+            let found = |question: Question<'_>| question.answer().map(|answer| answer.offsets());
+            let (low, end, stable) = (found(low).unwrap_or_default(), found(end), found(stable));
+            let why = [&end, &stable].into_iter().find_map(|found| found.as_ref().err()).copied();
+            let (end, stable) = (end.unwrap_or_default(), stable.unwrap_or_default());
+            let refused: HashMap<_, _> = end.iter().chain(&stable).filter_map(code).collect();
             let end: HashMap<_, _> = positions(end).collect();
             for (key, low) in positions(low) {
                 if let Some(&end) = end.get(&key) {
@@ -337,6 +343,10 @@ impl Catalog {
                     // Asked a moment apart.
                     survey.ends.insert(key, Ends { log: log.max(stable), stable });
                 }
+            }
+            for key in led.into_iter().filter(|key| !survey.ends.contains_key(key)) {
+                let code = refused.get(&key).copied().or(why).unwrap_or(RDKafkaErrorCode::OperationTimedOut);
+                survey.silent.insert(key, code);
             }
             Ok(survey)
         })
@@ -448,6 +458,16 @@ fn outside_of_groups(access: &Access) -> ClientConfig {
     access.properties_if(|name| !of_the_group.iter().any(|prefix| name.starts_with(prefix)))
 }
 
+/// … and that asks. librdkafka 2.12.1 asks whichever broker it has asked last: one that does not answer any more, until its
+/// connection is given up. By default that takes a minute, in which nobody would hear of the other brokers' partitions.
+fn for_questions(access: &Access) -> ClientConfig {
+    let mut config = outside_of_groups(access);
+    config.set("socket.timeout.ms", GIVEN_UP_AFTER_MS);
+    // Must be shorter; nothing is fetched.
+    config.set("fetch.wait.max.ms", "500");
+    config
+}
+
 /// A consumer that never subscribes joins no group, but librdkafka 2.12.1 follows a null pointer when a coordinator that
 /// is asked for offsets answers that it is none (any more), unless the client has a group.
 fn of_coordinator(access: &Access) -> ClientConfig {
@@ -465,6 +485,12 @@ fn topics_of(keys: &[PartitionKey]) -> (Vec<&str>, HashMap<&str, Arc<str>>) {
     let names: BTreeSet<&str> = keys.iter().map(|key| &*key.topic).collect();
     let topics = keys.iter().map(|key| (&*key.topic, Arc::clone(&key.topic))).collect();
     (names.into_iter().collect(), topics)
+}
+
+fn code(
+    (key, offset): &(PartitionKey, Result<i64, RDKafkaErrorCode>),
+) -> Option<(PartitionKey, RDKafkaErrorCode)> {
+    Some((key.clone(), *offset.as_ref().err()?))
 }
 
 fn positions(

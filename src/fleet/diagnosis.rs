@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::COMMIT_MARK;
 use super::group::{Group, Partition, Worker};
 use crate::lag::instant;
+use crate::worker::tells_of_unassigned;
 
 /// Which of the three it is. A panel lights up if its sentence is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -114,6 +115,9 @@ fn consumer(
         let last = group.workers.iter().max_by_key(|worker| worker.heartbeat_at_ms).map(last_beat);
         return Some(format!("no worker is live, and {waits}{}", last.unwrap_or_default()));
     }
+    if group.live_workers > 0 && group.ready_workers == 0 {
+        return Some(nobody_ready(group, workers));
+    }
     if let Some(worst) =
         wedged.iter().max_by(|a, b| a.since_commit_seconds.total_cmp(&b.since_commit_seconds))
     {
@@ -129,10 +133,32 @@ fn consumer(
             worst.deadline_seconds
         ));
     }
-    let first = lost.iter().max_by_key(|p| p.severity)?;
+    let Some(first) = lost.iter().max_by_key(|p| p.severity) else {
+        return unassigned(group, workers);
+    };
     workers.extend(lost.iter().filter_map(|p| p.owner.clone()).take(NAMED));
     let reason = first.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
     Some(format!("{}{} {}{reason}", first.place(), and_more(lost.len()), in_words(&first.class)))
+}
+
+/// In the words of whoever says why.
+fn nobody_ready(group: &Group, workers: &mut Vec<String>) -> String {
+    let live = || group.workers.iter().filter(|worker| worker.live);
+    workers.extend(live().map(|worker| worker.owner.clone()).take(NAMED));
+    let said = live().find_map(|worker| Some((worker, worker.detail.as_deref()?)));
+    let said = said.map(|(worker, detail)| format!("; {}: {detail}", worker.name()));
+    format!("no worker is ready{}", said.unwrap_or_default())
+}
+
+/// A topic that is subscribed to and that nobody was given: there are no rows of it, one worker knows.
+fn unassigned(group: &Group, workers: &mut Vec<String>) -> Option<String> {
+    let mut live = group.workers.iter().filter(|worker| worker.live);
+    let (worker, detail) = live.find_map(|worker| {
+        let detail = worker.detail.as_deref().filter(|detail| tells_of_unassigned(detail))?;
+        Some((worker, detail))
+    })?;
+    workers.push(worker.owner.clone());
+    Some(detail.to_owned())
 }
 
 /// When and from where it was last heard of anybody.
@@ -186,7 +212,7 @@ fn notes(group: &Group) -> Vec<String> {
         ));
     }
     let unready = group.live_workers - group.ready_workers;
-    if unready > 0 {
+    if unready > 0 && group.ready_workers > 0 {
         let detail = group
             .workers
             .iter()
@@ -345,6 +371,59 @@ mod tests {
         assert_eq!(lit(&judged(vec![of("WARN", 0, 9)], [0.0; 2])), [false, true, false]);
         let paused = judged(vec![of("PAUSED", 0, 9), of("OK", 1, 0)], [0.0; 2]);
         assert_eq!((lit(&paused), paused.notes.len()), ([false; 3], 1));
+    }
+
+    fn with_workers(
+        partitions: Vec<Partition>,
+        workers: impl IntoIterator<Item = (bool, Option<&'static str>)>,
+    ) -> Diagnosis {
+        let worker = |(n, (ready, detail)): (usize, (bool, Option<&str>))| Worker {
+            owner: format!("w{n}"),
+            instance_id: Some(format!("w{n}")),
+            live: true,
+            ready,
+            detail: detail.map(str::to_owned),
+            ..Worker::default()
+        };
+        let workers = workers.into_iter().enumerate().map(worker).collect();
+        let mut group = Group { partitions, workers, ..Group::default() };
+        group.complete();
+        group.diagnosis
+    }
+
+    fn unknown(number: i32) -> Partition {
+        Partition { lag_records: None, ..of("OK", number, 0) }
+    }
+
+    #[test]
+    fn workers_of_which_none_is_ready_are_the_consumer_in_their_own_words() {
+        let silent = Some("no broker answers (kafka:9092)");
+        for partitions in [vec![of("OK", 0, 0), of("OK", 1, 0)], vec![unknown(0), unknown(1)]] {
+            let found = with_workers(partitions, [(false, silent), (false, silent)]);
+            assert_eq!(lit(&found), [false, false, true], "{found:?}");
+            assert_eq!(found.headline, "It is the consumer.");
+            let words = "no worker is ready; w0: no broker answers (kafka:9092)";
+            assert_eq!(found.consumer.as_deref(), Some(words));
+            assert_eq!(found.workers, ["w0", "w1"]);
+            assert!(!found.notes.iter().any(|note| note.contains("not ready")), "said already: {found:?}");
+        }
+        // One of two may be new.
+        let found = with_workers(vec![of("OK", 0, 0)], [(true, None), (false, silent)]);
+        assert_eq!((&*found.headline, found.notes.len()), ("Well: caught up.", 1), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_called_caught_up() {
+        let found = with_workers(vec![of("OK", 0, 0), unknown(1), unknown(2)], [(true, None)]);
+        assert_eq!(found.headline, "Nobody knows how far behind 2 of 3 partitions are.");
+    }
+
+    #[test]
+    fn a_topic_that_nobody_was_given_is_the_consumer() {
+        let given = "nobody in group g was given 2 of the 2 partitions of new, which it subscribes to";
+        let found = with_workers(vec![of("OK", 0, 0)], [(true, Some(given)), (true, None)]);
+        assert_eq!((lit(&found), &*found.headline), ([false, false, true], "It is the consumer."));
+        assert_eq!(found.consumer.as_deref(), Some(given));
     }
 
     #[test]

@@ -16,7 +16,9 @@ impl Tail {
     /// Since when there is one, in ms since 1970: the transaction is open for so long at least. `None` where there is none,
     /// or nothing is known.
     pub(crate) fn since(&mut self, now_ms: i64, stable: Option<i64>, end: Option<i64>) -> Option<i64> {
-        let stable = stable.filter(|&stable| end.is_some_and(|end| end > stable));
+        // What is not known for a while has not moved meanwhile, if it is where it was.
+        let (stable, end) = (stable?, end?);
+        let stable = (end > stable).then_some(stable);
         self.stands = stable.map(|stable| match self.stands {
             Some((at, since_ms)) if at == stable && since_ms <= now_ms => (at, since_ms),
             _ => (stable, now_ms),
@@ -36,6 +38,8 @@ mod tests {
         assert_eq!(tail.since(2, Some(5), Some(5)), None);
         assert_eq!(tail.since(3, Some(5), Some(6)), Some(3));
         assert_eq!(tail.since(4, Some(5), Some(9)), Some(3));
+        assert_eq!(tail.since(4, None, None), None, "not known");
+        assert_eq!(tail.since(4, Some(5), Some(9)), Some(3), "it stood there all the time");
         assert_eq!(tail.since(5, Some(7), Some(9)), Some(5), "another transaction");
         assert_eq!(tail.since(6, Some(9), Some(9)), None);
         assert_eq!(Tail::seen(5, 3).since(9, Some(5), Some(6)), Some(3));

@@ -75,6 +75,9 @@ definitions! {
     STUCK_PARTITIONS: Gauge "highwater_stuck_partitions" => WORKER;
     /// Partitions assigned to this worker, by state: claiming, running, draining, fenced, halted.
     PARTITIONS: Gauge "highwater_partitions" => &["group", "state"];
+    /// Partitions of topics that are subscribed to which nobody in the group was ever given, for longer than the limit. One
+    /// worker looks for all: 0 with the others.
+    UNASSIGNED_PARTITIONS: Gauge "highwater_unassigned_partitions" => WORKER;
 
     /// Claims granted, by kind: assigned (after an assignment), again (anew under the same one).
     CLAIMS: Counter "highwater_claims_total" => &["group", "kind"];
@@ -171,6 +174,7 @@ pub(crate) static WORKER_SECTIONS: &[Section] = &[
             &UNKNOWN_OUTCOMES,
             &STUCK_PARTITIONS,
             &PARTITIONS,
+            &UNASSIGNED_PARTITIONS,
         ],
     },
     Section {

@@ -136,6 +136,8 @@ fn troubles(snapshot: &MetricsSnapshot, of_group: &Labels, of_worker: &Labels) -
         Family::of(&of::UNKNOWN_OUTCOMES).with(of_group.clone(), Value::Count(snapshot.unknown_outcomes)),
         Family::of(&of::STUCK_PARTITIONS).with(of_worker.clone(), Value::Count(snapshot.stuck_partitions)),
         by(&of::PARTITIONS, "state", &states.map(in_state)),
+        Family::of(&of::UNASSIGNED_PARTITIONS)
+            .with(of_worker.clone(), Value::Count(snapshot.unassigned_partitions)),
     ]
 }
 

@@ -251,6 +251,7 @@ pub(crate) struct Activity {
     pub(crate) pause: Durations,
     pub(crate) paused_partitions: AtomicU64,
     pub(crate) stuck_partitions: AtomicU64,
+    pub(crate) unassigned_partitions: AtomicU64,
     /// Since when there is something to apply; 0: there is nothing.
     pub(crate) pending_since: AtomicU64,
 }
@@ -264,6 +265,7 @@ impl Default for Activity {
             pause: Durations::durations(),
             paused_partitions: AtomicU64::new(0),
             stuck_partitions: AtomicU64::new(0),
+            unassigned_partitions: AtomicU64::new(0),
             pending_since: AtomicU64::new(0),
         }
     }

@@ -68,6 +68,8 @@ pub struct MetricsSnapshot {
     pub redriven: Vec<(&'static str, u64)>,
     /// Partitions that stand still, and something is to be done about it.
     pub stuck_partitions: u64,
+    /// Partitions of topics that are subscribed to which nobody in the group was ever given, where this worker looks for all.
+    pub unassigned_partitions: u64,
     /// The connections to Postgres.
     pub pools: Vec<PoolMetrics>,
     /// What is held in memory.

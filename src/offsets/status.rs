@@ -113,6 +113,8 @@ pub enum TroubleKind {
     DeadOwner,
     /// Nobody holds it, though workers are live.
     Unowned,
+    /// Of a topic that the group subscribes to, nobody was ever given a partition: the worker that looks says of which.
+    Unassigned,
     /// Nobody leads it in Kafka.
     NoLeader,
     /// It is held, and does not move: its worker says why.

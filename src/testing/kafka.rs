@@ -302,12 +302,16 @@ impl std::fmt::Debug for Kafka {
 }
 
 /// Properties of every broker of the kit; later ones win.
+/// Of the topic that Kafka keeps groups in.
+const OFFSETS_PARTITIONS: i32 = 4;
+
 fn properties(port: u16, controller_port: u16, listen: &str, own: &[(&str, &str)]) -> Vec<(String, String)> {
     let addresses = [
         ("controller.quorum.voters", format!("1@127.0.0.1:{controller_port}")),
         ("listeners", format!("PLAINTEXT://{listen}:{port},CONTROLLER://127.0.0.1:{controller_port}")),
         ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
     ];
+    let offsets_partitions = OFFSETS_PARTITIONS.to_string();
     let common = [
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
@@ -316,7 +320,7 @@ fn properties(port: u16, controller_port: u16, listen: &str, own: &[(&str, &str)
         ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
         ("auto.create.topics.enable", "false"),
         ("offsets.topic.replication.factor", "1"),
-        ("offsets.topic.num.partitions", "4"),
+        ("offsets.topic.num.partitions", &*offsets_partitions),
         ("transaction.state.log.replication.factor", "1"),
         ("transaction.state.log.min.isr", "1"),
         ("transaction.state.log.num.partitions", "4"),

@@ -1,5 +1,7 @@
 //! What only the control loop sees of the partitions, for the metrics.
 
+use std::sync::atomic::Ordering;
+
 use super::control::Control;
 use crate::config::Isolation;
 use crate::partition::State;
@@ -21,5 +23,6 @@ impl Control {
         }
         let now = self.board.lanes.batches.now();
         self.board.activity.found(paused, self.standing.stuck_partitions(), pending, now);
+        self.board.activity.unassigned_partitions.store(self.unassigned_partitions(), Ordering::Relaxed);
     }
 }

@@ -517,6 +517,7 @@ impl Control {
 
     fn publish(&self) {
         self.note_activity();
+        let now = Instant::now();
         let judged = self.board.judged().clone();
         let partitions: Vec<PartitionStatus> = self
             .entries
@@ -536,7 +537,8 @@ impl Control {
                     State::Fenced => (PartitionState::Fenced, None),
                     State::Halted { why } => (PartitionState::Halted, Some(why.to_string())),
                 };
-                let seen = entry.buffer.as_ref().map(|buffer| buffer.seen()).unwrap_or_default();
+                let seen = entry.buffer.as_ref().map(|buffer| buffer.seen().known(now));
+                let seen = seen.unwrap_or_default();
                 let judged = judged.get(key).cloned().unwrap_or_default();
                 let is_paused = || self.waiting(key).is_some_and(|waiting| waiting.on == On::Operator);
                 let (class, reason) = match state {

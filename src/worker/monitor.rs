@@ -176,6 +176,7 @@ impl StatusBoard {
             dead_letters: lanes.dead_letters(),
             redriven: lanes.redriven(),
             stuck_partitions: count(&activity.stuck_partitions),
+            unassigned_partitions: count(&activity.unassigned_partitions),
             pools: db.map(|db| db.pools()).unwrap_or_default(),
             buffers: BufferMetrics {
                 held_bytes: budget.map_or(0, |budget| bytes(budget.used())),

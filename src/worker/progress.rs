@@ -45,6 +45,8 @@ pub(super) enum Subject {
     Claim(PartitionKey),
     /// Nobody leads a partition.
     Leader(PartitionKey),
+    /// Somebody leads a partition, and does not say how far it goes, though Kafka answers.
+    Silent(PartitionKey),
     /// A producer's open transaction holds the last stable offset.
     Transaction(PartitionKey),
 }
@@ -96,6 +98,7 @@ impl Limits {
             Subject::Topic(_) | Subject::Fetch(_) => Duration::ZERO,
             Subject::Claim(_)
             | Subject::Leader(_)
+            | Subject::Silent(_)
             | Subject::Join
             | Subject::Records(_)
             | Subject::Applied(_) => self.anew,
@@ -108,7 +111,9 @@ impl Limits {
     fn anew(&self, subject: &Subject) -> Option<(Duration, Duration)> {
         match subject {
             Subject::Fetch(_) => Some(FETCH_BACKOFF),
-            Subject::Kafka | Subject::Records(_) | Subject::Applied(_) => Some((self.anew, LONGEST_PAUSE)),
+            Subject::Kafka | Subject::Silent(_) | Subject::Records(_) | Subject::Applied(_) => {
+                Some((self.anew, LONGEST_PAUSE))
+            }
             _ => None,
         }
     }
@@ -289,10 +294,11 @@ impl Progress {
             }
         });
         let findings = findings.collect();
-        // What is not to be seen is over; but for records, whose partition is claimed anew under a new client.
+        // What is not to be seen is over; but for what a new client is built of, which has to join, and to claim, first.
         self.waits.retain(|subject, wait| {
             let gone = awake.saturating_sub(wait.seen);
-            gone.is_zero() || (matches!(subject, Subject::Records(_)) && gone <= REMEMBERED)
+            let is_hidden = matches!(subject, Subject::Records(_) | Subject::Unassigned(_));
+            gone.is_zero() || (is_hidden && gone <= REMEMBERED)
         });
         findings
     }
@@ -441,12 +447,48 @@ mod tests {
         assert!(eye.look(&subject, 8, true).waited < TICK, "it was over");
     }
 
+    /// Else nobody would ever see it, and there would be a rebalance for it every minute.
+    #[test]
+    fn what_nobody_was_given_stays_told_and_joins_anew_ever_more_seldom() {
+        let (mut eye, subject) = (Eye::new(Some(STUCK_AFTER)), Subject::Unassigned("t".into()));
+        let (mut told, mut clients) = (0, Vec::new());
+        for second in 0..600_u64 {
+            // For five seconds after each new client it is not a member.
+            if clients.last().is_some_and(|built| second - built < 5) {
+                eye.now += Duration::from_secs(1);
+                eye.progress.look(eye.now, Vec::new());
+                continue;
+            }
+            eye.now += Duration::from_secs(1) - TICK;
+            let finding = eye.look(&subject, 0, true);
+            told += u32::from(finding.is_told);
+            if finding.new_client {
+                clients.push(second);
+            }
+        }
+        assert!(told > 500, "{told} of 600 s");
+        assert!((3..=5).contains(&clients.len()), "{clients:?}");
+        assert!(eye.look(&subject, 1, true).waited < TICK, "one of them was given");
+    }
+
     #[test]
     fn a_refused_fetch_is_told_at_once_and_tried_again_ever_more_slowly() {
         let subject = Subject::Fetch(key());
         assert!(Eye::new(None).look(&subject, 7, true).word);
         let tries = Eye::new(None).watch(&subject, 120, |finding| finding.anew);
         assert_eq!(tries, [0, 1, 2, 4, 8, 16, 32, 62, 92]);
+    }
+
+    /// A new client would take the other partitions with it.
+    #[test]
+    fn a_silent_leader_is_asked_through_new_clients_for_questions_alone() {
+        let subject = Subject::Silent(key());
+        let happened = |what: fn(&Finding) -> bool| Eye::new(Some(STUCK_AFTER)).watch(&subject, 905, what);
+        assert_eq!(happened(|finding| finding.is_told).first(), Some(&10));
+        assert_eq!(happened(|finding| finding.word), [10, 20, 40, 80, 160, 320, 640]);
+        assert_eq!(happened(|finding| finding.anew), [10, 20, 40, 80, 160, 320, 640]);
+        assert_eq!(happened(|finding| finding.new_client), [] as [u64; 0]);
+        assert_eq!(happened(|finding| finding.exit).first(), Some(&900));
     }
 
     #[test]

@@ -48,8 +48,10 @@ const NEW: &[(&str, &str, &str)] = &[
     ("reads_uncommitted", "bool", "r.reads_uncommitted"),
 ];
 
-/// Until this claim's own ends are known (it waits, or has halted), the row keeps those that it has.
-const KEPT: &str = "r.last_stable IS NULL AND p.last_stable_offset IS NOT NULL";
+/// Until this claim's own ends are known (it waits, or has halted), the row keeps those that it has. Not those that it knew
+/// itself and that nobody tells it any more while it runs: where that log ends is not known.
+const KEPT: &str = "r.last_stable IS NULL AND p.last_stable_offset IS NOT NULL \
+    AND (r.state <> 'running' OR p.epoch IS DISTINCT FROM r.epoch OR p.ends_as_of IS NOT NULL)";
 /// When those were known to be true: when they were written, or as long as their worker was there; not beyond a look by
 /// somebody else, for then nobody held the partition any more.
 const KEPT_AS_OF: &str = "coalesce(p.ends_as_of, greatest(p.updated_at, CASE WHEN v.surveyed_at > p.updated_at \
@@ -694,8 +696,24 @@ mod tests {
         assert_eq!(seen, (Some(12), Some(0), false), "of another record nothing is known");
         assert!(age < 9.0, "{age}");
         report(&mut reporter, PartitionStatus { next_record_timestamp_ms: Some(5), ..own.clone() }).await;
-        report(&mut reporter, own).await;
+        report(&mut reporter, own.clone()).await;
         assert_eq!(lag().await.0, (Some(12), Some(0), true), "the record stands there still");
+        // Its leader does not answer any more, and somebody has looked long before this claim.
+        run("INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, last_stable_offset, \
+               log_end_offset, class, surveyed_at, surveyed_by) \
+             VALUES ('g', 't', 0, 2, 3, 3, 'UNOWNED', now() - interval '30 min', gen_random_uuid())")
+            .await;
+        run("INSERT INTO highwater.worker_status SELECT owner, 'g', NULL, 'p', 'v', 'h', 1, now(), now(), NULL, 's', true, \
+               NULL, 0, 0, 0, 0, 0, 0 FROM highwater.consumer_offset")
+            .await;
+        let silent = || PartitionStatus { next_offset: Some(8), ..status(PartitionState::Running, Some(6)) };
+        report(&mut reporter, silent()).await;
+        let (seen, age) = lag().await;
+        assert_eq!((seen.0, seen.1), (None, None), "not what was told last, nor what was seen before");
+        assert!(age < 9.0, "{age}");
+        run("DELETE FROM highwater.partition_survey").await;
+        report(&mut reporter, own).await;
+        assert_eq!(lag().await.0.0, Some(12), "it answers again");
 
         // Somebody has looked while nobody held it, and what he has seen is newer.
         run("UPDATE highwater.consumer_offset SET epoch = 7, owner = NULL").await;

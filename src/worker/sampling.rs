@@ -148,7 +148,7 @@ impl Followed {
             reason: is_sampled.then_some(verdict.reason),
             applied_per_second: rounded(self.trajectory.applied_per_second()),
             produced_per_second: rounded(self.trajectory.produced_per_second()),
-            drain_seconds: rounded(self.trajectory.drain_seconds()),
+            drain_seconds: rounded(self.trajectory.drain_seconds().filter(|_| end.is_some())),
             uncommitted_since_ms: self.tail.since(now_ms, end, status.log_end_offset),
             loss_at_ms: status.next_offset.and_then(|next_offset| {
                 self.loss.at(now_ms, next_offset, status.next_record_timestamp_ms, retention_ms)

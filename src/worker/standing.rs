@@ -35,7 +35,9 @@ impl Standing {
 
     /// What the worker as a whole is waiting for, once that is worth telling.
     pub(super) fn of_the_whole(&self) -> Option<String> {
-        self.whole.iter().find(|finding| finding.is_told).map(ToString::to_string)
+        let told: Vec<String> =
+            self.whole.iter().filter(|finding| finding.is_told).map(ToString::to_string).collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     /// How many partitions stand still so that something is to be done about it.
@@ -58,14 +60,26 @@ impl Control {
             if finding.word {
                 tracing::warn!(waited = ?finding.waited, "{}", finding.text);
             }
-            // One row that cannot be had is no reason to let go of the others.
-            let is_alone = !matches!(finding.subject, Subject::Claim(_)) || !self.runs_any();
+            // One row that cannot be had is no reason to let go of the others, nor is one leader.
+            let is_alone = match finding.subject {
+                Subject::Claim(_) => !self.runs_any(),
+                Subject::Silent(_) => !self.hears_of_any(),
+                _ => true,
+            };
             if finding.exit && is_alone {
                 return Err(self.given_up(finding));
             }
         }
         for finding in &findings {
             self.act_on(finding)?;
+        }
+        // Once for all that wait for answers.
+        if findings
+            .iter()
+            .any(|found| found.anew && matches!(found.subject, Subject::Kafka | Subject::Silent(_)))
+            && let Err(error) = self.obtain.guard.catalog().renew()
+        {
+            tracing::warn!(%error, "could not make new clients for questions");
         }
         self.standing = Standing::default();
         for finding in findings {
@@ -75,6 +89,7 @@ impl Control {
                 | Subject::Applied(key)
                 | Subject::Claim(key)
                 | Subject::Leader(key)
+                | Subject::Silent(key)
                 | Subject::Transaction(key) => {
                     self.standing.partitions.insert(key.clone(), finding);
                 }
@@ -86,6 +101,13 @@ impl Control {
 
     fn runs_any(&self) -> bool {
         self.entries.values().any(|entry| matches!(entry.machine.state(), State::Running { .. }))
+    }
+
+    /// Whether a leader answers of any partition that runs here.
+    fn hears_of_any(&self) -> bool {
+        let runs = |entry: &Entry| matches!(entry.machine.state(), State::Running { .. });
+        let buffers = self.entries.values().filter(|entry| runs(entry));
+        buffers.filter_map(|entry| entry.buffer.as_ref()).any(|buffer| buffer.seen().silent.is_none())
     }
 
     fn given_up(&self, finding: &Finding) -> Error {
@@ -128,11 +150,6 @@ impl Control {
                 // Should the lane sleep, though it has work.
                 if let Some(buffer) = self.entries.get(key).and_then(|entry| entry.buffer.as_ref()) {
                     buffer.home().data.notify_one();
-                }
-            }
-            Subject::Kafka if finding.anew => {
-                if let Err(error) = self.obtain.guard.catalog().renew() {
-                    tracing::warn!(%error, "could not make new clients for questions");
                 }
             }
             _ => {}
@@ -197,10 +214,7 @@ impl Control {
         if kafka_answers && postgres_answers && self.joined {
             sights.extend(self.unassigned.found().into_iter().map(|(topic, missing)| Sight {
                 mark: i64::from(missing.of - missing.partitions),
-                text: format!(
-                    "nobody in group {} was given {} of the {} partitions of {topic}, which it subscribes to",
-                    self.config.group, missing.partitions, missing.of
-                ),
+                text: missing.words(&self.config.group, &topic),
                 subject: Subject::Unassigned(topic),
                 is_stuck: true,
                 is_explained: false,
@@ -219,6 +233,14 @@ impl Control {
             }
         }
         sights
+    }
+
+    /// Of topics that are subscribed to, how many partitions nobody was ever given, once that is worth telling.
+    pub(super) fn unassigned_partitions(&self) -> u64 {
+        let found = self.unassigned.found().into_iter();
+        let told =
+            found.filter(|(topic, _)| self.standing.of(&Subject::Unassigned(Arc::clone(topic))).is_some());
+        told.map(|(_, missing)| u64::try_from(missing.partitions).unwrap_or_default()).sum()
     }
 
     fn no_broker_answers(&self) -> String {
@@ -319,15 +341,27 @@ impl Control {
                 is_explained: true,
             });
         }
-        let ends = seen.ends?;
+        let silent = || {
+            seen.silent.map(|code| Sight {
+                subject: Subject::Silent(key.clone()),
+                // Should it answer fetches, it is not silent.
+                mark: at.get(),
+                text: Waiting::on_silent_leader(key, code).text,
+                is_stuck: true,
+                is_explained: true,
+            })
+        };
+        let Some(ends) = seen.ends else { return silent() };
         let read_committed = self.config.isolation == Isolation::ReadCommitted;
         let readable = if read_committed { ends.stable } else { ends.log };
         if at < readable {
             if buffer.is_paused() || !buffer.is_open() {
                 return None;
             }
-            let text =
-                format!("Kafka holds records of {key} up to offset {readable}, and none comes after {at}");
+            let leader = if seen.silent.is_some() { ": its leader does not answer" } else { "" };
+            let text = format!(
+                "Kafka holds records of {key} up to offset {readable}, and none comes after {at}{leader}"
+            );
             return Some(Sight {
                 subject: Subject::Records(key.clone()),
                 mark: at.get(),
@@ -335,6 +369,9 @@ impl Control {
                 is_stuck: true,
                 is_explained: false,
             });
+        }
+        if seen.silent.is_some() {
+            return silent();
         }
         (read_committed && ends.stable < ends.log).then(|| Sight {
             subject: Subject::Transaction(key.clone()),

@@ -16,6 +16,9 @@ use crate::consumer::Catalog;
 use crate::lag::whose_turn;
 use crate::schema::SchemaName;
 
+/// How the words of it begin.
+const BEGINNING: &str = "nobody in group ";
+
 /// What was found at the last look: of each such topic how many partitions nobody was given, of how many.
 #[derive(Debug, Default)]
 pub(super) struct Unassigned(Mutex<BTreeMap<Arc<str>, Missing>>);
@@ -24,6 +27,21 @@ pub(super) struct Unassigned(Mutex<BTreeMap<Arc<str>, Missing>>);
 pub(super) struct Missing {
     pub(super) partitions: i32,
     pub(super) of: i32,
+}
+
+impl Missing {
+    /// What a person reads of it.
+    pub(super) fn words(self, group: &str, topic: &str) -> String {
+        let Self { partitions, of } = self;
+        format!(
+            "{BEGINNING}{group} was given {partitions} of the {of} partitions of {topic}, which it subscribes to"
+        )
+    }
+}
+
+/// Whether a worker's detail says that of a topic: it is ready all the same, and nobody else knows.
+pub(crate) fn tells_of_unassigned(detail: &str) -> bool {
+    detail.split("; ").any(|part| part.starts_with(BEGINNING) && part.contains(" was given "))
 }
 
 impl Unassigned {
@@ -134,5 +152,19 @@ mod tests {
         let expected =
             [("grown", Missing { partitions: 1, of: 3 }), ("new", Missing { partitions: 1, of: 1 })];
         assert_eq!(found, expected.map(|(topic, missing)| (Arc::from(topic), missing)).into());
+    }
+
+    #[test]
+    fn its_words_are_known_again() {
+        let words = Missing { partitions: 1, of: 3 }.words("g", "grown");
+        assert_eq!(
+            words,
+            "nobody in group g was given 1 of the 3 partitions of grown, which it subscribes to"
+        );
+        assert!(tells_of_unassigned(&words));
+        assert!(tells_of_unassigned(&format!(
+            "Subscribed topic not available: x; {words}, for more than 1 min"
+        )));
+        assert!(!tells_of_unassigned("no broker answers (kafka:9092)"));
     }
 }

@@ -6,7 +6,8 @@
 //!   not handed out. Deletion and creation of a topic cannot happen without such a pause.
 //! - When the client has lost its position: why, and what follows.
 //!
-//! What is not answered is asked again, and never a reason to halt.
+//! What is not answered is asked again, and never a reason to halt. A leader that does not answer though others do is told
+//! to the watch on progress.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -160,6 +161,7 @@ impl Vigil {
             }
             Err(error) => {
                 tracing::debug!(partitions = keys.len(), %error, "Kafka did not answer the vigil");
+                watched.iter().for_each(|buffer| buffer.saw_nothing());
                 return false;
             }
         };
@@ -172,9 +174,7 @@ impl Vigil {
 
     fn conclude(&mut self, buffer: &PartitionBuffer, survey: &Survey, asked: Instant) -> bool {
         let key = &buffer.key;
-        let leaderless = survey.leaderless.contains(key);
-        let start = survey.available.get(key).map(|available| available.low);
-        buffer.saw(Seen { ends: survey.ends.get(key).copied(), start, leaderless });
+        buffer.saw(Seen::of(survey, key, Instant::now()));
         let Some(found) = survey.identities.get(&*key.topic) else { return false };
         let available = survey.available.get(key).copied();
         let verdict = self.position(buffer).judge(buffer.identity(), found, available);

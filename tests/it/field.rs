@@ -7,6 +7,7 @@ mod kafka;
 mod lane;
 mod lives;
 pub(crate) mod secrets;
+mod silent;
 mod sink;
 mod sink_values;
 mod standing;

@@ -55,6 +55,7 @@ fn name(kind: TroubleKind) -> &'static str {
         TroubleKind::NobodyAtWork => "down",
         TroubleKind::DeadOwner => "dead",
         TroubleKind::Unowned => "unowned",
+        TroubleKind::Unassigned => "unassigned",
         TroubleKind::NoLeader => "no leader",
         TroubleKind::Stuck => "stuck",
         TroubleKind::Stalled => "stalled",

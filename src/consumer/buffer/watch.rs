@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::Notify;
 
 use super::PartitionBuffer;
 use crate::NextOffset;
-use crate::batch::EpochMark;
-use crate::consumer::catalog::{Ends, TopicIdentity};
+use crate::batch::{EpochMark, PartitionKey};
+use crate::consumer::catalog::{Ends, Survey, TopicIdentity};
 use crate::partition::After;
 
 /// What a buffer is watched by.
@@ -32,14 +32,43 @@ pub(crate) struct Suspicion {
     pub(crate) confirmed: bool,
 }
 
+/// How long what was told of a log's ends is news. It is asked for every three seconds; where the broker that is asked
+/// falls silent it takes five to give it up, and some more to ask another, and the leaders: they are not to blame.
+const NEWS: Duration = Duration::from_secs(12);
+
 /// What Kafka said of a partition last, beside its records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
+    /// As told last: by now it may go further.
     pub(crate) ends: Option<Ends>,
-    /// Where the log begins.
+    /// Where the log begins; as told last, too.
     pub(crate) start: Option<NextOffset>,
     /// Nobody leads it.
     pub(crate) leaderless: bool,
+    /// Kafka answers, but this partition's leader did not when it was asked last: what came instead.
+    pub(crate) silent: Option<RDKafkaErrorCode>,
+    /// When it was told last how far the log goes, or that nobody leads it: then it goes no further.
+    pub(crate) told: Option<Instant>,
+}
+
+impl Seen {
+    /// What was answered at `now`.
+    pub(crate) fn of(survey: &Survey, key: &PartitionKey, now: Instant) -> Self {
+        let (ends, leaderless) = (survey.ends.get(key).copied(), survey.leaderless.contains(key));
+        Self {
+            ends,
+            start: survey.available.get(key).map(|available| available.low),
+            leaderless,
+            silent: survey.silent.get(key).copied(),
+            told: (ends.is_some() || leaderless).then_some(now),
+        }
+    }
+
+    /// Without what is no news any more at `now`: where the log ends is not known then.
+    pub(crate) fn known(self, now: Instant) -> Self {
+        let is_news = self.told.is_some_and(|told| now.saturating_duration_since(told) <= NEWS);
+        if is_news { self } else { Self { ends: None, start: None, ..self } }
+    }
 }
 
 /// The client was refused the records at the end of what is here.
@@ -126,9 +155,20 @@ impl PartitionBuffer {
     /// Kafka has told how far the partition goes.
     pub(crate) fn saw(&self, seen: Seen) {
         let mut state = self.lock();
-        // Without a leader nobody tells of the ends: what was told before still holds.
+        // Without a leader nobody tells of the ends: what was told before still holds. Where the leader alone is silent
+        // it is remembered, too, but no news for long.
         let before = state.seen;
-        state.seen = Seen { ends: seen.ends.or(before.ends), start: seen.start.or(before.start), ..seen };
+        state.seen = Seen {
+            ends: seen.ends.or(before.ends),
+            start: seen.start.or(before.start),
+            told: seen.told.or(before.told),
+            ..seen
+        };
+    }
+
+    /// Kafka did not answer at all: then no leader is to blame.
+    pub(crate) fn saw_nothing(&self) {
+        self.lock().seen.silent = None;
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -192,4 +232,68 @@ impl PartitionBuffer {
 /// Whether a record lies where none was when the offset after it was committed.
 pub(super) fn contradicts(gap: Option<&Range<i64>>, offset: i64) -> bool {
     gap.is_some_and(|gap| gap.contains(&offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::ClaimId;
+    use crate::consumer::Budget;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn buffer() -> PartitionBuffer {
+        let key = PartitionKey { topic: "t".into(), partition: 0 };
+        let claim = ClaimId { epoch: 1, token: uuid::Uuid::nil() };
+        PartitionBuffer::new(key, claim, NextOffset::ZERO, Arc::new(Budget::new(1 << 20)))
+    }
+
+    fn ends(log: i64) -> Option<Ends> {
+        let log = NextOffset::new(log).unwrap();
+        Some(Ends { log, stable: log })
+    }
+
+    fn told(log: i64, at: Instant) -> Seen {
+        Seen { ends: ends(log), start: Some(NextOffset::ZERO), told: Some(at), ..Seen::default() }
+    }
+
+    fn silent() -> Seen {
+        Seen { silent: Some(RDKafkaErrorCode::RequestTimedOut), ..Seen::default() }
+    }
+
+    #[test]
+    fn where_a_log_ends_is_known_for_twelve_seconds_after_it_was_told() {
+        let (buffer, begin) = (buffer(), Instant::now());
+        assert_eq!(buffer.seen().known(begin).ends, None, "nobody has told yet");
+        buffer.saw(told(7, begin));
+        for second in 0..=12 {
+            assert_eq!(buffer.seen().known(begin + second * SECOND).ends, ends(7), "{second} s");
+        }
+        let later = buffer.seen().known(begin + 13 * SECOND);
+        assert_eq!((later.ends, later.start), (None, None));
+        buffer.saw(told(9, begin + 14 * SECOND));
+        assert_eq!(buffer.seen().known(begin + 14 * SECOND).ends, ends(9), "at once when it is told");
+    }
+
+    #[test]
+    fn a_leader_that_is_silent_for_a_moment_makes_nothing_unknown_and_for_long_it_does() {
+        let (buffer, begin) = (buffer(), Instant::now());
+        buffer.saw(told(7, begin));
+        buffer.saw(silent());
+        assert_eq!(buffer.seen().known(begin + 9 * SECOND).ends, ends(7));
+        assert_eq!(buffer.seen().known(begin + 13 * SECOND).ends, None);
+        assert_eq!(buffer.seen().ends, ends(7), "so far it went, at least");
+        assert!(buffer.seen().silent.is_some());
+        buffer.saw_nothing();
+        assert_eq!(buffer.seen().silent, None, "nobody answers: no leader is to blame");
+    }
+
+    #[test]
+    fn without_a_leader_a_log_goes_no_further() {
+        let (buffer, begin) = (buffer(), Instant::now());
+        buffer.saw(told(7, begin));
+        buffer.saw(Seen { leaderless: true, told: Some(begin + 20 * SECOND), ..Seen::default() });
+        let seen = buffer.seen().known(begin + 25 * SECOND);
+        assert_eq!((seen.ends, seen.leaderless), (ends(7), true));
+    }
 }

@@ -173,6 +173,29 @@ fn what_is_known_comes_first_and_silence_is_told() {
 }
 
 #[test]
+fn without_an_end_nothing_is_called_caught_up() {
+    let mut trajectory = Trajectory::new(Options::default());
+    let judged = |trajectory: &Trajectory, n: i64| trajectory.judge(n * 10 * SECOND, &Known::Nothing);
+    for n in 0..6 {
+        trajectory.push(Sample::new(n * 10 * SECOND, 40, Some(40)));
+    }
+    assert_eq!(&*judged(&trajectory, 5).reason, "caught up");
+    for n in 6..60 {
+        trajectory.push(Sample::new(n * 10 * SECOND, 40, None));
+        let verdict = judged(&trajectory, n);
+        assert_eq!((verdict.class, &*verdict.reason), (Class::Ok, "the end of the log is not known"));
+    }
+    trajectory.push(Sample::new(600 * SECOND, 40, Some(40)));
+    assert_eq!(&*judged(&trajectory, 60).reason, "caught up");
+    // What was left when the end was known last is left still.
+    trajectory.push(Sample::new(610 * SECOND, 40, Some(90)));
+    for n in 62..66 {
+        trajectory.push(Sample::new(n * 10 * SECOND, 40, None));
+    }
+    assert_eq!(judged(&trajectory, 66).class, Class::Stall);
+}
+
+#[test]
 fn a_lag_that_is_allowed_is_none() {
     let mut trajectory = Trajectory::new(Options { allowed_lag: 100, ..Options::default() });
     for n in 0..60 {

@@ -9,6 +9,7 @@ use crate::due::span;
 use crate::health::{Class, group_class};
 use crate::offsets::WaitingLetters;
 use crate::offsets::waiting_letters::OfPartitions;
+use crate::worker::tells_of_unassigned;
 
 pub(super) fn judge(group: &str, mut sight: Sight, options: &StatusOptions) -> GroupStatus {
     let nobody = sight.workers.is_empty();
@@ -25,7 +26,7 @@ pub(super) fn judge(group: &str, mut sight: Sight, options: &StatusOptions) -> G
     for seen in &sight.partitions {
         troubles.extend(of_partition(seen, nobody, options));
     }
-    troubles.extend(sight.workers.iter().filter(|worker| !worker.ready).map(of_worker));
+    troubles.extend(sight.workers.iter().filter_map(of_worker));
     let (dead_letters, dead_letters_in) = letters(sight.dead_letters.as_ref());
     let waiting: i64 = dead_letters_in.iter().map(|of| of.waiting).sum();
     if let Some(limit) = options.max_dead_letters.filter(|limit| waiting > *limit) {
@@ -198,12 +199,18 @@ fn too_far_behind(seen: &Seen, options: &StatusOptions) -> Option<String> {
     }
 }
 
-fn of_worker(worker: &SeenWorker) -> Trouble {
-    Trouble {
+/// It is not ready; or it is, and knows of what concerns the whole group.
+fn of_worker(worker: &SeenWorker) -> Option<Trouble> {
+    let kind = match &worker.detail {
+        _ if !worker.ready => TroubleKind::NotReady,
+        Some(detail) if tells_of_unassigned(detail) => TroubleKind::Unassigned,
+        _ => return None,
+    };
+    Some(Trouble {
         owner: Some(worker.owner.clone()),
         host: Some(worker.host.clone()),
-        ..whole(TroubleKind::NotReady, worker.detail.clone())
-    }
+        ..whole(kind, worker.detail.clone())
+    })
 }
 
 fn whole(kind: TroubleKind, detail: Option<String>) -> Trouble {
@@ -377,6 +384,28 @@ mod tests {
             let status = judge("g", Sight { last_beat, ..down.clone() }, &StatusOptions::default());
             let detail = status.troubles[0].detail.clone().unwrap();
             assert!(detail.contains(text), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_ready_worker_that_knows_of_a_topic_nobody_was_given_makes_the_group_unwell() {
+        let mut seen = sight(vec![running(0)]);
+        let said = |detail: Option<&str>, ready| SeenWorker {
+            ready,
+            detail: detail.map(str::to_owned),
+            ..SeenWorker::default()
+        };
+        let given = "nobody in group g was given 2 of the 2 partitions of new, which it subscribes to";
+        for (worker, kinds) in [
+            (said(None, true), vec![]),
+            (said(Some("the last word of something that passes"), true), vec![]),
+            (said(Some(given), true), vec![TroubleKind::Unassigned]),
+            (said(Some("no broker answers"), false), vec![TroubleKind::NotReady]),
+        ] {
+            seen.workers = vec![worker];
+            let status = judge("g", seen.clone(), &StatusOptions::default());
+            let found: Vec<_> = status.troubles.iter().map(|trouble| trouble.kind).collect();
+            assert_eq!((status.well, found), (kinds.is_empty(), kinds));
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::testing::{
     error::{Attempted, Error, Result, blocking},
     ports::free_port,
+    proxy::{Protocol, Proxy},
     server::{Local, Server},
     wait_until,
 };
@@ -35,6 +36,28 @@ impl Cluster {
     /// # Errors
     /// When they cannot be started.
     pub async fn start(brokers: u16) -> Result<Self> {
+        Self::launch(brokers, &[]).await
+    }
+
+    /// As [`Cluster::start`], with a way in to each broker beside the direct one, through a [`Proxy`] of its own: that of
+    /// node 1 first. Whoever bootstraps at their addresses stays behind them, and can be cut off from one broker alone.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub async fn start_behind(brokers: u16) -> Result<(Self, Vec<Proxy>)> {
+        let mut ways = Vec::new();
+        for _ in 0..brokers {
+            let inner = free_port()?;
+            let way = Proxy::start("127.0.0.1:0", format!("127.0.0.1:{inner}"), Protocol::Kafka).await?;
+            ways.push((inner, way));
+        }
+        let addresses: Vec<_> = ways.iter().map(|(inner, way)| (*inner, way.address().to_string())).collect();
+        let cluster = Self::launch(brokers, &addresses).await?;
+        Ok((cluster, ways.into_iter().map(|(_, way)| way).collect()))
+    }
+
+    /// `ways`: of each broker the port that its proxy leads to, and the proxy's address; none without proxies.
+    async fn launch(brokers: u16, ways: &[(u16, String)]) -> Result<Self> {
         blocking(|| jars::KAFKA.check_usable())
             .await
             .attempted(|| "start a cluster of local brokers".to_owned())?;
@@ -43,14 +66,28 @@ impl Cluster {
         for node in 1..=brokers {
             let port = free_port()?;
             let (node_id, copies) = (node.to_string(), brokers.to_string());
-            let listeners = format!("PLAINTEXT://127.0.0.1:{port}");
+            let direct = format!("PLAINTEXT://127.0.0.1:{port}");
+            let way = ways.get(usize::from(node - 1));
+            let behind = way.map_or_else(String::new, |(inner, _)| format!(",BEHIND://127.0.0.1:{inner}"));
+            let listeners = match node {
+                1 => format!("{direct},CONTROLLER://127.0.0.1:{controller_port}{behind}"),
+                _ => format!("{direct}{behind}"),
+            };
+            let told = way.map_or_else(String::new, |(_, address)| format!(",BEHIND://{address}"));
+            let advertised = format!("{direct}{told}");
             let mut own = vec![
                 ("node.id", node_id.as_str()),
                 ("offsets.topic.replication.factor", copies.as_str()),
                 ("unclean.leader.election.interval.ms", "1000"),
+                ("listeners", listeners.as_str()),
+                ("advertised.listeners", advertised.as_str()),
+                (
+                    "listener.security.protocol.map",
+                    "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,BEHIND:PLAINTEXT",
+                ),
             ];
             if node > 1 {
-                own.extend([("process.roles", "broker"), ("listeners", listeners.as_str())]);
+                own.push(("process.roles", "broker"));
             }
             let properties = properties(port, controller_port, "127.0.0.1", &own);
             let server = Server::Local(local::server(properties, &id).await?);
@@ -127,6 +164,20 @@ impl Cluster {
     /// When no broker answers.
     pub async fn leaderless(&self, topic: &str, partition: i32) -> Result<bool> {
         Ok(self.leader(topic, partition).await?.is_none())
+    }
+
+    /// Which node coordinates a group.
+    ///
+    /// # Errors
+    /// When nobody does, or no broker answers.
+    pub async fn coordinator(&self, group: &str) -> Result<i32> {
+        // Java's hash of a string, over the partitions of the topic that Kafka keeps groups in.
+        let hash = group
+            .encode_utf16()
+            .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit.cast_signed())));
+        let partition = (hash & i32::MAX) % super::OFFSETS_PARTITIONS;
+        let leader = self.leader("__consumer_offsets", partition).await?;
+        leader.ok_or_else(|| Error::new(format!("nobody coordinates group {group}")))
     }
 
     fn node(&self, node: usize) -> Result<&Server> {
