@@ -367,18 +367,26 @@ FROM (
 ) k;
 
 -- How many workers a group can use. Never NULL, also when all workers are gone; what is held back counts for nothing.
+-- A partition is busy also where nobody knows whether anything waits, or, with nobody alive, where that was last seen more
+-- than a minute ago: somebody must come and look.
 CREATE VIEW scaling AS
 SELECT l.group_id, count(*) AS partitions,
-    count(*) FILTER (WHERE l.lag_records > 0 AND NOT held.held) AS busy_partitions,
+    count(*) FILTER (WHERE NOT held.held AND (l.lag_records > 0 OR l.lag_records IS NULL
+      OR live.workers IS NULL AND l.as_of < t.now - interval '1 minute')) AS busy_partitions,
     coalesce(sum(l.lag_records) FILTER (WHERE NOT held.held), 0)::bigint AS lag_records,
-    (SELECT count(*) FROM worker_status w, (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%'
-         THEN statement_timestamp() ELSE now() END AS now) t
-     WHERE w.group_id = l.group_id AND w.stopped_at IS NULL
-       AND w.heartbeat_at BETWEEN t.now - interval '3 seconds' AND t.now + interval '3 seconds') AS live_workers
+    coalesce(live.workers, 0) AS live_workers
 FROM lag l
 JOIN (SELECT h.group_id, h.topic, h.partition, h.class IN ('HALTED', 'PAUSED') AS held FROM health h) held
   USING (group_id, topic, partition)
-GROUP BY l.group_id;
+CROSS JOIN (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%' THEN statement_timestamp()
+                        ELSE now() END AS now OFFSET 0) t
+LEFT JOIN (SELECT w.group_id, count(*) AS workers
+           FROM worker_status w, (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%'
+             THEN statement_timestamp() ELSE now() END AS now) n
+           WHERE w.stopped_at IS NULL
+             AND w.heartbeat_at BETWEEN n.now - interval '3 seconds' AND n.now + interval '3 seconds'
+           GROUP BY w.group_id) live ON live.group_id = l.group_id
+GROUP BY l.group_id, live.workers;
 
 -- Waits until a record is applied: true, or false when the time is over. For one who has written to Kafka, and reads from
 -- the sink what becomes of it. Looks every 20 ms; needs a transaction that sees what others commit meanwhile.

@@ -40,7 +40,7 @@ pub(crate) use mapping::Mapping;
 pub use monitor::Monitor;
 pub(crate) use signals::Signals;
 pub use status::{Counters, PartitionState, PartitionStatus, Phase, WorkerStatus};
-pub(crate) use unassigned::tells_of_unassigned;
+pub(crate) use unassigned::unassigned_topics;
 
 use crate::config::Config;
 use crate::dead_letter::Policies;

@@ -125,6 +125,11 @@ pub(super) static GROUP_PARTITIONS: Definition =
     gauge("highwater_group_partitions", GROUP, "How many partitions the group has.");
 pub(super) static GROUP_UNKNOWN: Definition =
     gauge("highwater_group_unknown_partitions", GROUP, "Of how many of them the lag is not known.");
+pub(super) static GROUP_UNASSIGNED: Definition = gauge(
+    "highwater_group_unassigned_topics",
+    GROUP,
+    "Topics that it subscribes to and of which nobody in it was ever given some partitions, as the worker says that looks.",
+);
 pub(super) static GROUP_WORKERS: Definition =
     gauge("highwater_group_workers", GROUP, "Workers whose heartbeat is fresh.");
 pub(super) static WORKERS_DIED: Definition = gauge(
@@ -197,6 +202,7 @@ pub(super) static ALL: &[&Definition] = &[
     &GROUP_LAG_SECONDS,
     &GROUP_PARTITIONS,
     &GROUP_UNKNOWN,
+    &GROUP_UNASSIGNED,
     &GROUP_WORKERS,
     &WORKERS_DIED,
     &WORKERS_READY,

@@ -8,6 +8,7 @@ use super::definitions as names;
 use crate::dead_letter::LIMIT_SAID;
 use crate::fleet::{DeadLetters, Group, Partition, Reading, View, Worker};
 use crate::metrics::exposition::{Family, Labels, Value};
+use crate::worker::unassigned_topics;
 
 /// Of this process: always there.
 pub(super) fn of_itself(view: &View) -> Vec<Family> {
@@ -170,6 +171,7 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
     let mut age = Family::of(&names::GROUP_LAG_SECONDS);
     let mut partitions = Family::of(&names::GROUP_PARTITIONS);
     let mut unknown = Family::of(&names::GROUP_UNKNOWN);
+    let mut unassigned = Family::of(&names::GROUP_UNASSIGNED);
     let mut workers = Family::of(&names::GROUP_WORKERS);
     let mut ready = Family::of(&names::WORKERS_READY);
     let mut seen = Family::of(&names::SURVEY_AGE);
@@ -192,10 +194,14 @@ fn of_whole_groups(reading: &Reading) -> Vec<Family> {
         }
         partitions.push(labels.clone(), count(group.partitions.len()));
         unknown.push(labels.clone(), count(group.unknown_partitions));
+        // Two may say it while the turn to look goes from one to the other.
+        let said =
+            group.workers.iter().filter(|worker| worker.live).filter_map(|worker| worker.detail.as_deref());
+        unassigned.push(labels.clone(), count(said.map(unassigned_topics).max().unwrap_or_default()));
         workers.push(labels.clone(), count(group.live_workers));
         ready.push(labels, count(group.ready_workers));
     }
-    vec![health, lag, age, partitions, unknown, workers, ready, seen, kinds]
+    vec![health, lag, age, partitions, unknown, unassigned, workers, ready, seen, kinds]
 }
 
 fn of_workers(reading: &Reading) -> Vec<Family> {
@@ -275,6 +281,22 @@ mod tests {
                 assert!(page.contains(&line), "{growing} of {all}: no {line}{page}");
             }
         }
+    }
+
+    #[test]
+    fn topics_that_nobody_was_given_are_those_that_a_live_worker_tells() {
+        let said = "nobody in group g was given 1 of the 3 partitions of t, which it subscribes to, for more than 1 min";
+        let worker = |live, detail: Option<String>| Worker { live, detail, ..Worker::default() };
+        let page = |workers| {
+            let group = Group { group: "g".to_owned(), workers, ..Group::default() };
+            encode(of_whole_groups(&Reading::of(9, vec![group])), Format::negotiate(None))
+        };
+        let name = "highwater_group_unassigned_topics{group=\"g\"}";
+        let told =
+            page(vec![worker(true, Some(format!("{said}; {said}"))), worker(true, Some(said.to_owned()))]);
+        assert!(told.contains(&format!("{name} 2\n")), "{told}");
+        let gone = page(vec![worker(false, Some(said.to_owned())), worker(true, None)]);
+        assert!(gone.contains(&format!("{name} 0\n")), "{gone}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::COMMIT_MARK;
 use super::group::{Group, Partition, Worker};
 use crate::lag::instant;
-use crate::worker::tells_of_unassigned;
+use crate::worker::unassigned_topics;
 
 /// Which of the three it is. A panel lights up if its sentence is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -154,7 +154,7 @@ fn nobody_ready(group: &Group, workers: &mut Vec<String>) -> String {
 fn unassigned(group: &Group, workers: &mut Vec<String>) -> Option<String> {
     let mut live = group.workers.iter().filter(|worker| worker.live);
     let (worker, detail) = live.find_map(|worker| {
-        let detail = worker.detail.as_deref().filter(|detail| tells_of_unassigned(detail))?;
+        let detail = worker.detail.as_deref().filter(|detail| unassigned_topics(detail) > 0)?;
         Some((worker, detail))
     })?;
     workers.push(worker.owner.clone());

@@ -39,9 +39,9 @@ impl Missing {
     }
 }
 
-/// Whether a worker's detail says that of a topic: it is ready all the same, and nobody else knows.
-pub(crate) fn tells_of_unassigned(detail: &str) -> bool {
-    detail.split("; ").any(|part| part.starts_with(BEGINNING) && part.contains(" was given "))
+/// Of how many topics a worker's detail says that: it is ready all the same, and nobody else knows.
+pub(crate) fn unassigned_topics(detail: &str) -> usize {
+    detail.split("; ").filter(|part| part.starts_with(BEGINNING) && part.contains(" was given ")).count()
 }
 
 impl Unassigned {
@@ -161,10 +161,11 @@ mod tests {
             words,
             "nobody in group g was given 1 of the 3 partitions of grown, which it subscribes to"
         );
-        assert!(tells_of_unassigned(&words));
-        assert!(tells_of_unassigned(&format!(
-            "Subscribed topic not available: x; {words}, for more than 1 min"
-        )));
-        assert!(!tells_of_unassigned("no broker answers (kafka:9092)"));
+        assert_eq!(unassigned_topics(&words), 1);
+        let told = format!(
+            "Subscribed topic not available: x; {words}, for more than 1 min; {words}, for more than 30 s"
+        );
+        assert_eq!(unassigned_topics(&told), 2);
+        assert_eq!(unassigned_topics("no broker answers (kafka:9092)"), 0);
     }
 }

@@ -139,6 +139,26 @@ async fn keda_is_told_how_many_pods_help() -> TestResult {
     database.execute("UPDATE highwater.partition_survey SET last_stable_offset = 4000000").await?;
     assert!(is(wanted().await?, 9.0), "no more than there are partitions that can be worked on");
 
+    // Caught up, as somebody has just seen; then nobody knows, or knew it long ago.
+    database.execute("UPDATE highwater.partition_survey SET last_stable_offset = 0").await?;
+    assert!(is(wanted().await?, 0.0), "nothing waits");
+    let said = "SELECT busy_partitions, lag_records FROM highwater.scaling";
+    let said = async || -> TestResult<(i64, i64)> {
+        let row = database.query(said, &[]).await?.remove(0);
+        Ok((row.get(0), row.get(1)))
+    };
+    database
+        .execute("UPDATE highwater.partition_survey SET last_stable_offset = NULL WHERE partition IN (3, 10)")
+        .await?;
+    assert_eq!(said().await?, (1, 0), "what is unknown is busy, unless it is held back");
+    assert!(is(wanted().await?, 1.0), "somebody looks");
+    database
+        .execute("UPDATE highwater.partition_survey SET last_stable_offset = 0, surveyed_at = now() - interval '2 minutes'")
+        .await?;
+    assert_eq!(said().await?, (9, 0), "what was seen long ago is as unknown, where nobody lives");
+    assert!(is(wanted().await?, 1.0), "somebody looks");
+    database.execute("UPDATE highwater.partition_survey SET last_stable_offset = 4000000").await?;
+
     // Two are alive, and four sessions of theirs are at work in the server at once.
     database
         .execute(
@@ -147,6 +167,14 @@ async fn keda_is_told_how_many_pods_help() -> TestResult {
         )
         .await?;
     assert!(is(wanted().await?, 9.0), "nobody is at work");
+    database
+        .execute(
+            "UPDATE highwater.partition_survey SET last_stable_offset = 0; \
+             UPDATE highwater.worker_status SET heartbeat_at = clock_timestamp()",
+        )
+        .await?;
+    assert_eq!(said().await?, (0, 0), "somebody lives, and looks himself");
+    database.execute("UPDATE highwater.partition_survey SET last_stable_offset = 4000000").await?;
     let mut sessions = Vec::new();
     for _ in 0..4 {
         let client = database.client().await?;

@@ -9,7 +9,7 @@ use crate::due::span;
 use crate::health::{Class, group_class};
 use crate::offsets::WaitingLetters;
 use crate::offsets::waiting_letters::OfPartitions;
-use crate::worker::tells_of_unassigned;
+use crate::worker::unassigned_topics;
 
 pub(super) fn judge(group: &str, mut sight: Sight, options: &StatusOptions) -> GroupStatus {
     let nobody = sight.workers.is_empty();
@@ -203,7 +203,7 @@ fn too_far_behind(seen: &Seen, options: &StatusOptions) -> Option<String> {
 fn of_worker(worker: &SeenWorker) -> Option<Trouble> {
     let kind = match &worker.detail {
         _ if !worker.ready => TroubleKind::NotReady,
-        Some(detail) if tells_of_unassigned(detail) => TroubleKind::Unassigned,
+        Some(detail) if unassigned_topics(detail) > 0 => TroubleKind::Unassigned,
         _ => return None,
     };
     Some(Trouble {
