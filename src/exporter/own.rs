@@ -341,7 +341,7 @@ mod tests {
         let workers = vec![worker("a", 0.1), worker("b", 14.0), worker("c", 2.0)];
         let group = Group { group: "g".to_owned(), workers, ..Group::default() };
         let families = of_workers(&Reading::of(1, vec![group]));
-        let page = crate::metrics::exposition::encode(families, crate::metrics::exposition::Format::Text);
+        let page = encode(families, Format::Text);
         let told: Vec<&str> =
             page.lines().filter(|line| line.starts_with("highwater_since_commit_seconds{")).collect();
         assert_eq!(told, ["highwater_since_commit_seconds{group=\"g\",worker=\"payments-0\"} 14.0"]);
@@ -362,7 +362,7 @@ mod tests {
         group.complete();
         let reading = Reading::of(100_000, vec![group]);
         let families = of_groups(&reading, &Counters::default());
-        let page = crate::metrics::exposition::encode(families, crate::metrics::exposition::Format::Text);
+        let page = encode(families, Format::Text);
         for line in [
             "highwater_survey_age_seconds{group=\"g\"} 60.0\n",
             "highwater_group_unknown_partitions{group=\"g\"} 1\n",
