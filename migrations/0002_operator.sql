@@ -382,9 +382,9 @@ CROSS JOIN (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read
                         ELSE now() END AS now OFFSET 0) t
 LEFT JOIN (SELECT w.group_id, count(*) AS workers
            FROM worker_status w, (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%'
-             THEN statement_timestamp() ELSE now() END AS now) n
+             THEN statement_timestamp() ELSE now() END AS now) t
            WHERE w.stopped_at IS NULL
-             AND w.heartbeat_at BETWEEN n.now - interval '3 seconds' AND n.now + interval '3 seconds'
+             AND w.heartbeat_at BETWEEN t.now - interval '3 seconds' AND t.now + interval '3 seconds'
            GROUP BY w.group_id) live ON live.group_id = l.group_id
 GROUP BY l.group_id, live.workers;
 
