@@ -56,7 +56,7 @@ pub(crate) const LINES: &[Line] = &[
     },
     Line {
         kinds: &[Kind::Text],
-        types: "`text`, `varchar`, `char(n)`, `citext`, enums",
+        types: "`text`, `varchar`, `char(n)`, `name`, `citext`, enums",
         number: "its digits as they came",
         text: "as it is",
         notes: "U+0000: see `Table::nul`",
@@ -134,7 +134,7 @@ pub(crate) const LINES: &[Line] = &[
     },
     Line {
         kinds: &[Kind::Input],
-        types: "all others: ranges, `hstore`, `vector`, `tsvector`, `xml`, `timetz`, `money`, `bit`, `name`, `macaddr`, `oid`, `pg_lsn`, \
+        types: "all others: ranges, `hstore`, `vector`, `tsvector`, `xml`, `timetz`, `money`, `bit`, `macaddr`, `oid`, `pg_lsn`, \
                 geometric ones, PostGIS', composite ones …; arrays of them",
         number: "its digits as they came",
         text: "what the type's input function reads, called by the server",

@@ -1,4 +1,4 @@
-//! What a type's modifier allows. `varchar(n)` and `char(n)`: what the server cuts is cut here, and what it refuses is refused
+//! What a type or its modifier allows. `varchar(n)` and `char(n)`: what the server cuts is cut here, and what it refuses is refused
 //! with the column's name, so that equal values have equal bytes. Of `numeric(p,s)` only what is too large.
 
 use bytes::{BufMut, BytesMut};
@@ -11,11 +11,15 @@ use super::target::Defect;
 const TOO_LONG: Defect = Defect::Invalid("longer than its type allows");
 /// What a modifier counts beside the characters.
 const HEADER: i32 = 4;
+/// `NAMEDATALEN` but the byte that ends it, as servers are built by default.
+const NAME_BYTES: usize = 63;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Length {
     /// How long a text may be; whether blanks at its end mean nothing: `char(n)`.
     Text { characters: usize, pads: bool },
+    /// So many bytes at most: `name`.
+    Bytes(usize),
     /// The server rounds what fits.
     Number(Digits),
 }
@@ -27,6 +31,7 @@ impl Length {
         let length = match *ty {
             Type::BPCHAR => Self::Text { characters: characters()?, pads: true },
             Type::VARCHAR => Self::Text { characters: characters()?, pads: false },
+            Type::NAME => Self::Bytes(NAME_BYTES),
             Type::NUMERIC => Self::Number(Digits::of(id.modifier)?),
             _ => return None,
         };
@@ -35,7 +40,7 @@ impl Length {
 
     /// Whether what fits is kept as it was sent.
     pub(crate) fn keeps_all(self) -> bool {
-        matches!(self, Self::Text { .. })
+        matches!(self, Self::Text { .. } | Self::Bytes(_))
     }
 
     /// Looks at the field that begins at `at` with its length, and cuts blanks that do not count.
@@ -47,6 +52,7 @@ impl Length {
         let Some(text) = out.get(start..) else { return Ok(()) };
         let (characters, pads) = match self {
             Self::Text { characters, pads } => (characters, pads),
+            Self::Bytes(most) => return if text.len() > most { Err(TOO_LONG) } else { Ok(()) },
             Self::Number(digits) => return digits.fit(text),
         };
         if !pads && text.len() <= characters {

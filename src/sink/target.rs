@@ -63,8 +63,9 @@ pub(crate) enum Kind {
     Inet,
     Cidr,
     Array,
-    /// Everything else, and arrays of it: the text, for the server's own input function. Also `name`, which is cut as its text
-    /// is, and `xml`, whose binary format would be read in the encoding that the document declares.
+    /// Everything else, and arrays of it: the text, for the server's own input function. Also `xml`, whose binary format
+    /// would be read in the encoding that the document declares, and arrays and domains of `name`, whose binary format the
+    /// server refuses as if the program were at fault where the text is too long.
     Input,
     /// What would be [`Input`](Self::Input), if [`Table::binary`](super::Table::binary) names the column: only through
     /// [`Sql`](super::Sql).
@@ -81,7 +82,8 @@ impl Kind {
             Type::FLOAT4 => return Self::Float4,
             Type::FLOAT8 => return Self::Float8,
             Type::NUMERIC => return Self::Numeric,
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR => return Self::Text,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => return Self::Text,
+            Type::NAME_ARRAY => return Self::Input,
             Type::BYTEA => return Self::Bytea,
             Type::UUID => return Self::Uuid,
             Type::DATE => return Self::Date,
@@ -97,6 +99,7 @@ impl Kind {
         }
         match ty.kind() {
             PgKind::Enum(_) => Self::Text,
+            PgKind::Domain(base) if *base == Type::NAME => Self::Input,
             PgKind::Domain(base) => Self::of(base),
             PgKind::Array(_) if is_vector(ty) => Self::Input,
             PgKind::Array(element) if Self::of(element) == Self::Input => Self::Input,

@@ -9,7 +9,7 @@ use super::*;
 /// Types that go the same way.
 const TYPES: [(&str, &[&str]); 9] = [
     (
-        "`boolean`, integers, `numeric`, `text`, `varchar`, `varchar(n)`, `char(n)`, `bytea`, `uuid`, `date`, `time`, \
+        "`boolean`, integers, `numeric`, `text`, `varchar`, `varchar(n)`, `char(n)`, `name`, `bytea`, `uuid`, `date`, `time`, \
          `timestamp`, `timestamptz`",
         &[
             "bool",
@@ -22,6 +22,7 @@ const TYPES: [(&str, &[&str]); 9] = [
             "varchar(9)",
             "char(9)",
             "bytea",
+            "name",
             "uuid",
             "date",
             "time",
@@ -39,10 +40,7 @@ const TYPES: [(&str, &[&str]); 9] = [
     ),
     ("domains", &["whole", "word"]),
     ("`json`", &["json"]),
-    (
-        "ranges, `bit`, `money`, `name`, and what else the server reads",
-        &["int4range", "bit(3)", "money", "name", "macaddr"],
-    ),
+    ("ranges, `bit`, `money`, and what else the server reads", &["int4range", "bit(3)", "money", "macaddr"]),
 ];
 
 /// What a table `t (id, v, n)` with the key `id` has besides; `n` is not written.

@@ -62,10 +62,13 @@ async fn a_password_that_is_deleted_under_load_ends_the_worker() -> TestResult {
     Ok(())
 }
 
-/// A session of TLS alone is never opened anew: who is in stays in until the connection ends, here with the broker.
+/// A session of TLS alone is never opened anew: who is in stays in until the connection ends, here with the broker. By
+/// TLS 1.2, which says within the handshake what it does not like; TLS 1.3 says it afterwards, and on a busy machine it is lost
+/// with the connection.
 #[tokio::test]
 async fn a_certificate_that_is_no_longer_trusted_ends_the_worker_with_its_connection() -> TestResult {
-    let (broker, postgres) = tokio::try_join!(Broker::start(None), Postgres::shared())?;
+    let own = [("listener.name.mutual.ssl.enabled.protocols", "TLSv1.2")];
+    let (broker, postgres) = tokio::try_join!(Broker::start_with(None, &own), Postgres::shared())?;
     let world = world(&broker, postgres).await?;
     let (certificate, key) = broker.of_clients.issue(&["worker"], ClientAuth);
     let (certificate, key) = (broker.write("tls.crt", &certificate), broker.write("tls.key", &key));
