@@ -66,7 +66,7 @@ impl Faults<'_> {
         Ok(format!("up to {most} sessions of workers waited for it at once, for {length:.1?} in all"))
     }
 
-    /// Every row takes its time at COMMIT, so that a large batch takes longer than a batch may.
+    /// Rows take their time at COMMIT, and a batch of more than fifteen takes longer than a batch may.
     pub(super) async fn slow_commit(&self, length: Duration) -> Result<String> {
         let _alone = self.postgres.lock().await;
         let (before, position) = (self.servers.number(SLOWED).await?, self.servers.number(APPLIED).await?);
