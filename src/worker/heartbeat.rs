@@ -23,6 +23,8 @@ use crate::failpoint::failpoint;
 
 /// Heartbeats: a third of the time for which one proves life.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Every so many beats it is looked anew what the tables have: they may have been migrated meanwhile.
+const AFRESH: u32 = 30;
 /// How long one may take before its connection is given up.
 const LIMIT: Duration = Duration::from_secs(2);
 /// How long the last one may take: nothing delays a stop.
@@ -77,7 +79,7 @@ pub(super) struct Heartbeat {
     beat: String,
     /// The same for tables of version 1, which lack two columns.
     beat_to_older: String,
-    /// They did, when this process began: its row stays without them.
+    /// They did, when it was last looked.
     is_older: AtomicBool,
     lost: String,
 }
@@ -126,8 +128,11 @@ impl Heartbeat {
         // A connection of its own, kept: a heart must not wait behind claims.
         let mut kept: Option<Lease> = None;
         let mut spare = Spare::new(Arc::clone(&self.db));
-        loop {
+        for beat in 1_u32.. {
             ticks.tick().await;
+            if beat.is_multiple_of(AFRESH) {
+                self.look_anew();
+            }
             failpoint!("before_heartbeat");
             let client = match kept.take().filter(|client| self.db.is_current(client)) {
                 Some(client) => client,
@@ -145,6 +150,10 @@ impl Heartbeat {
                 Err(error) => self.failed(&error),
             }
         }
+    }
+
+    pub(super) fn look_anew(&self) {
+        self.is_older.store(false, Ordering::Relaxed);
     }
 
     /// The last word: this process is gone. Who does not get to read it waits for the last beat's age.
@@ -291,7 +300,7 @@ fn beat(status: &str, is_new: bool) -> String {
         (
             ", processing_deadline_seconds, reported_at",
             format!(", $17::float8{reported_at}"),
-            ", reported_at = excluded.reported_at",
+            ", processing_deadline_seconds = excluded.processing_deadline_seconds, reported_at = excluded.reported_at",
         )
     } else {
         ("", String::new(), "")
