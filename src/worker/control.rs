@@ -577,8 +577,11 @@ impl Control {
             })
             .collect();
         let unready = self.why_not_ready(&partitions);
-        let detail = unready.clone().or_else(|| all_halted(&partitions));
-        let detail = detail.or_else(|| self.standing.of_the_whole());
+        let first = unready.clone().or_else(|| all_halted(&partitions));
+        let detail = match first {
+            Some(first) => Some([vec![first], self.standing.unassigned()].concat().join("; ")),
+            None => self.standing.of_the_whole(),
+        };
         self.board.publish(unready.is_none(), detail, partitions);
     }
 }

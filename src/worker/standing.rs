@@ -40,6 +40,13 @@ impl Standing {
         (!told.is_empty()).then(|| told.join("; "))
     }
 
+    /// Topics of which nobody in the group was given what there is: whatever else there is to say, one worker alone knows of it.
+    pub(super) fn unassigned(&self) -> Vec<String> {
+        let is_told =
+            |finding: &&Finding| finding.is_told && matches!(finding.subject, Subject::Unassigned(_));
+        self.whole.iter().filter(is_told).map(ToString::to_string).collect()
+    }
+
     /// How many partitions stand still so that something is to be done about it.
     pub(super) fn stuck_partitions(&self) -> usize {
         self.partitions.values().filter(|finding| finding.is_told && finding.is_stuck).count()
@@ -108,6 +115,15 @@ impl Control {
         let runs = |entry: &Entry| matches!(entry.machine.state(), State::Running { .. });
         let buffers = self.entries.values().filter(|entry| runs(entry));
         buffers.filter_map(|entry| entry.buffer.as_ref()).any(|buffer| buffer.seen().silent.is_none())
+    }
+
+    /// Whether a partition runs here of which nothing is to be said that holds it up.
+    fn runs_any_undisturbed(&self) -> bool {
+        let disturbs = |finding: &Finding| finding.is_told && finding.is_stuck;
+        self.entries.iter().any(|(key, entry)| {
+            matches!(entry.machine.state(), State::Running { .. })
+                && !self.standing.partitions.get(key).is_some_and(disturbs)
+        })
     }
 
     fn given_up(&self, finding: &Finding) -> Error {
@@ -415,7 +431,9 @@ impl Control {
         if self.poller.is_none() {
             return Some("a new Kafka client is being built".to_owned());
         }
-        let stuck = self.standing.whole.iter().chain(self.standing.partitions.values());
+        // One leader, or one row, is no reason to take a worker away from what flows.
+        let of_partitions = (!self.runs_any_undisturbed()).then(|| self.standing.partitions.values());
+        let stuck = self.standing.whole.iter().chain(of_partitions.into_iter().flatten());
         // What nobody was given is not this worker's to read: it holds up no rollout.
         let is_ours = |finding: &&Finding| !matches!(finding.subject, Subject::Unassigned(_));
         if let Some(stuck) = stuck.filter(is_ours).find(|finding| finding.is_told && finding.is_stuck) {

@@ -71,6 +71,8 @@ async fn w3_7_a_leader_that_does_not_answer_is_named_and_its_lag_is_not_known() 
     assert_eq!(halted_now(&worker), [] as [i32; 0]);
     let of_it = status.partitions.iter().find(|status| status.partition == silent).expect("it is there");
     assert_eq!(of_it.state, PartitionState::Running, "{status:#?}");
+    // Two of three flow: a rollout does not wait, and no pod is taken away.
+    assert!(status.ready && status.detail.is_none(), "{status:#?}");
     let seen = world.seen_as(silent, "as not known", |seen| seen.records.is_none()).await?;
     assert_eq!((seen.next_offset, seen.seconds), (10, None), "{seen:?}");
     world
