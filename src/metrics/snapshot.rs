@@ -8,6 +8,9 @@ use crate::config::Isolation;
 use crate::health::{Class, loss_seconds};
 use crate::worker::{PartitionState, PartitionStatus, Phase};
 
+/// Clocks differ by so much: what is dated so far ahead was written now. The view `lag` has the same.
+const AHEAD_MS: i64 = 5_000;
+
 /// All figures of a worker. Counters are totals since the worker began. What is not known is `None`, never 0.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
@@ -123,9 +126,10 @@ impl PartitionMetrics {
         let lag_seconds = match (status.next_record_timestamp_ms, lag_records) {
             // It may have been applied since it was looked at.
             (_, Some(0)) => Some(0.0),
-            // A producer's clock may be ahead of this one: then its age is not known.
+            // A producer's clock may be far ahead of this one: then its age is not known.
             (Some(ms), _) => {
-                let age_ms = u64::try_from(now_ms.saturating_sub(ms)).ok();
+                let age_ms = now_ms.saturating_sub(ms);
+                let age_ms = (age_ms >= -AHEAD_MS).then(|| u64::try_from(age_ms).unwrap_or(0));
                 age_ms.map(|age_ms| Duration::from_millis(age_ms).as_secs_f64())
             }
             (None, _) => None,
@@ -276,6 +280,9 @@ mod tests {
         assert_eq!((ahead.lag_records, ahead.lag_seconds), (Some(0), Some(0.0)));
         let future = of(&status(5, 8, 8, Some(99_000)));
         assert_eq!(future.lag_seconds, None, "not 0, for it waits");
+        for (timestamp, age) in [(14_999, Some(0.0)), (15_000, Some(0.0)), (15_001, None)] {
+            assert_eq!(of(&status(5, 8, 8, Some(timestamp))).lag_seconds, age, "{timestamp}");
+        }
         let not_here = of(&status(5, 8, 8, None));
         assert_eq!((not_here.lag_records, not_here.lag_seconds), (Some(3), None));
         let unknown = of(&PartitionStatus::new("t", 0, PartitionState::Claiming));
