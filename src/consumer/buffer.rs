@@ -520,9 +520,13 @@ impl PartitionBuffer {
     /// The timestamp of the first record that is not applied yet, where that record is here and has one.
     pub(crate) fn next_timestamp_ms(&self) -> Option<i64> {
         let state = self.lock();
-        let out = state.out_from.iter().min_by_key(|(from, _)| *from).and_then(|(_, timestamp)| *timestamp);
-        let waiting = || state.front().map(|(chunk, index)| chunk.timestamp_ms(index));
-        out.or_else(waiting).filter(|ms| REPRESENTABLE_MS.contains(ms))
+        let out = state.out_from.iter().min_by_key(|(from, _)| *from);
+        let next = match out {
+            // It may have none: what waits behind it is another record.
+            Some((_, timestamp)) => *timestamp,
+            None => state.front().map(|(chunk, index)| chunk.timestamp_ms(index)),
+        };
+        next.filter(|ms| REPRESENTABLE_MS.contains(ms))
     }
 
     /// Bytes held, in the buffer and in the batch that is out.

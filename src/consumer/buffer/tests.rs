@@ -30,6 +30,22 @@ fn budget() -> Arc<Budget> {
     Arc::new(Budget::new(1 << 20))
 }
 
+/// Of a batch that is out, the first record is the next to apply, also where it bears no time.
+#[test]
+fn the_age_of_what_waits_behind_a_batch_is_not_that_of_the_next_record() {
+    let budget = budget();
+    let buffer = buffer(0, &budget);
+    let dated = |offset, timestamp_ms| {
+        let record = RawRecord { offset, timestamp_ms, ..RawRecord::default() };
+        buffer.push(&record, std::iter::empty(), Instant::now());
+    };
+    dated(0, -1);
+    let part = buffer.take(usize::MAX, usize::MAX).unwrap();
+    dated(1, 7_000);
+    assert_eq!(buffer.next_timestamp_ms(), None);
+    drop(part);
+}
+
 #[test]
 fn a_record_below_the_coverage_is_dropped() {
     let budget = budget();
