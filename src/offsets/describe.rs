@@ -9,6 +9,7 @@ use super::waiting_letters::WaitingLetters;
 use super::{Activity, Offsets, Position, Selection, utc};
 use crate::batch::PartitionKey;
 use crate::consumer::catalog::Survey;
+use crate::db::REPORT_COUNTS;
 use crate::error::{Error, Result};
 use crate::health::Class;
 
@@ -111,7 +112,7 @@ impl Offsets {
         self.reconnect().await?;
         let sql = format!(
             "SELECT o.group_id, count(DISTINCT o.topic), count(*), count(*) FILTER (WHERE {owner_live}), \
-               count(*) FILTER (WHERE o.paused_reason IS NOT NULL OR s.state = 'halted'), \
+               count(*) FILTER (WHERE o.paused_reason IS NOT NULL OR s.state = 'halted' AND {REPORT_COUNTS}), \
                (SELECT count(*) FROM {workers} p WHERE p.group_id = o.group_id AND {worker_live}), {committed} \
              FROM {offsets} o LEFT JOIN {status} s USING (group_id, topic, partition) \
              GROUP BY o.group_id ORDER BY o.group_id",
@@ -218,9 +219,9 @@ impl Offsets {
                CASE WHEN s.epoch = o.epoch THEN extract(epoch FROM clock_timestamp() - s.next_record_timestamp)::float8 END, \
                o.owner::text, w.host, o.epoch, extract(epoch FROM clock_timestamp() - o.committed_at)::float8, \
                CASE WHEN o.halted AND o.paused_reason IS NOT NULL THEN 'halted' WHEN o.paused_reason IS NOT NULL THEN 'paused' \
-                 WHEN s.state = 'halted' THEN 'halted' WHEN o.owner IS NULL THEN 'released' WHEN NOT {live} THEN 'dead' \
+                 WHEN s.state = 'halted' AND {REPORT_COUNTS} THEN 'halted' WHEN o.owner IS NULL THEN 'released' WHEN NOT {live} THEN 'dead' \
                  WHEN s.epoch = o.epoch THEN s.state ELSE 'claimed' END, \
-               coalesce(o.paused_reason, CASE WHEN s.epoch = o.epoch OR s.state = 'halted' THEN s.detail END), \
+               coalesce(o.paused_reason, CASE WHEN {REPORT_COUNTS} THEN s.detail END), \
                {claimed_at}, {committed_at}, s.on_rejected \
              FROM {offsets} o LEFT JOIN {status} s USING (group_id, topic, partition) \
              LEFT JOIN {workers} w ON w.owner = o.owner \
