@@ -254,17 +254,17 @@ CREATE TABLE partition_survey (
 -- claim's, or the last words of one that has halted, until somebody claims.
 
 -- What is left to apply: as the partition's live owner says, or else as it was seen last, at `as_of`. NULL is "not known",
--- never 0: of a partition that nobody has looked at yet, and, until its new owner has looked, of one that has come further
--- than its former owner had looked.
+-- never 0: of a partition that nobody has looked at yet, and of one that has come to the end, or further, that was seen more
+-- than a minute ago (or by a former owner, until the new one has looked). A lag that is old is "at least".
 CREATE VIEW lag AS
 SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.last_stable_offset, k.log_end_offset,
     -- CASE, for greatest(NULL, 0) is 0.
     CASE WHEN k.last_stable_offset > k.next_offset THEN k.last_stable_offset - k.next_offset
          WHEN k.last_stable_offset <= k.next_offset THEN 0 END AS lag_records,
     CASE WHEN k.last_stable_offset <= k.next_offset THEN 0::double precision
-         -- Of what is dated in the future the age is not known.
-         WHEN k.next_record_timestamp <= k.now THEN extract(epoch FROM k.now - k.next_record_timestamp)::double precision
-         END AS lag_seconds,
+         -- Clocks differ by a little; of what is dated further in the future the age is not known.
+         WHEN k.next_record_timestamp <= k.now + interval '5 seconds'
+           THEN greatest(extract(epoch FROM k.now - k.next_record_timestamp)::double precision, 0) END AS lag_seconds,
     CASE WHEN k.log_end_offset > greatest(k.last_stable_offset, k.next_offset)
            THEN k.log_end_offset - greatest(k.last_stable_offset, k.next_offset)
          WHEN k.log_end_offset IS NOT NULL AND k.last_stable_offset IS NOT NULL THEN 0 END AS uncommitted_records,
@@ -284,14 +284,16 @@ SELECT k.group_id, k.topic, k.partition, k.next_offset, k.log_start_offset, k.la
 FROM (
     SELECT o.group_id, o.topic, o.partition, o.next_offset, b.now,
         CASE WHEN b.surveyed THEN v.log_start_offset ELSE s.log_start_offset END AS log_start_offset,
-        CASE WHEN b.surveyed THEN v.last_stable_offset WHEN NOT b.passed THEN s.last_stable_offset END AS last_stable_offset,
-        CASE WHEN b.surveyed THEN v.log_end_offset WHEN NOT b.passed THEN s.log_end_offset END AS log_end_offset,
+        CASE WHEN b.passed THEN NULL WHEN b.surveyed THEN v.last_stable_offset ELSE s.last_stable_offset END
+          AS last_stable_offset,
+        CASE WHEN b.passed THEN NULL WHEN b.surveyed THEN v.log_end_offset ELSE s.log_end_offset END AS log_end_offset,
         -- Of the next record, and of no other.
-        coalesce(CASE WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
+        coalesce(CASE WHEN NOT b.surveyed AND NOT b.passed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
           THEN s.next_record_timestamp END, CASE WHEN v.next_offset = o.next_offset THEN v.next_record_timestamp END)
           AS next_record_timestamp,
         CASE WHEN b.surveyed THEN v.uncommitted_since ELSE s.uncommitted_since END AS uncommitted_since,
-        CASE WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
+        CASE WHEN b.passed THEN NULL
+             WHEN b.surveyed AND v.next_offset = o.next_offset THEN v.loss_at
              WHEN NOT b.surveyed AND (s.epoch = o.epoch AND s.ends_as_of IS NULL OR s.stood_at = o.next_offset)
                THEN s.loss_at END AS loss_at,
         -- Nobody applies what nobody holds.
@@ -303,6 +305,7 @@ FROM (
     LEFT JOIN partition_status s USING (group_id, topic, partition)
     LEFT JOIN partition_survey v USING (group_id, topic, partition)
     LEFT JOIN worker_status w ON w.owner = s.owner AND w.stopped_at IS NULL
+    LEFT JOIN worker_status f ON f.owner = s.owner
     CROSS JOIN LATERAL (
         SELECT t.now,
             -- A report is written when it changes, and stands while its worker lives, holds the partition, and can report.
@@ -314,13 +317,23 @@ FROM (
         OFFSET 0) r
     CROSS JOIN LATERAL (
         SELECT r.now, r.reported_at,
-            -- What a former claim has left of the ends says nothing of what came after them.
-            s.ends_as_of IS NOT NULL AND s.last_stable_offset < o.next_offset AS passed,
             -- Whoever holds it knows best, once he knows; until then what was seen just before he came, and nothing older.
             v.surveyed_at IS NOT NULL AND (s.last_stable_offset IS NULL AND v.surveyed_at > r.now - interval '1 minute'
               OR (s.last_stable_offset IS NULL OR v.surveyed_at > r.reported_at)
                 AND (s.ends_as_of IS NULL AND w.owner = o.owner AND s.epoch = o.epoch AND w.heartbeat_at
                   BETWEEN r.now - interval '3 seconds' AND r.now + interval '3 seconds') IS NOT TRUE) AS surveyed
+        OFFSET 0) a
+    CROSS JOIN LATERAL (
+        SELECT a.now, a.reported_at, a.surveyed,
+            -- An end says nothing of what came after it was seen: not once the position has passed it (of a live owner, whose
+            -- reports come every second, it may for a moment), and not for long where the position has come to it. In a
+            -- hand-over it was seen as long as the former owner was there, until the new one came.
+            coalesce(CASE WHEN a.surveyed THEN v.last_stable_offset < o.next_offset AND v.next_offset <> o.next_offset
+                  OR v.last_stable_offset <= o.next_offset AND v.surveyed_at < a.now - interval '1 minute'
+                ELSE s.last_stable_offset < o.next_offset AND s.ends_as_of IS NOT NULL
+                  OR s.last_stable_offset <= o.next_offset AND a.now - interval '1 minute' > greatest(a.reported_at,
+                    CASE WHEN s.ends_as_of IS NULL AND (o.owner IS NULL OR s.epoch < o.epoch) THEN least(f.heartbeat_at,
+                      f.reported_at, CASE WHEN o.owner IS NOT NULL THEN o.claimed_at END, a.now) END) END, false) AS passed
         OFFSET 0) b
 ) k;
 
@@ -342,7 +355,7 @@ FROM (
                THEN ' ' || date_trunc('second', t.now - d.heartbeat_at)::text || ' ago' ELSE '' END || waits.text
              WHEN c.class = 'HALTED' THEN s.detail
              WHEN c.class = 'STOP' AND c.is_silent THEN 'its worker beats, and has reported nothing for '
-               || date_trunc('second', t.now - w.reported_at)::text
+               || date_trunc('second', t.now - greatest(w.reported_at, s.updated_at))::text
              ELSE nullif(concat_ws('; ', s.reason, s.detail), '') END AS reason
     FROM consumer_offset o
     JOIN lag l USING (group_id, topic, partition)
@@ -353,33 +366,32 @@ FROM (
                             ELSE now() END AS now OFFSET 0) t
     LEFT JOIN worker_status w ON w.owner = o.owner AND w.stopped_at IS NULL
         AND w.heartbeat_at BETWEEN t.now - interval '3 seconds' AND t.now + interval '3 seconds'
+    -- Where not all can be reported, the rows that can be are written again and again.
+    CROSS JOIN LATERAL (SELECT w.reported_at < t.now - interval '30 seconds'
+        AND coalesce(s.updated_at < t.now - interval '30 seconds', true) AS is_silent) r
     CROSS JOIN LATERAL (SELECT
         CASE WHEN o.paused_reason IS NOT NULL AND o.halted OR s.state = 'halted' THEN 'HALTED'
              WHEN o.paused_reason IS NOT NULL THEN 'PAUSED'
              WHEN o.owner IS NULL THEN 'UNOWNED'
              WHEN w.owner IS NULL THEN 'DEAD'
-             WHEN w.reported_at < t.now - interval '30 seconds' AND w.state <> 'stopping' THEN 'STOP'
+             WHEN r.is_silent AND w.state <> 'stopping' THEN 'STOP'
              WHEN s.state = 'fenced' THEN 'FENCED'
              ELSE coalesce(s.class, 'OK') END AS class,
-        w.reported_at < t.now - interval '30 seconds' AS is_silent) c
+        r.is_silent) c
     CROSS JOIN LATERAL (SELECT CASE WHEN l.lag_records > 0 THEN ', and it is ' || l.lag_records || ' behind'
         ELSE '' END AS text) waits
 ) k;
 
 -- How many workers a group can use. Never NULL, also when all workers are gone; what is held back counts for nothing.
--- A partition is busy also where nobody knows whether anything waits, or, with nobody alive, where that was last seen more
--- than a minute ago: somebody must come and look.
+-- A partition is busy also where nobody knows whether anything waits: somebody must come and look.
 CREATE VIEW scaling AS
 SELECT l.group_id, count(*) AS partitions,
-    count(*) FILTER (WHERE NOT held.held AND (l.lag_records > 0 OR l.lag_records IS NULL
-      OR live.workers IS NULL AND l.as_of < t.now - interval '1 minute')) AS busy_partitions,
+    count(*) FILTER (WHERE NOT held.held AND (l.lag_records > 0 OR l.lag_records IS NULL)) AS busy_partitions,
     coalesce(sum(l.lag_records) FILTER (WHERE NOT held.held), 0)::bigint AS lag_records,
     coalesce(live.workers, 0) AS live_workers
 FROM lag l
 JOIN (SELECT h.group_id, h.topic, h.partition, h.class IN ('HALTED', 'PAUSED') AS held FROM health h) held
   USING (group_id, topic, partition)
-CROSS JOIN (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%' THEN statement_timestamp()
-                        ELSE now() END AS now OFFSET 0) t
 LEFT JOIN (SELECT w.group_id, count(*) AS workers
            FROM worker_status w, (SELECT CASE WHEN current_setting('transaction_isolation') LIKE 'read%'
              THEN statement_timestamp() ELSE now() END AS now) t

@@ -1,7 +1,7 @@
 //! The reports: what `partition_status` says of each partition, written when it changes. In a task, on a connection and
 //! under a limit of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,10 @@ const KEPT: &str = "r.last_stable IS NULL AND p.last_stable_offset IS NOT NULL \
 const KEPT_AS_OF: &str = "coalesce(p.ends_as_of, greatest(p.updated_at, CASE WHEN v.surveyed_at > p.updated_at \
     OR f.heartbeat_at > clock_timestamp() THEN NULL ELSE least(f.heartbeat_at, f.reported_at) END))";
 
+/// While somebody has rows of the reports locked: how often the others are written though they say nothing new, for else they
+/// would grow old.
+const TOUCH: Duration = Duration::from_secs(10);
+
 /// The tables are of version 1, or the rights are.
 const OLDER: [SqlState; 3] =
     [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE, SqlState::INSUFFICIENT_PRIVILEGE];
@@ -75,6 +79,11 @@ pub(super) struct Reporter {
     report_to_older: String,
     /// They do.
     is_older: bool,
+    /// The rows of ours that somebody has locked.
+    locked: String,
+    touch: String,
+    /// While there are such: when all rows of ours were last written, the locked ones left out.
+    around: Option<Instant>,
     failing: Failing,
 }
 
@@ -217,6 +226,21 @@ impl Reporter {
                    excluded.next_record_timestamp{excluded})"
             )
         };
+        let given = "unnest($2::text[], $3::int4[]) AS r(topic, partition)";
+        // As an UPDATE locks it. What is not there is not locked.
+        let locked = format!(
+            "WITH free AS (SELECT p.topic, p.partition FROM {partitions} p JOIN {given} USING (topic, partition) \
+               WHERE p.group_id = $1 FOR NO KEY UPDATE OF p SKIP LOCKED) \
+             SELECT p.topic, p.partition FROM {partitions} p JOIN {given} USING (topic, partition) \
+             WHERE p.group_id = $1 \
+               AND NOT EXISTS (SELECT FROM free f WHERE f.topic = p.topic AND f.partition = p.partition)"
+        );
+        // What stands there under the present claim is true still.
+        let touch = format!(
+            "UPDATE {partitions} s SET updated_at = clock_timestamp() FROM {given}, {offsets} o \
+             WHERE s.group_id = $1 AND s.topic = r.topic AND s.partition = r.partition AND s.owner = $4 \
+               AND o.group_id = $1 AND o.topic = r.topic AND o.partition = r.partition AND o.owner = $4 AND o.epoch = s.epoch"
+        );
         let report = statement(NEW);
         let report_to_older = statement(&[]);
         Self {
@@ -229,6 +253,9 @@ impl Reporter {
             report,
             report_to_older,
             is_older: false,
+            locked,
+            touch,
+            around: None,
             failing: Failing::default(),
         }
     }
@@ -284,7 +311,7 @@ impl Reporter {
         let is_news =
             |key: &PartitionKey, line: &Line| line.epoch.is_none() || self.reported.get(key) != Some(line);
         let mut news: Vec<_> = now.into_iter().filter(|(key, line)| is_news(key, line)).collect();
-        if news.is_empty() {
+        if news.is_empty() && self.around.is_none() {
             self.board.reported(published);
             return Ok(kept);
         }
@@ -293,13 +320,88 @@ impl Reporter {
             Some(client) => client,
             None => self.db.status().await?,
         };
-        let mut written = self.write(&client, &news).await;
+        if self.around.is_some() {
+            self.write_around(&client, news).await?;
+        } else if let Err(error) = self.write_all(&client, &news).await {
+            if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+                return Err(error.into());
+            }
+            // Of all of them none is written now.
+            self.write_around(&client, news).await?;
+        } else {
+            self.reported.extend(news);
+        }
+        self.board.reported(published);
+        Ok(Some(client))
+    }
+
+    /// Writes what nobody has locked. An error if something is left, for then that is not reported.
+    async fn write_around(&mut self, client: &Lease, news: Vec<(PartitionKey, Line)>) -> Result<(), DbError> {
+        let now = Instant::now();
+        let is_due = self.around.is_none_or(|last| now.duration_since(last) >= TOUCH);
+        let known = self.reported.keys().filter(|_| is_due);
+        let keys: BTreeSet<PartitionKey> = known.chain(news.iter().map(|(key, _)| key)).cloned().collect();
+        let locked = self.locked(client, &keys).await?;
+        let free: Vec<_> = news.into_iter().filter(|(key, _)| !locked.contains(key)).collect();
+        if !free.is_empty() {
+            self.write_all(client, &free).await?;
+            self.reported.extend(free);
+        }
+        let Some(first) = locked.first() else {
+            self.around = None;
+            return Ok(());
+        };
+        if is_due {
+            self.touch(client, keys.difference(&locked)).await?;
+            self.around = Some(now);
+        }
+        Err(DbError::Other(format!(
+            "somebody has locked {} of its rows in `partition_status` (the first is that of {first})",
+            locked.len()
+        )))
+    }
+
+    async fn locked(
+        &self,
+        client: &Lease,
+        keys: &BTreeSet<PartitionKey>,
+    ) -> Result<BTreeSet<PartitionKey>, DbError> {
+        let topics: Vec<&str> = keys.iter().map(|key| &*key.topic).collect();
+        let partitions: Vec<i32> = keys.iter().map(|key| key.partition).collect();
+        let statement = client.prepare_cached(&self.locked).await?;
+        let rows = client.query(&statement, &[&&*self.db.identity.group, &topics, &partitions]).await?;
+        let key = |row: &tokio_postgres::Row| PartitionKey {
+            topic: row.get::<_, &str>(0).into(),
+            partition: row.get(1),
+        };
+        Ok(rows.iter().map(key).collect())
+    }
+
+    async fn touch<'a>(
+        &self,
+        client: &Lease,
+        keys: impl Iterator<Item = &'a PartitionKey>,
+    ) -> Result<(), DbError> {
+        let (topics, partitions): (Vec<&str>, Vec<i32>) =
+            keys.map(|key| (&*key.topic, key.partition)).unzip();
+        let identity = &self.db.identity;
+        let statement = client.prepare_cached(&self.touch).await?;
+        client.execute(&statement, &[&&*identity.group, &topics, &partitions, &identity.owner]).await?;
+        Ok(())
+    }
+
+    async fn write_all(
+        &mut self,
+        client: &Lease,
+        news: &[(PartitionKey, Line)],
+    ) -> Result<(), tokio_postgres::Error> {
+        let mut written = self.write(client, news).await;
         if let Err(error) = &written
             && !self.is_older
             && error.code().is_some_and(|code| OLDER.contains(code))
         {
             self.is_older = true;
-            written = self.write(&client, &news).await;
+            written = self.write(client, news).await;
         }
         match written {
             // In a database of another encoding, what it cannot hold must not keep it from holding the rest.
@@ -309,13 +411,10 @@ impl Reporter {
                         (line.detail.as_deref().map(ascii), line.reason.as_deref().map(ascii));
                     (key.clone(), Line { detail, reason, ..line.clone() })
                 });
-                self.write(&client, &plain.collect::<Vec<_>>()).await?;
+                self.write(client, &plain.collect::<Vec<_>>()).await
             }
-            written => written?,
+            written => written,
         }
-        self.reported.extend(news);
-        self.board.reported(published);
-        Ok(Some(client))
     }
 
     async fn write(
@@ -601,7 +700,12 @@ mod tests {
         assert!(age >= 1.5, "as old as the last report, not as the heartbeat: {age}");
         // Half a minute later.
         database
-            .execute("UPDATE highwater.worker_status SET reported_at = reported_at - interval '30 s'")
+            .execute(
+                "UPDATE highwater.worker_status SET reported_at = reported_at - interval '30 s'; \
+                 ALTER TABLE highwater.partition_status DISABLE TRIGGER refuse; \
+                 UPDATE highwater.partition_status SET updated_at = updated_at - interval '30 s'; \
+                 ALTER TABLE highwater.partition_status ENABLE TRIGGER refuse",
+            )
             .await
             .unwrap();
         let (.., class, reason) = seen().await;
@@ -624,6 +728,198 @@ mod tests {
         reporter.turn(None).await.unwrap();
         beat().await;
         assert!(seen().await.0 >= 1.5);
+    }
+
+    /// That there was nothing to apply is as old as the look at the log's end; that there was something is "at least".
+    #[tokio::test]
+    async fn an_old_0_is_not_known() {
+        const KNOWN: &str = "SELECT lag_records, num_nulls(lag_records, lag_seconds, drain_seconds, loss_seconds) \
+                               FROM highwater.lag";
+        let (database, reporter) = reporter().await;
+        let run = async |sql: &str| database.query(sql, &[]).await.unwrap();
+        let lag = async || {
+            let row = run(KNOWN).await.remove(0);
+            (row.get::<_, Option<i64>>(0), row.get::<_, i32>(1))
+        };
+        let unknown = (None, 4);
+        let me = reporter.db.identity.owner;
+        let claim = "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset, epoch, owner, claimed_at) \
+                     VALUES ('g', 't', 0, 7, 5, $1, now() - interval '1 h')";
+        database.query(claim, &[&me]).await.unwrap();
+        run("INSERT INTO highwater.worker_status SELECT owner, 'g', NULL, 'p', 'v', 'h', 1, now(), now(), NULL, 'running', true, \
+               NULL, 0, 0, 0, 0, 0, 0 FROM highwater.consumer_offset")
+            .await;
+        run("UPDATE highwater.worker_status SET reported_at = now()").await;
+        run("INSERT INTO highwater.partition_status (group_id, topic, partition, epoch, owner, state, updated_at, \
+               last_stable_offset, log_end_offset, applied_per_second, loss_at) \
+             SELECT 'g', 't', 0, 5, owner, 'running', now() - interval '1 h', 7, 7, 0, 'infinity' FROM highwater.consumer_offset")
+            .await;
+        assert_eq!(
+            lag().await,
+            (Some(0), 0),
+            "its worker lives and reports, and nothing has changed for an hour"
+        );
+        run("UPDATE highwater.worker_status SET reported_at = now() - interval '61 s'").await;
+        assert_eq!(lag().await, unknown, "it cannot report");
+        run("UPDATE highwater.partition_status SET last_stable_offset = 9, log_end_offset = 9").await;
+        assert_eq!(lag().await.0, Some(2), "at least");
+        run("UPDATE highwater.partition_status SET last_stable_offset = 7, log_end_offset = 7").await;
+
+        run("UPDATE highwater.worker_status SET heartbeat_at = now() - interval '50 s', reported_at = now() - interval '50 s'")
+            .await;
+        assert_eq!(lag().await, (Some(0), 0), "dead since a moment ago");
+        run("UPDATE highwater.worker_status SET heartbeat_at = now() - interval '61 s'").await;
+        run("UPDATE highwater.worker_status SET reported_at = heartbeat_at").await;
+        assert_eq!(lag().await, unknown, "dead");
+
+        // A hand-over.
+        run("UPDATE highwater.worker_status SET heartbeat_at = now(), reported_at = now(), stopped_at = now()").await;
+        run("UPDATE highwater.consumer_offset SET owner = NULL").await;
+        assert_eq!(lag().await, (Some(0), 0), "released just now");
+        run("UPDATE highwater.consumer_offset SET epoch = 6, owner = gen_random_uuid(), claimed_at = now()")
+            .await;
+        assert_eq!(lag().await, (Some(0), 0), "claimed just now");
+        run("UPDATE highwater.consumer_offset SET claimed_at = now() - interval '61 s'").await;
+        assert_eq!(lag().await, unknown, "claimed, and nothing was ever reported of it");
+        run("UPDATE highwater.partition_status SET epoch = 6, ends_as_of = now() - interval '61 s'").await;
+        assert_eq!(lag().await, unknown, "what the former claim has left");
+
+        // Somebody looks.
+        run("UPDATE highwater.consumer_offset SET owner = NULL").await;
+        run("INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, last_stable_offset, \
+               log_end_offset, loss_at, class, surveyed_at, surveyed_by) \
+             VALUES ('g', 't', 0, 7, 7, 7, 'infinity', 'UNOWNED', now() - interval '5 s', gen_random_uuid())")
+            .await;
+        assert_eq!(lag().await, (Some(0), 0), "seen just now");
+        run("UPDATE highwater.consumer_offset SET next_offset = 8").await;
+        assert_eq!(lag().await, unknown, "it has passed what was seen");
+        run("UPDATE highwater.partition_survey SET next_offset = 8").await;
+        assert_eq!(lag().await, (Some(0), 0), "it stood behind the end when it was looked at");
+        run("UPDATE highwater.partition_survey SET surveyed_at = now() - interval '61 s'").await;
+        assert_eq!(lag().await, unknown, "nobody looks any more");
+        run("UPDATE highwater.partition_survey SET last_stable_offset = 9, log_end_offset = 9").await;
+        assert_eq!(lag().await.0, Some(1), "at least");
+    }
+
+    #[tokio::test]
+    async fn clocks_differ_by_a_little() {
+        let (database, _reporter) = reporter().await;
+        database
+            .execute(
+                "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset) VALUES ('g', 't', 0, 7); \
+                 INSERT INTO highwater.partition_survey (group_id, topic, partition, next_offset, last_stable_offset, \
+                   log_end_offset, class, surveyed_at, surveyed_by) \
+                 VALUES ('g', 't', 0, 7, 9, 9, 'UNOWNED', now(), gen_random_uuid())",
+            )
+            .await
+            .unwrap();
+        for (ahead, age) in [(4, Some(0.0)), (9, None)] {
+            let dated = format!(
+                "UPDATE highwater.partition_survey SET next_record_timestamp = clock_timestamp() + interval '{ahead} s'"
+            );
+            database.execute(&dated).await.unwrap();
+            let said = database.query("SELECT lag_seconds FROM highwater.lag", &[]).await.unwrap();
+            assert_eq!(said[0].get::<_, Option<f64>>(0), age, "{ahead} s ahead");
+        }
+    }
+
+    /// Somebody has the row of one partition, and goes for lunch: of the others everything is told.
+    #[tokio::test]
+    async fn it_is_written_around_what_somebody_has_locked() {
+        const CLASSES: &str = "SELECT partition, class, lag_records FROM highwater.health \
+                                 JOIN highwater.lag USING (group_id, topic, partition) ORDER BY 1";
+        let (database, mut reporter) = reporter().await;
+        let me = reporter.db.identity.owner;
+        let claims = "INSERT INTO highwater.consumer_offset (group_id, topic, partition, next_offset, epoch, owner) \
+                      SELECT 'g', 't', p, 3, 7, $1 FROM generate_series(0, 2) p";
+        database.query(claims, &[&me]).await.unwrap();
+        let at = |partition, end| PartitionStatus {
+            partition,
+            last_stable_offset: Some(end),
+            log_end_offset: Some(end),
+            ..status(PartitionState::Running, Some(7))
+        };
+        let publish = |board: &StatusBoard, ends: [i64; 3]| {
+            let partitions = (0..).zip(ends).map(|(partition, end)| at(partition, end));
+            board.publish(true, None, partitions.collect());
+        };
+        publish(&reporter.board, [3, 3, 3]);
+        reporter.turn(None).await.unwrap();
+        let silent = "INSERT INTO highwater.worker_status SELECT $1::uuid, 'g', NULL, 'p', 'v', 'h', 1, now(), now(), NULL, \
+                        'running', true, NULL, 3, 0, 0, 0, 0, 0";
+        database.query(silent, &[&me]).await.unwrap();
+        let long_ago = "UPDATE highwater.worker_status SET heartbeat_at = clock_timestamp(), \
+                          reported_at = clock_timestamp() - interval '70 s'; \
+                        UPDATE highwater.partition_status SET updated_at = clock_timestamp() - interval '70 s'";
+        let classes = async || {
+            database
+                .execute("UPDATE highwater.worker_status SET heartbeat_at = clock_timestamp()")
+                .await
+                .unwrap();
+            let rows = database.query(CLASSES, &[]).await.unwrap();
+            let said = |row: &tokio_postgres::Row| (row.get::<_, String>(1), row.get::<_, Option<i64>>(2));
+            rows.iter().map(said).collect::<Vec<_>>()
+        };
+        database.execute(long_ago).await.unwrap();
+        let lunch = database.client().await.unwrap();
+        lunch
+            .batch_execute("BEGIN; UPDATE highwater.partition_status SET detail = detail WHERE partition = 1")
+            .await
+            .unwrap();
+        // Of the first there is news, of the second as well, of the third is none.
+        publish(&reporter.board, [5, 6, 3]);
+        let left = reporter.turn(None).await.unwrap_err().to_string();
+        assert!(left.contains("locked 1 of its rows") && left.contains("t[1]"), "{left}");
+        let stop = || ("STOP".to_owned(), None);
+        let ok = |lag| ("OK".to_owned(), Some(lag));
+        assert_eq!(classes().await, [ok(2), stop(), ok(0)]);
+        // Without waiting for it now.
+        publish(&reporter.board, [8, 6, 3]);
+        let began = Instant::now();
+        assert!(reporter.turn(None).await.is_err());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(classes().await, [ok(5), stop(), ok(0)]);
+        lunch.batch_execute("ROLLBACK").await.unwrap();
+        reporter.turn(None).await.unwrap();
+        assert_eq!(classes().await, [ok(5), ok(3), ok(0)]);
+        assert!(reporter.around.is_none());
+    }
+
+    /// A worker that began before `highwater migrate`, once that is done.
+    #[tokio::test]
+    async fn beats_say_all_that_the_tables_have_once_they_are_migrated() {
+        let (database, reporter) = reporter().await;
+        let config = PartialConfig::default()
+            .brokers(vec!["127.0.0.1:1".to_owned()])
+            .postgres_url(database.url())
+            .group("g")
+            .topics(vec!["t".to_owned()])
+            .finish()
+            .unwrap();
+        let (taken, _) = tokio::sync::mpsc::unbounded_channel();
+        let heart = Heartbeat::new(
+            Arc::clone(&reporter.db),
+            Arc::clone(&reporter.board),
+            Arc::default(),
+            taken,
+            &config,
+        );
+        let beat = async || {
+            heart.write(&reporter.db.status().await.unwrap()).await.unwrap();
+            let said =
+                "SELECT num_nulls(reported_at, processing_deadline_seconds) FROM highwater.worker_status";
+            database.query(said, &[]).await.unwrap()[0].get::<_, i32>(0)
+        };
+        let rename = async |from: &str, to: &str| {
+            let sql = format!("ALTER TABLE highwater.worker_status RENAME {from} TO {to}");
+            database.execute(&sql).await.unwrap();
+        };
+        rename("reported_at", "later").await;
+        heart.write(&reporter.db.status().await.unwrap()).await.unwrap();
+        rename("later", "reported_at").await;
+        assert_eq!(beat().await, 2);
+        heart.look_anew();
+        assert_eq!(beat().await, 0);
     }
 
     #[test]
