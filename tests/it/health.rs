@@ -122,7 +122,7 @@ async fn the_view_knows_the_classes_and_their_severities() -> TestResult {
     // It beats, and has reported nothing for half a minute.
     let silent = "UPDATE highwater.worker_status SET heartbeat_at = clock_timestamp(), \
                     reported_at = clock_timestamp() - interval '31 s'; \
-                  UPDATE highwater.partition_status SET class = 'OK'";
+                  UPDATE highwater.partition_status SET class = 'OK', updated_at = clock_timestamp() - interval '31 s'";
     database.execute(silent).await?;
     assert_eq!(seen().await?, ("STOP".to_owned(), i32::from(Class::Stop.severity())));
     // Nothing was said of lag: unknown, and not 0.
