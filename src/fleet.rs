@@ -119,6 +119,7 @@ pub struct Fleet {
     deadline: Duration,
     session: Option<Session>,
     waiting: waiting::Waiting,
+    behind: work::Behind,
 }
 
 /// A connection, and what its role may read.
@@ -137,6 +138,7 @@ impl Fleet {
             deadline: Duration::from_secs(30),
             session: None,
             waiting: waiting::Waiting::default(),
+            behind: work::Behind::default(),
         }
     }
 
@@ -196,9 +198,12 @@ impl Fleet {
     async fn read_now(&mut self) -> Result<Reading> {
         let (schema, deadline) = (self.config.database.schema.clone(), self.deadline);
         let mut waiting = std::mem::take(&mut self.waiting);
+        let mut behind = std::mem::take(&mut self.behind);
         let session = self.session().await?;
-        let read = read::read(&mut session.client, &session.rights, &schema, deadline, &mut waiting).await;
-        self.waiting = waiting;
+        let read =
+            read::read(&mut session.client, &session.rights, &schema, deadline, &mut waiting, &mut behind)
+                .await;
+        (self.waiting, self.behind) = (waiting, behind);
         read
     }
 

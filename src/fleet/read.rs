@@ -28,13 +28,14 @@ pub(super) async fn read(
     schema: &SchemaName,
     deadline: Duration,
     waiting: &mut Waiting,
+    behind: &mut work::Behind,
 ) -> Result<Reading> {
     let started = Instant::now();
     let failed = |source| Error::postgres("read the groups of this database", source);
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
     let snapshot = snapshot.await.map_err(failed)?;
-    let mut reading = read_in(&snapshot, rights, schema, deadline, waiting).await.map_err(failed)?;
+    let mut reading = read_in(&snapshot, rights, schema, deadline, waiting, behind).await.map_err(failed)?;
     snapshot.commit().await.map_err(failed)?;
     reading.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(reading)
@@ -46,6 +47,7 @@ async fn read_in(
     schema: &SchemaName,
     deadline: Duration,
     waiting: &mut Waiting,
+    behind: &mut work::Behind,
 ) -> Result<Reading, tokio_postgres::Error> {
     // All is said of the moment at which the snapshot was taken, and judged by it, however long it takes to read.
     let now = format!("SELECT {}, current_database()::text", ms("now()"));
@@ -67,6 +69,7 @@ async fn read_in(
     if rights.letters {
         waiting.count(snapshot, schema).await?;
     }
+    behind.heed(&mut groups, now_ms);
     let groups = groups.into_values().map(|mut group| {
         group.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         work::add_partitions(&mut group.workers, &group.partitions);

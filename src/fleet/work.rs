@@ -1,8 +1,8 @@
 //! For how long somebody has had something to apply, and has committed nothing. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::group::{Partition, Worker};
+use super::group::{Group, Partition, Worker};
 
 /// Held by a person or by an error: that nothing is committed is as it should be.
 fn is_held(class: &str) -> bool {
@@ -18,9 +18,37 @@ pub(super) fn since_commit(partition: &Partition, now_ms: i64) -> Option<f64> {
     let from = partition.committed_at_ms.max(partition.claimed_at_ms)?;
     #[allow(clippy::cast_precision_loss)] // milliseconds of some years
     let since = (now_ms - from).max(0) as f64 / 1_000.0;
-    // Of a record that is dated in the future (or bears no time) the age says nothing.
-    let age = partition.lag_seconds.filter(|age| *age > 0.0);
-    Some(age.map_or(since, |age| age.min(since)))
+    Some(partition.lag_seconds.map_or(since, |age| age.min(since)))
+}
+
+/// Of which partitions it was seen, and first when, that they have something to apply: by group, topic and number, in
+/// milliseconds since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Behind(HashMap<(String, String, i32), i64>);
+
+impl Behind {
+    /// Of a record without an age (it is not here, bears no time, or is dated far ahead) nobody knows when it came: it waits
+    /// since it was first seen that something does, for the last commit may be of yesterday.
+    pub(super) fn heed(&mut self, groups: &mut BTreeMap<String, Group>, now_ms: i64) {
+        let before = std::mem::take(&mut self.0);
+        for (name, group) in groups {
+            for partition in &mut group.partitions {
+                if partition.lag_records.is_some_and(|lag| lag <= 0) {
+                    continue;
+                }
+                let key = (name.clone(), partition.topic.clone(), partition.partition);
+                let now = partition.lag_records.map(|_| now_ms);
+                let Some(first_ms) = before.get(&key).copied().or(now) else { continue };
+                self.0.insert(key, first_ms);
+                if partition.lag_seconds.is_none() {
+                    #[allow(clippy::cast_precision_loss)] // milliseconds of some years
+                    let seen = (now_ms - first_ms).max(0) as f64 / 1_000.0;
+                    partition.since_commit_seconds =
+                        partition.since_commit_seconds.map(|since| since.min(seen));
+                }
+            }
+        }
+    }
 }
 
 /// What the partitions of each worker say of it.
@@ -73,13 +101,34 @@ mod tests {
             (partition(5, 90.0, 80_000, 0), Some(20.0)), // it has work, and has not committed for 20 s
             (partition(5, 0.5, 0, 0), Some(0.5)),        // it was idle until half a second ago
             (partition(5, 90.0, 0, 97_000), Some(3.0)),  // just claimed
-            (partition(5, 0.0, 80_000, 0), Some(20.0)),  // its next record is dated in the future
+            (partition(5, 0.0, 80_000, 0), Some(0.0)), // its next record was written now, or is dated a little ahead
             (Partition { lag_seconds: None, ..partition(5, 0.0, 80_000, 0) }, Some(20.0)),
             (Partition { class: "PAUSED".to_owned(), ..partition(5, 90.0, 0, 0) }, None),
             (Partition { lag_records: None, ..partition(0, 0.0, 0, 0) }, None),
         ] {
             assert_eq!(since_commit(&partition, now), expected, "{partition:?}");
         }
+    }
+
+    /// An idle partition whose next record bears no time: its last commit was of yesterday.
+    #[test]
+    fn what_has_no_age_waits_since_it_was_first_seen() {
+        let mut behind = Behind::default();
+        let mut at = |now_ms, lag| {
+            let mut partition =
+                Partition { lag_records: lag, lag_seconds: None, ..partition(0, 0.0, 9_000, 0) };
+            partition.since_commit_seconds = since_commit(&partition, now_ms);
+            let group = Group { group: "g".to_owned(), partitions: vec![partition], ..Group::default() };
+            let mut groups = BTreeMap::from([("g".to_owned(), group)]);
+            behind.heed(&mut groups, now_ms);
+            groups["g"].partitions[0].since_commit_seconds
+        };
+        assert_eq!(at(90_000, Some(0)), None);
+        assert_eq!(at(100_000, Some(1)), Some(0.0));
+        assert_eq!(at(105_000, None), None, "unknown, and not 0");
+        assert_eq!(at(110_000, Some(1)), Some(10.0));
+        assert_eq!(at(120_000, Some(0)), None);
+        assert_eq!(at(130_000, Some(1)), Some(0.0));
     }
 
     /// A partition that has halted has its own words, and its own alert.
