@@ -50,7 +50,6 @@ fn was_caught_up(offset: i64, ends: &[i64]) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rewind {
     /// Of the first that was lower than the one before.
-    #[cfg_attr(not(test), expect(dead_code, reason = "Burrow's own tests look at it"))]
     index: usize,
     /// Later, or just then, it has come to where it was.
     recovered: bool,
