@@ -197,14 +197,12 @@ impl Fleet {
 
     async fn read_now(&mut self) -> Result<Reading> {
         let (schema, deadline) = (self.config.database.schema.clone(), self.deadline);
-        let mut waiting = std::mem::take(&mut self.waiting);
-        let mut behind = std::mem::take(&mut self.behind);
-        let session = self.session().await?;
-        let read =
-            read::read(&mut session.client, &session.rights, &schema, deadline, &mut waiting, &mut behind)
-                .await;
-        (self.waiting, self.behind) = (waiting, behind);
-        read
+        self.session().await?;
+        // Where they are: should this be dropped half-way, what was known before is there still.
+        let Self { session: Some(session), waiting, behind, .. } = self else {
+            return Err(Error::new(ErrorKind::Internal, "a connection is missing"));
+        };
+        read::read(&mut session.client, &session.rights, &schema, deadline, waiting, behind).await
     }
 
     async fn page_now(&mut self, key: (&str, &str, i32)) -> Result<Option<PartitionPage>> {

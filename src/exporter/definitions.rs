@@ -88,6 +88,11 @@ pub(super) static DRAIN: Definition = gauge(
 );
 pub(super) static LOSS: Definition =
     gauge("highwater_loss_seconds", TOPIC, "How long until Kafka deletes a record that was not applied.");
+pub(super) static LOSS_AHEAD: Definition = gauge(
+    "highwater_loss_ahead_seconds",
+    TOPIC,
+    "The same of partitions that lag for longer than that, or for nobody knows how long, and will not have drained by then; absent: none.",
+);
 pub(super) static LETTERS: Definition = gauge(
     "highwater_dead_letters",
     &["group", "topic", "state"],
@@ -157,6 +162,8 @@ pub(super) static WAITING: Definition = gauge(
     WORKER,
     "Partitions of it of which it says what they wait for, a transaction upstream or a batch's next try included; not those that are paused or halted.",
 );
+pub(super) static STALLED: Definition =
+    gauge("highwater_stalled_partitions", WORKER, "Partitions of it whose class is STALL.");
 
 pub(super) static RECORDS: Definition =
     counter("highwater_group_records_applied_total", GROUP, "Records applied, since this exporter began.");
@@ -193,6 +200,7 @@ pub(super) static ALL: &[&Definition] = &[
     &GROWING,
     &DRAIN,
     &LOSS,
+    &LOSS_AHEAD,
     &LETTERS,
     &LETTER_KINDS,
     &LETTERS_OLDEST,
@@ -210,6 +218,7 @@ pub(super) static ALL: &[&Definition] = &[
     &SINCE_COMMIT,
     &DEADLINE,
     &WAITING,
+    &STALLED,
     &RECORDS,
     &COMMITS,
     &FENCINGS,

@@ -94,6 +94,7 @@ fn of_topics(reading: &Reading) -> Vec<Family> {
     let mut growing = Family::of(&names::GROWING);
     let mut drain = Family::of(&names::DRAIN);
     let mut loss = Family::of(&names::LOSS);
+    let mut ahead = Family::of(&names::LOSS_AHEAD);
     let mut letters = Family::of(&names::LETTERS);
     let mut oldest = Family::of(&names::LETTERS_OLDEST);
     let mut halts = Family::of(&names::LETTER_HALTS);
@@ -124,6 +125,7 @@ fn of_topics(reading: &Reading) -> Vec<Family> {
                 (&mut open, most(|p| p.uncommitted_seconds)),
                 (&mut drain, most(|p| p.drain_seconds)),
                 (&mut loss, least(|p| p.loss_seconds)),
+                (&mut ahead, least(loss_ahead)),
             ] {
                 if let Some(value) = value {
                     family.push(labels.clone(), Value::Number(value));
@@ -146,7 +148,15 @@ fn of_topics(reading: &Reading) -> Vec<Family> {
             oldest.push(labels, seconds((reading.at_ms - since_ms).max(0)));
         }
     }
-    vec![hidden, open, growing, drain, loss, letters, oldest, halts]
+    vec![hidden, open, growing, drain, loss, ahead, letters, oldest, halts]
+}
+
+/// How long until its next record is lost, unless that is soon only because the topic's records are not kept for long.
+fn loss_ahead(partition: &Partition) -> Option<f64> {
+    let loss = partition.loss_seconds?;
+    let is_young = partition.lag_seconds.is_some_and(|age| age <= loss);
+    let drains = partition.drain_seconds.is_some_and(|drain| drain < loss);
+    (!is_young && !drains).then_some(loss)
 }
 
 /// It has halted for a limit of dead letters, as its worker has said.
@@ -208,6 +218,7 @@ fn of_workers(reading: &Reading) -> Vec<Family> {
     let mut since = Family::of(&names::SINCE_COMMIT);
     let mut deadline = Family::of(&names::DEADLINE);
     let mut waiting = Family::of(&names::WAITING);
+    let mut stalled = Family::of(&names::STALLED);
     let mut died = Family::of(&names::WORKERS_DIED);
     for group in &reading.groups {
         // A reading has those of the last half hour.
@@ -226,10 +237,12 @@ fn of_workers(reading: &Reading) -> Vec<Family> {
             let labels = group_label(group).and("worker", label);
             since.push(labels.clone(), Value::Number(worker.since_commit_seconds));
             deadline.push(labels.clone(), Value::Number(worker.deadline_seconds));
-            waiting.push(labels, Value::Count(worker.stuck as u64));
+            waiting.push(labels.clone(), Value::Count(worker.stuck as u64));
+            let stalls = |p: &&Partition| p.class == "STALL" && worker.holds(p);
+            stalled.push(labels, Value::Count(group.partitions.iter().filter(stalls).count() as u64));
         }
     }
-    vec![died, since, deadline, waiting]
+    vec![died, since, deadline, waiting, stalled]
 }
 
 /// Its instance id, which stays the same over restarts, or its own id.
@@ -297,6 +310,59 @@ mod tests {
         assert!(told.contains(&format!("{name} 2\n")), "{told}");
         let gone = page(vec![worker(false, Some(said.to_owned())), worker(true, None)]);
         assert!(gone.contains(&format!("{name} 0\n")), "{gone}");
+    }
+
+    #[test]
+    fn a_loss_is_ahead_of_what_is_old_or_of_unknown_age_partition_by_partition() {
+        let partition = |number, loss_seconds, lag_seconds, drain_seconds| Partition {
+            topic: "t".to_owned(),
+            partition: number,
+            lag_records: Some(3),
+            loss_seconds,
+            lag_seconds,
+            drain_seconds,
+            ..Partition::default()
+        };
+        let kept_up = || partition(0, Some(1_800.0), Some(0.5), None);
+        for (other, expected) in [
+            // Of unknown age, and far from its own loss, or nobody knows.
+            (partition(1, None, None, None), None),
+            (partition(1, Some(90_000.0), None, None), Some("90000.0")),
+            (partition(1, Some(600.0), None, None), Some("600.0")),
+            (partition(1, Some(600.0), Some(590_000.0), None), Some("600.0")),
+            (partition(1, Some(600.0), Some(590_000.0), Some(f64::INFINITY)), Some("600.0")),
+            (partition(1, Some(600.0), Some(590_000.0), Some(60.0)), None),
+            (partition(1, Some(600.0), Some(600.0), None), None),
+        ] {
+            let group =
+                Group { group: "g".to_owned(), partitions: vec![kept_up(), other], ..Group::default() };
+            let page = encode(of_topics(&Reading::judged(1, vec![group])), Format::Text);
+            let told = page
+                .lines()
+                .find_map(|line| line.strip_prefix("highwater_loss_ahead_seconds{group=\"g\",topic=\"t\"} "));
+            assert_eq!(told, expected, "{page}");
+        }
+    }
+
+    #[test]
+    fn stalled_partitions_are_their_owners() {
+        let partition = |class: &str, owner: &str| Partition {
+            class: class.to_owned(),
+            owner: Some(owner.to_owned()),
+            ..Partition::default()
+        };
+        let worker = |owner: &str| Worker { owner: owner.to_owned(), live: true, ..Worker::default() };
+        let group = Group {
+            group: "g".to_owned(),
+            workers: vec![worker("a"), worker("b")],
+            partitions: vec![partition("STALL", "a"), partition("OK", "a"), partition("OK", "b")],
+            ..Group::default()
+        };
+        let page = encode(of_workers(&Reading::of(1, vec![group])), Format::Text);
+        for (owner, count) in [("a", 1), ("b", 0)] {
+            let line = format!("highwater_stalled_partitions{{group=\"g\",worker=\"{owner}\"}} {count}\n");
+            assert!(page.contains(&line), "{line} is not in {page}");
+        }
     }
 
     #[test]

@@ -33,7 +33,20 @@ pub(super) fn advise(group: &Group) -> Vec<Advice> {
     let found = &group.diagnosis;
     if found.consumer.is_some() {
         let late = group.workers.iter().filter(|worker| found.workers.contains(&worker.owner) && worker.live);
+        let is_silent = |owner: &str| {
+            group.partitions.iter().any(|p| p.owner.as_deref() == Some(owner) && p.is_unreported())
+        };
         for worker in late.take(2) {
+            if is_silent(&worker.owner) {
+                steps.push(Advice::say(format!(
+                    "{} lives, and cannot write its reports (process {} on {}): its log says why; most often a lock on \
+                     partition_status. Whether it applies records, its offsets show.",
+                    worker.name(),
+                    worker.process_id,
+                    worker.host
+                )));
+                continue;
+            }
             let slowest =
                 worker.slowest.as_deref().map(|place| format!(", which holds {place}")).unwrap_or_default();
             steps.push(Advice::say(format!(

@@ -30,7 +30,7 @@ pub struct Diagnosis {
     pub partitions: Vec<String>,
     /// The workers that it is about, by their ids.
     pub workers: Vec<String>,
-    /// How many partitions fall behind, by topic; not those of a wedged worker.
+    /// How many partitions fall behind, by topic; not those of a worker that is beyond its deadline.
     #[serde(skip)]
     pub growing: BTreeMap<String, usize>,
     /// Whether those are few and far behind the rest, which is the partition's side, or else the throughput's.
@@ -56,19 +56,23 @@ const LOSS_SOON: f64 = 6.0 * 3_600.0;
 pub(super) fn diagnose(group: &Group) -> Diagnosis {
     let mut found = Diagnosis::default();
     let wedged: Vec<&Worker> = group.workers.iter().filter(|worker| worker.live && is_late(worker)).collect();
-    let of_wedged =
-        |p: &Partition| wedged.iter().any(|worker| p.owner.as_deref() == Some(worker.owner.as_str()));
+    let of_wedged = |p: &Partition| wedged.iter().any(|worker| worker.holds(p));
     let lost: Vec<&Partition> =
         group.partitions.iter().filter(|p| is_consumers(&p.class) && !of_wedged(p)).collect();
     let bad: Vec<&Partition> =
         group.partitions.iter().filter(|p| matches!(&*p.class, "HALTED" | "REWIND")).collect();
-    let growing: Vec<&Partition> =
-        group.partitions.iter().filter(|p| matches!(&*p.class, "WARN" | "ERR") && !of_wedged(p)).collect();
+    let falling: Vec<&Partition> =
+        group.partitions.iter().filter(|p| matches!(&*p.class, "WARN" | "ERR")).collect();
+    let growing: Vec<&Partition> = falling.iter().copied().filter(|p| !of_wedged(p)).collect();
 
     found.consumer = consumer(group, &wedged, &lost, &mut found.workers);
     let is_hot = stands_out(group, &growing);
-    found.is_hot = is_hot;
-    for partition in &growing {
+    // Where a batch takes 10 s and more, its worker is late in each of them, and an alert would never last.
+    let overdue: Vec<&Worker> = wedged.iter().copied().filter(|worker| is_overdue(worker)).collect();
+    let alerted: Vec<&Partition> =
+        falling.into_iter().filter(|p| !overdue.iter().any(|worker| worker.holds(p))).collect();
+    found.is_hot = stands_out(group, &alerted);
+    for partition in &alerted {
         *found.growing.entry(partition.topic.clone()).or_default() += 1;
     }
     found.partition = partition(&bad, if is_hot { growing.as_slice() } else { &[] });
@@ -89,6 +93,11 @@ pub(super) fn diagnose(group: &Group) -> Diagnosis {
 
 fn is_late(worker: &Worker) -> bool {
     worker.since_commit_seconds >= COMMIT_MARK.as_secs_f64()
+}
+
+/// Beyond what its batch may take.
+fn is_overdue(worker: &Worker) -> bool {
+    is_late(worker) && worker.since_commit_seconds > worker.deadline_seconds
 }
 
 /// A class that speaks of who should be reading it.
@@ -138,7 +147,8 @@ fn consumer(
     };
     workers.extend(lost.iter().filter_map(|p| p.owner.clone()).take(NAMED));
     let reason = first.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    Some(format!("{}{} {}{reason}", first.place(), and_more(lost.len()), in_words(&first.class)))
+    let words = if first.is_unreported() { "is not reported" } else { in_words(&first.class) };
+    Some(format!("{}{} {words}{reason}", first.place(), and_more(lost.len())))
 }
 
 /// In the words of whoever says why.
@@ -352,7 +362,11 @@ mod tests {
                 .is_some_and(|text| text.starts_with("host-0 pid 0 has had work for 21 s"))
         );
         assert_eq!(wedged.workers, ["w0"]);
-        assert_eq!(growing(&wedged), (false, None), "it is not for want of throughput");
+        // It may be a long batch.
+        assert_eq!(growing(&wedged), (false, Some(4)), "an alert must last over a batch of 21 s");
+        let overdue =
+            judged((0..8).map(|n| of(if n % 2 == 0 { "WARN" } else { "OK" }, n, 500)).collect(), [31.0, 0.2]);
+        assert_eq!(growing(&overdue), (false, None), "it is not for want of throughput");
 
         let halted = judged(
             well().map(|p| if p.partition == 2 { of("HALTED", 2, 70) } else { p }).collect(),
@@ -424,6 +438,25 @@ mod tests {
         let found = with_workers(vec![of("OK", 0, 0)], [(true, Some(given)), (true, None)]);
         assert_eq!((lit(&found), &*found.headline), ([false, false, true], "It is the consumer."));
         assert_eq!(found.consumer.as_deref(), Some(given));
+    }
+
+    /// Whether its records are applied, nobody knows: it is not said that they are not.
+    #[test]
+    fn what_is_not_reported_has_not_stopped() {
+        let reason = "its worker beats, and has reported nothing for 00:00:31";
+        let silent = Partition { reason: Some(reason.to_owned()), ..of("STOP", 0, 5) };
+        let mut group = Group {
+            partitions: vec![silent],
+            workers: vec![Worker { owner: "w0".to_owned(), live: true, ready: true, ..Worker::default() }],
+            ..Group::default()
+        };
+        group.complete();
+        assert_eq!(group.diagnosis.consumer.as_deref(), Some(&*format!("t:0 is not reported: {reason}")));
+        let steps = &group.advice;
+        assert!(steps.iter().any(|step| step.what.contains("cannot write its reports")), "{steps:?}");
+        assert!(!steps.iter().any(|step| step.what.contains("restart it")), "{steps:?}");
+        let stopped = judged(vec![of("STOP", 0, 5)], [0.1, 0.1]);
+        assert_eq!(stopped.consumer.as_deref(), Some("t:0 has stopped committing"));
     }
 
     #[test]

@@ -161,6 +161,12 @@ impl Partition {
     pub fn place(&self) -> String {
         format!("{}:{}", self.topic, self.partition)
     }
+
+    /// Its owner beats and does not report it: whether its records are applied, nobody knows. In the words of the view `lag`.
+    pub(super) fn is_unreported(&self) -> bool {
+        self.class == "STOP"
+            && self.reason.as_deref().is_some_and(|reason| reason.contains("has reported nothing"))
+    }
 }
 
 /// A worker process.
@@ -226,6 +232,11 @@ impl Worker {
     #[must_use]
     pub fn name(&self) -> String {
         self.instance_id.clone().unwrap_or_else(|| format!("{} pid {}", self.host, self.process_id))
+    }
+
+    /// Whether it is the partition's owner.
+    pub(crate) fn holds(&self, partition: &Partition) -> bool {
+        partition.owner.as_deref() == Some(self.owner.as_str())
     }
 }
 

@@ -35,8 +35,12 @@ pub(super) async fn read(
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
     let snapshot = snapshot.await.map_err(failed)?;
-    let mut reading = read_in(&snapshot, rights, schema, deadline, waiting, behind).await.map_err(failed)?;
+    let mut reading = read_in(&snapshot, rights, schema, deadline, behind).await.map_err(failed)?;
     snapshot.commit().await.map_err(failed)?;
+    if rights.letters {
+        waiting.count(client, schema).await;
+    }
+    complete(&mut reading.groups, rights.letters.then_some(&*waiting));
     reading.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(reading)
 }
@@ -46,7 +50,6 @@ async fn read_in(
     rights: &Rights,
     schema: &SchemaName,
     deadline: Duration,
-    waiting: &mut Waiting,
     behind: &mut work::Behind,
 ) -> Result<Reading, tokio_postgres::Error> {
     // All is said of the moment at which the snapshot was taken, and judged by it, however long it takes to read.
@@ -66,30 +69,15 @@ async fn read_in(
         group.workers.push(worker(row, deadline));
     }
     let mut happened = deeds(snapshot, rights, schema, since_ms).await?;
-    if rights.letters {
-        waiting.count(snapshot, schema).await?;
-    }
     behind.heed(&mut groups, now_ms);
     let groups = groups.into_values().map(|mut group| {
         group.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         work::add_partitions(&mut group.workers, &group.partitions);
         let deeds = happened.remove(&group.group).unwrap_or_default();
         group.events = events::of_group(&group, deeds, since_ms);
-        if rights.letters {
-            let Letters { of_topics, of_kinds } = waiting.of(&group.group);
-            (group.dead_letters, group.dead_letter_kinds) = (Some(of_topics), Some(of_kinds));
-        }
-        group.complete();
         group
     });
-    let mut groups: Vec<Group> = groups.collect();
-    groups.sort_by(|a, b| {
-        let rank = |group: &Group| (group.diagnosis.is_well(), -group.severity);
-        rank(a)
-            .cmp(&rank(b))
-            .then(b.lag_seconds.unwrap_or(0.0).total_cmp(&a.lag_seconds.unwrap_or(0.0)))
-            .then(a.group.cmp(&b.group))
-    });
+    let groups: Vec<Group> = groups.collect();
     Ok(Reading {
         at_ms: now_ms,
         took_ms: 0,
@@ -99,6 +87,24 @@ async fn read_in(
         unreadable: rights.missing(),
         truncated,
     })
+}
+
+/// Judges the groups, with what is known of dead letters. The worst comes first.
+fn complete(groups: &mut [Group], waiting: Option<&Waiting>) {
+    for group in &mut *groups {
+        if let Some(Letters { of_topics, of_kinds }) = waiting.and_then(|waiting| waiting.of(&group.group)) {
+            (group.dead_letters, group.dead_letter_kinds) = (Some(of_topics), Some(of_kinds));
+        }
+        group.complete();
+        group.diagnosis.notes.extend(waiting.and_then(Waiting::note));
+    }
+    groups.sort_by(|a, b| {
+        let rank = |group: &Group| (group.diagnosis.is_well(), -group.severity);
+        rank(a)
+            .cmp(&rank(b))
+            .then(b.lag_seconds.unwrap_or(0.0).total_cmp(&a.lag_seconds.unwrap_or(0.0)))
+            .then(a.group.cmp(&b.group))
+    });
 }
 
 fn workers_sql(schema: &SchemaName) -> String {

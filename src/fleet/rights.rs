@@ -31,11 +31,16 @@ impl Rights {
         let sessions = client.query_one(sql, &[]).await;
         let sessions =
             sessions.map_err(|source| Error::postgres("ask what this role may see", source))?.get(0);
+        let survey = Self::may_survey(client, schema).await?;
+        Ok(Self { claims: may(0), events: may(1), control: may(2), letters: may(3), sessions, survey })
+    }
+
+    /// Whether it may write what Kafka says.
+    pub(super) async fn may_survey(client: &Client, schema: &SchemaName) -> Result<bool> {
         let sql =
             "SELECT has_table_privilege($1::text, 'INSERT') AND has_table_privilege($1::text, 'UPDATE')";
         let survey = client.query_one(sql, &[&schema.qualified("partition_survey")]).await;
-        let survey = survey.map_err(|source| Error::postgres("ask what this role may write", source))?.get(0);
-        Ok(Self { claims: may(0), events: may(1), control: may(2), letters: may(3), sessions, survey })
+        Ok(survey.map_err(|source| Error::postgres("ask what this role may write", source))?.get(0))
     }
 
     pub(super) fn missing(&self) -> Vec<&'static str> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::APPLICATION_NAME;
+use super::rights::Rights;
 use crate::config::{OperatorConfig, epoch_ms};
 use crate::consumer::Catalog;
 use crate::error::{Error, Result};
@@ -15,8 +16,13 @@ use crate::lag::{Retention, Surveyor, Whose};
 
 /// Between two turns.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How often Kafka is asked for something, if there is nothing to survey: a credential that is taken away shows before it is
+/// needed.
+const ASKED_ANYWAY: Duration = Duration::from_secs(30);
 /// How long a turn may take.
 const LIMIT: Duration = Duration::from_secs(60);
+
+const REFUSED: &str = "this role may not write partition_survey: GRANT INSERT, UPDATE on it";
 
 /// How the survey of what no worker holds gets on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +106,7 @@ pub(super) fn start(config: &OperatorConfig) -> Result<Option<Survey>> {
 async fn run(config: OperatorConfig, catalog: Catalog, mut surveyor: Surveyor, said: Arc<Said>) {
     let mut before = None;
     let mut kept: Option<Client> = None;
+    let mut answered: Option<Instant> = None;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -114,14 +121,31 @@ async fn run(config: OperatorConfig, catalog: Catalog, mut surveyor: Surveyor, s
                 None => config.database.connect(APPLICATION_NAME).await?,
             };
             let failed = |source| Error::postgres("survey the partitions that nobody holds", source);
-            surveyor.turn(&client).await.map_err(failed)?;
-            Ok::<_, Error>(client)
+            let count = surveyor.turn(&client).await.map_err(failed)?;
+            let may_write = Rights::may_survey(&client, &config.database.schema).await?;
+            let silence = match surveyor.silence() {
+                Some(why) => Some(why.to_owned()),
+                None if count > 0 => {
+                    answered = Some(Instant::now());
+                    None
+                }
+                None if answered.is_some_and(|at| at.elapsed() < ASKED_ANYWAY) => None,
+                None => match catalog.topics().await {
+                    Ok(_) => {
+                        answered = Some(Instant::now());
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                },
+            };
+            let refused = (!may_write).then(|| REFUSED.to_owned());
+            Ok::<_, Error>((client, silence.or(refused)))
         };
         let ended = tokio::time::timeout(LIMIT, turn).await;
         let outcome = match ended {
-            Ok(Ok(client)) => {
+            Ok(Ok((client, why))) => {
                 kept = Some(client);
-                surveyor.silence().map_or(Ok(()), |why| Err(why.to_owned()))
+                why.map_or(Ok(()), Err)
             }
             Ok(Err(error)) => Err(error.report()),
             Err(_) => Err(format!("it did not end within {} s", LIMIT.as_secs())),

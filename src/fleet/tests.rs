@@ -1,6 +1,6 @@
 //! Readings of a real database.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::testing::{Database, Postgres};
@@ -91,4 +91,21 @@ async fn a_halt_is_over_once_somebody_else_holds_the_partition() {
     database.execute(&taken).await.unwrap();
     let seen = partition(&mut fleet).await;
     assert_eq!((&*seen.class, seen.detail.as_deref()), ("OK", None));
+}
+
+/// To count dead letters is the least of a reading.
+#[tokio::test]
+async fn letters_that_cannot_be_counted_hold_nothing_else_up() {
+    let (database, mut fleet) = held("fleet_uncounted").await;
+    let client = database.client().await.unwrap();
+    client.batch_execute("BEGIN; LOCK TABLE highwater.dead_letter").await.unwrap();
+    let group = fleet.read().await.unwrap().groups.remove(0);
+    assert_eq!((group.dead_letters, group.partitions.len()), (None, 1), "nobody knows of any");
+    let note =
+        group.diagnosis.notes.iter().find(|note| note.starts_with("dead letters could not be counted"));
+    assert!(note.is_some(), "{:?}", group.diagnosis.notes);
+    // It is not tried with each reading.
+    let took = Instant::now();
+    fleet.read().await.unwrap();
+    assert!(took.elapsed() < Duration::from_secs(5));
 }

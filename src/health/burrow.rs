@@ -48,20 +48,18 @@ fn was_caught_up(offset: i64, ends: &[i64]) -> bool {
 
 /// The first place at which offsets went back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rewind {
+struct Rewind {
     /// Of the first that was lower than the one before.
-    pub(super) index: usize,
-    pub(super) from: i64,
-    pub(super) to: i64,
-    /// Later, or just then, it has come to `from` again.
-    pub(super) recovered: bool,
+    index: usize,
+    /// Later, or just then, it has come to where it was.
+    recovered: bool,
 }
 
-pub(super) fn rewind(offsets: impl Iterator<Item = i64> + Clone) -> Option<Rewind> {
+fn rewind(offsets: impl Iterator<Item = i64> + Clone) -> Option<Rewind> {
     let steps = offsets.clone().zip(offsets.clone().skip(1));
-    let (index, (from, to)) = steps.enumerate().find(|(_, (before, after))| after < before)?;
+    let (index, (from, _)) = steps.enumerate().find(|(_, (before, after))| after < before)?;
     let recovered = offsets.skip(index + 1).any(|offset| offset >= from);
-    Some(Rewind { index: index + 1, from, to, recovered })
+    Some(Rewind { index: index + 1, recovered })
 }
 
 fn stalls(mut offsets: impl Iterator<Item = i64>) -> bool {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::burrow::rewind;
 use super::words::{rate, span};
 use super::{Class, Known, Options, Sample, Verdict, drain_seconds};
 
@@ -164,11 +163,9 @@ impl Trajectory {
             let words = if allowed_lag > 0 { "not more behind than is allowed" } else { "caught up" };
             return Verdict::new(Class::Ok, words);
         }
-        if let Some(back) = rewind(self.samples.iter().map(|sample| sample.next_offset))
-            && !back.recovered
-        {
-            let (from, to, at) = (back.from, back.to, last.next_offset);
-            let ago = span(last.at_ms.saturating_sub(self.samples[back.index].at_ms));
+        if let Some((from, back)) = self.went_back() {
+            let (to, at) = (back.next_offset, last.next_offset);
+            let ago = span(last.at_ms.saturating_sub(back.at_ms));
             let words = format!("went back from offset {from} to {to}, and is at {at} after {ago}");
             return Verdict::new(Class::Rewind, words);
         }
@@ -187,6 +184,20 @@ impl Trajectory {
         }
         self.trend(&run)
             .unwrap_or_else(|| Verdict::new(Class::Ok, "behind, and neither growing nor standing"))
+    }
+
+    /// The highest offset, if it has gone back from there and has not come there again, and the first sample below it. Burrow
+    /// looks at the first step back alone.
+    fn went_back(&self) -> Option<(i64, &Sample)> {
+        let (mut highest, mut back) = (i64::MIN, None);
+        for sample in &self.samples {
+            if sample.next_offset >= highest {
+                (highest, back) = (sample.next_offset, None);
+            } else if back.is_none() {
+                back = Some((highest, sample));
+            }
+        }
+        back
     }
 
     /// The samples since it was last caught up.

@@ -15,11 +15,15 @@ const FORGOTTEN: Duration = Duration::from_secs(1_800);
 const PORTION: usize = 200;
 /// How long Kafka may take for them.
 const LIMIT: Duration = Duration::from_secs(10);
+/// When they are asked about again, if there was no answer.
+const RETRIED: Duration = Duration::from_secs(60);
 
 /// What is known, and what somebody wants to know.
 #[derive(Debug, Default)]
 pub(crate) struct Retention {
     topics: Mutex<HashMap<Arc<str>, Known>>,
+    /// Why there was no answer, the last time that one was asked for.
+    silence: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Retention {
         if due.is_empty() {
             return;
         }
-        match tokio::time::timeout(LIMIT, catalog.configs(&due, None)).await {
+        let silence = match tokio::time::timeout(LIMIT, catalog.configs(&due, None)).await {
             Ok(Ok((found, _))) => {
                 let mut topics = self.lock();
                 for (topic, properties) in found {
@@ -66,10 +70,41 @@ impl Retention {
                         known.ms = properties.as_ref().and_then(retention_ms);
                     }
                 }
+                None
             }
-            Ok(Err(error)) => tracing::debug!(%error, "Kafka does not tell how long it keeps records"),
-            Err(_) => tracing::debug!("Kafka did not tell in time how long it keeps records"),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {} s", LIMIT.as_secs())),
+        };
+        if silence.is_some() {
+            self.retry(&due, now + RETRIED);
         }
+        self.take(silence);
+    }
+
+    /// Why Kafka has not told, if it has not.
+    pub(crate) fn silence(&self) -> Option<String> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn retry(&self, topics: &[String], due: Instant) {
+        let mut known = self.lock();
+        for topic in topics {
+            if let Some(known) = known.get_mut(topic.as_str()) {
+                known.due = due;
+            }
+        }
+    }
+
+    /// Said once.
+    fn take(&self, silence: Option<String>) {
+        let mut before = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = silence.as_ref().filter(|_| before.is_none()) {
+            tracing::warn!(
+                why,
+                "Kafka does not tell how long it keeps records: when they are lost is not known"
+            );
+        }
+        *before = silence;
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
@@ -88,6 +123,19 @@ fn retention_ms(properties: &Properties) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_is_kept_until_there_is_an_answer_and_asked_about_soon() {
+        let (retention, topic) = (Retention::default(), Arc::from("t"));
+        assert_eq!(retention.of(&topic), None);
+        let due = Instant::now() + RETRIED;
+        retention.retry(&["t".to_owned(), "forgotten".to_owned()], due);
+        assert_eq!(retention.lock()[&topic].due, due);
+        retention.take(Some("refused".to_owned()));
+        assert_eq!(retention.silence().as_deref(), Some("refused"));
+        retention.take(None);
+        assert_eq!(retention.silence(), None);
+    }
 
     #[test]
     fn retention_is_read_from_the_properties() {

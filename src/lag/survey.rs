@@ -114,6 +114,8 @@ impl Surveyor {
         let places = self.look(client).await?;
         let count = places.len();
         let lines = self.ask(places).await;
+        let untold = || self.retention.silence().map(|why| format!("how long records are kept: {why}"));
+        self.silence = self.silence.take().or_else(untold);
         self.write(client, &lines).await?;
         Ok(count)
     }

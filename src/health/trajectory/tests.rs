@@ -156,6 +156,17 @@ fn going_back_shows_until_it_has_come_again() {
 }
 
 #[test]
+fn going_back_a_second_time_shows_as_well() {
+    let mut trajectory = Trajectory::new(Options::default());
+    for (n, next) in (0..).zip([100, 50, 120, 60, 80]) {
+        trajectory.push(Sample::new(n * 10 * SECOND, next, Some(1_000)));
+    }
+    let verdict = trajectory.judge(41 * SECOND, &Known::Nothing);
+    assert_eq!(verdict.class, Class::Rewind, "{verdict:?}");
+    assert_eq!(verdict.reason, "went back from offset 120 to 60, and is at 80 after 10 s");
+}
+
+#[test]
 fn what_is_known_comes_first_and_silence_is_told() {
     let mut trajectory = Trajectory::new(Options::default());
     assert_eq!(trajectory.judge(0, &Known::Nothing).reason, "not sampled yet");
