@@ -8,4 +8,5 @@ mod revocation;
 mod rights;
 mod rotation;
 mod secrets;
+mod servers;
 mod tokens;
