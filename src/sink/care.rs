@@ -56,7 +56,7 @@ pub(crate) struct Care {
     pub(crate) refused: Option<String>,
     /// So are those of a batch in which one of these columns (positions) is other in a write that is overwritten.
     pub(crate) watched: Vec<usize>,
-    /// The same, where one of the two values may be too long for an index.
+    /// The same, where the value that is overwritten may be too long for an index.
     pub(crate) long: Vec<usize>,
     /// The same of the key's, where a key that was written is deleted.
     pub(crate) long_key: Vec<usize>,
@@ -79,10 +79,10 @@ pub(crate) struct Intent<'a> {
     pub(crate) key: &'a [usize],
     /// Of each column: equal values have equal bytes.
     pub(crate) exact: &'a [bool],
-    /// Whether values of the column at a position can be NULL in a deletion: a domain may refuse that.
+    /// Whether the column at a position is of a domain, which may refuse the NULL that a deletion leaves there.
     pub(crate) is_domain: &'a dyn Fn(usize) -> bool,
     /// Whether equal keys can be told here.
-    pub(crate) key_is_exact: bool,
+    pub(crate) key_is_comparable: bool,
     /// Whether the server makes the values of the column at a position from text, only when they are written.
     pub(crate) is_input: &'a dyn Fn(usize) -> bool,
     /// Whether values of the column at a position may be too long for an index.
@@ -137,8 +137,8 @@ impl Care {
             });
         }
         (care.deferred, care.immediate) = Self::waiting(intent, facts);
-        care.part_with_the_key(intent);
-        if !intent.key_is_exact && (care.repeated.is_some() || !care.watched.is_empty()) {
+        care.set_key_apart(intent);
+        if !intent.key_is_comparable && (care.repeated.is_some() || !care.watched.is_empty()) {
             let why = care.repeated.clone().unwrap_or_else(|| {
                 let columns: Vec<&str> = care.watched.iter().map(|&at| intent.names[at]).collect();
                 format!("values of {} are looked at before they are overwritten", columns.join(", "))
@@ -176,7 +176,7 @@ impl Care {
 
     /// The key is the same in all writes that are compared, unless it can be spelled in several ways. A deletion is no
     /// write: of a key that was written before, nobody asks whether it may be.
-    fn part_with_the_key(&mut self, intent: &Intent<'_>) {
+    fn set_key_apart(&mut self, intent: &Intent<'_>) {
         let is_same = |at: &usize| intent.key.contains(at) && intent.exact[*at];
         if let Some(at) = self.watched.iter().find(|at| is_same(at)) {
             let why = format!("a constraint looks at column {} of the key", intent.names[*at]);
@@ -190,7 +190,7 @@ impl Care {
         }
         self.watched.retain(|at| !is_same(at));
         self.long.retain(|at| !is_same(at));
-        if !intent.key_is_exact
+        if !intent.key_is_comparable
             && let Some(why) = &self.refused
         {
             let why = format!("{why}, and only the server can tell which keys are equal");
@@ -373,7 +373,7 @@ mod tests {
             key: &[0],
             exact: &[true; 3],
             is_domain: &|_| false,
-            key_is_exact: true,
+            key_is_comparable: true,
             is_input: &|_| false,
             is_long: &|at| at == 1,
         }
@@ -449,7 +449,7 @@ mod tests {
         let care = Care::new(&intent(Mode::Upsert), &facts);
         assert_eq!((care.order, care.always.as_ref()), (Order::Records, None));
         assert!(care.repeated.is_some() && care.deletions.is_some());
-        let inexact = Intent { key_is_exact: false, ..intent(Mode::Upsert) };
+        let inexact = Intent { key_is_comparable: false, ..intent(Mode::Upsert) };
         assert!(Care::new(&inexact, &facts).always.is_some());
         assert!(Care::new(&intent(Mode::Update), &facts).always.is_some(), "its statement has no order");
     }
@@ -481,7 +481,7 @@ mod tests {
         let spelled = Intent { exact: &[false, true, true], ..intent(Mode::Upsert) };
         let care = Care::new(&spelled, &facts);
         assert!(care.repeated.is_some() && care.always.is_none(), "1 and 1.0 are one key, and an update");
-        let care = Care::new(&Intent { key_is_exact: false, ..spelled }, &facts);
+        let care = Care::new(&Intent { key_is_comparable: false, ..spelled }, &facts);
         assert!(care.always.is_some(), "nor can it be told here which keys are equal");
         assert!(of(Constraint { target_columns: vec!["email".to_owned()], ..incoming }).always.is_some());
         let itself = Constraint { target: 1, incoming: true, ..constraint(ForeignKey, &["parent"]) };

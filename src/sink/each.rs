@@ -16,6 +16,7 @@ use super::care::ALL;
 use super::catalog;
 use super::encode::Encoded;
 use super::plan::{Plan, TablePlan};
+use super::sort;
 use super::tail::Deed;
 use crate::{Batch, HandlerError, Tx};
 
@@ -253,15 +254,16 @@ fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
         while from < rows.rows.len() {
             let record = rows.rows[from].record;
             let to = from + rows.rows[from..].iter().take_while(|row| row.record == record).count();
-            let key = |at: usize| -> Vec<Option<&[u8]>> {
+            let key = |at: usize| -> Vec<Option<Vec<u8>>> {
                 let row = row_bytes(&rows.segments, &rows.rows[at]);
-                plan.tables[table].key.iter().map(|&position| fields(row).nth(position).flatten()).collect()
+                let of_table = &plan.tables[table];
+                of_table.key.iter().map(|&position| sort::told_by(of_table, row, position)).collect()
             };
-            // A key that this record has written before is deleted after that. Where keys are not told by their bytes,
-            // any of its writes may have been of it.
+            // A key that this record has written before is deleted after that. Where equal keys cannot be told here, any
+            // of its writes may have been of it.
             let is_late = |at: usize| {
                 let mut writes = (from..at).filter(|&before| !deletes(before));
-                if plan.tables[table].key_is_exact {
+                if plan.tables[table].key_is_comparable {
                     writes.any(|before| key(before) == key(at))
                 } else {
                     writes.next().is_some()

@@ -91,7 +91,7 @@ pub(crate) struct TablePlan {
     /// Of each column: equal values have equal encodings.
     pub(crate) exact: Vec<bool>,
     /// Equal keys can be told here: their encodings are the same, or (`numeric`) are known to say the same.
-    pub(crate) key_is_exact: bool,
+    pub(crate) key_is_comparable: bool,
     /// The last write per key is found here, and nothing else sent; else the server finds it.
     pub(crate) reduced_here: bool,
     pub(crate) care: Care,
@@ -112,6 +112,11 @@ pub(crate) struct TablePlan {
     pub(crate) absent: std::sync::Arc<super::absent::Absent>,
 }
 
+/// See [`TablePlan::is_set`].
+pub(crate) fn is_set(key: &[usize], exact: &[bool], at: usize) -> bool {
+    !key.contains(&at) || !exact[at]
+}
+
 impl TablePlan {
     /// Positions of the values that a deletion says: the key's, and the version.
     pub(crate) fn deletion(&self) -> impl Iterator<Item = usize> + '_ {
@@ -121,7 +126,7 @@ impl TablePlan {
     /// Whether a write over the row of its key sets the column at a position. A key that is equal need not be the same: the
     /// last spelling stays, however batches are cut.
     pub(crate) fn is_set(&self, at: usize) -> bool {
-        !self.key.contains(&at) || !self.exact[at]
+        is_set(&self.key, &self.exact, at)
     }
 
     /// Whether the catalogue still says what it said.

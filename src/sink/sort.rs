@@ -5,7 +5,7 @@
 //!
 //! What may not be left out or reordered because somebody could tell is found here, too: see [`super::care`].
 //!
-//! A key becomes bytes that sort as the key does (but for collations, which matter to nobody here).
+//! A key becomes bytes: see [`push`] for what their order is.
 
 use bytes::Bytes;
 
@@ -54,22 +54,22 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     if care.always.is_some() || (deletes && care.deletions.is_some()) {
         return Sorted { order: None, row_by_row: true };
     }
-    let is_upsert = plan.mode.is_keyed();
+    let is_keyed = plan.mode.is_keyed();
     let is_long = |row: &RowRef, at| is_long(care, row_bytes(segments, row), at);
     let long_key = if deletes { &care.long_key[..] } else { &[] };
     let mut long = care.long.iter().chain(long_key);
-    if is_upsert && !plan.key_is_exact && long.any(|&at| rows.iter().any(|row| is_long(row, at))) {
+    if is_keyed && !plan.key_is_comparable && long.any(|&at| rows.iter().any(|row| is_long(row, at))) {
         // An index may refuse it, and nobody here can tell whether a later row overwrites it.
         return Sorted { order: None, row_by_row: true };
     }
-    let sorts = if is_upsert { plan.key_is_exact } else { care.order == Order::Key };
+    let sorts = if is_keyed { plan.key_is_comparable } else { care.order == Order::Key };
     if !sorts || plan.key.is_empty() || rows.len() < 2 {
         return Sorted::default();
     }
     let keys = keys(plan, segments, rows);
     let Some(mut order) = keys.by_prefix() else { return Sorted::default() };
     // Where only the index's pages are at stake, equal prefixes are near enough.
-    if !is_upsert {
+    if !is_keyed {
         return Sorted {
             order: Some(order.into_iter().map(|(_, row)| Pick(row)).collect()),
             row_by_row: false,
@@ -84,7 +84,7 @@ pub(crate) fn order(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef], delet
     reduce(plan, &order, &keys, &of)
 }
 
-/// The last write per key wins (PITFALLS 26), of the newest version.
+/// The last write per key wins, of the newest version.
 fn reduce<'a>(plan: &TablePlan, order: &[u32], keys: &Keys, of: &dyn Fn(u32) -> &'a [u8]) -> Sorted {
     let mut sent = Vec::with_capacity(order.len());
     for same in order.chunk_by(|a, b| keys.get(*a) == keys.get(*b)) {
@@ -163,7 +163,16 @@ fn keys(plan: &TablePlan, segments: &[Bytes], rows: &[RowRef]) -> Keys {
     keys
 }
 
-/// Appends a field such that keys are equal if, and only if, all their fields are, and sort by their fields in turn.
+/// What a value of a key is told by: of equal values the same. `None` is NULL.
+pub(crate) fn told_by(plan: &TablePlan, row: &[u8], position: usize) -> Option<Vec<u8>> {
+    let field = fields(row).nth(position).flatten()?;
+    let mut told = Vec::new();
+    push(Some(field), plan.columns[position].target.kind, &mut told);
+    Some(told)
+}
+
+/// Appends a field. Keys without NULL are equal if, and only if, their bytes are. Their order is the server's for integers,
+/// dates, times, UUIDs and text of `C`; elsewhere it is only *an* order, the same for all workers.
 fn push(field: Option<&[u8]>, kind: Kind, key: &mut Vec<u8>) {
     let Some(field) = field else { return };
     match kind {

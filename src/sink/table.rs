@@ -50,7 +50,7 @@ pub struct Table {
     pub(crate) name: String,
     pub(crate) columns: Vec<String>,
     pub(crate) mode: Mode,
-    /// `None`: the primary key, or the first unique index.
+    /// `None`: see [`Table::key`]; of an `append` without a primary key the first index that has columns here.
     pub(crate) key: Option<Vec<String>>,
     pub(crate) version: Option<String>,
     pub(crate) sorted: bool,
@@ -163,7 +163,7 @@ impl Table {
         self
     }
 
-    /// What text means in the table's `bytea` columns: hexadecimal digits behind `\\x`, base64, or the text's own bytes.
+    /// What text means in the table's `bytea` columns: hexadecimal digits behind `\x`, base64, or the text's own bytes.
     /// Default: [`Bytea::Hex`], or [`Bytea::Utf8`] with [`Nul::Bytes`].
     pub fn bytea(mut self, bytea: Bytea) -> Self {
         self.bytea = Some(bytea);

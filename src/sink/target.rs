@@ -20,7 +20,7 @@ pub enum Nul {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Bytea {
-    /// `\\x` and pairs of hexadecimal digits, as Postgres prints it.
+    /// `\x` and pairs of hexadecimal digits, as Postgres prints it.
     #[default]
     Hex,
     /// Base64 in the standard or the URL-safe alphabet, padded or not, in one line: what Kafka Connect's and most other

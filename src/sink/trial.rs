@@ -6,7 +6,8 @@ use tokio_postgres::types::ToSql;
 use super::TableSink;
 use super::buffer::{fields, row_bytes};
 use super::each::Raw;
-use super::plan::Column;
+use super::stage;
+use super::tail::Deed;
 use crate::{Batch, HandlerError, Tx};
 
 /// A row as it would be sent, or the key of one that would be deleted.
@@ -37,10 +38,10 @@ impl TableSink {
             return Ok(Vec::new());
         };
         let made = encoded.rows.iter().map(|row| {
-            let row = row_bytes(&encoded.segments, row);
-            let fields = fields(row).take(table.columns.len());
+            let bytes = row_bytes(&encoded.segments, row);
+            let fields = fields(bytes).take(table.columns.len());
             Made {
-                deletes: encoded.deletes,
+                deletes: table.tail.deed(bytes) == Deed::Delete,
                 fields: fields.map(|field| field.map(Bytes::copy_from_slice)).collect(),
             }
         });
@@ -61,9 +62,9 @@ impl TableSink {
         let told: Vec<usize> =
             (0..table.columns.len()).filter(|at| !made.deletes || table.key.contains(at)).collect();
         let parameter = |(at, number): (&usize, usize)| {
-            let Column { sql_type, .. } = &table.columns[*at];
-            let sent = if table.columns[*at].is_read_by_the_server() { "text::" } else { "" };
-            format!("(${number}::{sent}{sql_type})::text")
+            let column = &table.columns[*at];
+            let sent = if column.is_read_by_the_server() { "text" } else { &column.sql_type };
+            format!("({})::text", stage::value(column, &format!("${number}::{sent}")))
         };
         let parameters: Vec<String> = told.iter().zip(1..).map(parameter).collect();
         let values: Vec<Raw<'_>> = told.iter().map(|&at| Raw(made.fields[at].as_deref())).collect();

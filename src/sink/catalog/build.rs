@@ -12,7 +12,7 @@ use super::found::Found;
 use super::key::{self, Key};
 use crate::sink::care::{Care, Intent, Order};
 use crate::sink::length::Length;
-use crate::sink::plan::{Column, TablePlan, quoted};
+use crate::sink::plan::{self, Column, TablePlan, quoted};
 use crate::sink::stage::Stage;
 use crate::sink::statements::Statements;
 use crate::sink::straight::Straight;
@@ -46,9 +46,9 @@ pub(super) fn plan(
     let deterministic = |at: usize| written[at].deterministic && index_is_deterministic;
     let exact: Vec<bool> =
         columns.iter().enumerate().map(|(at, column)| is_exact(column, deterministic(at))).collect();
-    let key_is_exact = key.iter().all(|&at| is_comparable(&columns[at], deterministic(at)));
+    let key_is_comparable = key.iter().all(|&at| is_comparable(&columns[at], deterministic(at)));
 
-    let is_set = |at: usize| !key.contains(&at) || !exact[at];
+    let is_set = |at: usize| plan::is_set(&key, &exact, at);
     let rights = check::Rights { names: &names, key: &key, is_set: &is_set, may_lock: relation.may_lock };
     rights.check(table, &found, &facts)?;
     let version = match &table.version {
@@ -63,7 +63,7 @@ pub(super) fn plan(
         key: &key,
         exact: &exact,
         is_domain: &|at| columns[at].target.ty.oid() != columns[at].type_id.oid,
-        key_is_exact,
+        key_is_comparable,
         is_input: &|at| columns[at].is_read_by_the_server(),
         is_long: &|at| is_long(&columns[at]),
     };
@@ -72,7 +72,8 @@ pub(super) fn plan(
         care.of_version(names[at], exact[at] && columns[at].target.kind.is_signed());
     }
 
-    let reduced_here = key_is_exact && columns.iter().all(|column| is_checked_here(column, relation.is_utf8));
+    let reduced_here =
+        key_is_comparable && columns.iter().all(|column| is_checked_here(column, relation.is_utf8));
     let has_input = columns.iter().any(Column::is_read_by_the_server);
     let tail = Tail::new(table.mode, reduced_here, care.order == Order::Records, has_input);
     let fields = i16::try_from(columns.len() + tail.columns().count());
@@ -98,7 +99,7 @@ pub(super) fn plan(
         sources: table.sources.iter().map(|(source, _)| *source).collect(),
         key,
         version,
-        key_is_exact,
+        key_is_comparable,
         reduced_here,
         care,
         stage: None,

@@ -4,6 +4,7 @@
 use highwater::sink::Sql;
 use highwater::testing::{Database, KeyValue, Outcome, Postgres, Rehearsal};
 use highwater::{Keep, Table, TableSink};
+use serde_json::value::RawValue;
 
 use super::known::{Case, append, gone, noise, put, run, text, update, upsert};
 use crate::support::TestResult;
@@ -175,6 +176,30 @@ async fn s1_a_row_is_found_by_the_equality_of_its_index() -> TestResult {
         let (outcome, rows) = by(&database, sql, &keeping(), (&[records[0], gone("abc")], cuts)).await?;
         assert_eq!(outcome.halt, None);
         assert_eq!(rows, [""; 0], "a deletion, row by row");
+    }
+    database.remove().await?;
+    Ok(())
+}
+
+/// What a record has written itself is deleted after that, in whatever spelling.
+#[tokio::test]
+async fn s1_a_record_that_deletes_what_it_has_written_in_another_spelling() -> TestResult {
+    let database = Postgres::shared().await?.fresh_database("spelled").await?;
+    let sql = "CREATE TABLE t (id numeric PRIMARY KEY, v int)";
+    let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
+    let sink = || {
+        TableSink::new(upsert(), move |record, rows| match record.value() {
+            Some(b"both") => {
+                rows.push((raw("1"), 1_i32))?;
+                rows.delete((raw("1.0"),))
+            }
+            _ => rows.push((raw("2"), Keep)),
+        })
+    };
+    for cuts in [&[][..], &[1, 1]] {
+        let (outcome, rows) = by(&database, sql, &sink(), (&[put("both"), put("kept")], cuts)).await?;
+        assert_eq!(outcome.halt, None, "{cuts:?}");
+        assert_eq!(rows, [r#"{"v": null, "id": 2}"#], "{cuts:?}");
     }
     database.remove().await?;
     Ok(())
