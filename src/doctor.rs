@@ -212,7 +212,7 @@ async fn ask(
 fn unread(check: &'static str, error: &tokio_postgres::Error) -> Finding {
     let why = error.as_db_error().map_or_else(|| error.to_string(), crate::telling::database);
     Finding::unknown(check, format!("could not be read: {why}"))
-        .cure("ask as the tables' owner, or as a member of pg_monitor")
+        .cure("ask as the tables' owner; what is the server's own, a member of pg_monitor may see, too")
 }
 
 /// `3 partitions`, `1 partition`.

@@ -23,6 +23,9 @@ impl ClientContext for Context {
         }
     }
 
+    /// The poll loop takes them as they come; what comes while the client is being closed is nobody's, and long.
+    fn stats_raw(&self, _: &[u8]) {}
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "highwater::kafka", %error, "{reason}");
     }

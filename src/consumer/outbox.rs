@@ -41,6 +41,8 @@ impl ClientContext for Answers {
         Context.log(level, facility, message);
     }
 
+    fn stats_raw(&self, _: &[u8]) {}
+
     fn error(&self, error: KafkaError, reason: &str) {
         Context.error(error, reason);
     }

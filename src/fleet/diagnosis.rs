@@ -50,6 +50,8 @@ impl Diagnosis {
 pub(super) const NAMED: usize = 5;
 /// Lag of the others below this part of the hot one's: it stands out.
 const STANDS_OUT: i64 = 4;
+/// A transaction upstream that is open for longer holds records back. In seconds.
+const OPEN_LONG: f64 = 30.0;
 /// Retention that overtakes within this time is said. In seconds.
 const LOSS_SOON: f64 = 6.0 * 3_600.0;
 
@@ -211,6 +213,17 @@ fn notes(group: &Group) -> Vec<String> {
         let reason = first.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         notes.push(format!("{}{} paused by a person{reason}", first.place(), and_more(paused.len())));
     }
+    let held_back = held_back(group);
+    if let Some((since, first)) = held_back.first() {
+        let records = held_back.iter().filter_map(|(_, p)| p.uncommitted_records).sum();
+        notes.push(format!(
+            "an open transaction upstream holds back {} of {}{}, for {} at least",
+            counted(records, "record"),
+            first.place(),
+            and_more(held_back.len()),
+            span(*since)
+        ));
+    }
     if let Some(seconds) = group.loss_seconds.filter(|seconds| *seconds < LOSS_SOON) {
         notes.push(format!("Kafka deletes a record that was not applied in {}", span(seconds)));
     }
@@ -237,6 +250,14 @@ fn notes(group: &Group) -> Vec<String> {
     notes
 }
 
+/// Partitions in which a transaction is open for long, and since when; the longest first.
+fn held_back(group: &Group) -> Vec<(f64, &Partition)> {
+    let open = group.partitions.iter().filter_map(|p| Some((p.uncommitted_seconds?, p)));
+    let mut held: Vec<(f64, &Partition)> = open.filter(|(since, _)| *since >= OPEN_LONG).collect();
+    held.sort_by(|a, b| b.0.total_cmp(&a.0));
+    held
+}
+
 fn headline(group: &Group, found: &Diagnosis) -> String {
     let named = [
         ("the consumer", &found.consumer),
@@ -251,6 +272,14 @@ fn headline(group: &Group, found: &Diagnosis) -> String {
     let (unknown, all) = (group.unknown_partitions, group.partitions.len());
     if unknown > 0 && unknown < all {
         return format!("Nobody knows how far behind {unknown} of {all} partitions are.");
+    }
+    // No trouble of the group's own: somebody has it in hand, or somebody else has it.
+    let mut paused = group.partitions.iter().filter(|p| p.class == "PAUSED");
+    if let Some(first) = paused.next() {
+        return format!("Paused: {}{}.", first.place(), and_more(1 + paused.count()));
+    }
+    if let Some((_, first)) = held_back(group).first() {
+        return format!("{} waits for an open transaction upstream.", first.place());
     }
     match (group.lag_records, group.drain_seconds) {
         (None, _) => "Nobody knows how far behind it is.".to_owned(),
@@ -330,6 +359,25 @@ mod tests {
 
     fn lit(found: &Diagnosis) -> [bool; 3] {
         [found.partition.is_some(), found.throughput.is_some(), found.consumer.is_some()]
+    }
+
+    /// `highwater status` calls neither well.
+    #[test]
+    fn what_somebody_holds_back_is_not_called_well() {
+        let open = |seconds| Partition {
+            uncommitted_records: Some(5),
+            uncommitted_seconds: Some(seconds),
+            ..of("OK", 1, 0)
+        };
+        assert_eq!(judged(vec![of("OK", 0, 0), open(5.0)], [0.0; 2]).headline, "Well: caught up.");
+        let held = judged(vec![of("OK", 0, 0), open(45.0)], [0.0; 2]);
+        assert_eq!(held.headline, "t:1 waits for an open transaction upstream.");
+        assert_eq!(
+            held.notes,
+            ["an open transaction upstream holds back 5 records of t:1, for 45 s at least"]
+        );
+        let paused = judged(vec![of("PAUSED", 0, 9), of("PAUSED", 2, 9), open(45.0)], [0.0; 2]);
+        assert_eq!(paused.headline, "Paused: t:0 and 1 more.");
     }
 
     #[test]
