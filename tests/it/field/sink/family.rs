@@ -148,8 +148,22 @@ fn lines(shape: Shape) -> impl Strategy<Value = Vec<Line>> {
     if shape.twice {
         kinds.push('U');
     }
-    let row = (prop::sample::select(kinds), 0..6_u8, 0..6_u8);
-    prop::collection::vec(prop::collection::vec(row, 1..5), 1..12)
+    let other = prop_oneof![4 => 0..2_u8, 1 => 0..6_u8];
+    let row = (prop::sample::select(kinds), 0..6_u8, other);
+    let lines = prop::collection::vec(prop::collection::vec(row, 1..5), 1..12);
+    lines.prop_map(move |mut lines| {
+        // An append ends at the first row that is there already, so each has a key of its own; not in their order.
+        let first = if shape.parted == Parted::No { 60 } else { 4 };
+        let (mut parent, mut child) = (first, 120);
+        for (kind, id, _) in lines.iter_mut().flatten() {
+            match kind {
+                'P' if shape.parents == 0 && parent > 1 => (*id, parent) = (parent, parent - 1),
+                'C' if shape.children == 0 => (*id, child) = (child, child - 1),
+                _ => {}
+            }
+        }
+        lines
+    })
 }
 
 async fn run(
