@@ -162,7 +162,7 @@ impl Partition {
         format!("{}:{}", self.topic, self.partition)
     }
 
-    /// Its owner beats and does not report it: whether its records are applied, nobody knows. In the words of the view `lag`.
+    /// Its owner beats and does not report it: whether its records are applied, nobody knows. Told by the words of the view `health`.
     pub(super) fn is_unreported(&self) -> bool {
         self.class == "STOP"
             && self.reason.as_deref().is_some_and(|reason| reason.contains("has reported nothing"))

@@ -73,7 +73,8 @@ fn yaml_is_refused_with_the_line() {
     for n in 0..40 {
         bomb += &format!("a{0}: &a{0} [*a{n}, *a{n}]\n", n + 1);
     }
-    Pipeline::parse(&bomb, Path::new("shop.yml")).unwrap_err();
+    let refused = Pipeline::parse(&bomb, Path::new("shop.yml")).unwrap_err().to_string();
+    assert!(refused.contains("budget breached: Nodes"), "{refused}");
 }
 
 /// A sink of these keys.

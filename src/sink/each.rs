@@ -264,7 +264,8 @@ fn steps(plan: &Plan, encoded: &[Encoded]) -> Vec<Step> {
             let is_late = |at: usize| {
                 let mut writes = (from..at).filter(|&before| !deletes(before));
                 if plan.tables[table].key_is_comparable {
-                    writes.any(|before| key(before) == key(at))
+                    let deleted = key(at);
+                    writes.any(|before| key(before) == deleted)
                 } else {
                     writes.next().is_some()
                 }
